@@ -1,7 +1,8 @@
 /**
  * `weft demo`: reaches all pairs, shows a trace and a decision, measures, and leaves nothing
  * behind. With --keep it continues to run until it is removed. The scenario `failover` shows what
- * happens when a host loses its power: what was not cut loses nothing.
+ * happens when a host loses its power: what was not cut loses nothing. `bookinfo` shows services: no
+ * request fails but those that a lost host has.
  *
  * There is one demonstration on a machine, so all of it is one file.
  */
@@ -21,6 +22,20 @@ async function remains(): Promise<string[]> {
   const namespaces = (await run(['ip', 'netns', 'list'])).split('\n').filter((line) => line.startsWith('weft-demo'));
   const links = (await run(['ip', '-o', 'link'])).split('\n').filter((line) => line.includes('underlay'));
   return [...namespaces, ...links, ...(existsSync('/run/weft-demo') ? ['/run/weft-demo'] : [])];
+}
+
+/** The lines of the table that says what happened when. */
+function eventsIn(text: string): { readonly time: number; readonly what: string }[] {
+  return [...text.matchAll(/^([+-]?[\d.]+) s {2,}(\S.*?) {2,}(.*)$/gm)].map(([, time, where, what]) => ({
+    time: Number(time),
+    what: `${where}: ${what}`,
+  }));
+}
+
+/** The processes in the namespaces of containers. */
+async function processesIn(...containers: readonly string[]): Promise<number[]> {
+  const texts = await Promise.all(containers.map((name) => run(['ip', 'netns', 'pids', `weft-demo-${name}`])));
+  return texts.flatMap((text) => text.split('\n').filter(Boolean).map(Number));
 }
 
 await t.test('it shows an overlay network and removes it, one at a time', async (t) => {
@@ -81,9 +96,11 @@ await t.test('what does not fit together is refused', async (t) => {
     [['--hosts', '1'], /--hosts.*2 to 5/],
     [['--hosts', '6'], /--hosts.*2 to 5/],
     [['--store', 'zookeeper'], /--store.*embedded, etcd/],
-    [['--scenario', 'flood'], /--scenario.*basic, failover/],
+    [['--scenario', 'flood'], /--scenario.*basic, failover, bookinfo/],
     [['--scenario', 'failover', '--store', 'embedded'], /--scenario failover needs --store etcd/],
     [['--scenario', 'failover', '--hosts', '2'], /--scenario failover needs --hosts 3 or more/],
+    [['--scenario', 'bookinfo', '--store', 'embedded'], /--scenario bookinfo needs --store etcd/],
+    [['--scenario', 'bookinfo', '--hosts', '3'], /--scenario bookinfo needs --hosts 2/],
   ] as const) {
     t.match(await attempt([...demo, ...words]), { code: 2, stdout: '', stderr: message }, words.join(' '));
   }
@@ -99,10 +116,7 @@ await t.test('a host loses its power, is noticed, replaced, and comes back', asy
   t.equal(code, 0, stderr);
   t.match(stdout, 'hosts alpha, beta and gamma: namespaces on a bridge');
   t.match(stdout, '30 pairs ping each other');
-  const events = [...stdout.matchAll(/^([+-]?[\d.]+) s {2,}(\S.*?) {2,}(.*)$/gm)].map(([, time, where, what]) => ({
-    time: Number(time),
-    what: `${where}: ${what}`,
-  }));
+  const events = eventsIn(stdout);
   const timeOf = (what: RegExp): number => events.find((event) => what.test(event.what))?.time ?? Number.NaN;
   t.equal(timeOf(/^gamma: loses its power/), 0);
   const inOrder = [
@@ -123,6 +137,70 @@ await t.test('a host loses its power, is noticed, replaced, and comes back', asy
   t.match(stdout, /^beta has dropped \d+ frames of api as vtep_down: /m);
   t.match(stdout, /^web → auth +to gamma +\d+ +[1-9]/m);
   t.same(await remains(), [], 'nothing is left');
+});
+
+await t.test('services: names, shares, a drained backend, and a host that is lost and comes back', async (t) => {
+  t.same(await remains(), []);
+  const lab = openLab(t);
+  const running = lab.start([...demo, '--scenario', 'bookinfo']);
+  const code = await running.wait(LONGEST_MS);
+  const { stdout, stderr } = running;
+  t.comment(stdout.slice(stdout.indexOf('TIME ')));
+  t.equal(code, 0, stderr);
+  const events = eventsIn(stdout);
+  const timeOf = (what: RegExp): number => events.find((event) => what.test(event.what))?.time ?? Number.NaN;
+  const inOrder = [
+    timeOf(/^tester: has the first page$/),
+    timeOf(/^alpha: weft label endpoint reviews-v\d weft\.dev\/drain=true/),
+    timeOf(/^tester: reviews-v\d answers new connections again$/),
+    timeOf(/^beta: loses its power/),
+    timeOf(/^alpha: knows that beta is down$/),
+    timeOf(/^beta: forwards$/),
+    timeOf(/^tester: reviews-v2 and reviews-v3 have answered again$/),
+  ];
+  t.same(
+    inOrder,
+    inOrder.toSorted((a, b) => a - b),
+    JSON.stringify(events),
+  );
+  t.ok(inOrder.every((time) => time > 0));
+  for (const step of ['names', 'shares', 'drain', 'host back'])
+    t.match(stdout, new RegExp(`^${step} +[1-9]\\d* +0 +[\\d.]+ s `, 'm'), `no request fails: ${step}`);
+  t.match(stdout, /^host lost +[1-9]\d* +\d+ +[\d.]+ s +none failed that began later than \d+ ms after it$/m);
+  t.match(stdout, /default\/reviews-v2 .* host down .* host "beta" does not answer/);
+  t.notMatch(stdout, /NOT AS PROMISED/);
+  t.same(await remains(), [], 'nothing is left');
+});
+
+await t.test('interrupted while its programs run, it ends them; what is not as promised is a failure', async (t) => {
+  const lab = openLab(t);
+  const interrupted = lab.start([...demo, '--scenario', 'bookinfo']);
+  await interrupted.says('the versions of reviews share its connections');
+  const processes = await processesIn(
+    'productpage-v1',
+    'details-v1',
+    'ratings-v1',
+    'reviews-v1',
+    'reviews-v2',
+    'reviews-v3',
+  );
+  t.equal(processes.length, 6);
+  t.equal(await interrupted.stop('SIGINT'), 1);
+  t.match(interrupted.stderr, 'interrupted (SIGINT)');
+  t.same(await remains(), []);
+  t.same(
+    processes.filter((pid) => existsSync(`/proc/${pid}`)),
+    [],
+    'its programs have ended',
+  );
+
+  const broken = lab.start([...demo, '--scenario', 'bookinfo']);
+  await broken.says('the versions of reviews share its connections');
+  for (const pid of await processesIn('reviews-v1', 'reviews-v2', 'reviews-v3')) process.kill(pid);
+  t.equal(await broken.wait(LONGEST_MS), 1);
+  t.match(broken.stderr, /^weft: not as promised: shares: /);
+  t.match(broken.stdout, /^shares .* NOT AS PROMISED: /m);
+  t.same(await remains(), []);
 });
 
 await t.test('interrupted in the middle, it leaves nothing either', async (t) => {

@@ -47,11 +47,12 @@ export function serve(program, answer) {
 /**
  * Asks another program, over a connection of its own: each question is balanced anew.
  * @param {string} where `NAME:PORT`
+ * @param {import('node:http').Agent | false} agent has the connections that are used again
  * @throws if it does not answer in time, or with an error
  */
-export function ask(where, path) {
+export function ask(where, path, agent = false) {
   return new Promise((resolve, reject) => {
-    const request = get(`http://${where}${path}`, { agent: false, timeout: TIMEOUT_MS }, (response) => {
+    const request = get(`http://${where}${path}`, { agent, timeout: TIMEOUT_MS }, (response) => {
       let text = '';
       response.setEncoding('utf8');
       response.on('data', (part) => (text += part));

@@ -4,6 +4,7 @@ import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { WeftError } from '../../error.ts';
+import type { Plan, ScenarioName } from './plan.ts';
 
 /** Generous, for a machine that has other things to do, too. */
 const TIMEOUT_MS = 60_000;
@@ -11,12 +12,17 @@ const SAYS_MS = 60_000;
 const POLL_MS = 20;
 
 /** Required programs, with the Debian package of each. */
-const needed = { ip: 'iproute2', nsenter: 'util-linux', ping: 'iputils-ping', iperf3: 'iperf3' } as const;
+const needed = { ip: 'iproute2', nsenter: 'util-linux' } as const;
+const neededFor: Readonly<Record<ScenarioName, Readonly<Record<string, string>>>> = {
+  basic: { ping: 'iputils-ping', iperf3: 'iperf3' },
+  failover: { ping: 'iputils-ping' },
+  bookinfo: {},
+};
 const neededForEtcd = { etcd: 'etcd-server' } as const;
 
 /** @throws WeftError that names what is missing and how to get it */
-export function requirePrograms(store: 'embedded' | 'etcd'): void {
-  const all = { ...needed, ...(store === 'etcd' && neededForEtcd) };
+export function requirePrograms(scenario: ScenarioName, store: Plan['store']): void {
+  const all = { ...needed, ...neededFor[scenario], ...(store === 'etcd' && neededForEtcd) };
   const missing = Object.entries(all).filter(([program]) => !isInPath(program));
   if (missing.length === 0) return;
   const programs = missing.map(([program]) => program).join(', ');

@@ -15,6 +15,7 @@ import type { HostInForceReport } from '../../model/report.ts';
 import { table, write } from '../print.ts';
 import { eventually, run } from './commands.ts';
 import { EVERY_MS, PingStream } from './ping-stream.ts';
+import { buildOverlay, explorations } from './overlay.ts';
 import { network, type Container, type Host, type Plan } from './plan.ts';
 import { say } from './say.ts';
 import * as stage from './stage.ts';
@@ -28,7 +29,10 @@ const SOON_MS = 30_000;
 /** The namespace of the container that is started again; its name is taken by what was on the host that failed. */
 const AGAIN = 'again';
 
-export async function failover(plan: Plan, containers: readonly Container[], signal: AbortSignal): Promise<void> {
+/** @returns what people can look at while it goes on */
+export async function failover(plan: Plan, signal: AbortSignal): Promise<string[]> {
+  const { containers } = await buildOverlay(plan, signal);
+  await say('all of them answer');
   const [alpha, beta] = plan.hosts as [Host, Host];
   const victim = plan.hosts.at(-1)!;
   const survivors = plan.hosts.filter((host) => host !== victim);
@@ -83,6 +87,7 @@ export async function failover(plan: Plan, containers: readonly Container[], sig
   await write(
     `\n${await timeline.text()}\n${await lossText(untouched, [toMoving, toWaiting], victim)}${await dropsText(beta)}\n`,
   );
+  return explorations(plan, containers);
 
   async function until<T>(look: () => T | Promise<T>, what: string, timeoutMs: number): Promise<NonNullable<T>> {
     return eventually(

@@ -19,6 +19,10 @@ export interface Container {
   readonly mac: string;
 }
 
+/** What is shown. */
+export const scenarioNames = ['basic', 'failover', 'bookinfo'] as const;
+export type ScenarioName = (typeof scenarioNames)[number];
+
 export interface Plan {
   readonly hosts: readonly Host[];
   readonly store: 'embedded' | 'etcd';

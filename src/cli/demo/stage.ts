@@ -14,15 +14,27 @@
  * left because it was killed. One that was kept on purpose is never removed by another.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, openSync, closeSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  openSync,
+  closeSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { Client } from '../../api/client.ts';
 import { WeftError } from '../../error.ts';
+import { packageRoot } from '../../package.ts';
 import { eventually, run } from './commands.ts';
 import type { Host, Plan } from './plan.ts';
 
 export const directory = '/run/weft-demo';
 const prefix = 'weft-demo-';
+const NAMESPACES = '/run/netns';
 const ownerFile = join(directory, 'demo.pid');
 const READY_MS = 60_000;
 const STOP_MS = 20_000;
@@ -35,14 +47,17 @@ const ETCD_URL = `http://${HUB_ADDRESS}:2379`;
 const dataOfEtcd = join(directory, 'etcd');
 /** What etcd logs when it answers. */
 const ETCD_READY = 'serving client traffic';
+/** What the programs of the examples say then. */
+const PROGRAM_READY = 'listens on port';
+const examples = join(packageRoot, 'examples');
 
 export function namespaceOf(name: string): string {
   return prefix + name;
 }
 
-/** The command inside the namespace of a host or container. */
+/** The command inside the network namespace of a host or container. */
 export function inside(name: string, command: readonly string[]): string[] {
-  return ['nsenter', `--net=/run/netns/${namespaceOf(name)}`, ...command];
+  return ['nsenter', `--net=${join(NAMESPACES, namespaceOf(name))}`, ...command];
 }
 
 export function socketOf({ name }: Pick<Host, 'name'>): string {
@@ -109,7 +124,7 @@ export async function addNamespace(name: string, signal: AbortSignal): Promise<v
 /** Starts etcd at the bridge, and waits until it answers. */
 export async function startEtcd(signal: AbortSignal): Promise<void> {
   const peerUrl = 'http://127.0.0.1:2380';
-  const etcd = launch(
+  const etcd = launchNamed(
     ETCD,
     inside(HUB, [
       ...['etcd', '--name', 'demo', '--data-dir', dataOfEtcd],
@@ -127,7 +142,7 @@ export async function startEtcd(signal: AbortSignal): Promise<void> {
 /** Starts `weft up` on a host and waits until it forwards. Its log is a file beside the socket. */
 export async function startDaemon(host: Host, { store }: Plan, signal: AbortSignal): Promise<void> {
   const { name, underlay, peers } = host;
-  const daemon = launch(
+  const daemon = launchNamed(
     name,
     inside(name, [
       ...weft,
@@ -140,6 +155,19 @@ export async function startDaemon(host: Host, { store }: Plan, signal: AbortSign
   await ready(`weft up on ${name}`, daemon, signal, async () => {
     if (!(await client.status()).forwarding) throw new WeftError('system', `weft on ${name} does not forward`);
   });
+}
+
+/** Starts a program of an example in a container, and waits until it says that it listens. Its log is in a file, too. */
+export async function startProgram(
+  name: string,
+  command: readonly string[],
+  signal: AbortSignal,
+): Promise<ChildProcess> {
+  const program = launch(name, command);
+  await ready(name, program, signal, async () => {
+    if (!logOf(name).includes(PROGRAM_READY)) throw new WeftError('system', `${name} does not listen`);
+  });
+  return program;
 }
 
 /** A host loses its power: nothing comes from it any more, in the middle of everything, and its daemon is gone. */
@@ -170,6 +198,7 @@ export async function clear(): Promise<void> {
       .map(stop),
   );
   if (started().includes(ETCD)) await stop(ETCD);
+  await endPrograms();
   for (const name of namespaces()) {
     await run(['ip', 'netns', 'del', name]);
     rmSync(settingsOf(name), { recursive: true, force: true });
@@ -189,7 +218,7 @@ export function removal({ hosts, store }: Plan): string[] {
   return [
     ...hosts.map((host) => `$weft --socket ${socketOf(host)} down`),
     ...kill,
-    `for n in ${all.join(' ')}; do ip netns del ${namespaceOf('$n')}; rm -rf ${settingsOf(namespaceOf('$n'))}; done; rm -r ${directory}`,
+    `for n in ${all.join(' ')}; do ip netns pids ${namespaceOf('$n')} | xargs -r kill; ip netns del ${namespaceOf('$n')}; rm -rf ${settingsOf(namespaceOf('$n'))}; done; rm -r ${directory}`,
   ];
 }
 
@@ -200,10 +229,16 @@ export function removal({ hosts, store }: Plan): string[] {
 function launch(name: string, command: readonly string[]): ChildProcess {
   const log = openSync(logFile(name), 'w');
   const [file = '', ...args] = command;
-  const child = spawn(file, args, { stdio: ['ignore', 'ignore', log], detached: true });
+  const child = spawn(file, args, { stdio: ['ignore', log, log], detached: true });
   closeSync(log);
   child.unref();
   child.on('error', () => {});
+  return child;
+}
+
+/** The same, and whoever has only the name finds it again. */
+function launchNamed(name: string, command: readonly string[]): ChildProcess {
+  const child = launch(name, command);
   writeFileSync(pidFile(name), String(child.pid));
   return child;
 }
@@ -236,9 +271,28 @@ async function stop(name: string): Promise<void> {
   });
 }
 
+/** Ends the programs of examples that run in the namespaces, whoever has started them. */
+async function endPrograms(): Promise<void> {
+  const places = new Set(namespaces().map((name) => inodeOf(join(NAMESPACES, name))));
+  const running = (): number[] =>
+    readdirSync('/proc')
+      .map(Number)
+      .filter((pid) => pid > 0 && commandLine(pid).includes(examples) && places.has(inodeOf(`/proc/${pid}/ns/net`)));
+  const ended = async (): Promise<void> => {
+    const left = running();
+    for (const pid of left) process.kill(pid, 'SIGKILL');
+    if (left.length > 0) throw new WeftError('system', `programs of an example do not end (pid ${left.join(', ')})`);
+  };
+  await eventually(ended, STOP_MS, new AbortController().signal);
+}
+
+/** Undefined if it is not there any more. */
+function inodeOf(path: string): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.ino;
+}
+
 function namespaces(): string[] {
-  const all = '/run/netns';
-  return existsSync(all) ? readdirSync(all).filter((name) => name.startsWith(prefix)) : [];
+  return existsSync(NAMESPACES) ? readdirSync(NAMESPACES).filter((name) => name.startsWith(prefix)) : [];
 }
 
 /** The names of what was started and may run: hosts, and the etcd. */

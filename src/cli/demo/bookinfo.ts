@@ -1,0 +1,243 @@
+/**
+ * Services, shown with the four programs of examples/bookinfo on two hosts. A visitor asks `productpage` for a page all the
+ * time: four connections through services for most of them, each to a name.
+ *
+ *   1. names       every program finds the others by their names
+ *   2. shares      the versions of `reviews` share its connections
+ *   3. drain       a backend gets no new connections, and keeps those that it has
+ *   4. host lost   beta loses its power: what is on alpha goes on
+ *   5. host back   beta has power again, and its backends are used again
+ *   6. what happened when, and what was lost
+ */
+import { Client } from '../../api/client.ts';
+import { WeftError } from '../../error.ts';
+import type { ServiceBackendReport } from '../../model/report.ts';
+import { write } from '../print.ts';
+import { eventually } from './commands.ts';
+import { containersOf, manifestHere, programIn } from './example.ts';
+import { onHost, show, weft } from './on-host.ts';
+import type { Host, Plan } from './plan.ts';
+import { say } from './say.ts';
+import * as stage from './stage.ts';
+import { Steps } from './steps.ts';
+import { Timeline } from './timeline.ts';
+import { Visitor } from './visitor.ts';
+
+const PAGE = 'productpage:9080/products/0';
+const REVIEWS = 'reviews:9080/reviews/0';
+const versions = ['v1', 'v2', 'v3'] as const;
+/** What runs in each container, and with which variables. */
+const programs: readonly (readonly [
+  container: string,
+  program: string,
+  variables?: Readonly<Record<string, string>>,
+])[] = [
+  ['productpage-v1', 'productpage'],
+  ['details-v1', 'details'],
+  ['ratings-v1', 'ratings'],
+  ...versions.map((version) => [`reviews-${version}`, 'reviews', { VERSION: version }] as const),
+];
+
+/** How long what has to happen may take, on a machine that has other things to do, too. */
+const SOON_MS = 15_000;
+/** Pages that are asked for before the next step. */
+const CALM_PAGES = 20;
+/** Connections whose shares are counted, and how many of them at a time. */
+const COUNTED = 300;
+const AT_ONCE = 8;
+/** How far a share of them may be from what it should be; by chance, it is so once in a million times. */
+const SHARE_TOLERANCE = 0.13;
+const DRAINING = 'weft.dev/drain';
+/** Of a host that is lost: what had begun, and what begins before it is known. */
+const FAILED_WITH_HOST = 60;
+/** When the others have to know, at the latest, and nothing may fail any more. */
+const KNOWN_MS = 3000;
+
+/** @returns what people can look at while it goes on */
+export async function bookinfo(plan: Plan, signal: AbortSignal): Promise<string[]> {
+  const [alpha, beta] = plan.hosts as [Host, Host];
+  await setUp(alpha, beta, signal);
+  const timeline = new Timeline();
+  const visitor = new Visitor([PAGE], signal);
+  const steps = new Steps({
+    between: (fromMs, toMs) => visitor.between(fromMs, toMs),
+    settled: async (atMs) => void (await until(() => visitor.hasAllBefore(atMs), 'all requests have ended', SOON_MS)),
+  });
+  timeline.zero('tester', `begins to ask for ${PAGE}`);
+  try {
+    await say('every program finds the others by their names');
+    await steps.take('names', 0, names);
+    await say('the versions of reviews share its connections');
+    await steps.take('shares', 0, shares);
+    await say('a backend of reviews is drained');
+    await steps.take('drain', 0, drain);
+    await say(`${beta.name} loses its power`);
+    await steps.take('host lost', FAILED_WITH_HOST, hostLost);
+    await say(`${beta.name} has power again`);
+    await steps.take('host back', 0, hostBack);
+  } finally {
+    if (!signal.aborted) {
+      await visitor.stop();
+      await write(`\n${await timeline.text()}\n${await steps.text()}\n`);
+    }
+  }
+  steps.requireAll();
+  return [
+    onHost(alpha, 'services'),
+    onHost(alpha, 'services reviews'),
+    onHost(alpha, 'connections'),
+    `ip netns exec ${stage.namespaceOf('tester')} curl -s http://${REVIEWS}`,
+    `ip netns exec ${stage.namespaceOf('tester')} curl -s http://productpage:9080/productpage`,
+  ];
+
+  async function names(fromMs: number): Promise<string> {
+    const first = await until(() => visitor.between(fromMs)[0], 'a first page', SOON_MS);
+    timeline.note('tester', 'has the first page', first.endMs);
+    await until(() => visitor.between(fromMs).length >= CALM_PAGES, `${CALM_PAGES} pages`, SOON_MS);
+    await until(() => reviewersSince(fromMs).size === versions.length, 'pages with all reviews', SOON_MS);
+    return `the first page after ${first.endMs - fromMs} ms`;
+  }
+
+  async function shares(): Promise<string> {
+    const counts = await countReviews();
+    for (const version of versions) {
+      const share = (counts.get(`reviews-${version}`) ?? 0) / COUNTED;
+      if (Math.abs(share - 1 / versions.length) > SHARE_TOLERANCE)
+        throw new WeftError('system', `reviews-${version} has ${percent(share)} of the connections, and not a third`);
+    }
+    timeline.note('tester', `has asked reviews ${COUNTED} times: ${countsText(counts)}`);
+    return countsText(counts);
+  }
+
+  /** One that has a connection is drained, so that it is seen how that goes on. */
+  async function drain(): Promise<string> {
+    const held = new Visitor([REVIEWS, '--keep'], signal);
+    try {
+      const first = await until(() => held.between(0)[0], 'an answer', SOON_MS);
+      const draining = first.reviewedBy ?? '';
+      timeline.note(alpha.name, `weft label endpoint ${draining} ${DRAINING}=true: the tester has a connection to it`);
+      await weft(alpha, ['label', 'endpoint', draining, `${DRAINING}=true`], signal);
+      await until(async () => (await backend(draining))?.state !== 'ready', `${draining} drains`, SOON_MS);
+      const fromMs = Date.now();
+      await until(() => visitor.between(fromMs).length >= CALM_PAGES, `${CALM_PAGES} pages`, SOON_MS);
+      const toMs = Date.now();
+      const isNew = ({ reviewedBy }: { readonly reviewedBy?: string }): boolean => reviewedBy === draining;
+      const late = visitor.between(fromMs, toMs).filter(isNew).length;
+      if (late > 0) throw new WeftError('system', `${draining} got ${late} new connections`);
+      await showReviews();
+      const kept = held.between(0);
+      const others = kept.filter((request) => !isNew(request)).length;
+      if (others > 0) throw new WeftError('system', `${others} answers over the connection are not from ${draining}`);
+      timeline.note('tester', `over its connection, ${draining} has answered ${kept.length} times`);
+      await weft(alpha, ['label', 'endpoint', draining, `${DRAINING}-`], signal);
+      const backMs = Date.now();
+      await until(() => reviewersSince(backMs).has(draining), `${draining} is used again`, SOON_MS);
+      timeline.note('tester', `${draining} answers new connections again`);
+      return `${draining} got no new connections, and kept the one that it had`;
+    } finally {
+      await held.stop();
+    }
+  }
+
+  async function hostLost(fromMs: number): Promise<string> {
+    timeline.note(beta.name, 'loses its power: nothing comes from it any more', fromMs);
+    await stage.cutPower(beta, signal);
+    await until(async () => (await backend('reviews-v2'))?.state === 'host down', `${alpha.name} knows it`, SOON_MS);
+    timeline.note(alpha.name, `knows that ${beta.name} is down`);
+    await showReviews();
+    const knownMs = Date.now();
+    await until(() => visitor.between(knownMs).length >= CALM_PAGES, `${CALM_PAGES} pages`, SOON_MS);
+    const failed = visitor.between(fromMs).filter(({ failed }) => failed !== undefined);
+    const lastMs = Math.max(fromMs, ...failed.map(({ atMs }) => atMs));
+    timeline.note('tester', 'the last request that failed began', lastMs);
+    if (lastMs - fromMs > KNOWN_MS)
+      throw new WeftError(
+        'system',
+        `requests fail that began ${lastMs - fromMs} ms after it, and not ${KNOWN_MS} at most`,
+      );
+    return `none failed that began later than ${lastMs - fromMs} ms after it`;
+  }
+
+  async function hostBack(): Promise<string> {
+    timeline.note(beta.name, 'has power again, and weft up is started');
+    await stage.restorePower(beta, signal);
+    await stage.startDaemon(beta, plan, signal);
+    const forwardsMs = Date.now();
+    timeline.note(beta.name, 'forwards');
+    const isBack = (): boolean => versions.every((version) => reviewersSince(forwardsMs).has(`reviews-${version}`));
+    await until(isBack, 'all reviews answer', SOON_MS);
+    timeline.note('tester', 'reviews-v2 and reviews-v3 have answered again');
+    return `its backends answer ${Date.now() - forwardsMs} ms after it forwards`;
+  }
+
+  /** Who has answered requests that began after that time. */
+  function reviewersSince(atMs: number): Set<string> {
+    return new Set(
+      visitor.between(atMs).flatMap(({ reviewedBy, failed }) => (failed === undefined && reviewedBy) || []),
+    );
+  }
+
+  async function countReviews(): Promise<Map<string, number>> {
+    const asking = new Visitor([REVIEWS, '--count', String(COUNTED), '--at-once', String(AT_ONCE)], signal);
+    await asking.ended();
+    const counts = new Map<string, number>();
+    for (const { reviewedBy, failed } of asking.between(0)) {
+      if (failed !== undefined) throw new WeftError('system', `a request to reviews failed: ${failed}`);
+      counts.set(reviewedBy ?? '', (counts.get(reviewedBy ?? '') ?? 0) + 1);
+    }
+    return counts;
+  }
+
+  async function showReviews(): Promise<void> {
+    await show(alpha, ['services', 'reviews'], 'weft services reviews', signal);
+    await write('\n');
+  }
+
+  /** A backend of `reviews` as alpha sees it. */
+  async function backend(endpoint: string): Promise<ServiceBackendReport | undefined> {
+    const [reviews] = await new Client(stage.socketOf(alpha)).services('reviews');
+    return reviews?.backends.find((one) => one.endpoint === `default/${endpoint}`);
+  }
+
+  async function until<T>(look: () => T | Promise<T>, what: string, timeoutMs: number): Promise<NonNullable<T>> {
+    return eventually(
+      async () => {
+        const found = await look();
+        if (found) return found;
+        throw new WeftError('system', `after ${timeoutMs / 1000} s still not: ${what}`);
+      },
+      timeoutMs,
+      signal,
+    );
+  }
+}
+
+/** Declares the endpoints and services, and starts the programs. */
+async function setUp(alpha: Host, beta: Host, signal: AbortSignal): Promise<void> {
+  for (const [host, manifest] of [
+    [alpha, 'network.yaml'],
+    [alpha, 'alpha.yaml'],
+    [beta, 'beta.yaml'],
+    [alpha, 'services.yaml'],
+  ] as const) {
+    await say(`weft apply -f ${manifest} --wait on ${host.name}`);
+    for (const name of containersOf(manifest)) await stage.addNamespace(name, signal);
+    await weft(host, ['apply', '-f', manifestHere(manifest), '--wait'], signal);
+  }
+  await say('productpage, details, ratings and reviews v1, v2, v3 start, each in its container');
+  const starting = programs.map(([container, program, variables]) =>
+    stage.startProgram(container, programIn(container, program, variables), signal),
+  );
+  await Promise.all(starting);
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)}%`;
+}
+
+/** `v1 33%, v2 34%, v3 33%` */
+function countsText(counts: ReadonlyMap<string, number>): string {
+  return versions
+    .map((version) => `${version} ${percent((counts.get(`reviews-${version}`) ?? 0) / COUNTED)}`)
+    .join(', ');
+}
