@@ -229,8 +229,14 @@ Napi::Value RouteMtu(const Napi::CallbackInfo& info) {
 
 class ForgetStaleUdp : public Napi::AsyncWorker {
  public:
-  ForgetStaleUdp(Napi::Env env, std::vector<uint8_t> own, std::vector<uint8_t> targets, std::vector<uint16_t> ports)
-      : AsyncWorker(env), promise_(env), own_(std::move(own)), targets_(std::move(targets)), ports_(std::move(ports)) {}
+  ForgetStaleUdp(Napi::Env env, std::vector<uint8_t> own, std::vector<uint8_t> targets, std::vector<uint16_t> ports,
+                 std::vector<weft::ServiceFront> fronts)
+      : AsyncWorker(env),
+        promise_(env),
+        own_(std::move(own)),
+        targets_(std::move(targets)),
+        ports_(std::move(ports)),
+        fronts_(std::move(fronts)) {}
   Napi::Value promise() const { return promise_.Promise(); }
 
   void Execute() override {
@@ -239,7 +245,9 @@ class ForgetStaleUdp : public Napi::AsyncWorker {
                                       .targets = targets_.data(),
                                       .target_count = targets_.size() / 16,
                                       .ports = ports_.data(),
-                                      .port_count = ports_.size()});
+                                      .port_count = ports_.size(),
+                                      .fronts = fronts_.data(),
+                                      .front_count = fronts_.size()});
   }
   void OnOK() override { promise_.Resolve(Napi::Number::New(Env(), result_)); }
 
@@ -248,6 +256,7 @@ class ForgetStaleUdp : public Napi::AsyncWorker {
   std::vector<uint8_t> own_;
   std::vector<uint8_t> targets_;
   std::vector<uint16_t> ports_;
+  std::vector<weft::ServiceFront> fronts_;
   int result_ = 0;
 };
 
@@ -257,10 +266,13 @@ auto CopyOf(const Napi::Value& value) {
   return std::vector(array.Data(), array.Data() + array.ElementLength());
 }
 
-// (own, targets: addresses of 16 bytes each, ports: Uint16Array) → Promise of how many, or -errno
+// (own, targets: addresses of 16 bytes each, ports: Uint16Array, fronts: as ServiceFront) → Promise of how many, or -errno
 Napi::Value ForgetStaleUdpOf(const Napi::CallbackInfo& info) {
+  const auto records = info[3].As<Napi::Uint8Array>();
+  std::vector<weft::ServiceFront> fronts(records.ByteLength() / sizeof(weft::ServiceFront));
+  if (!fronts.empty()) memcpy(fronts.data(), records.Data(), fronts.size() * sizeof(weft::ServiceFront));
   auto* worker = new ForgetStaleUdp(info.Env(), CopyOf<Napi::Uint8Array>(info[0]), CopyOf<Napi::Uint8Array>(info[1]),
-                                    CopyOf<Napi::Uint16Array>(info[2]));
+                                    CopyOf<Napi::Uint16Array>(info[2]), std::move(fronts));
   const Napi::Value promise = worker->promise();
   worker->Queue();  // it deletes itself
   return promise;

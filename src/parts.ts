@@ -38,6 +38,8 @@ import type { NetnsWatcher } from './link/netns-watcher.ts';
 import { ownAddresses, underlayInterface } from './link/underlay.ts';
 import type { EndpointResource } from './model/kinds/endpoint.ts';
 import type { NetworkResource } from './model/kinds/network.ts';
+import { isPublished, type ServiceResource } from './model/kinds/service.ts';
+import type { Entries } from './model/publish.ts';
 import type { ClashReport, DecisionReport, DoctorReport, StatusReport } from './model/report.ts';
 import type { Resource } from './model/resource.ts';
 import { memberAddress } from './model/store-config.ts';
@@ -343,11 +345,16 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     },
   });
 
+  const entries = (): Entries => {
+    const { ports, addresses } = serving.services.entries;
+    return { ports: [...endpoints.published(), ...ports], addresses };
+  };
   const outside = new OutsideKeeper({
     forwarding,
     portNo: OUTSIDE_PORT,
-    isWanted: () => networks.all().some(({ resource }) => resource.spec.outside),
-    published: () => endpoints.published(),
+    isWanted: () =>
+      serving.services.entries.ports.length > 0 || networks.all().some(({ resource }) => wantsOutside(resource)),
+    entries,
     targets: () => publishedPorts(endpoints.published(), (network) => networks.get(network).vni as Vni),
     allowHost: options.allowHost,
     vxlanPort: options.vxlanPort,
@@ -413,14 +420,14 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       peers.follow();
       return outside.keep();
     },
-    // Makes sure that the outside can be set up before a network that needs it is declared.
+    // Makes sure that the outside can be set up before what needs it is declared.
     prepare: async (resources) => {
       if (resources.some(wantsOutside)) await outside.set(true);
     },
     onApplied: async (resources) => {
       const applied = resources.filter(({ kind }) => kind === 'Network').map(({ metadata }) => metadata.name);
       for (const { detail } of clashesOfSubnets(applied)) logger.warn(detail);
-      if (resources.some(isPublished)) await outside.set();
+      if (resources.some(publishes)) await outside.set();
     },
     after: foundations.after,
     logger,
@@ -489,7 +496,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         outside: () => ({
           allowHost: options.allowHost,
           vxlanPort: options.vxlanPort,
-          published: endpoints.published(),
+          published: entries().ports,
         }),
       }),
   };
@@ -541,10 +548,13 @@ function serviceRangeClashes(range: ServiceRange): ClashReport[] {
   return detail === undefined ? [] : [{ detail, hint: 'until then, this host stores no service that gets an address' }];
 }
 
+/** True for a network with an outside, and for a service that clients there reach. */
 function wantsOutside(resource: Resource): boolean {
-  return resource.kind === 'Network' && (resource as NetworkResource).spec.outside;
+  if (resource.kind === 'Network') return (resource as NetworkResource).spec.outside;
+  return resource.kind === 'Service' && publishes(resource);
 }
 
-function isPublished(resource: Resource): boolean {
+function publishes(resource: Resource): boolean {
+  if (resource.kind === 'Service') return isPublished((resource as ServiceResource).spec);
   return resource.kind === 'Endpoint' && (resource as EndpointResource).spec.publish.length > 0;
 }

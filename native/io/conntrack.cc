@@ -30,6 +30,7 @@ struct Tuple {
   uint8_t source[16];
   uint8_t destination[16];
   uint8_t protocol;
+  uint16_t source_port;
   uint16_t destination_port;
 };
 
@@ -46,18 +47,24 @@ bool read_ip(const rtattr* ip, unsigned type4, unsigned type6, uint8_t* out) {
   return true;
 }
 
+bool read_port(const rtattr* proto, unsigned type, uint16_t* out) {
+  const rtattr* port = find_nested(proto, type);
+  if (!port || RTA_PAYLOAD(port) != 2) return false;
+  memcpy(out, RTA_DATA(port), 2);
+  *out = ntohs(*out);
+  return true;
+}
+
 bool read_tuple(const rtattr* tuple, Tuple* out) {
   const rtattr* ip = find_nested(tuple, CTA_TUPLE_IP);
   if (!read_ip(ip, CTA_IP_V4_SRC, CTA_IP_V6_SRC, out->source)) return false;
   if (!read_ip(ip, CTA_IP_V4_DST, CTA_IP_V6_DST, out->destination)) return false;
   const rtattr* proto = find_nested(tuple, CTA_TUPLE_PROTO);
   const rtattr* number = find_nested(proto, CTA_PROTO_NUM);
-  const rtattr* port = find_nested(proto, CTA_PROTO_DST_PORT);
-  if (!number || RTA_PAYLOAD(number) != 1 || !port || RTA_PAYLOAD(port) != 2) return false;
+  if (!number || RTA_PAYLOAD(number) != 1) return false;
   memcpy(&out->protocol, RTA_DATA(number), 1);
-  memcpy(&out->destination_port, RTA_DATA(port), 2);
-  out->destination_port = ntohs(out->destination_port);
-  return true;
+  return read_port(proto, CTA_PROTO_SRC_PORT, &out->source_port) &&
+         read_port(proto, CTA_PROTO_DST_PORT, &out->destination_port);
 }
 
 bool has_address(const uint8_t* addresses, size_t count, const uint8_t* address) {
@@ -69,6 +76,12 @@ bool has_address(const uint8_t* addresses, size_t count, const uint8_t* address)
 
 bool is_stale(const Publishing& publishing, const Tuple& original, const Tuple& reply) {
   if (original.protocol != IPPROTO_UDP) return false;
+  for (size_t i = 0; i < publishing.front_count; ++i) {
+    const ServiceFront& front = publishing.fronts[i];
+    if (front.port != original.destination_port || memcmp(front.address, original.destination, 16) != 0) continue;
+    const bool is_to_target = has_address(publishing.targets, publishing.target_count, reply.source);
+    return !is_to_target || reply.source_port != front.target_port;
+  }
   bool is_published = false;
   for (size_t i = 0; i < publishing.port_count; ++i) is_published |= publishing.ports[i] == original.destination_port;
   const bool is_translated = memcmp(original.destination, reply.source, 16) != 0;

@@ -29,7 +29,6 @@
 #include <thread>
 #include <vector>
 
-#include "../io/conntrack.h"
 #include "../io/frame_io.h"
 #include "../io/netns.h"
 
@@ -502,86 +501,6 @@ void test_frame_io() {
 
 }  // namespace
 
-void test_conntrack() {
-  Container container;
-  container.within([] {
-    set_up("lo", true);
-    CHECK(system("nft 'add table ip t; add chain ip t c { type filter hook output priority 0; };"
-                 " add rule ip t c ct state new accept'") == 0);
-    const int client = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    sockaddr_in to = {};
-    to.sin_family = AF_INET;
-    to.sin_port = htons(5300);
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    CHECK(sendto(client, "x", 1, 0, reinterpret_cast<sockaddr*>(&to), sizeof to) == 1);
-
-    uint8_t own[16], other[16];
-    ip4(own, "127.0.0.1");
-    ip4(other, "192.0.2.1");
-    const uint16_t ports[] = {53, 5300};
-    Publishing publishing = {own, 1, own, 1, ports, 1};
-    CHECK(forget_stale_udp(publishing) == 0);  // neither published nor translated
-    publishing.port_count = 2;
-    publishing.own = other;
-    CHECK(forget_stale_udp(publishing) == 0);  // to another host
-    publishing.own = own;
-    CHECK(forget_stale_udp(publishing) == 1);
-    CHECK(forget_stale_udp(publishing) == 0);
-
-    // By tuple for both families, and by identifier for a ping. There are more than fit into one call.
-    CHECK(system("nft 'add table ip6 t; add chain ip6 t c { type filter hook output priority 0; };"
-                 " add rule ip6 t c ct state new accept'") == 0);
-    constexpr int kCount = 150;
-    static uint8_t records[2 * kCount * kHostConnectionBytes];
-    uint8_t* record = records;
-    for (const int family : {AF_INET, AF_INET6}) {
-      sockaddr_in6 self6 = {};
-      self6.sin6_family = AF_INET6;
-      self6.sin6_addr = in6addr_loopback;
-      self6.sin6_port = htons(5300);
-      const auto* self = family == AF_INET ? reinterpret_cast<sockaddr*>(&to) : reinterpret_cast<sockaddr*>(&self6);
-      const socklen_t bytes = family == AF_INET ? sizeof to : sizeof self6;
-      const int from = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-      CHECK(connect(from, self, bytes) == 0);
-      sockaddr_in6 bound = {};
-      socklen_t bound_bytes = sizeof bound;
-      CHECK(getsockname(from, reinterpret_cast<sockaddr*>(&bound), &bound_bytes) == 0);
-      close(from);
-      for (int i = 0; i < kCount; ++i, record += kHostConnectionBytes) {
-        const int one = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        CHECK(bind(one, reinterpret_cast<sockaddr*>(&bound), bound_bytes) == 0);
-        const uint16_t port = htons(static_cast<uint16_t>(6000 + i));
-        to.sin_port = self6.sin6_port = port;
-        CHECK(sendto(one, "x", 1, 0, self, bytes) == 1);
-        close(one);
-        if (family == AF_INET) {
-          ip4(record, "127.0.0.1");
-          ip4(record + 16, "127.0.0.1");
-        } else {
-          record[15] = record[31] = 1;
-        }
-        memcpy(record + 32, &bound.sin6_port, 2);  // at the same offset in sockaddr_in
-        memcpy(record + 34, &port, 2);
-        record[36] = IPPROTO_UDP;
-      }
-    }
-    CHECK(forget_connections(records, kCount) == kCount);
-    CHECK(forget_connections(records, 2 * kCount) == kCount);
-    CHECK(forget_connections(records, 2 * kCount) == 0);
-
-    // A ping sent through a raw socket, with the identifier 777.
-    const uint8_t ping[] = {8, 0, 0xf4, 0xf6, 0x03, 0x09, 0, 0};
-    const int raw = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
-    CHECK(sendto(raw, ping, sizeof ping, 0, reinterpret_cast<sockaddr*>(&to), sizeof to) == sizeof ping);
-    memcpy(records + 32, ping + 4, 2);
-    memcpy(records + 34, ping + 4, 2);
-    records[36] = IPPROTO_ICMP;
-    CHECK(forget_connections(records, 1) == 1);
-    close(raw);
-    close(client);
-  });
-}
-
 int main() {
   if (geteuid() != 0) {
     fprintf(stderr, "io_test needs root\n");
@@ -595,6 +514,5 @@ int main() {
   test_underlay(false);
   test_underlay(true);
   test_frame_io();
-  test_conntrack();
   printf("io_test: ok\n");
 }

@@ -15,6 +15,7 @@ const tests = [
   'liveness_test',
   'worker_test',
   'io_test',
+  'conntrack_test',
   'passing_test',
 ];
 const sanitizers = { 'ASan + UBSan': '-fsanitize=address,undefined', TSan: '-fsanitize=thread' };

@@ -47,8 +47,8 @@ export interface Addon extends PassingAddon {
   /** Addresses of 16 bytes. */
   pathMtu(local: Uint8Array, remote: Uint8Array): number;
   routeMtu(local: Uint8Array, remote: Uint8Array): number;
-  /** Returns how many were deleted, or -errno. Addresses are concatenated. */
-  forgetStaleUdp(own: Uint8Array, targets: Uint8Array, ports: Uint16Array): Promise<number>;
+  /** Returns how many were deleted, or -errno. Addresses are concatenated; fronts are records of `FRONT_BYTES`. */
+  forgetStaleUdp(own: Uint8Array, targets: Uint8Array, ports: Uint16Array, fronts: Uint8Array): Promise<number>;
   /** Takes records of `HOST_CONNECTION_BYTES`. Returns how many of them existed, or -errno. */
   forgetConnections(connections: Uint8Array): Promise<number>;
 }

@@ -18,15 +18,35 @@ export interface Publishing {
   readonly targets: readonly Uint8Array[];
   /** Published UDP ports. */
   readonly ports: readonly number[];
+  /** UDP ports of addresses that need not be this host's, and that lead to another port of a target. */
+  readonly fronts: readonly {
+    readonly address: Uint8Array;
+    readonly l4Port: number;
+    readonly targetPort: number;
+  }[];
 }
 
+/** `ServiceFront` of native/io/conntrack.h. */
+const FRONT_BYTES = 20;
+
 /**
- * Deletes UDP connections to a published port of the host that are not translated, and those that are translated to a
- * target but come to a port that is not published: then their next packet begins another connection. Works in the
- * network namespace of this process. @throws WeftError('system')
+ * Deletes UDP connections to a published port of the host, or to a front, that are not translated to where it leads, and
+ * those that are translated to a target but come to a port that is not published: then their next packet begins another
+ * connection. Works in the network namespace of this process. @throws WeftError('system')
  */
-export async function forgetStaleUdp({ own, targets, ports }: Publishing): Promise<void> {
-  const result = await loadAddon().forgetStaleUdp(Buffer.concat(own), Buffer.concat(targets), Uint16Array.from(ports));
+export async function forgetStaleUdp({ own, targets, ports, fronts }: Publishing): Promise<void> {
+  const records = new Uint8Array(fronts.length * FRONT_BYTES);
+  fronts.forEach(({ address, l4Port, targetPort }, n) => {
+    records.set(address, n * FRONT_BYTES);
+    // In this machine's byte order.
+    records.set(new Uint8Array(Uint16Array.of(l4Port, targetPort).buffer), n * FRONT_BYTES + 16);
+  });
+  const result = await loadAddon().forgetStaleUdp(
+    Buffer.concat(own),
+    Buffer.concat(targets),
+    Uint16Array.from(ports),
+    records,
+  );
   if (result >= 0) return;
   throw new WeftError('system', `connections of the host could not be forgotten (${errnoName(-result)})`);
 }

@@ -49,6 +49,23 @@ export interface PublishedPort {
   readonly hostIp?: string;
 }
 
+/** A port of an address that is given to a service for clients outside. It leads to a node port, as that does itself. */
+export interface ServiceAddressPort {
+  readonly family: 4 | 6;
+  readonly protocol: PortProtocol;
+  /** Of that family. It need not be an address of this host. */
+  readonly address: string;
+  readonly l4Port: number;
+  /** The port of weft's transit address that it leads to. */
+  readonly nodePort: number;
+}
+
+/** Where clients outside come in: by ports of the host, which lead to the same port of weft, and by addresses of services. */
+export interface Entries {
+  readonly ports: readonly PublishedPort[];
+  readonly addresses: readonly ServiceAddressPort[];
+}
+
 /** As given by the user; not checked yet. */
 export type PublishOptions = z.input<typeof publishSpec>;
 

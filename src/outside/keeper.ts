@@ -1,5 +1,5 @@
 /**
- * The life cycle of the outside: it is opened when the first network needs it and closed when
+ * The life cycle of the outside: it is opened when the first network or service needs it and closed when
  * the last one no longer does.
  *
  * Everything else works without it. So unless somebody is just asking for it, a failure is
@@ -16,7 +16,7 @@ import { OWN_NETNS, type NetnsRef } from '../link/netns.ts';
 import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type LeftOpen, type OutsideLink } from './link.ts';
 import { inspectOutside, type OutsideState } from './state.ts';
 import type { AllowHost } from './rules.ts';
-import type { PublishedPort } from '../model/publish.ts';
+import type { Entries } from '../model/publish.ts';
 import type { StatusReport } from '../model/report.ts';
 import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from '../table/topology.ts';
 
@@ -27,11 +27,11 @@ export interface OutsideKeeperOptions {
   readonly forwarding: Forwarding;
   /** Port of weft0 in the switch. */
   readonly portNo: PortNo;
-  /** Does any network have an outside? */
+  /** Does any network have an outside, or is any service reached from there? */
   readonly isWanted: () => boolean;
-  /** The published ports of the host. */
-  readonly published: () => readonly PublishedPort[];
-  /** Where the published ports lead, in the form that the switch needs. */
+  /** What is published on this host. */
+  readonly entries: () => Entries;
+  /** Where the published ports of endpoints lead, in the form that the switch needs. */
   readonly targets: () => ReadonlyMap<string, Published>;
   readonly allowHost: AllowHost;
   /** UDP port of this host's overlay. */
@@ -53,7 +53,7 @@ export class OutsideKeeper {
     this.#options = options;
   }
 
-  /** Does any network have an outside? */
+  /** Does anything need it? */
   get isWanted(): boolean {
     return this.#options.isWanted();
   }
@@ -63,7 +63,7 @@ export class OutsideKeeper {
     return this.#outside?.isFinished === false;
   }
 
-  /** For `status`; null if no network needs it. */
+  /** For `status`; null if nothing needs it. */
   report(): StatusReport['outside'] {
     if (!this.isWanted) return null;
     const why = this.#failure;
@@ -82,7 +82,7 @@ export class OutsideKeeper {
 
   /**
    * Opens, updates or closes it, and restores what other programs have changed.
-   * @param isWanted by default, whether a network needs it
+   * @param isWanted by default, whether anything needs it
    * @throws WeftError, which `report` shows from then on
    */
   set(isWanted = this.isWanted): Promise<void> {
@@ -92,7 +92,7 @@ export class OutsideKeeper {
     });
   }
 
-  /** Opens, updates or closes it, as the networks need it. Never throws. */
+  /** Opens, updates or closes it, as it is needed. Never throws. */
   keep(): Promise<void> {
     return this.#keep(() => this.#change(this.isWanted));
   }
@@ -135,7 +135,7 @@ export class OutsideKeeper {
   async #change(isWanted: boolean): Promise<void> {
     if (!isWanted) return this.close();
     const { forwarding, portNo, allowHost, vxlanPort, left, warn } = this.#options;
-    const published = this.#options.published();
+    const entries = this.#options.entries();
     const link = {
       portNo,
       transit: [transit.ip4.weft, ...(hasIpv6() ? [transit.ip6.weft] : [])].map(parseIp),
@@ -144,7 +144,7 @@ export class OutsideKeeper {
     };
     if (this.#outside) {
       forwarding.setOutside(link);
-      return this.#outside.update(published);
+      return this.#outside.update(entries);
     }
     const tap = { kind: 'tap', name: OUTSIDE_IFNAME, netns: OWN_NETNS, ifname: OUTSIDE_IFNAME } as const;
     this.#outside = await openOutside({
@@ -153,7 +153,7 @@ export class OutsideKeeper {
       hostMac: formatMac(OUTSIDE_HOST_MAC),
       weftMac: formatMac(OUTSIDE_MAC),
       mtu: MTU,
-      published,
+      entries,
       allowHost,
       vxlanPort,
       openLink: () => forwarding.setOutside(link, tap)!.ifindex,
@@ -181,6 +181,6 @@ export class OutsideKeeper {
       hostMac: formatMac(OUTSIDE_HOST_MAC),
       left: this.#options.left,
     });
-    if (isRemoved) this.#options.warn('removed an outside that a crash had left behind: no network has one', {});
+    if (isRemoved) this.#options.warn('removed an outside that a crash had left behind: nothing needs one', {});
   }
 }

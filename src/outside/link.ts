@@ -8,7 +8,8 @@
  *
  * Packets that leave through weft0 have the switch's transit address as source and a port that
  * the switch chose; the host masquerades them. A published port arrives at the transit address,
- * at the same port, and the switch knows which endpoint it belongs to.
+ * at the same port, and the switch knows which endpoint or service it belongs to. The address of a
+ * service arrives there at the service's node port.
  *
  * Nothing ever passes without the rules. They are in force before the caller opens the
  * interface (`openLink`), a TAP in `OWN_NETNS`, and are removed after it is gone (`closeLink`).
@@ -28,17 +29,9 @@ import { findTap, type InterfaceConfig } from '../link/interface.ts';
 import { firstLine, ip, ipBatch } from '../link/ip.ts';
 import { ownNetns, type NetnsRef } from '../link/netns.ts';
 import { listTable, loadRules, ruleNumbers } from '../link/nft.ts';
-import type { PublishedPort } from '../model/publish.ts';
+import type { Entries } from '../model/publish.ts';
 import { forwardingFact, linkFact, type Fact } from './facts.ts';
-import {
-  noTableText,
-  publishedText,
-  TABLE,
-  tableText,
-  transitPrefixes,
-  type AllowHost,
-  type Transit,
-} from './rules.ts';
+import { entriesText, noTableText, TABLE, tableText, transitPrefixes, type AllowHost, type Transit } from './rules.ts';
 
 export const OUTSIDE_IFNAME = 'weft0';
 
@@ -63,7 +56,7 @@ export interface OutsideOptions {
   readonly weftMac: string;
   /** At least 1280 if there is IPv6. */
   readonly mtu: number;
-  readonly published: readonly PublishedPort[];
+  readonly entries: Entries;
   readonly allowHost: AllowHost;
   /** UDP port of this host's overlay. */
   readonly vxlanPort: number;
@@ -76,6 +69,7 @@ export interface OutsideOptions {
     readonly own: readonly Uint8Array[];
     readonly targets: readonly Uint8Array[];
     readonly ports: readonly number[];
+    readonly fronts: readonly { readonly address: Uint8Array; readonly l4Port: number; readonly targetPort: number }[];
   }) => Promise<void>;
   /** Is a TAP in this namespace open here already, and who has left it? */
   readonly left: (ns: NetnsRef) => LeftOpen | undefined;
@@ -133,7 +127,7 @@ export class OutsideLink {
   readonly hasIp6: boolean;
   readonly #ns: NetnsRef;
   readonly #options: OutsideOptions;
-  #published: readonly PublishedPort[];
+  #entries: Entries;
   /** Index of the interface that was opened; undefined before. */
   #ifindex: number | undefined;
   #isFinished = true;
@@ -146,7 +140,7 @@ export class OutsideLink {
   constructor(ns: NetnsRef, options: OutsideOptions, hasIp6: boolean) {
     this.#ns = ns;
     this.#options = options;
-    this.#published = options.published;
+    this.#entries = options.entries;
     this.hasIp6 = hasIp6;
   }
 
@@ -209,12 +203,12 @@ export class OutsideLink {
     ];
   }
 
-  /** Publishes exactly these ports. TCP connections continue, even those of a port that is no longer published. */
-  async update(published: readonly PublishedPort[]): Promise<void> {
+  /** Publishes exactly these. TCP connections continue, even those of a port that is no longer published. */
+  async update(entries: Entries): Promise<void> {
     const { hasIp6 } = this;
-    const text = publishedText({ published, hasIp6 });
-    const isSame = text === publishedText({ published: this.#published, hasIp6 });
-    this.#published = published;
+    const text = entriesText({ entries, hasIp6 });
+    const isSame = text === entriesText({ entries: this.#entries, hasIp6 });
+    this.#entries = entries;
     if (isSame && this.#inForce !== undefined) return;
     if (!(await this.#hasRules())) return this.#loadTable();
     try {
@@ -252,7 +246,7 @@ export class OutsideLink {
   async close(): Promise<void> {
     this.#options.closeLink();
     await loadRules(noTableText());
-    await this.#forgetStaleUdp([]);
+    await this.#forgetStaleUdp({ ports: [], addresses: [] });
   }
 
   async #loadTable(): Promise<void> {
@@ -263,7 +257,7 @@ export class OutsideLink {
   /** They are in force then; `#tookForce` notes how the kernel lists them. */
   async #loadRules(): Promise<void> {
     this.#inForce = undefined;
-    this.#rules = await loadRules(tableText({ ...this.#options, published: this.#published, hasIp6: this.hasIp6 }));
+    this.#rules = await loadRules(tableText({ ...this.#options, entries: this.#entries, hasIp6: this.hasIp6 }));
   }
 
   async #tookForce(): Promise<void> {
@@ -271,21 +265,24 @@ export class OutsideLink {
     // Another program may have replaced it since; what that left is not mistaken for ours.
     const isOurs = listing !== undefined && isSameSet(ruleNumbers(listing), this.#rules);
     this.#inForce = isOurs ? listing : undefined;
-    await this.#forgetStaleUdp(this.#published);
+    await this.#forgetStaleUdp(this.#entries);
   }
 
   /**
    * The first packet of a connection decides how it is translated, and a UDP flow without a pause is one connection for
    * ever.
    */
-  async #forgetStaleUdp(published: readonly PublishedPort[]): Promise<void> {
+  async #forgetStaleUdp({ ports: published, addresses }: Entries): Promise<void> {
     const { transit, forgetStaleUdp, warn } = this.#options;
     const interfaces = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
     const own = interfaces.filter(({ internal }) => !internal).map(({ address }) => parseIp(address));
     const targets = [transit.ip4, transit.ip6].map(({ weft }) => parseIp(weft));
     const ports = published.flatMap(({ protocol, hostPort }) => (protocol === 'UDP' ? [hostPort] : []));
+    const fronts = addresses
+      .filter(({ protocol }) => protocol === 'UDP')
+      .map(({ address, l4Port, nodePort }) => ({ address: parseIp(address), l4Port, targetPort: nodePort }));
     try {
-      await forgetStaleUdp({ own, targets, ports });
+      await forgetStaleUdp({ own, targets, ports, fronts });
     } catch (error) {
       warn('UDP that did not pause goes on as before it was published, or not', { err: error });
     }

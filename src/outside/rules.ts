@@ -31,8 +31,10 @@
  * - The ports of VXLAN (4789, and the configured one) are closed for packets from weft0, to this
  *   host and to all others: a container must not send frames of an overlay.
  * - The metadata service of a cloud serves the host only, and so does the host itself.
- * - Published ports are ports of the host's own addresses, not of its loopback. A container that
+ * - Published ports and node ports are ports of the host's own addresses, not of its loopback. A container that
  *   calls one comes back into weft0, from the host's end.
+ * - Addresses of services (type LoadBalancer) need not be the host's: whatever is routed here for one of their ports
+ *   comes in by the node port of that. Overlay frames never do.
  * - Answers to what the host began may pass: established and related, including ICMP errors of
  *   its connections.
  *
@@ -40,7 +42,7 @@
  * dropped if another table drops it (the policy of Docker's FORWARD chain).
  */
 import { NAT_PORTS } from '../flow/connection.ts';
-import type { PortProtocol, PublishedPort } from '../model/publish.ts';
+import type { Entries, PortProtocol } from '../model/publish.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
 /** The two ends of the link between host and weft, for one family; canonical text. */
@@ -62,7 +64,7 @@ export interface RulesOptions {
   readonly ifname: string;
   readonly transit: Transit;
   readonly hasIp6: boolean;
-  readonly published: readonly PublishedPort[];
+  readonly entries: Entries;
   readonly allowHost: AllowHost;
   /** UDP port of this host's overlay. */
   readonly vxlanPort: number;
@@ -99,9 +101,10 @@ export function tableText(options: RulesOptions): string {
     `add table ${TABLE}`,
     `delete table ${TABLE}`,
     `table ${TABLE} {`,
-    ...each(({ ip, family }) => [
+    ...each(({ family }) => [
       `set published${family} { type inet_proto . inet_service; }`,
-      `set published${family}_at { type ${ip === 'ip' ? 'ipv4' : 'ipv6'}_addr . inet_proto . inet_service; }`,
+      `set published${family}_at { type ipv${family}_addr . inet_proto . inet_service; }`,
+      `map services${family} { type ipv${family}_addr . inet_proto . inet_service : inet_service; }`,
     ]),
     ...Object.entries(TIMEOUTS_S).flatMap(([protocol, policy]) => [
       `ct timeout of_${protocol} {`,
@@ -118,6 +121,13 @@ export function tableText(options: RulesOptions): string {
     ]),
     '}',
     'chain publish {',
+    `udp dport ${vxlanSet(options.vxlanPort)} return`,
+    ...each(({ ip, family, weft }) => {
+      const target = family === 4 ? weft : `[${weft}]`;
+      return [
+        `meta l4proto { tcp, udp } dnat ${ip} to ${target}:${ip} daddr . meta l4proto . th dport map @services${family}`,
+      ];
+    }),
     'ip daddr 127.0.0.0/8 return',
     'ip6 daddr ::1 return',
     'fib daddr type != local return',
@@ -195,11 +205,15 @@ export function tableText(options: RulesOptions): string {
   );
 }
 
-/** Replaces the published ports. Connections continue: only their first packet is looked up. */
-export function publishedText(options: Pick<RulesOptions, 'published' | 'hasIp6'>): string {
+/** Replaces what is published. Connections continue: only their first packet is looked up. */
+export function entriesText(options: Pick<RulesOptions, 'entries' | 'hasIp6'>): string {
   const families = options.hasIp6 ? [4, 6] : [4];
   return lines(
-    ...families.flatMap((family) => ['', '_at'].map((suffix) => `flush set ${TABLE} published${family}${suffix}`)),
+    ...families.flatMap((family) => [
+      `flush set ${TABLE} published${family}`,
+      `flush set ${TABLE} published${family}_at`,
+      `flush map ${TABLE} services${family}`,
+    ]),
     ...elements(options),
   );
 }
@@ -217,9 +231,13 @@ export function vxlanPorts(vxlanPort: number): readonly number[] {
   return [...new Set([VXLAN_L4_PORT, vxlanPort])];
 }
 
-function noVxlanTo(vxlanPort: number): string {
+function vxlanSet(vxlanPort: number): string {
   const ports = vxlanPorts(vxlanPort);
-  return `udp dport ${ports.length === 1 ? ports[0] : `{ ${ports.join(', ')} }`} counter drop comment "containers make no frames of an overlay"`;
+  return ports.length === 1 ? String(ports[0]) : `{ ${ports.join(', ')} }`;
+}
+
+function noVxlanTo(vxlanPort: number): string {
+  return `udp dport ${vxlanSet(vxlanPort)} counter drop comment "containers make no frames of an overlay"`;
 }
 
 /**
@@ -234,15 +252,21 @@ function allowed(allowHost: AllowHost): string[] {
   return allowHost.map(({ protocol, port }) => `${protocol.toLowerCase()} dport ${port} accept`);
 }
 
-function elements({ published, hasIp6 }: Pick<RulesOptions, 'published' | 'hasIp6'>): string[] {
+function elements({ entries, hasIp6 }: Pick<RulesOptions, 'entries' | 'hasIp6'>): string[] {
   const sets = new Map<string, Set<string>>();
-  for (const { family, protocol, hostPort, hostIp } of published) {
-    if (family === 6 && !hasIp6) continue;
-    const set = `published${family}${hostIp === undefined ? '' : '_at'}`;
-    const key = `${hostIp === undefined ? '' : `${hostIp} . `}${protocol.toLowerCase()} . ${hostPort}`;
-    sets.set(set, (sets.get(set) ?? new Set()).add(key));
+  const add = (family: 4 | 6, name: string, element: string): void => {
+    if (family === 6 && !hasIp6) return;
+    sets.set(name, (sets.get(name) ?? new Set()).add(element));
+  };
+  for (const { family, protocol, hostPort, hostIp } of entries.ports) {
+    const port = `${protocol.toLowerCase()} . ${hostPort}`;
+    if (hostIp === undefined) add(family, `published${family}`, port);
+    else add(family, `published${family}_at`, `${hostIp} . ${port}`);
   }
-  return [...sets].map(([set, keys]) => `add element ${TABLE} ${set} { ${[...keys].join(', ')} }`);
+  for (const { family, protocol, address, l4Port, nodePort } of entries.addresses) {
+    add(family, `services${family}`, `${address} . ${protocol.toLowerCase()} . ${l4Port} : ${nodePort}`);
+  }
+  return [...sets].map(([name, all]) => `add element ${TABLE} ${name} { ${[...all].join(', ')} }`);
 }
 
 function lines(...all: readonly string[]): string {

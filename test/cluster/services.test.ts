@@ -123,7 +123,7 @@ t.test('types follow each other: what one does not need is given back', async (t
   t.same(await keysOf(plane, 'node-ports/'), ['30007']);
 
   const annotations = { 'weft.dev/load-balancer-ips': '192.0.2.10,2001:db8::10' };
-  await cluster.apply([service('web', { ...web, type: 'LoadBalancer' }, { annotations })]);
+  await cluster.apply([service('web', { ...dual, type: 'LoadBalancer' }, { annotations })]);
   t.match(shown(plane, 'web'), {
     spec: { ports: [{ nodePort: 30_007 }] },
     status: { loadBalancer: { ingress: [{ ip: '192.0.2.10' }, { ip: '2001:db8::10' }] } },
@@ -141,6 +141,43 @@ t.test('types follow each other: what one does not need is given back', async (t
   await cluster.apply([service('web', name), ...['direct'].map((one) => service(one, name))]);
   t.same([await keysOf(plane, 'vips/'), await keysOf(plane, 'node-ports/')], [[], []]);
   t.match(plane.forwarding.tables.services.get('default/web'), { externalName: 'db.example', vips: [], ports: [] });
+});
+
+t.test('it is known where services are reached from outside', async (t) => {
+  const { cluster, serving } = await openControlPlane(t);
+  t.same(serving.services.entries, { ports: [], addresses: [] });
+  const ports = [
+    { name: 'dns', port: 53, nodePort: 30_053, protocol: 'UDP' },
+    { name: 'http', port: 80, nodePort: 30_080 },
+  ];
+  await cluster.apply([service('plain'), service('web', { ...dual, type: 'NodePort', ports })]);
+  const published = [
+    { family: 4, protocol: 'UDP', hostPort: 30_053 },
+    { family: 4, protocol: 'TCP', hostPort: 30_080 },
+    { family: 6, protocol: 'UDP', hostPort: 30_053 },
+    { family: 6, protocol: 'TCP', hostPort: 30_080 },
+  ];
+  const { entries } = serving.services;
+  t.same(entries, { ports: published, addresses: [] });
+  await cluster.apply([service('other')]);
+  t.equal(serving.services.entries, entries, 'what is not reached from outside changes nothing');
+
+  await cluster.apply([service('web', { ...web, type: 'LoadBalancer', ports, loadBalancerIP: '192.0.2.10' })]);
+  const address = { family: 4, address: '192.0.2.10' };
+  t.same(serving.services.entries, {
+    ports: published.slice(0, 2),
+    addresses: [
+      { ...address, protocol: 'UDP', l4Port: 53, nodePort: 30_053 },
+      { ...address, protocol: 'TCP', l4Port: 80, nodePort: 30_080 },
+    ],
+  });
+  const six = { ...web, type: 'LoadBalancer', loadBalancerIP: '2001:db8::10' };
+  await t.rejects(cluster.apply([service('six', six)]), {
+    message:
+      'service "six": loadBalancerIP: 2001:db8::10: the service has no IPv6 (ipFamilies): give an IPv4 address, or write ipFamilyPolicy: PreferDualStack',
+  });
+  await cluster.delete(kind('svc'), { name: 'web' });
+  t.same(serving.services.entries, { ports: [], addresses: [] });
 });
 
 t.test('node ports are the whole cluster’s', async (t) => {

@@ -1,5 +1,6 @@
 /** Ports published on the host, with real packets, and how they change. place.ts has a drawing of the set-up. */
 import t from 'tap';
+import type { ServiceAddressPort } from '../../src/model/publish.ts';
 import { transit } from '../../src/outside/link.ts';
 import { until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
@@ -48,6 +49,76 @@ t.test('in: only what is published, from the client’s own address', { skip: ne
     t.equal(await seenAs(client, weftIp[family], 8080), undefined, 'for published ports neither');
   }
   t.ok((await counted(host, 'not published')) > 0);
+});
+
+t.test('addresses of services lead to other ports, with the client’s own address', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  for (const port of [30_080, 30_081]) await tellPeer(inside, port);
+  await inside.start(python('udp_answer.py', 30_053)).says('ready');
+  await tellPeer(host, 81);
+  const given = { 4: '203.0.113.7', 6: '2001:db8:7::7' } as const;
+  const at = (address: string, protocol: 'TCP' | 'UDP', l4Port: number, nodePort: number): ServiceAddressPort => ({
+    ...{ family: address.includes(':') ? 6 : 4, protocol, address, l4Port, nodePort },
+  });
+  const addresses = families.flatMap((family) => [
+    at(given[family], 'TCP', 80, 30_080),
+    at(given[family], 'UDP', 53, 30_053),
+    at(given[family], 'UDP', 4789, 30_053),
+    // An address may be one of the host.
+    at(own[family], 'TCP', 80, 30_081),
+  ]);
+  await opener.do({ op: 'open', addresses });
+  for (const family of families) {
+    await client.ip(`route add ${given[family]} via ${own[family]}`);
+    await host.ip(`address add ${given[family]}/${family === 4 ? 32 : '128 nodad'} dev lo`);
+    t.equal(await seenAs(client, given[family], 80), clientIp[family], `from another machine, IPv${family}`);
+    t.equal(await seenAs(client, own[family], 80), clientIp[family], 'at an address of the host');
+    t.ok(await isAnswered(client, given[family], 53), `UDP over IPv${family}`);
+    t.equal(await seenAs(host, given[family], 80), given[family], 'from the host itself');
+    t.equal(await seenAs(client, given[family], 81), clientIp[family], 'other ports are still the host’s');
+    t.notOk(await isAnswered(client, given[family], 4789), 'VXLAN is never let in');
+    t.equal(await seenAs(client, own[family], 30_080), undefined, 'the node port itself is not published');
+    // Where no interface has the address.
+    await host.ip(`address del ${given[family]}/${family === 4 ? 32 : 128} dev lo`);
+    t.equal(await seenAs(client, given[family], 80), clientIp[family], `for an address of nobody, IPv${family}`);
+  }
+  await opener.do({ op: 'update', published: tcp(30_080) });
+  for (const family of families) {
+    t.equal(await seenAs(client, own[family], 80), undefined, `taken away, IPv${family}`);
+    t.equal(await seenAs(client, own[family], 30_080), clientIp[family]);
+  }
+});
+
+t.test('UDP to the address of a service follows its node port', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  const sinks = [
+    host.start(python('udp_probe_sink.py', 5300)),
+    inside.start(python('udp_probe_sink.py', 30_053)),
+    inside.start(python('udp_probe_sink.py', 30_054)),
+  ];
+  for (const sink of sinks) await sink.says('ready');
+  await opener.do({ op: 'open' });
+  for (const family of families) client.start(python('udp_probe.py', own[family], 5300));
+  const comeTo = async (where: number, what: string): Promise<void> => {
+    const [sink, others] = [sinks[where]!, sinks.filter((_, at) => at !== where)];
+    const strays = (): number => others.reduce((sum, { lines }) => sum + lines.length, 0);
+    let [since, stays] = [0, -1];
+    const isSettled = (): boolean => {
+      if (strays() !== stays) [since, stays] = [sink.lines.length, strays()];
+      return sink.lines.length >= since + 50;
+    };
+    await until(isSettled, { timeoutMs: 20_000, what });
+    t.pass(what);
+  };
+  const led = (nodePort: number): ServiceAddressPort[] =>
+    families.map((family) => ({ family, protocol: 'UDP', address: own[family], l4Port: 5300, nodePort }));
+  await comeTo(0, 'not published yet');
+  await opener.do({ op: 'update', published: [], addresses: led(30_053) });
+  await comeTo(1, 'to its node port');
+  await opener.do({ op: 'update', published: [], addresses: led(30_054) });
+  await comeTo(2, 'to another');
+  await opener.do({ op: 'update', published: [] });
+  await comeTo(0, 'and to the host again');
 });
 
 t.test('published ports change under connections, which go on', { skip: needsRoot }, async (t) => {

@@ -14,7 +14,7 @@ import { WeftError } from '../../src/error.ts';
 import type { PortNo } from '../../src/flow/types.ts';
 import { OWN_NETNS } from '../../src/link/netns.ts';
 import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type OutsideLink } from '../../src/outside/link.ts';
-import type { PublishedPort } from '../../src/model/publish.ts';
+import type { PublishedPort, ServiceAddressPort } from '../../src/model/publish.ts';
 import type { AllowHost } from '../../src/outside/rules.ts';
 import { inspectOutside } from '../../src/outside/state.ts';
 
@@ -24,9 +24,14 @@ export type Request =
       readonly op: 'open';
       readonly datapath?: 'native' | 'reference';
       readonly published?: readonly PublishedPort[];
+      readonly addresses?: readonly ServiceAddressPort[];
       readonly allowHost?: AllowHost;
     }
-  | { readonly op: 'update'; readonly published: readonly PublishedPort[] }
+  | {
+      readonly op: 'update';
+      readonly published: readonly PublishedPort[];
+      readonly addresses?: readonly ServiceAddressPort[];
+    }
   | { readonly op: 'renew' }
   | { readonly op: 'inspect' }
   | { readonly op: 'removeLeft' }
@@ -51,7 +56,7 @@ function openDatapath(kind: 'native' | 'reference'): Datapath {
 async function run(request: Request): Promise<object> {
   switch (request.op) {
     case 'open': {
-      const { published = [] } = request;
+      const entries = { ports: request.published ?? [], addresses: request.addresses ?? [] };
       ({ allowHost = false } = request);
       let created: boolean | undefined;
       const openLink = (): number => {
@@ -80,11 +85,11 @@ async function run(request: Request): Promise<object> {
         forgetStaleUdp,
         left: (): undefined => undefined,
       };
-      outside = await openOutside({ ...link, published, allowHost, warn });
+      outside = await openOutside({ ...link, entries, allowHost, warn });
       return { created, hasIp6: outside.hasIp6 };
     }
     case 'update':
-      await outside!.update(request.published);
+      await outside!.update({ ports: request.published, addresses: request.addresses ?? [] });
       return {};
     case 'renew':
       return { renewed: await outside!.renew() };

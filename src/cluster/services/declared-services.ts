@@ -9,11 +9,13 @@ import {
   type ServiceAllotted,
   type ServiceResource,
 } from '../../model/kinds/service.ts';
+import type { Entries } from '../../model/publish.ts';
 import { compareNames } from '../../model/name-order.ts';
 import { idOf, type Resource } from '../../model/resource.ts';
 import { validate } from '../../model/validate.ts';
 import type { Transaction } from '../../store/store.ts';
 import type { Declared, Draft, Planned, Reconciler, Stored } from '../reconciler.ts';
+import { ServiceEntries } from './service-entries.ts';
 import { ServicePlan, type ServicePlanEnvironment } from './service-plan.ts';
 import { addressesOf, nodePortsOf, shownService, type DeclaredService } from './service.ts';
 
@@ -31,6 +33,7 @@ export class DeclaredServices implements Reconciler {
   #sorted: readonly DeclaredService[] | undefined;
   /** The service that has an address. */
   readonly #owners = new Map<string, string>();
+  readonly #entries = new ServiceEntries();
   /** Those of services that are put into force together. */
   readonly #together = new WeakMap<readonly Stored[], Map<string, string>>();
 
@@ -50,6 +53,11 @@ export class DeclaredServices implements Reconciler {
 
   all(): readonly DeclaredService[] {
     return (this.#sorted ??= [...this.#services.values()].sort((a, b) => compareNames(a.name, b.name)));
+  }
+
+  /** Where they are reached from outside; the same object as long as that does not change. */
+  get entries(): Entries {
+    return this.#entries.all;
   }
 
   shown(declared: Declared): Resource {
@@ -107,6 +115,7 @@ export class DeclaredServices implements Reconciler {
     for (const address of after ? addressesOf(after) : []) this.#owners.set(address, name);
     if (after) this.#services.set(name, after);
     else this.#services.delete(name);
+    this.#entries.set(name, after);
     if (before || after) this.#environment.onChange(name, before, after);
   }
 }

@@ -73,7 +73,7 @@ export class ServicePlan {
     const range = this.#hasAddresses ? this.#environment.range.plan(this.#draft) : [];
     const clusterIps = this.#hasAddresses ? ipFamilies.map((family, at) => this.#address(family, at)) : [];
     const nodePorts = this.#nodePorts();
-    this.#refuseLoadBalancerIps(clusterIps);
+    this.#refuseLoadBalancerIps(clusterIps, ipFamilies);
     const allotted: ServiceAllotted = { clusterIps, ipFamilies: [...ipFamilies], nodePorts: [...nodePorts] };
     const known = this.#known;
     const declared: DeclaredService = { name: this.#name, resource, revision: 0, allotted };
@@ -250,9 +250,14 @@ export class ServicePlan {
     );
   }
 
-  #refuseLoadBalancerIps(clusterIps: readonly string[]): void {
+  #refuseLoadBalancerIps(clusterIps: readonly string[], ipFamilies: readonly Family[]): void {
     const field = this.#resource.spec.loadBalancerIP === undefined ? 'weft.dev/load-balancer-ips' : 'loadBalancerIP';
     for (const address of loadBalancerIpsOf(this.#resource)) {
+      const family = familyOf(address);
+      if (!ipFamilies.includes(family)) {
+        const mend = `give an ${ipFamilies[0]} address, or write ipFamilyPolicy: PreferDualStack`;
+        this.#refuse('invalid', field, `${address}: the service has no ${family} (ipFamilies): ${mend}`);
+      }
       const range = this.#environment.range.containing(addressValue(address));
       if (range || clusterIps.includes(address)) {
         this.#refuse(

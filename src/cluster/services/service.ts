@@ -2,6 +2,7 @@
 import {
   HEADLESS,
   isHeadless,
+  isPublished,
   loadBalancerIpsOf,
   type ServiceAllotted,
   type ServiceResource,
@@ -35,7 +36,6 @@ export function shownService({ resource, allotted }: Pick<DeclaredService, 'reso
   const { clusterIps, ipFamilies, nodePorts } = allotted;
   const clusterIPs = isHeadless(resource.spec) ? [HEADLESS] : [...clusterIps];
   const outside = loadBalancerIpsOf(resource);
-  const isOutside = spec.type === 'NodePort' || spec.type === 'LoadBalancer';
   const shown = {
     ...resource,
     spec: {
@@ -45,7 +45,7 @@ export function shownService({ resource, allotted }: Pick<DeclaredService, 'reso
       clusterIPs,
       ipFamilies: [...ipFamilies],
       ipFamilyPolicy: spec.ipFamilyPolicy ?? defaultPolicy(resource),
-      ...(isOutside && { externalTrafficPolicy: spec.externalTrafficPolicy ?? 'Cluster' }),
+      ...(isPublished(spec) && { externalTrafficPolicy: spec.externalTrafficPolicy ?? 'Cluster' }),
     },
   };
   if (spec.type !== 'LoadBalancer') return shown;

@@ -162,6 +162,11 @@ const serviceSchema = anyService
   .superRefine(refuseUnpublished) // the line to delete when services are reached from outside
   .superRefine(refine);
 
+/** True if clients outside reach it. */
+export function isPublished({ type }: Pick<ServiceSpec, 'type'>): boolean {
+  return type === 'NodePort' || type === 'LoadBalancer';
+}
+
 /** True if it has no address of its own. */
 export function isHeadless({ clusterIP, clusterIPs }: ServiceSpec): boolean {
   return clusterIP === HEADLESS || clusterIPs?.[0] === HEADLESS;
@@ -174,7 +179,7 @@ function refineType(spec: ServiceSpec, refuse: Refuse): void {
       refuse(['externalName'], externalName, "may only be used when `type` is 'ExternalName'");
     if (spec.ports.length === 0 && !isHeadless(spec))
       refuse(['ports'], spec.ports, 'is missing: give at least one port');
-    if ((type === 'NodePort' || type === 'LoadBalancer') && isHeadless(spec)) {
+    if (isPublished(spec) && isHeadless(spec)) {
       refuse(['clusterIP'], HEADLESS, `may not be set to 'None' for ${type} services`);
     }
     return;
@@ -239,10 +244,9 @@ function refineAddresses({ type, clusterIP = '', clusterIPs = [], ...spec }: Ser
 
 function refinePolicies(spec: ServiceSpec, refuse: Refuse): void {
   const { type, sessionAffinity, sessionAffinityConfig, externalTrafficPolicy } = spec;
-  const isOutside = type === 'NodePort' || type === 'LoadBalancer';
   if (sessionAffinity === 'None' && sessionAffinityConfig !== undefined)
     refuse(['sessionAffinityConfig'], sessionAffinityConfig, 'must not be set when session affinity is None');
-  if (externalTrafficPolicy !== undefined && !isOutside)
+  if (externalTrafficPolicy !== undefined && !isPublished(spec))
     refuse(['externalTrafficPolicy'], externalTrafficPolicy, 'may only be set for externally-accessible services');
   for (const field of ['loadBalancerIP', 'allocateLoadBalancerNodePorts'] as const) {
     if (spec[field] !== undefined && type !== 'LoadBalancer')
