@@ -189,7 +189,8 @@ export class Forwarding<D extends Datapath = Datapath> {
         services,
         onClosed: options.onConnectionClosed,
         addressesWith: (vni, ip) => topology.addressesWith(vni, ip),
-        isReserved: (protocol, port) => topology.isPublished(protocol, port),
+        isReserved: (protocol, port) =>
+          topology.isPublished(protocol, port) || services.findPublished(protocol, port) !== undefined,
       }),
     };
     this.tables.connections.recover(options.clock());
@@ -577,10 +578,11 @@ function portLocation(port: PortNo): Location {
  * they end, as behind any load balancer. UDP has no end, and follows at once.
  */
 function isAstray(connection: ConnectionTuples, { published }: OutsidePort): boolean {
-  const { places, protocol, original, translated } = connection;
+  const { places, protocol, original, translated, pin } = connection;
   if (!places.includes(OUTSIDE)) return false;
   if (isFromInside(connection)) return published.has(publishedId(protocol, translated.sourcePort));
-  if (protocol !== IP_UDP) return false;
+  // Those of services end with their backends.
+  if (protocol !== IP_UDP || pin !== undefined) return false;
   const now = published.get(publishedId(protocol, original.destinationPort));
   const isSame = now && now.vni === networkOf(connection) && now.l4Port === translated.destinationPort;
   return !isSame || !now.addresses.some((address) => sameBytes(address, translated.destination));

@@ -19,7 +19,7 @@ export interface ConnectionsQuestion {
   readonly tables: {
     readonly connections: ConnectionTable;
     readonly topology: Topology;
-    readonly services: Pick<Services, 'kept' | 'pinned' | 'find'>;
+    readonly services: Pick<Services, 'kept' | 'pinned' | 'find' | 'findPublished'>;
   };
   readonly endpoints: readonly Pick<Endpoint, 'name' | 'addresses' | 'resource'>[];
   /** The endpoint at one end, by `idOf`; all connections if it is undefined. */
@@ -94,14 +94,17 @@ function backendOf({ slot, pin }: ConnectionEntry, { tables: { services } }: Con
 
 /** The service that it was opened through, and its port there. */
 function serviceOf(
-  { pin, protocol, original }: ConnectionEntry,
+  { pin, places, protocol, original }: ConnectionEntry,
   { services }: ConnectionsQuestion['tables'],
 ): ConnectionReport['service'] {
   const name = pin === undefined ? undefined : services.pinned(pin)?.service;
   if (name === undefined) return null;
-  const found = services.find(original.destination, protocol, original.destinationPort);
-  const own = found?.service.id === name ? found.port.name : '';
-  return { name, port: own || String(original.destinationPort) };
+  const found =
+    places[0] === OUTSIDE
+      ? services.findPublished(protocol, original.destinationPort)
+      : services.find(original.destination, protocol, original.destinationPort);
+  if (found?.service.id !== name) return { name, port: String(original.destinationPort) };
+  return { name, port: found.port.name || String(found.port.l4Port + found.offset) };
 }
 
 function reportConnection(entry: ConnectionEntry, ends: Ends, question: ConnectionsQuestion): ConnectionReport {

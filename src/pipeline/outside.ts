@@ -7,7 +7,7 @@
  * 1. A packet of a live connection goes on with its addresses translated.
  * 2. So does an ICMP error that quotes one (RFC 5508 §4).
  * 3. Otherwise, a container opens a connection to anywhere, and somebody outside opens one to a
- *    published port. The transit address itself answers ping.
+ *    published port, or to one of a service (`arrive.ts`).
  * 4. Everything else is refused.
  *
  * The transit address is on the link to the host, where nftables translates once more (src/outside), so
@@ -19,10 +19,11 @@ import { OUTSIDE } from '../flow/connection.ts';
 import type { FlowView } from '../flow/view.ts';
 import { endpointOf, type Found } from '../table/connections.ts';
 import type { Choice } from '../table/services.ts';
-import { outsideObject, publishedId, publishedObject, tunnelObject, type Outside } from '../table/topology.ts';
+import { outsideObject, tunnelObject, type Outside } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
-import { IP_ICMP, IP_ICMPV6, IP_UDP } from '../wire/ipv4.ts';
+import { IP_UDP } from '../wire/ipv4.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
+import { arrive } from './arrive.ts';
 import { natOf, open, refuseStray, relationOf, toEndpoint, useConnection, wayOf } from './conversation.ts';
 import type { PortOrigin } from './origin.ts';
 import { isRoutable } from './routable.ts';
@@ -39,7 +40,6 @@ import {
   type Tables,
   type Balanced,
   type Connected,
-  type Verdict,
 } from './stage.ts';
 import { text } from './text.ts';
 
@@ -65,31 +65,6 @@ export function enter(view: FlowView, known: Connected, outside: Outside): Stage
   if (wrong) return wrong;
   const { subject, found } = relationOf(view, known);
   return subject && found ? toEndpoint(view, known, OUTSIDE, subject, found) : arrive(view, known, outside, subject);
-}
-
-/** Decides about a packet that does not belong to a connection yet. */
-function arrive(view: FlowView, known: Entered, outside: Outside, subject: Subject | undefined): Verdict {
-  if (subject?.kind === 'error') return drop('icmp_unrelated', text`it quotes no packet of a live connection`);
-  if (!subject?.isRequest) return drop('no_connection', text`no connection, and nothing that could begin one`);
-  const { protocol, tuple } = subject;
-  if (protocol === IP_ICMP || protocol === IP_ICMPV6) {
-    return {
-      kind: 'decide',
-      because: text`echo request for the transit address`,
-      actions: [{ op: 'echo' }, { op: 'output', port: outside.portNo }],
-    };
-  }
-  const id = publishedId(protocol, tuple.destinationPort);
-  view.consult(publishedObject(id));
-  const published = outside.published.get(id);
-  const address = published?.addresses.find((ip) => isIp4(ip) === isIp4(tuple.destination));
-  if (!published || !address) {
-    return drop('no_connection', text`port ${tuple.destinationPort} is not published, and no connection uses it`);
-  }
-  const { vni, l4Port } = published;
-  const translated = { ...tuple, destination: address, destinationPort: l4Port };
-  const way = text`published by ${published.endpoint}: to ${address}, port ${l4Port}`;
-  return open(view, known, { vni, protocol, original: tuple, translated }, way);
 }
 
 /** Decides about a packet that only the route to the outside matches, also if its service has a backend there. */

@@ -8,9 +8,10 @@
  *
  *   to the backend   as the client would have sent it to the service, so that it takes the way of all its segments. It
  *                    must be sent while the connection is still translated.
- *   to the client    from the service, by the port of the client. A connection is translated on the host of its client.
+ *   to the client    from the service, by the port of the client, or by the link to the outside. A connection is translated
+ *                    on the host of its client, or where it came in.
  */
-import { networkOf, SEEN_ACK, SEEN_SYN, turned, type Half, type Tuple } from '../flow/connection.ts';
+import { networkOf, OUTSIDE, SEEN_ACK, SEEN_SYN, turned, type Half, type Tuple } from '../flow/connection.ts';
 import { OVER } from '../flow/connection-state.ts';
 import { isIp4, type PortNo } from '../flow/types.ts';
 import type { Macs } from './hop.ts';
@@ -24,7 +25,7 @@ import { buildReset } from '../wire/reset.ts';
 const KNOWN = SEEN_SYN | SEEN_ACK;
 
 export interface Resets {
-  /** The port of the client. */
+  /** Where the client is. */
   readonly port: PortNo;
   readonly toClient: Uint8Array;
   /** As it comes in by that port. */
@@ -35,18 +36,32 @@ export interface Resets {
 export function resetsOf(connection: PinnedConnection, tables: Tables): Resets | undefined {
   const { protocol, state, original, halves } = connection;
   if (protocol !== IP_TCP || OVER.has(state)) return undefined;
-  const vni = networkOf(connection);
-  const mac = tables.neighbors.resolve(vni, original.source);
-  if (mac === undefined || mac === 'failed') return undefined;
-  const where = tables.fdb.lookup(vni, mac)?.where;
-  if (where?.kind !== 'port') return undefined;
-  const gateway = gatewayMac(vni);
+  const client = clientOf(connection, tables);
+  if (!client) return undefined;
+  const { port, mac, routerMac } = client;
   const [half, replyHalf] = halves;
   return {
-    port: where.port,
-    toClient: reset({ source: gateway, destination: mac }, turned(original), replyHalf, half),
-    toBackend: reset({ source: mac, destination: gateway }, original, half, replyHalf),
+    port,
+    toClient: reset({ source: routerMac, destination: mac }, turned(original), replyHalf, half),
+    toBackend: reset({ source: mac, destination: routerMac }, original, half, replyHalf),
   };
+}
+
+/** Where the client is: behind a port with this MAC, where weft has the other one. */
+function clientOf(
+  connection: PinnedConnection,
+  { topology, neighbors, fdb }: Tables,
+): { readonly port: PortNo; readonly mac: Uint8Array; readonly routerMac: Uint8Array } | undefined {
+  const { places, original } = connection;
+  if (places[0] === OUTSIDE) {
+    const { outside } = topology;
+    return outside && { port: outside.portNo, mac: outside.hostMac, routerMac: outside.mac };
+  }
+  const vni = networkOf(connection);
+  const mac = neighbors.resolve(vni, original.source);
+  if (mac === undefined || mac === 'failed') return undefined;
+  const where = fdb.lookup(vni, mac)?.where;
+  return where?.kind === 'port' ? { port: where.port, mac, routerMac: gatewayMac(vni) } : undefined;
 }
 
 /** @param half of whom it seems to come from @param other of whom it goes to */

@@ -11,8 +11,6 @@
  * A backend that is gone leaves at once, and one that terminates has time to drain. `ended` tells whose time is over: the
  * owner of the connections closes them, which is how a number becomes free.
  */
-import { bytesId } from '../flow/key.ts';
-
 /** One end of a connection. */
 export interface L4End {
   readonly address: Uint8Array;
@@ -30,10 +28,16 @@ export interface PinnedBackend extends L4End {
   endsAtMs: number | undefined;
 }
 
-/** Where recovered connections with one number were going: from the end that their client sent to. */
-export interface Unclaimed {
+/** Where the client of a recovered connection has sent to. */
+export interface Front {
+  /** `bytesId` of a VIP, or `nodePortId`. */
+  readonly front: string;
   readonly protocol: number;
-  readonly front: L4End;
+  readonly l4Port: number;
+}
+
+/** Where recovered connections with one number were going. */
+export interface Unclaimed extends Front {
   readonly back: PinnedBackend;
 }
 
@@ -42,7 +46,7 @@ const MOST_PINS = 2 ** 32 - 1;
 
 export class Backends {
   readonly #pinned = new Map<number, PinnedBackend>();
-  /** By the address that the client has sent to. */
+  /** By `Front.front`. */
   readonly #unclaimed = new Map<string, Unclaimed[]>();
   /** Those whose connections end at a time. */
   readonly #leaving = new Set<PinnedBackend>();
@@ -93,29 +97,29 @@ export class Backends {
 
   /**
    * Takes over a connection that was opened before a restart, before anything else is added.
-   * @param front where its client has sent to @param back where it goes
+   * @param back where it goes
    */
-  recover(pin: number, protocol: number, front: L4End, back: L4End): void {
+  recover(pin: number, from: Front, back: L4End): void {
     const known = this.#pinned.get(pin);
     if (known) return void known.connections++;
     const pinned = { pin, service: undefined, ...back, connections: 1, endsAtMs: undefined };
     this.#pinned.set(pin, pinned);
     this.#last = Math.max(this.#last, pin);
-    const id = bytesId(front.address);
-    const others = this.#unclaimed.get(id);
-    const unclaimed = { protocol, front, back: pinned };
+    const others = this.#unclaimed.get(from.front);
+    const unclaimed = { ...from, back: pinned };
     if (others) others.push(unclaimed);
-    else this.#unclaimed.set(id, [unclaimed]);
+    else this.#unclaimed.set(from.front, [unclaimed]);
   }
 
-  /** Offers the numbers of recovered connections to this address: those for which `take` is true have found their service. */
-  claim(address: Uint8Array, take: (unclaimed: Unclaimed) => boolean): void {
-    if (this.#unclaimed.size === 0) return;
-    const id = bytesId(address);
-    const left = this.#unclaimed.get(id)?.filter((unclaimed) => !take(unclaimed));
+  /**
+   * Offers the numbers of connections recovered from there: those for which `take` is true have found their service.
+   * @param front `Front.front`
+   */
+  claim(front: string, take: (unclaimed: Unclaimed) => boolean): void {
+    const left = this.#unclaimed.get(front)?.filter((unclaimed) => !take(unclaimed));
     if (!left) return;
-    if (left.length > 0) this.#unclaimed.set(id, left);
-    else this.#unclaimed.delete(id);
+    if (left.length > 0) this.#unclaimed.set(front, left);
+    else this.#unclaimed.delete(front);
   }
 
   /** All services are known: nobody else will claim what was recovered. */

@@ -2,7 +2,7 @@
  * Connections: which conversations are open, and which are opened and given up.
  *
  *   container ──original──► [ translated ] ──► outside        opened from inside
- *   outside   ──original──► [ translated ] ──► container      to a published port
+ *   outside   ──original──► [ translated ] ──► container      to a published port, or to one of a service: it goes to a backend
  *   weft      ──original──► [ translated ] ──► container      from a socket of weft itself
  *   container ──original──► [ translated ] ──► weft           to a socket of weft itself (`clients.ts`)
  *   container ──original──► [ translated ] ──► container      to the address of a service; it goes to a backend
@@ -48,7 +48,7 @@ import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
 import { CLIENT_ADDRESSES, clientAddress, clientOfAddress } from './clients.ts';
 import { NatPorts } from './nat-ports.ts';
-import type { Choice, Services } from './services.ts';
+import type { Choice, ClientOrigin, Services } from './services.ts';
 import { ConnectionOwners } from './connection-owners.ts';
 
 /** How many source ports are tried if the client's own one is taken. */
@@ -85,8 +85,9 @@ interface OutwardOpening {
 
 /** By a client to a service: its destination becomes the backend that was chosen. */
 export interface ServiceOpening {
-  /** The client's network. */
+  /** The client's network; for a client outside, that of the backend. */
   readonly vni: Vni;
+  readonly isFromOutside?: boolean;
   readonly protocol: number;
   readonly original: Tuple;
   readonly choice: Choice;
@@ -256,7 +257,7 @@ export class ConnectionTable {
     }
     this.#claimPort(connection, addresses);
     const choice = choiceOf(opening);
-    if (choice) this.#services.opened(slot, choice, vni, { protocol, ...original }, nowMs);
+    if (choice) this.#services.opened(slot, choice, clientOriginOf(opening), { protocol, ...original }, nowMs);
     return [...changed, ...objectsOf(connection)];
   }
 
@@ -416,7 +417,8 @@ export class ConnectionTable {
     const { vni, protocol } = opening;
     // To weft's own sockets, that is one of another client with the same addresses and ports: whoever speaks last has them.
     // To a service, it is one that is over, whose client begins anew.
-    if ('socket' in opening || choiceOf(opening)) return this.#store.find(vni, protocol, opening.original) >> 1;
+    if ('socket' in opening || choiceOf(opening))
+      return this.#store.find(clientOriginOf(opening), protocol, opening.original) >> 1;
     // The container may have a conversation of its own with the same ends. A port that is chosen is free.
     return 'translated' in opening ? this.#store.find(vni, protocol, turned(opening.translated)) >> 1 : -1;
   }
@@ -548,7 +550,7 @@ export function choiceOf(opening: Opening): Choice | undefined {
 function placesOf(opening: Opening): readonly [Place, Place] {
   if ('from' in opening) return [opening.from, opening.vni];
   if ('socket' in opening) return [opening.vni, INTERNAL];
-  if ('replies' in opening) return [opening.vni, opening.replies];
+  if ('replies' in opening) return [clientOriginOf(opening), opening.replies];
   return 'address' in opening ? [opening.vni, OUTSIDE] : [OUTSIDE, opening.vni];
 }
 
@@ -566,7 +568,13 @@ function objectsOf({ places, protocol, original, translated }: ConnectionTuples)
 }
 
 function endpointOfOpening(opening: Opening): Uint8Array {
-  return 'translated' in opening ? opening.translated.destination : opening.original.source;
+  if ('translated' in opening) return opening.translated.destination;
+  return 'replies' in opening && opening.isFromOutside ? opening.choice.backend.address : opening.original.source;
+}
+
+/** Where the client is that opens it, unless that is weft itself. */
+function clientOriginOf(opening: Opening): ClientOrigin {
+  return 'replies' in opening && opening.isFromOutside ? OUTSIDE : opening.vni;
 }
 
 function isEchoProtocol(protocol: number): boolean {

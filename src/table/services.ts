@@ -3,6 +3,7 @@
  *
  *   set(service)            notes what has changed, in `Changes`
  *   find(address, …)        the port of a service at a VIP
+ *   findPublished(…)        the port of a service that is published at a port of all hosts (`node-ports.ts`)
  *   choose(found, …)        a backend for a new connection, or why there is none; changes nothing
  *   opened, closed          the connection is open, or over
  *   ended                   whose connections must end: their backend has gone, or had enough time to drain
@@ -28,6 +29,7 @@ import { candidatesOf, type BackendIndex } from './candidates.ts';
 import type { Changes } from './changes.ts';
 import { Health, type Fault, type FaultKind } from './health.ts';
 import { KeptChoices, type KeptChoice } from './kept-choices.ts';
+import { nodePortId, NodePorts } from './node-ports.ts';
 import { reachFrom } from './reach.ts';
 import { sameService } from './same-service.ts';
 import { Scopes } from './scopes.ts';
@@ -98,6 +100,7 @@ export class Services {
   readonly #services = new Map<string, Known>();
   /** By address: mostly one. In the order of their ids, so that all hosts find the same one. */
   readonly #byVip = new Map<string, Known | readonly Known[]>();
+  readonly #nodePorts: NodePorts;
   readonly #backends = new Backends();
   readonly #health = new Health();
   readonly #affinity = new Affinity();
@@ -115,6 +118,7 @@ export class Services {
   constructor(topology: Topology, changes: Changes, scopesBytes?: number) {
     this.#topology = topology;
     this.#changes = changes;
+    this.#nodePorts = new NodePorts(changes);
     this.#scopes = new Scopes(scopesBytes);
   }
 
@@ -159,6 +163,7 @@ export class Services {
     const added: Known = known ?? { service, object: serviceObject(service.id), balanced: [] };
     const before = known ? addressesOf(known.service) : [];
     const after = addressesOf(service);
+    this.#nodePorts.replace(known?.service, service);
     if (known) this.#changes.changed(serviceObject(service.id));
     else this.#changes.added(serviceObject(service.id));
     added.service = service;
@@ -168,9 +173,12 @@ export class Services {
     for (const address of without(after, before)) this.#giveVip(address, added);
     added.balanced = added.balanced.filter((balanced) => this.#follow(balanced, service, nowMs));
     for (const address of after) {
-      this.#claim(added, address);
+      this.#claim(added, bytesId(address));
       // Its ports may take the place of those of another service, or leave it.
       this.#changes.changed(...this.servicesAt(address).filter((object) => object !== serviceObject(service.id)));
+    }
+    for (const { protocol, nodePort } of service.ports) {
+      if (nodePort !== undefined) this.#claim(added, nodePortId(protocol, nodePort));
     }
     this.#renew(added);
   }
@@ -181,6 +189,7 @@ export class Services {
     if (!known) return;
     this.#services.delete(id);
     for (const address of addressesOf(known.service)) this.#takeVip(address, known);
+    this.#nodePorts.replace(known.service, undefined);
     for (const { pinned } of known.balanced) for (const one of pinned.values()) this.#backends.remove(one);
     this.#health.forget(id);
     this.#changes.changed(serviceObject(id));
@@ -247,6 +256,14 @@ export class Services {
     return undefined;
   }
 
+  /** The port of a service that is published there on all hosts. A decision consults `nodePortObject`, whether there is one. */
+  findPublished(protocol: number, l4Port: number): FoundPort | undefined {
+    const owner = this.#nodePorts.ownerOf(protocol, l4Port);
+    const known = owner === undefined ? undefined : this.#services.get(owner);
+    const port = known?.service.ports.find((port) => port.protocol === protocol && port.nodePort === l4Port);
+    return known && port && { service: known.service, port, offset: 0, object: known.object };
+  }
+
   /** The objects of the services that have an address: they may have other ports next time. */
   servicesAt(address: Uint8Array): readonly string[] {
     const at = this.#byVip.get(bytesId(address));
@@ -305,13 +322,11 @@ export class Services {
   }
 
   /** Takes over a connection from before a restart, before any service is set. @param pin from its record */
-  recovered({ protocol, original, translated }: ConnectionTuples, pin: number): void {
-    this.#backends.recover(
-      pin,
-      protocol,
-      { address: original.destination, l4Port: original.destinationPort },
-      { address: translated.destination, l4Port: translated.destinationPort },
-    );
+  recovered({ places, protocol, original, translated }: ConnectionTuples, pin: number): void {
+    const { destination, destinationPort: l4Port } = original;
+    const front = places[0] === OUTSIDE ? nodePortId(protocol, l4Port) : bytesId(destination);
+    const back = { address: translated.destination, l4Port: translated.destinationPort };
+    this.#backends.recover(pin, { front, protocol, l4Port }, back);
   }
 
   /** The numbers of the backends whose connections must end now. */
@@ -409,13 +424,16 @@ export class Services {
     return added;
   }
 
-  /** Gives the service those of its backends that connections from before a restart have. */
-  #claim(known: Known, address: Uint8Array): void {
-    this.#backends.claim(address, ({ protocol, front, back }) => {
+  /** Gives the service those of its backends that connections from before a restart have. @param front as in `recovered` */
+  #claim(known: Known, front: string): void {
+    this.#backends.claim(front, ({ protocol, l4Port, back }) => {
       const { service } = known;
-      const port = service.ports.find((port) => isPort(port, protocol, front.l4Port));
+      const isPublished = front === nodePortId(protocol, l4Port);
+      const port = service.ports.find((port) =>
+        isPublished ? port.protocol === protocol && port.nodePort === l4Port : isPort(port, protocol, l4Port),
+      );
       if (!port) return false;
-      const target = back.l4Port - (front.l4Port - port.l4Port);
+      const target = back.l4Port - (isPublished ? 0 : l4Port - port.l4Port);
       const at = service.backends.findIndex(
         (backend, at) => port.targets[at] === target && bytesId(backend.address) === bytesId(back.address),
       );

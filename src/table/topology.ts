@@ -12,7 +12,7 @@ import { ValueSet } from '../flow/value-set.ts';
 import { AddressOwners } from './address-owners.ts';
 import type { Changes } from './changes.ts';
 import { Clients } from './clients.ts';
-import { RouteTable, type Prefix, type Route } from './routes.ts';
+import { isInPrefix, RouteTable, type Prefix, type Route } from './routes.ts';
 import { Vteps } from './vteps.ts';
 import { Workloads } from './workloads.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
@@ -103,7 +103,7 @@ export type Internal = InternalPort & Segment;
 export interface VirtualNetwork extends Segment {
   readonly name: string;
   readonly vni: Vni;
-  /** The network itself: that it exists, its name, subnets and gateways. */
+  /** The network itself: that it exists, its name, subnets and gateways, and whether it leads outside. */
   readonly object: string;
   readonly ports: ReadonlySet<PortNo>;
   /** Which ports are in it. */
@@ -285,6 +285,14 @@ export class Topology {
     return this.#networks.get(vni);
   }
 
+  /** The network that has the address in one of its subnets. A decision consults the object of the one that is found. */
+  networkWith(ip: Uint8Array): VirtualNetwork | undefined {
+    for (const network of this.#networks.values()) {
+      if (network.subnets.some((subnet) => isInPrefix(subnet, ip))) return network;
+    }
+    return undefined;
+  }
+
   networkNamed(name: string): VirtualNetwork | undefined {
     const vni = this.#vnis.get(name);
     return vni === undefined ? undefined : this.#networks.get(vni);
@@ -374,6 +382,7 @@ export class Topology {
 function sameNetwork(a: VirtualNetwork, b: VirtualNetwork): boolean {
   return (
     a.name === b.name &&
+    a.outside === b.outside &&
     same(a.gateways, b.gateways, sameBytes) &&
     same(a.subnets, b.subnets, (c, d) => c.length === d.length && sameBytes(c.ip, d.ip))
   );

@@ -22,7 +22,7 @@ const RST = 4;
 
 const translation = ['translated', 'translated, original direction', 'translated, reply direction'];
 const answers = ['answered by an ICMP error', 'answered by a TCP reset'];
-const services = ['to a backend', 'from a backend', 'to a backend that is its client'];
+const services = ['to a backend', 'from a backend', 'to a backend that is its client', 'to a backend from outside'];
 const effects = [...translation, 'an ICMP error translated', 'routed', 'echo answered', 'cut into fragments'];
 
 /** What a run must reach, by decider: with 200,000 frames, or with 30,000. */
@@ -205,6 +205,7 @@ function* changes(before: Packet, after: Packet): Generator<string> {
     const [wasToService, isFromService] = [isVip(destinationOf(before)), isVip(sourceOf(after))];
     if (wasToService) yield isFromService ? 'to a backend that is its client' : 'to a backend';
     else if (isFromService) yield 'from a backend';
+    if (isToNodePort(before)) yield 'to a backend from outside';
   }
   if (before.protocol === IP_TCP && before.l4.length >= TCP_BYTES && before.l4[13]! & SYN) {
     const options = (packet: Packet): Buffer => packet.l4.subarray(TCP_BYTES, (packet.l4[12]! >> 4) * 4);
@@ -217,6 +218,13 @@ const destinationOf = ({ addresses }: Packet): string => addresses.slice(address
 
 /** Of the ranges in `services.ts`. */
 const isVip = (address: string): boolean => address.startsWith('0a60') || address.startsWith('fd96');
+
+/** Of the transit addresses in `pipeline-decider.ts`, where only UDP port 53 is published by an endpoint. */
+function isToNodePort(packet: Packet): boolean {
+  const { protocol, l4 } = packet;
+  const isToTransit = ['c6336402', '20010db8009900000000000000000002'].includes(destinationOf(packet));
+  return isToTransit && (protocol === IP_TCP || protocol === IP_UDP) && getU16(l4, 2) === 80;
+}
 
 const isIcmp = ({ version, protocol }: Packet): boolean => protocol === (version === 4 ? IP_ICMP : IP_ICMPV6);
 

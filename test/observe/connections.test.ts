@@ -1,5 +1,6 @@
 /** The report of connections: whose they are, and how long it occupies the event loop. */
 import t from 'tap';
+import { OUTSIDE } from '../../src/flow/connection.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { endpointSchema } from '../../src/model/kinds/endpoint.ts';
 import { reportConnections, TURN_CONNECTIONS, type ConnectionsQuestion } from '../../src/observe/connections.ts';
@@ -8,6 +9,7 @@ import { Changes } from '../../src/table/changes.ts';
 import { Services } from '../../src/table/services.ts';
 import { Topology } from '../../src/table/topology.ts';
 import { noServices, stores } from '../support/connections.ts';
+import { backend, service, servicePort } from '../support/services.ts';
 
 const UDP = 17;
 
@@ -69,6 +71,42 @@ t.test('all of them, or those of one endpoint', async (t) => {
       idleMs: 1000,
     });
   }
+});
+
+t.test('one from outside to a node port: its service, the port there, and the backend', async (t) => {
+  const topology = new Topology(new Uint8Array(6), new Changes());
+  topology.setNetwork({ name: 'blue', vni: 100 as Vni, outside: true });
+  const services = new Services(topology, new Changes());
+  const connections = new ConnectionTable({
+    store: stores.reference(4),
+    quota: 4,
+    unprovenQuota: 4,
+    addressesWith: (_, ip) => [ip],
+    natKey: new Uint8Array(8),
+    services,
+    isReserved: () => false,
+  });
+  const ports = [servicePort(1, { l4Port: 53, protocol: UDP, nodePort: 30_053 })];
+  services.set(service({ ports, backends: [backend('10.0.0.10', { endpoint: 'default/web' })] }), 0);
+  const [source, destination] = [parseIp('203.0.113.9'), parseIp('169.254.77.2')];
+  const original = { source, sourcePort: 5555, destination, destinationPort: 30_053 };
+  const found = services.findPublished(UDP, 30_053)!;
+  const choice = services.choose(found, OUTSIDE, { protocol: UDP, ...original });
+  if (choice.kind === 'none') throw new Error('there is no backend');
+  const vni = 100 as Vni;
+  connections.open({ vni, protocol: UDP, original, choice, replies: vni, isFromOutside: true }, 0);
+  const tables = { connections, topology, services };
+  for await (const report of reportConnections({ tables, endpoints: [web, db], clock: () => 1000 })) {
+    t.match(report, {
+      direction: 'published',
+      ...{ from: null, to: 'default/web', endpoint: 'web', network: 'blue' },
+      service: { name: 'default/web', port: '53' },
+      source: '203.0.113.9:5555',
+      destination: '169.254.77.2:30053',
+      translatedDestination: '10.0.0.10:8080',
+    });
+  }
+  t.equal(connections.size, 1);
 });
 
 t.test('many of them do not hold up everything else', async (t) => {

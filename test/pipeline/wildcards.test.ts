@@ -338,6 +338,7 @@ const OUTCOMES = [
   'forward, connected',
   'no_connection',
   'connect to a backend',
+  'connect to a backend from outside',
   'service_unknown',
   'service_no_backend',
   'service_local',
@@ -358,7 +359,9 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
       let decision = decide(key, tables);
       reached.add(decision.reason ?? decision.verdict);
       if (decision.opening && 'socket' in decision.opening) reached.add('connect to a socket');
-      if (decision.opening && 'replies' in decision.opening) reached.add('connect to a backend');
+      if (decision.opening && 'replies' in decision.opening) {
+        reached.add(`connect to a backend${decision.opening.isFromOutside ? ' from outside' : ''}`);
+      }
       if (decision.opening && random.chance(0.8)) {
         tables.connections.open(decision.opening, 0);
         const again = decide(withCtState(key, tables), tables);

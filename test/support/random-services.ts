@@ -6,12 +6,15 @@ import { service, servicePort } from './services.ts';
 
 const methods: readonly BalancingMethod[] = ['maglev', 'round-robin', 'least-connections', 'random', 'source-hash'];
 
-/** Ports that services may have: single ones and a range. */
+/** Ports that services may have: single ones, which may be published, and a range. */
 const ports: readonly Partial<ServicePort>[] = [
   { protocol: IP_TCP, l4Port: 80 },
   { protocol: IP_UDP, l4Port: 53 },
   { protocol: IP_UDP, l4Port: 80, lastL4Port: 81 },
 ];
+
+/** Where they may be published. */
+const nodePorts = [80, 81];
 
 /** @param possible its backends are some of these, in any condition */
 export function randomService(
@@ -32,10 +35,13 @@ export function randomService(
       .filter(() => random.chance(0.8))
       .map((port) => {
         const target = random.pick([port.l4Port!, 8080]);
-        return servicePort(0, { ...port, targets: backends.map(() => (random.chance(0.1) ? 0 : target)) });
+        const isSingle = port.lastL4Port === undefined;
+        const nodePort = isSingle && random.chance(0.7) ? random.pick(nodePorts) : undefined;
+        return servicePort(0, { ...port, nodePort, targets: backends.map(() => (random.chance(0.1) ? 0 : target)) });
       }),
     affinityMs: random.chance(0.3) ? 5000 : undefined,
     internalPolicy: random.chance(0.2) ? 'local' : 'cluster',
+    externalPolicy: random.chance(0.2) ? 'local' : 'cluster',
     distribution: random.pick(['none', 'none', 'same-node', 'same-zone']),
     balancing: random.pick(methods),
     drainMs: random.pick([0, 3000]),

@@ -1,10 +1,12 @@
 /** The numbers of backends in the records of connections: what they mean, for how long, and after a restart. */
 import t from 'tap';
-import type { ConnectionTuples } from '../../src/flow/connection.ts';
+import { routing } from '../../src/cluster/routing.ts';
+import { OUTSIDE, type ConnectionTuples } from '../../src/flow/connection.ts';
+import { bytesId } from '../../src/flow/key.ts';
 import { formatIp, parseIp } from '../../src/flow/types.ts';
 import { Backends } from '../../src/table/backends.ts';
 import type { Service } from '../../src/table/service.ts';
-import type { Services } from '../../src/table/services.ts';
+import type { ClientOrigin, Services } from '../../src/table/services.ts';
 import { IP_TCP } from '../../src/wire/ipv4.ts';
 import { Random } from '../support/random.ts';
 import {
@@ -28,15 +30,28 @@ interface Open {
   readonly tuples: ConnectionTuples;
 }
 
-/** Opens a connection; undefined if there is no backend. */
-function open(services: Services, slot: number, of = tuple(slot)): Open | undefined {
-  const choice = chosenFor(services, of);
+/** Opens a connection; undefined if there is no backend. @param from outside: to a node port */
+function open(services: Services, slot: number, of = tuple(slot), from: ClientOrigin = BLUE): Open | undefined {
+  const published = from === OUTSIDE ? services.findPublished(of.protocol, of.destinationPort) : undefined;
+  const choice = published ? services.choose(published, from, of) : chosenFor(services, of);
   if (choice.kind === 'none') return undefined;
-  services.opened(slot, choice, BLUE, of, 0);
+  services.opened(slot, choice, from, of, 0);
   const translated = { ...of, destination: choice.backend.address, destinationPort: choice.l4Port };
   const { protocol } = of;
-  return { pin: choice.pin, tuples: { kind: 'translated', places: [BLUE, BLUE], protocol, original: of, translated } };
+  return { pin: choice.pin, tuples: { kind: 'translated', places: [from, BLUE], protocol, original: of, translated } };
 }
+
+/** As `serviceTable`, with a way outside. */
+function tableWithOutside(options?: Parameters<typeof serviceTable>[0]) {
+  const table = serviceTable(options);
+  const routes = routing('blue', ['10.0.0.0/16', 'fd00::/64'], []);
+  table.topology.setNetwork({ name: 'blue', vni: BLUE, outside: true, ...routes });
+  return table;
+}
+
+/** A client outside asks for a node port. */
+const fromOutside = (nth: number, nodePort: number) =>
+  tuple(nth, { source: parseIp('203.0.113.9'), destination: parseIp('169.254.77.2'), destinationPort: nodePort });
 
 t.test(
   'a backend that is removed has its connections ended at once, and its number goes with the last one',
@@ -173,10 +188,35 @@ t.test('until all services are known, nothing ends; who is there by then keeps i
   t.match(services.pinned(all[1]!.pin), { service: 'default/web', connections: 1 });
 });
 
+t.test(
+  'after a restart, a connection to a node port goes on with the service that has port and backend by then',
+  async (t) => {
+    const of = (id: string, nodePort: number) =>
+      service({ id, vips: [], ports: [servicePort(1, { nodePort })], backends: backends(1) });
+    const { services: before } = tableWithOutside();
+    before.set(of('default/web', 30_080), 0);
+    const { pin, tuples } = open(before, 0, fromOutside(0, 30_080), OUTSIDE)!;
+    for (const [after, isKept] of [
+      [of('default/web', 30_080), true],
+      [of('default/other', 30_080), true],
+      [of('default/web', 30_081), false],
+      [service({ id: 'default/web', vips: [tuples.original.destination], backends: backends(1) }), false],
+    ] as const) {
+      const { services } = tableWithOutside({ isLoaded: false });
+      services.recovered(tuples, pin);
+      services.set(after, 0);
+      services.loaded();
+      t.same(services.ended(0), isKept ? new Set() : new Set([pin]));
+      t.equal(services.pinned(pin)?.service, isKept ? after.id : undefined);
+    }
+  },
+);
+
 t.test('a number that somebody has is never given to another one, also when all have been used', async (t) => {
   const table = new Backends();
   const end = { address: VIP, l4Port: 80 };
-  for (const pin of [2 ** 32 - 2, 1, 3]) table.recover(pin, IP_TCP, end, end);
+  const front = { front: bytesId(VIP), protocol: IP_TCP, l4Port: 80 };
+  for (const pin of [2 ** 32 - 2, 1, 3]) table.recover(pin, front, end);
   const added = Array.from({ length: 4 }, () => table.add('default/web', end));
   t.same(
     added.map(({ pin }) => pin),
@@ -187,7 +227,7 @@ t.test('a number that somebody has is never given to another one, also when all 
   t.ok(table.has(added[1]!));
   table.closed(2);
   t.notOk(table.has(added[1]!));
-  table.recover(2, IP_TCP, end, end);
+  table.recover(2, front, end);
   table.closed(2);
   table.remove(added[1]!);
   t.ok(table.of(2), 'who is removed again takes it from nobody');
@@ -207,20 +247,21 @@ t.test('after a restart, connections end whose backend or service is not there a
 
 t.test(`as a naive twin has it, through changes and restarts (seed ${seed})`, async (t) => {
   const random = new Random(seed);
-  let { services } = serviceTable();
+  let { services } = tableWithOutside();
   /** The twin: open connections, and what is declared. */
   const connections = new Map<number, Open & { readonly id: string }>();
   const declared = new Map<string, Service>();
   const vipOf = (id: string): Uint8Array => parseIp(`10.96.0.${id.length}`);
   const isGone = ({ id, tuples: { original, translated } }: Open & { id: string }): boolean => {
     const value = declared.get(id);
-    const port = value?.ports.find(({ l4Port }) => l4Port === original.destinationPort);
+    const port = value?.ports.find(({ l4Port, nodePort }) => [l4Port, nodePort].includes(original.destinationPort));
     return !value?.backends.some(
       ({ address }, at) =>
         formatIp(address) === formatIp(translated.destination) && port?.targets[at] === translated.destinationPort,
     );
   };
-  const reached = { gone: 0, restarts: 0, opened: 0 };
+  const nodePortOf = (id: string, l4Port: number): number => 30_000 + 100 * id.length + l4Port;
+  const reached = { gone: 0, restarts: 0, opened: 0, openedFromOutside: 0 };
   let slot = 0;
   for (let round = 0; round < 3000; round++) {
     const id = random.pick(['a', 'bb', 'ccc']);
@@ -230,7 +271,11 @@ t.test(`as a naive twin has it, through changes and restarts (seed ${seed})`, as
         const ports = [80, 81]
           .filter(() => random.chance(0.9))
           .map((l4Port) =>
-            servicePort(all.length, { l4Port, targets: all.map(() => random.pick([8080, 8080, 8080, 9090])) }),
+            servicePort(all.length, {
+              l4Port,
+              nodePort: nodePortOf(id, l4Port),
+              targets: all.map(() => random.pick([8080, 8080, 8080, 9090])),
+            }),
           );
         const balancing = random.pick(['maglev', 'round-robin', 'least-connections', 'random', 'source-hash'] as const);
         const value = service({ id, vips: [vipOf(id)], backends: all, ports, balancing });
@@ -246,7 +291,7 @@ t.test(`as a naive twin has it, through changes and restarts (seed ${seed})`, as
       case 2: {
         if (!random.chance(0.1)) break;
         reached.restarts++;
-        ({ services } = serviceTable({ isLoaded: false }));
+        ({ services } = tableWithOutside({ isLoaded: false }));
         for (const { pin, tuples } of connections.values()) services.recovered(tuples, pin);
         const order = [...declared.values()];
         for (const value of random.chance(0.5) ? order : order.reverse()) services.set(value, 0);
@@ -261,11 +306,18 @@ t.test(`as a naive twin has it, through changes and restarts (seed ${seed})`, as
         }
         break;
       default: {
-        const of = tuple(random.int(1000), { destination: vipOf(id), destinationPort: random.pick([80, 81]) });
-        if (!services.find(of.destination, of.protocol, of.destinationPort)) break;
-        const opened = open(services, ++slot, of);
-        if (opened) connections.set(slot, { ...opened, id });
-        if (opened) reached.opened++;
+        const l4Port = random.pick([80, 81]);
+        const isPublished = declared.get(id)?.ports.some((port) => port.l4Port === l4Port) ?? false;
+        const found = services.findPublished(IP_TCP, nodePortOf(id, l4Port));
+        if (found?.service.id !== (isPublished ? id : undefined)) t.fail(`round ${round}: whose is the node port?`);
+        if (!isPublished) break;
+        const nth = random.int(1000);
+        const opened = random.chance(0.7)
+          ? open(services, ++slot, tuple(nth, { destination: vipOf(id), destinationPort: l4Port }))
+          : open(services, ++slot, fromOutside(nth, nodePortOf(id, l4Port)), OUTSIDE);
+        if (!opened) break;
+        connections.set(slot, { ...opened, id });
+        reached[opened.tuples.places[0] === OUTSIDE ? 'openedFromOutside' : 'opened']++;
       }
     }
     const ended = services.ended(0);
@@ -287,5 +339,6 @@ t.test(`as a naive twin has it, through changes and restarts (seed ${seed})`, as
     }
     if (services.ended(0).size > 0) t.fail(`round ${round}: some have ended, but are not closed`);
   }
-  t.ok(reached.gone > 20 && reached.restarts > 10 && reached.opened > 200, JSON.stringify(reached));
+  const { gone, restarts, opened, openedFromOutside } = reached;
+  t.ok(gone > 20 && restarts > 10 && opened > 200 && openedFromOutside > 100, JSON.stringify(reached));
 });

@@ -1,7 +1,6 @@
 /** Connections through services: their tuples, whom they count for, and what becomes of them after a crash. */
 import t from 'tap';
-import type { Place, Tuple } from '../../src/flow/connection.ts';
-import { SEEN_RST } from '../../src/flow/connection.ts';
+import { OUTSIDE, SEEN_RST, turned, type Place, type Tuple } from '../../src/flow/connection.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { ConnectionTable, type ServiceOpening } from '../../src/table/connections.ts';
@@ -9,10 +8,11 @@ import { Services } from '../../src/table/services.ts';
 import { Topology } from '../../src/table/topology.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { connectionMemoryFor, stores } from '../support/connections.ts';
-import { backend, service, VIP } from '../support/services.ts';
+import { backend, service, servicePort, VIP } from '../support/services.ts';
 
 const [RED, BLUE] = [100 as Vni, 200 as Vni];
 const other = parseIp('10.96.0.2');
+const TRANSIT = parseIp('169.254.77.2');
 
 function tuple(sourcePort: number, destination = VIP): Tuple {
   return { source: parseIp('10.1.0.2'), sourcePort, destination, destinationPort: 80 };
@@ -25,6 +25,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
     topology.setNetwork({
       name: 'red',
       vni: RED,
+      outside: true,
       routes: [{ prefix: { ip: parseIp('10.1.0.0'), length: 16 }, kind: 'network', network: 'red' }],
     });
     const services = new Services(topology, changes);
@@ -44,6 +45,13 @@ for (const [kind, openStore] of Object.entries(stores)) {
       if (choice.kind === 'none') throw new Error('there is no backend');
       return { vni: RED, protocol: IP_TCP, original, choice, replies };
     };
+    const openingFromOutside = (sourcePort: number, nodePort = 30_080): ServiceOpening => {
+      const original = { source: parseIp('203.0.113.9'), sourcePort, destination: TRANSIT, destinationPort: nodePort };
+      const found = services.findPublished(IP_TCP, nodePort)!;
+      const choice = services.choose(found, OUTSIDE, { protocol: IP_TCP, ...original });
+      if (choice.kind === 'none') throw new Error('there is no backend');
+      return { vni: RED, protocol: IP_TCP, original, choice, replies: RED, isFromOutside: true };
+    };
     const entries = () => [...connections.entries()];
     /** Ends the connections to backends that are gone. Returns how many. */
     const endGone = (nowMs: number): number => {
@@ -51,9 +59,10 @@ for (const [kind, openStore] of Object.entries(stores)) {
       for (const { slot } of gone) connections.retire(slot, nowMs);
       return gone.length;
     };
-    return { memory, services, connections, opening, entries, endGone };
+    return { memory, services, connections, opening, openingFromOutside, entries, endGone };
   }
   const one = (address: string) => service({ vips: [VIP], backends: [backend(address, { vni: RED })] });
+  const published = (address: string) => ({ ...one(address), ports: [servicePort(1, { nodePort: 30_080 })] });
 
   t.test(`${kind}: the client keeps address and port, and its replies are found where they come in`, async (t) => {
     const { services, connections, opening, entries } = lab();
@@ -76,6 +85,67 @@ for (const [kind, openStore] of Object.entries(stores)) {
       [RED, BLUE, 300 as Place].map((place) => connections.hasAnyIn(place)),
       [true, true, false],
     );
+  });
+
+  t.test(`${kind}: a client outside keeps address and port, and counts for the backend`, async (t) => {
+    const { services, connections, openingFromOutside, entries } = lab(undefined, 2);
+    services.set(published('10.1.0.9'), 0);
+    services.loaded();
+    connections.open(openingFromOutside(1), 0);
+    const [{ translated, places, pin, original }] = entries() as [ReturnType<typeof entries>[0]];
+    t.same(places, [OUTSIDE, RED]);
+    t.same(translated, { ...original, destination: parseIp('10.1.0.9'), destinationPort: 8080 });
+    t.match(connections.lookup(RED, IP_TCP, turned(translated)), { reply: true });
+    t.match(connections.lookup(OUTSIDE, IP_TCP, original), { reply: false });
+    t.equal(services.pinned(pin!)?.connections, 1);
+    for (const port of [2, 3]) connections.open(openingFromOutside(port), 0);
+    t.equal(connections.size, 2, 'half-open ones give way');
+    t.equal(connections.forget(RED, parseIp('10.1.0.9')).length, 4);
+    t.equal(services.pinned(pin!)?.connections, 0);
+  });
+
+  t.test(`${kind}: a client outside that asks for one backend by two ports, from one of its own`, async (t) => {
+    const { services, connections, openingFromOutside, entries } = lab();
+    services.set(published('10.1.0.9'), 0);
+    const others = { id: 'default/other', vips: [other], ports: [servicePort(1, { nodePort: 30_081 })] };
+    services.set({ ...published('10.1.0.9'), ...others }, 0);
+    for (const nodePort of [30_080, 30_081]) connections.open(openingFromOutside(5000, nodePort), 0);
+    const ports = entries().map(({ translated }) => translated.sourcePort);
+    t.equal(new Set(ports).size, 2);
+  });
+
+  t.test(`${kind}: a client outside that begins anew gets another choice in place of the old one`, async (t) => {
+    const { services, connections, openingFromOutside, entries, memory } = lab();
+    services.set(published('10.1.0.9'), 0);
+    services.loaded();
+    connections.open(openingFromOutside(1), 0);
+    const { records } = openStore(8, memory);
+    const [{ slot, original }] = entries() as [ReturnType<typeof entries>[0]];
+    t.equal(connections.isOverWithChoice(slot), false);
+    records.writeHalf(slot, true, { ...records.half(slot, true), packets: 1, seen: SEEN_RST });
+    t.equal(connections.isOverWithChoice(slot), true);
+    services.set(published('10.1.0.7'), 0);
+    connections.open(openingFromOutside(1), 0);
+    t.same(
+      entries().map(({ translated }) => translated),
+      [{ ...original, destination: parseIp('10.1.0.7'), destinationPort: 8080 }],
+    );
+  });
+
+  t.test(`${kind}: after a crash, a client outside keeps its backend`, async (t) => {
+    const { memory, services, connections, openingFromOutside } = lab();
+    services.set(published('10.1.0.9'), 0);
+    connections.open(openingFromOutside(1), 0);
+    for (const [value, isKept] of [
+      [published('10.1.0.9'), true],
+      [published('10.1.0.7'), false],
+    ] as const) {
+      const again = lab(memory.slice());
+      again.connections.recover(500);
+      again.services.set(value, 500);
+      again.services.loaded();
+      t.equal(again.endGone(500), isKept ? 0 : 1);
+    }
   });
 
   t.test(`${kind}: a client that is its own backend comes from the service`, async (t) => {

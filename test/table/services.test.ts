@@ -66,7 +66,6 @@ t.test('a setter that changes nothing notes nothing', async (t) => {
     { externalName: 'example.com' },
     { hasWildcard: true },
     { backends: backends(2) },
-    { ports: [servicePort(3, { nodePort: 30_080 })] },
     ...(
       [
         { endpoint: 'a/b' },
@@ -87,6 +86,15 @@ t.test('a setter that changes nothing notes nothing', async (t) => {
     services.set(value(difference), 0);
     t.same(changes.drain(), { changed: ['service/default/web'], added: [] }, JSON.stringify(difference));
   }
+  const published = value({ ports: [servicePort(3, { nodePort: 30_080 })] });
+  services.set(value(), 0);
+  changes.drain();
+  services.set(published, 0);
+  t.same(changes.drain(), { changed: ['service/default/web'], added: ['node-port/tcp/30080'] });
+  services.set(published, 0);
+  t.ok(changes.isEmpty);
+  services.set(value(), 0);
+  t.same(changes.drain(), { changed: ['node-port/tcp/30080', 'service/default/web'], added: [] });
   services.set(value({ vips: [VIP, VIP6] }), 0);
   t.same(changes.drain().added, ['vip/fd77:6566:7460::1']);
   services.remove('default/web');
@@ -113,6 +121,31 @@ t.test('of two services with one address, the same one is found on all hosts, wh
     t.equal(services.find(VIP, IP_TCP, 443)?.service.id, 'a/web');
     t.ok(changes.drain().changed.includes('service/c/web'), 'whose port is not found any more');
   }
+});
+
+t.test('a service is found at its node ports, by protocol and port', async (t) => {
+  const { services, changes } = serviceTable();
+  const ports = [
+    servicePort(1, { name: 'web', nodePort: 30_080 }),
+    servicePort(1, { name: 'dns', protocol: IP_UDP, l4Port: 53, nodePort: 30_053 }),
+    servicePort(1, { name: 'dns-tcp', l4Port: 53, nodePort: 30_053 }),
+    servicePort(1, { name: 'within', l4Port: 81 }),
+  ];
+  services.set(service({ id: 'b/web', vips: [], ports, backends: backends(1) }), 0);
+  t.match(services.findPublished(IP_TCP, 30_080), { service: { id: 'b/web' }, port: { name: 'web' }, offset: 0 });
+  t.equal(services.findPublished(IP_UDP, 30_053)?.port.name, 'dns', 'one port number');
+  t.equal(services.findPublished(IP_TCP, 30_053)?.port.name, 'dns-tcp', 'with two protocols');
+  t.equal(services.findPublished(IP_UDP, 30_080), undefined);
+  t.equal(services.findPublished(IP_TCP, 80), undefined, 'that is its port at its addresses');
+  changes.drain();
+  services.set(service({ id: 'a/web', ports: [servicePort(1, { nodePort: 30_080 })], backends: backends(1) }), 0);
+  t.equal(services.findPublished(IP_TCP, 30_080)?.service.id, 'a/web', 'the same one on all hosts');
+  t.ok(changes.drain().changed.includes('node-port/tcp/30080'));
+  services.set(service({ id: 'a/web', backends: backends(1) }), 0);
+  t.equal(services.findPublished(IP_TCP, 30_080)?.service.id, 'b/web');
+  services.remove('b/web');
+  t.ok(changes.drain().changed.includes('node-port/udp/30053'));
+  for (const l4Port of [30_080, 30_053]) t.equal(services.findPublished(IP_TCP, l4Port), undefined);
 });
 
 t.test('without a backend that is ready, there is nobody to choose', async (t) => {

@@ -9,7 +9,8 @@
  *   detach HOST/PORT
  *   outside HOST TRANSIT… [mtu=BYTES]                        the link to the host: the port HOST/outside
  *   services PREFIX…                                         the addresses that those of services are taken from, on every host
- *   service NAME vip=IP[,IP] port=PORT[-LAST]:PORT/tcp|udp… [backend=HOST/PORT]… [policy=local] [balancing=METHOD] [affinity=MS]
+ *   service NAME vip=IP[,IP] port=PORT[-LAST]:PORT/tcp|udp[@NODEPORT]… [backend=HOST/PORT]… [policy=local] [outside-policy=local]
+ *           [balancing=METHOD] [affinity=MS]
  *   service NAME                                             there is none any more
  *   listen HOST PORT/tcp|udp…                                weft’s own sockets: the port HOST/internal
  *   publish HOST/PORT HOSTPORT:PORT/tcp|udp
@@ -250,11 +251,12 @@ export class Lab {
       );
     });
     const ports = fields.get('port')!.map((text) => {
-      const [, first, last, target, protocol] = /^(\d+)(?:-(\d+))?:(\d+)\/(tcp|udp)$/.exec(text)!;
+      const [, first, last, target, protocol, nodePort] = /^(\d+)(?:-(\d+))?:(\d+)\/(tcp|udp)(?:@(\d+))?$/.exec(text)!;
       return servicePort(backends.length, {
         protocol: protocol === 'tcp' ? IP_TCP : IP_UDP,
         l4Port: Number(first),
         lastL4Port: Number(last ?? first),
+        nodePort: nodePort === undefined ? undefined : Number(nodePort),
         targets: backends.map(() => Number(target)),
       });
     });
@@ -262,6 +264,7 @@ export class Lab {
     return service({
       ...{ id, backends, ports, vips: fields.get('vip')![0]!.split(',').map(parseIp) },
       internalPolicy: fields.get('policy')?.[0] === 'local' ? 'local' : 'cluster',
+      externalPolicy: fields.get('outside-policy')?.[0] === 'local' ? 'local' : 'cluster',
       balancing: (fields.get('balancing')?.[0] ?? 'maglev') as Service['balancing'],
       affinityMs: affinity === undefined ? undefined : Number(affinity),
     });
