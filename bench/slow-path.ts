@@ -192,6 +192,7 @@ class Bench {
       connectionQuota: 4 * connections,
       natKey: new Uint8Array(8),
       clock: () => this.#nowMs,
+      wallClock: () => this.#nowMs,
       later: (work) => this.#later.push(work),
       onPortLost: () => {},
       onError: (error) => {

@@ -21,12 +21,12 @@ import {
   type PortOpened,
   type PortRates,
   type PortSpec,
-  type Rate,
   type Upcall,
 } from './datapath/datapath.ts';
 import type { LivenessSettings, PeerLiveness, ProbeStranger } from './datapath/liveness.ts';
 import type { TapOpened } from './flow/tap.ts';
 import { WeftError } from './error.ts';
+import { ANSWERS, DEFAULT_STORM, UPCALLS, type StormRates } from './forwarding/rates.ts';
 import { LEAST_MTU } from './flow/action.ts';
 import {
   ConnectionRecords,
@@ -40,6 +40,7 @@ import {
 } from './flow/connection.ts';
 import type { ConnectionStoreOptions } from './flow/connection-store.ts';
 import { bytesOf } from './flow/key.ts';
+import { OutlierDetection, type EjectionChange } from './health/outlier-detection.ts';
 import { linkLocalOf, sameBytes, type PortNo, type Vni } from './flow/types.ts';
 import { announcement } from './pipeline/reply.ts';
 import type { Tables } from './pipeline/stage.ts';
@@ -47,6 +48,7 @@ import { Changes } from './table/changes.ts';
 import { ConnectionTable, endpointOf, isFromInside, isFromWeft } from './table/connections.ts';
 import { Fdb, vtepLocation, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
+import type { FaultKind } from './table/health.ts';
 import type { Service } from './table/service.ts';
 import { Services } from './table/services.ts';
 import type { Prefix } from './table/routes.ts';
@@ -70,44 +72,6 @@ import { Workload, type RemoteEndpoint } from './table/workload.ts';
 import { IP_UDP } from './wire/ipv4.ts';
 
 export type { Published, RemoteEndpoint, TapOpened };
-
-/**
- * Storm control: how many flooded frames may come in by one port, per second and at once. Switches have some hundreds
- * to some thousands a second. Answers to ARP and ND on behalf of containers are not flooded, so little else needs it.
- * The tunnel brings what all other hosts flood.
- */
-const DEFAULT_STORM: StormRates = { port: 1000, tunnel: 10_000 };
-
-/** Flooded frames per second, which is also the burst; 0 means no limit. */
-export interface StormRates {
-  /** That come in by one port of a container. */
-  readonly port: number;
-  readonly tunnel: number;
-}
-
-/**
- * How many frames of one port may cause upcalls, per second and at once; half of them for each sender behind it
- * (`datapath.ts`). A decision takes some tens of microseconds, so a port that sends nothing but new flows leaves most
- * of the time to the others, and ten thousand flows that begin at once lose no frame. The tunnel brings the new flows
- * of all other hosts, and the outside brings the answers to everything that the ports here have opened. So do weft's
- * own sockets.
- */
-const UPCALLS = {
-  port: { perSecond: 2000, burst: 20_000 },
-  tunnel: { perSecond: 4000, burst: 40_000 },
-  outside: { perSecond: 20_000, burst: 80_000 },
-} as const satisfies Record<string, Rate>;
-
-/**
- * How many refused frames of one port the datapath answers, per second and at once: enough for programs that try one
- * address after another, and few enough that answers to made-up senders are no flood. The tunnel brings the frames of
- * all other hosts.
- */
-const ANSWERS = {
-  port: { perSecond: 1000, burst: 1000 },
-  tunnel: { perSecond: 10_000, burst: 10_000 },
-  outside: { perSecond: 1000, burst: 1000 },
-} as const satisfies Record<string, Rate>;
 
 /** The part of an endpoint's connections that may be unanswered (`ConnectionOptions.unprovenQuota`). */
 const UNPROVEN_SHARE = 1 / 4;
@@ -143,11 +107,17 @@ export interface ForwardingOptions {
   readonly onConnectionClosed?: (outside: ProtocolTuple) => void;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
+  /** Milliseconds since the epoch. */
+  readonly wallClock: () => number;
+  /** Does something after some milliseconds. Without it, `lookAtConnections` is to be called from time to time. */
+  readonly after?: (delayMs: number, work: () => void) => () => void;
   /** `setImmediate`, if the process has other work to do; see the controller. */
   readonly later?: (work: () => void) => void;
   readonly onPortLost: (port: PortNo, why: string) => void;
   /** The state of one or more peers has changed, and is in force: `peers` tells. */
   readonly onPeersChanged?: (() => void) | undefined;
+  /** A backend is ejected because connections to it fail, or is back. */
+  readonly onEjection?: (change: EjectionChange) => void;
   readonly onError: (error: unknown, upcall: Upcall) => void;
 }
 
@@ -156,8 +126,10 @@ export class Forwarding<D extends Datapath = Datapath> {
   readonly tables: Tables;
   readonly controller: Controller;
   readonly #changes = new Changes();
+  readonly outliers: OutlierDetection;
   readonly #storm: StormRates;
   readonly #clock: () => number;
+  #stopLooking = (): void => {};
 
   constructor(open: (options: DatapathOptions) => D, options: ForwardingOptions) {
     this.#storm = options.storm ?? DEFAULT_STORM;
@@ -176,6 +148,11 @@ export class Forwarding<D extends Datapath = Datapath> {
     });
     const topology = new Topology(hostMacOf(options.hostId), changes);
     const services = new Services(topology, changes);
+    this.outliers = new OutlierDetection({
+      ...{ records: this.datapath.connections.records, services, clock: options.clock, wallClock: options.wallClock },
+      onWork: (delayMs) => (this.#stopLooking = options.after?.(delayMs, () => this.lookAtConnections()) ?? (() => {})),
+      onChange: (change) => options.onEjection?.(change),
+    });
     this.tables = {
       topology,
       services,
@@ -186,7 +163,7 @@ export class Forwarding<D extends Datapath = Datapath> {
         quota: options.connectionQuota,
         unprovenQuota: Math.ceil(options.connectionQuota * UNPROVEN_SHARE),
         natKey: options.natKey,
-        services,
+        services: this.outliers,
         onClosed: options.onConnectionClosed,
         addressesWith: (vni, ip) => topology.addressesWith(vni, ip),
         isReserved: (protocol, port) =>
@@ -194,7 +171,10 @@ export class Forwarding<D extends Datapath = Datapath> {
       }),
     };
     this.tables.connections.recover(options.clock());
-    this.controller = new Controller(this.datapath, { ...options, tables: this.tables, changes });
+    this.controller = new Controller(this.datapath, {
+      ...{ ...options, tables: this.tables, changes },
+      onUnreachable: (slot) => this.outliers.unreachable(slot),
+    });
   }
 
   /** Adds a network, or changes its routes, its MTU or whether it has an outside. */
@@ -418,19 +398,39 @@ export class Forwarding<D extends Datapath = Datapath> {
   /** Adds a service, or changes it. Connections to backends that it does not have any more end. */
   setService(service: Service): void {
     this.tables.services.set(service, this.#clock());
+    this.outliers.follow(service.id);
     this.controller.endPinned();
   }
 
   /** Does nothing if there is none. */
   removeService(id: string): void {
     this.tables.services.remove(id);
+    this.outliers.follow(id);
     this.controller.endPinned();
+  }
+
+  /** Says what is wrong with a backend of a service, or with undefined that this is over (`Services.setHealth`). */
+  setHealth(id: string, address: Uint8Array, kind: FaultKind, detail: string | undefined): void {
+    this.tables.services.setHealth(id, address, kind, detail);
+    this.outliers.follow(id);
+    this.controller.enforce();
+  }
+
+  /** Looks how connections to backends have come about, and which ones are ejected no more. */
+  lookAtConnections(): void {
+    this.outliers.look();
+    this.controller.enforce();
   }
 
   /** All services that there are have been set: connections from before a restart that belong to none of them end. */
   servicesLoaded(): void {
     this.tables.services.loaded();
     this.controller.endPinned();
+  }
+
+  close(): void {
+    this.#stopLooking();
+    this.datapath.close();
   }
 
   #specOf({ vni }: AccessPort, spec: PortSpec): PortSpec {

@@ -119,7 +119,7 @@ export class LifeCycle {
       const { connectionsFile } = this.#options;
       if (purge && connectionsFile !== undefined) removeConnections(connectionsFile);
       // Last, because frames of a switch that is to be followed by another one wait from here on.
-      await Promise.all([store.close(), own.close()]).finally(() => forwarding.datapath.close());
+      await Promise.all([store.close(), own.close()]).finally(() => forwarding.close());
     }
   }
 }

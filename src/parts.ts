@@ -536,6 +536,8 @@ function openForwarding(options: SwitchOptions, foundations: Foundations, onPeer
     natKey: foundations.natKey,
     onConnectionClosed: (connection) => hostConnections.forget(connection),
     clock: foundations.clock,
+    wallClock: foundations.wallClock,
+    after: foundations.after,
     later: foundations.later,
     onPortLost: foundations.onPortLost,
     onPeersChanged,

@@ -136,12 +136,15 @@ export class Simulation {
     for (let dueMs = this.#dueMs(); dueMs < endMs; dueMs = this.#dueMs()) this.#nowMs = Math.max(this.#nowMs, dueMs);
     this.#nowMs = endMs;
     this.#run(() => {
-      for (const host of this.#hosts.values()) host.forwarding.controller.tick();
+      for (const { forwarding } of this.#hosts.values()) {
+        forwarding.lookAtConnections();
+        forwarding.controller.tick();
+      }
     });
   }
 
   close(): void {
-    for (const host of this.#hosts.values()) host.forwarding.datapath.close();
+    for (const { forwarding } of this.#hosts.values()) forwarding.close();
     this.#hosts.clear();
   }
 
@@ -219,6 +222,7 @@ export class SimulatedHost {
       connectionQuota: options.connectionQuota ?? CONNECTIONS,
       natKey: new Uint8Array(8),
       clock: options.clock,
+      wallClock: options.clock,
       onPortLost: () => {},
       onError: (error) => {
         throw error;

@@ -59,6 +59,8 @@ export interface ControllerOptions {
   readonly clock: () => number;
   /** Postpones work to a later turn, like `setImmediate`. Without it, everything is done before a call returns. */
   readonly later?: (work: () => void) => void;
+  /** An ICMP error came back about what the client of the connection in that slot has sent. */
+  readonly onUnreachable?: (slot: number) => void;
   /** Called when a decision threw, which is a defect in weft. The frames were dropped as `upcall_lost`. */
   readonly onError: (error: unknown, upcall: Upcall) => void;
 }
@@ -370,6 +372,7 @@ export class Controller {
     }
     this.#datapath.execute(upcall.token, decision.actions);
     this.#reply(decision, upcall, now);
+    this.#noteError(decision);
     const mtu = mtuOf(decision.actions);
     // The cached decision is for packets of any size. What to tell the sender of this one is decided for it alone.
     if (mtu !== undefined && upcall.packetBytes > mtu) {
@@ -406,6 +409,13 @@ export class Controller {
     const where = mac && fdb.lookup(vni, mac)?.where;
     if (where?.kind !== 'port' || !this.#defences.allows(where.port, nowMs)) return;
     this.#datapath.execute({ frame: announcement(mac!, ip) }, [{ op: 'encap', vni, vtep }]);
+  }
+
+  /** ICMP errors are decided one by one. */
+  #noteError({ actions: [first] }: Decision): void {
+    if (first?.op !== 'related' || !first.reply) return;
+    this.#options.onUnreachable?.(first.slot);
+    this.enforce();
   }
 
   /** Sends the decision's answer to the sender. */

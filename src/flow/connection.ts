@@ -256,6 +256,11 @@ export class ConnectionRecords {
     return Math.max(this.#view.getFloat64(original, true), this.#view.getFloat64(reply, true));
   }
 
+  /** What that direction has sent: `SEEN_SYN` and the like. */
+  seen(slot: number, reply: boolean): number {
+    return this.#view.getUint32(this.#halfAt(slot, reply) + 32, true);
+  }
+
   state(slot: number): ConnectionState {
     const [original, reply] = [this.#halfAt(slot, false), this.#halfAt(slot, true)];
     if (this.kind(slot) === 'ended') return 'time_wait';

@@ -17,19 +17,7 @@
  * It has neither clock nor timer: the time comes with each call, in milliseconds of a clock that never goes back, and
  * `nextMs` says when `advance` has something to do. It knows the backends that were given to it, and no others.
  */
-
-export interface OutlierSettings {
-  /** Failures in a row that eject. */
-  readonly failures: number;
-  /** How long a backend has to be in the pool to be forgiven an ejection. */
-  readonly intervalMs: number;
-  /** The first ejection. */
-  readonly baseEjectionMs: number;
-  /** The largest share of the pool that is ejected at the same time; 0 ejects none. */
-  readonly mostEjectedPercent: number;
-  /** If a smaller share of the pool is left, there is a panic. */
-  readonly leastHealthyPercent: number;
-}
+import type { OutlierSettings } from '../table/service.ts';
 
 /** Why a connection did not come about. */
 export type ConnectionFailure = 'no answer' | 'reset' | 'unreachable';

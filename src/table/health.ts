@@ -51,6 +51,11 @@ export class Health {
     this.#faults.delete(id);
   }
 
+  /** True if this is wrong with it, whatever else is. */
+  has(id: string, { address }: Pick<Backend, 'address'>, kind: FaultKind): boolean {
+    return this.#faults.get(id)?.get(bytesId(address))?.has(kind) ?? false;
+  }
+
   /** What is wrong with a backend; undefined if nothing is. */
   of(id: string, { address }: Pick<Backend, 'address'>): Fault | undefined {
     const service = this.#faults.get(id);

@@ -1,6 +1,6 @@
 /** Whether two values are the same service: who sets the same one again changes nothing. */
 import { sameBytes } from '../flow/types.ts';
-import type { Backend, Service, ServicePort } from './service.ts';
+import type { Backend, OutlierSettings, Service, ServicePort } from './service.ts';
 
 export function sameService(a: Service, b: Service): boolean {
   return (
@@ -12,12 +12,24 @@ export function sameService(a: Service, b: Service): boolean {
       a.distribution === b.distribution &&
       a.balancing === b.balancing &&
       a.drainMs === b.drainMs &&
+      sameOutlier(a.outlier, b.outlier) &&
       a.externalName === b.externalName &&
       a.hasWildcard === b.hasWildcard &&
       same(a.vips, b.vips, sameBytes) &&
       same(a.externalAddresses, b.externalAddresses, sameBytes) &&
       same(a.ports, b.ports, samePort) &&
       same(a.backends, b.backends, sameBackend))
+  );
+}
+
+function sameOutlier(a: OutlierSettings | undefined, b: OutlierSettings | undefined): boolean {
+  if (a === b || a === undefined || b === undefined) return a === b;
+  return (
+    a.failures === b.failures &&
+    a.intervalMs === b.intervalMs &&
+    a.baseEjectionMs === b.baseEjectionMs &&
+    a.mostEjectedPercent === b.mostEjectedPercent &&
+    a.leastHealthyPercent === b.leastHealthyPercent
   );
 }
 

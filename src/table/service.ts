@@ -27,12 +27,28 @@ export interface Service {
   /** Which backends are preferred while there are any. */
   readonly distribution: 'none' | 'same-node' | 'same-zone';
   readonly balancing: BalancingMethod;
+  /** When a backend to which connections fail is left alone for a while; undefined: never. */
+  readonly outlier: OutlierSettings | undefined;
   /** How long an established connection may stay with a backend that terminates. */
   readonly drainMs: number;
   /** The name that its own name stands for (type ExternalName); such a service is reached nowhere else. */
   readonly externalName: string | undefined;
   /** True if all names below its own mean it as well, unless they are somebody's (RFC 4592). */
   readonly hasWildcard: boolean;
+}
+
+/** When a backend is ejected because connections to it fail, and for how long. */
+export interface OutlierSettings {
+  /** Failures in a row that eject. */
+  readonly failures: number;
+  /** How long a backend has to be in the pool to be forgiven an ejection. */
+  readonly intervalMs: number;
+  /** The first ejection. */
+  readonly baseEjectionMs: number;
+  /** The largest share of the pool that is ejected at the same time; 0 ejects none. */
+  readonly mostEjectedPercent: number;
+  /** If a smaller share of the pool is left, there is a panic. */
+  readonly leastHealthyPercent: number;
 }
 
 export type TrafficPolicy = 'cluster' | 'local';

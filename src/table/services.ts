@@ -215,6 +215,11 @@ export class Services {
     this.#changes.changed(known.object);
   }
 
+  /** True if this is wrong with it, whatever else is. */
+  hasFault(id: string, backend: Backend, kind: FaultKind): boolean {
+    return this.#health.has(id, backend, kind);
+  }
+
   /** What is wrong with a backend; undefined if nothing is. */
   healthOf(id: string, backend: Backend): Fault | undefined {
     return this.#health.of(id, backend);

@@ -107,6 +107,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     flowIdleMs: 60_000,
     connections: new Uint8Array(0),
     connectionQuota: 1,
+    wallClock: () => 0,
     natKey: new Uint8Array(8),
     clock: () => 0,
     onPortLost: () => {},

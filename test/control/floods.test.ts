@@ -34,6 +34,7 @@ function emptyHost() {
     connections: new Uint8Array(0),
     connectionQuota: 1,
     storm: { port: 0, tunnel: 0 },
+    wallClock: () => 0,
     natKey: new Uint8Array(8),
     clock: () => nowMs,
     onPortLost: () => {},

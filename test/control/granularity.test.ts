@@ -40,6 +40,7 @@ function fullHost() {
     flowIdleMs: 10_000,
     connections: new Uint8Array(1024 * CONNECTION_BYTES),
     connectionQuota: 512,
+    wallClock: () => 0,
     natKey: new Uint8Array(8),
     clock: () => nowMs,
     onPortLost: () => {},

@@ -80,6 +80,7 @@ class World {
       connections: new Uint8Array(64 * CONNECTION_BYTES),
       connectionQuota: 16,
       storm: { port: 0, tunnel: 0 },
+      wallClock: () => 0,
       natKey: new Uint8Array(8),
       clock: () => this.#nowMs,
       onPortLost: () => {},

@@ -1,6 +1,7 @@
 /** Ejection of backends whose connections fail, by example and against a naive twin. */
 import t from 'tap';
-import { LONGEST_EJECTION_MS, OutlierPool, type OutlierSettings } from '../../src/health/outlier.ts';
+import { LONGEST_EJECTION_MS, OutlierPool } from '../../src/health/outlier.ts';
+import type { OutlierSettings } from '../../src/table/service.ts';
 import { Random } from '../support/random.ts';
 
 const defaults: OutlierSettings = {

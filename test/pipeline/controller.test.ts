@@ -136,6 +136,7 @@ function floodingSwitch() {
     flowIdleMs: 10_000,
     connections: new Uint8Array(),
     connectionQuota: 1,
+    wallClock: () => 0,
     natKey: new Uint8Array(8),
     clock: () => 1000,
     later: (work) => turns.push(work),

@@ -68,6 +68,7 @@ export function service(given: Partial<Service> = {}): Service {
     externalPolicy: 'cluster',
     distribution: 'none',
     balancing: 'maglev',
+    outlier: undefined,
     drainMs: 0,
     externalName: undefined,
     hasWildcard: false,

@@ -43,6 +43,27 @@ t.test('a service is found at its addresses, by protocol and port', async (t) =>
   for (const address of [VIP, VIP6, external]) t.notOk(services.isVip(address));
 });
 
+const outlier = {
+  failures: 5,
+  intervalMs: 10_000,
+  baseEjectionMs: 30_000,
+  mostEjectedPercent: 10,
+  leastHealthyPercent: 0,
+} as const satisfies Service['outlier'];
+
+t.test('each setting about ejections makes another service', async (t) => {
+  const { services, changes } = serviceTable();
+  for (const key of Object.keys(outlier)) {
+    for (const changed of [{}, { [key]: 7 }]) {
+      services.set(service({ outlier: { ...outlier, ...changed } }), 0);
+      t.notOk(changes.isEmpty, key);
+      changes.drain();
+      services.set(service({ outlier: { ...outlier, ...changed } }), 0);
+      t.ok(changes.isEmpty);
+    }
+  }
+});
+
 t.test('a setter that changes nothing notes nothing', async (t) => {
   const { services, changes } = serviceTable();
   const value = (given?: Partial<Service>): Service => service({ backends: backends(3), ...given });
@@ -63,6 +84,7 @@ t.test('a setter that changes nothing notes nothing', async (t) => {
     { distribution: 'same-zone' },
     { balancing: 'random' },
     { drainMs: 1 },
+    { outlier },
     { externalName: 'example.com' },
     { hasWildcard: true },
     { backends: backends(2) },

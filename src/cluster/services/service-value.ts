@@ -76,6 +76,7 @@ export function serviceValue(service: DeclaredService, sources: ServiceSources):
     externalPolicy: spec.externalTrafficPolicy === 'Local' ? 'local' : 'cluster',
     distribution: distributionOf(spec.trafficDistribution),
     ...{ balancing, drainMs, hasWildcard },
+    outlier: undefined,
     externalName: isExternalName ? spec.externalName : undefined,
   };
 }

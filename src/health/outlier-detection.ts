@@ -1,0 +1,252 @@
+/**
+ * Passive health: whether connections to the backends of a service come about, as the switch sees anyway, and which backends
+ * are ejected because they do not (`outlier.ts`). No packet costs more for it: the datapath keeps in the record of each
+ * connection what its two ends have sent, and that is read here some times a second, as long as there are new ones.
+ *
+ *   opened ─► watched ─┬─ its backend has answered             ─► it works
+ *                      ├─ its backend has sent a reset instead ─► it has failed
+ *                      ├─ an ICMP error came back              ─► it has failed
+ *                      ├─ nothing has come for two seconds     ─► it has failed, if it is TCP
+ *                      └─ it is over before that               ─► nothing is known
+ *
+ * It stands between the table of connections and the services, and watches those of services that ask for it. A service has
+ * a pool from its first connection on, so that most of many services cost nothing.
+ */
+import { SEEN_ACK, SEEN_RST, SEEN_SYN, type ConnectionRecords, type ProtocolTuple } from '../flow/connection.ts';
+import { bytesId } from '../flow/key.ts';
+import type { Backend, Service } from '../table/service.ts';
+import type { Choice, ClientOrigin, Services } from '../table/services.ts';
+import { OutlierPool, type ConnectionFailure } from './outlier.ts';
+
+/** A SYN that is lost is sent again after a second. Who does not answer that one either is not there. */
+const ANSWER_WITHIN_MS = 2000;
+/** How often connections are looked at, while some are watched or backends are ejected. */
+const LOOK_MS = 50;
+/** How many connections are watched, and how many of them are looked at each time: takes about a millisecond. */
+const MOST_WATCHED = 16_384;
+const MOST_LOOKED = 4096;
+const TCP = 6;
+
+export interface OutlierDetectionOptions {
+  readonly records: Pick<ConnectionRecords, 'protocol' | 'state' | 'seen'>;
+  readonly services: Services;
+  /** Milliseconds, monotonic. */
+  readonly clock: () => number;
+  /** Milliseconds since the epoch, to say when an ejection is over. */
+  readonly wallClock: () => number;
+  /** Something is to be looked at in so many milliseconds. Not called again before `look`. */
+  readonly onWork: (delayMs: number) => void;
+  readonly onChange: (change: EjectionChange) => void;
+}
+
+/** A backend is ejected, or back. */
+export interface EjectionChange {
+  /** `NAMESPACE/NAME` */
+  readonly service: string;
+  readonly backend: Backend;
+  /** Why it is ejected, and until when; undefined if it is back. */
+  readonly why: string | undefined;
+}
+
+interface WatchedService {
+  readonly id: string;
+  /** By address, as `bytesId`. */
+  readonly pool: OutlierPool<string>;
+  readonly members: Map<string, Backend>;
+  /** Why each of them is ejected. */
+  readonly why: Map<string, string>;
+  /** What is in force; nobody is ejected in a panic. */
+  readonly inForce: Map<string, Backend>;
+}
+
+interface WatchedConnection {
+  readonly of: WatchedService;
+  readonly backend: string;
+  readonly openedAtMs: number;
+}
+
+export class OutlierDetection implements Pick<Services, 'opened' | 'closed' | 'recovered'> {
+  readonly #options: OutlierDetectionOptions;
+  readonly #watched = new Map<string, WatchedService>();
+  /** Those with ejected backends. */
+  readonly #ejecting = new Set<WatchedService>();
+  /** By slot, those that are looked at next first. */
+  readonly #connections = new Map<number, WatchedConnection>();
+  #isPlanned = false;
+  #ejections = 0;
+
+  constructor(options: OutlierDetectionOptions) {
+    this.#options = options;
+  }
+
+  /** How many backends were ejected so far, and how many are now. */
+  get statistics(): { readonly ejections: number; readonly ejected: number } {
+    let ejected = 0;
+    for (const { inForce } of this.#ejecting) ejected += inForce.size;
+    return { ejections: this.#ejections, ejected };
+  }
+
+  // What the table of connections tells services
+
+  opened(slot: number, choice: Choice, from: ClientOrigin, tuple: ProtocolTuple, nowMs: number): void {
+    const { services } = this.#options;
+    services.opened(slot, choice, from, tuple, nowMs);
+    const service = services.get(choice.selection.service.id);
+    if (!service?.outlier || this.#connections.size >= MOST_WATCHED) return;
+    const of = this.#watched.get(service.id) ?? this.#watch(service, service.outlier, nowMs);
+    this.#connections.set(slot, { of, backend: bytesId(choice.backend.address), openedAtMs: nowMs });
+    this.#plan();
+  }
+
+  closed(slot: number, pin: number): void {
+    const watched = this.#connections.get(slot);
+    if (watched) this.#judge(slot, watched, this.#outcomeOf(slot));
+    this.#options.services.closed(slot, pin);
+  }
+
+  recovered(connection: Parameters<Services['recovered']>[0], pin: number): void {
+    this.#options.services.recovered(connection, pin);
+  }
+
+  // What else is known
+
+  /** An ICMP error about what its client has sent came back. */
+  unreachable(slot: number): void {
+    const watched = this.#connections.get(slot);
+    if (watched) this.#judge(slot, watched, this.#outcomeOf(slot) ?? 'unreachable');
+  }
+
+  /** A service has changed, or the checks of its backends have. */
+  follow(id: string): void {
+    const watched = this.#watched.get(id);
+    if (!watched) return;
+    const { services, clock } = this.#options;
+    const service = services.get(id);
+    if (service?.outlier) {
+      const now = clock();
+      watched.pool.setSettings(service.outlier, now);
+      this.#setMembers(watched, service, now);
+      return this.#enforce(watched);
+    }
+    this.#watched.delete(id);
+    for (const [key, { address }] of watched.inForce) {
+      services.setHealth(id, address, 'ejected', undefined);
+      watched.inForce.delete(key);
+    }
+    this.#ejecting.delete(watched);
+  }
+
+  /** Looks how connections have come about, and whose ejection is over. */
+  look(): void {
+    this.#isPlanned = false;
+    const now = this.#options.clock();
+    for (const watched of [...this.#ejecting]) {
+      if (watched.pool.advance(now).length > 0) this.#enforce(watched);
+    }
+    const isMore = this.#connections.size > MOST_LOOKED;
+    let left = Math.min(this.#connections.size, MOST_LOOKED);
+    for (const [slot, watched] of this.#connections) {
+      if (left-- === 0) break;
+      const outcome = this.#outcomeOf(slot);
+      if (outcome || now - watched.openedAtMs >= ANSWER_WITHIN_MS) {
+        this.#judge(slot, watched, outcome ?? this.#silenceOf(slot));
+      } else if (isMore) {
+        this.#connections.delete(slot);
+        this.#connections.set(slot, watched);
+      }
+    }
+    if (this.#connections.size > 0 || this.#ejecting.size > 0) this.#plan();
+  }
+
+  #plan(): void {
+    if (this.#isPlanned) return;
+    this.#isPlanned = true;
+    this.#options.onWork(LOOK_MS);
+  }
+
+  /** Undefined if it is not known yet. */
+  #outcomeOf(slot: number): 'worked' | ConnectionFailure | undefined {
+    const { records } = this.#options;
+    if (records.protocol(slot) !== TCP) return records.state(slot) === 'answered' ? 'worked' : undefined;
+    const seen = records.seen(slot, true);
+    if (seen & (SEEN_SYN | SEEN_ACK)) return 'worked';
+    return seen & SEEN_RST ? 'reset' : undefined;
+  }
+
+  /** What it means that nothing has come for long. A client may have given up by a reset, and need not be answered in UDP. */
+  #silenceOf(slot: number): ConnectionFailure | undefined {
+    const { records } = this.#options;
+    return records.protocol(slot) === TCP && records.seen(slot, false) === SEEN_SYN ? 'no answer' : undefined;
+  }
+
+  #judge(slot: number, { of, backend }: WatchedConnection, outcome: 'worked' | ConnectionFailure | undefined): void {
+    this.#connections.delete(slot);
+    if (outcome === undefined || this.#watched.get(of.id) !== of) return;
+    if (outcome === 'worked') return of.pool.worked(backend);
+    const { clock, wallClock } = this.#options;
+    const now = clock();
+    if (!of.pool.failed(backend, outcome, now)) return;
+    const { failures, lastFailure, ejectedUntilMs } = of.pool.state(backend)!;
+    const until = new Date(wallClock() + ejectedUntilMs! - now).toISOString().replace(/\.\d+/, '');
+    of.why.set(backend, `${failureText(lastFailure!, failures)}, until ${until}`);
+    this.#ejections++;
+    this.#ejecting.add(of);
+    this.#enforce(of);
+    this.#plan();
+  }
+
+  #watch(service: Service, settings: NonNullable<Service['outlier']>, nowMs: number): WatchedService {
+    const { id } = service;
+    const watched = {
+      id,
+      pool: new OutlierPool<string>(settings),
+      members: new Map(),
+      why: new Map(),
+      inForce: new Map(),
+    };
+    this.#watched.set(id, watched);
+    this.#setMembers(watched, service, nowMs);
+    return watched;
+  }
+
+  /** Those that would be given to clients. */
+  #setMembers({ pool, members }: WatchedService, { id, backends }: Service, nowMs: number): void {
+    const { services } = this.#options;
+    members.clear();
+    for (const backend of backends) {
+      const isUsed = backend.ready && !backend.terminating && backend.weight > 0;
+      if (isUsed && !services.hasFault(id, backend, 'check_failed')) members.set(bytesId(backend.address), backend);
+    }
+    pool.setMembers(members.keys(), nowMs);
+  }
+
+  /** Puts into force who is ejected. */
+  #enforce(watched: WatchedService): void {
+    const { services, onChange } = this.#options;
+    const { id: service, pool, members, why, inForce } = watched;
+    for (const id of why.keys()) if (pool.state(id)?.ejectedUntilMs === undefined) why.delete(id);
+    const ejected = pool.isPanic ? nobody : why;
+    for (const [id, backend] of inForce) {
+      if (ejected.has(id)) continue;
+      inForce.delete(id);
+      services.setHealth(service, backend.address, 'ejected', undefined);
+      if (members.has(id)) onChange({ service, backend, why: undefined });
+    }
+    for (const [id, text] of ejected) {
+      if (inForce.has(id)) continue;
+      const backend = members.get(id)!;
+      inForce.set(id, backend);
+      services.setHealth(service, backend.address, 'ejected', text);
+      onChange({ service, backend, why: text });
+    }
+    if (why.size === 0) this.#ejecting.delete(watched);
+  }
+}
+
+const nobody: ReadonlyMap<string, string> = new Map();
+
+function failureText(last: ConnectionFailure, failures: number): string {
+  const connections = failures === 1 ? '1 connection' : `${failures} connections`;
+  if (last === 'no answer') return `no answer to ${connections}`;
+  return last === 'reset' ? `${connections} refused` : `not reached by ${connections}`;
+}

@@ -1,0 +1,251 @@
+/**
+ * Backends that are ejected because connections to them fail: what the switch sees of connections, by real frames through
+ * both datapaths.
+ *
+ *   client ── weft ─┬─ one, two, three     service web: TCP 80 → 8080, UDP 53
+ */
+import t from 'tap';
+import { openNativeDatapath } from '../../src/datapath/native/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
+import { formatMac, parseIp, type Vni } from '../../src/flow/types.ts';
+import { createSimulation, type SimulatedPort } from '../../src/simulation.ts';
+import type { OutlierSettings, Service } from '../../src/table/service.ts';
+import { gatewayMac } from '../../src/table/topology.ts';
+import { buildIcmpError } from '../../src/wire/icmp-error.ts';
+import { IP_UDP } from '../../src/wire/ipv4.ts';
+import * as frames from '../support/frames.ts';
+import { parsePacket, type Packet } from '../support/packets.ts';
+import { backend, service, servicePort } from '../support/services.ts';
+
+const VNI = 1 as Vni;
+const [SYN, RST, ACK] = [2, 4, 16];
+const gateway = { mac: gatewayMac(VNI), text: formatMac(gatewayMac(VNI)) };
+const macOf = (last: number): string => `02:00:00:00:00:0${last}`;
+
+const settings: OutlierSettings = {
+  failures: 3,
+  intervalMs: 10_000,
+  baseEjectionMs: 30_000,
+  mostEjectedPercent: 50,
+  leastHealthyPercent: 0,
+};
+
+type Opener = typeof openReferenceDatapath;
+const datapaths: Readonly<Record<string, Opener>> = {
+  reference: openReferenceDatapath,
+  native: (options) => openNativeDatapath({ ...options, threads: 0 }),
+};
+
+/** What a backend does with what comes: answer, refuse, say nothing, or have its router say that it is not there. */
+type Manner = 'answers' | 'resets' | 'silent' | 'unreachable';
+
+for (const [kind, open] of Object.entries(datapaths)) {
+  function lab(given: Partial<Service> = {}) {
+    const net = createSimulation({ open });
+    const host = net.host('here', '192.0.2.1');
+    host.createNetwork('blue', VNI, { subnets: ['10.0.0.0/24'] });
+    const attach = (last: number): SimulatedPort =>
+      host.attach({ name: `e${last}`, network: 'blue', mac: macOf(last), addresses: [`10.0.0.${last}`] });
+    const client = attach(2);
+    const ports = new Map([3, 4, 5].map((last) => [last, attach(last)] as const));
+    const manners = new Map<number, Manner>();
+    const backends = [3, 4, 5].map((last) => backend(`10.0.0.${last}`, { vni: VNI, endpoint: `default/e${last}` }));
+    const web = service({
+      ...{ backends, balancing: 'round-robin', outlier: settings },
+      ports: [servicePort(3), servicePort(3, { protocol: IP_UDP, l4Port: 53 })],
+      ...given,
+    });
+    host.forwarding.setService(web);
+    let sourcePort = 20_000;
+
+    /** What came to a backend since the last time. */
+    const arrived = (): { last: number; frame: Uint8Array; packet: Packet }[] =>
+      [...ports].flatMap(([last, { received }]) =>
+        received.splice(0).map((frame) => ({ last, frame, packet: parsePacket(frame) })),
+      );
+    const respond = (
+      last: number,
+      frame: Uint8Array,
+      { protocol, sourcePort: to, destinationPort, sequence }: Packet,
+    ) => {
+      const ends = { srcMac: macOf(last), dstMac: gateway.text, src: `10.0.0.${last}`, dst: '10.0.0.2' };
+      const back = { sourcePort: destinationPort, destinationPort: to, acknowledgment: sequence + 1 };
+      const port = ports.get(last)!;
+      const manner = manners.get(last) ?? 'answers';
+      if (manner === 'unreachable') {
+        const router = { mac: Buffer.from(macOf(last).replaceAll(':', ''), 'hex'), ip: parseIp(`10.0.0.${last}`) };
+        port.send(buildIcmpError('host_unreachable', frame, router));
+      } else if (protocol === 'udp') {
+        if (manner === 'answers') port.send(frames.udp(ends, destinationPort, to));
+      } else if (manner === 'answers') port.send(frames.tcp(ends, { ...back, sequence: 77, flags: SYN | ACK }));
+      else if (manner === 'resets') port.send(frames.tcp(ends, { ...back, sequence: 0, flags: RST | ACK }));
+    };
+    /** Opens a connection. @returns the backend that got it */
+    const connect = (protocol: 'tcp' | 'udp' = 'tcp'): number => {
+      const ends = { srcMac: macOf(2), dstMac: gateway.text, src: '10.0.0.2', dst: '10.96.0.1' };
+      sourcePort++;
+      client.send(
+        protocol === 'tcp'
+          ? frames.tcp(ends, { sourcePort, destinationPort: 80, sequence: 5, flags: SYN })
+          : frames.udp(ends, sourcePort, 53),
+      );
+      const [first] = arrived();
+      if (!first) return 0;
+      respond(first.last, first.frame, first.packet);
+      return first.last;
+    };
+    const { services } = host.forwarding.tables;
+    const fault = (last: number): string | undefined =>
+      services.healthOf(web.id, backends.find(({ address }) => address[15] === last)!)?.detail;
+    /** Which backends the next connections get. */
+    const used = (count = 12): number[] =>
+      [...new Set(Array.from({ length: count }, () => connect()))].sort((a, b) => a - b);
+    return { net, host, web, manners, connect, used, fault, arrived, client };
+  }
+
+  const failing: Readonly<Record<Exclude<Manner, 'answers'>, string>> = {
+    resets: '3 connections refused, until 1970-01-01T00:00:30Z',
+    silent: 'no answer to 3 connections, until 1970-01-01T00:00:32Z',
+    unreachable: 'not reached by 3 connections, until 1970-01-01T00:00:30Z',
+  };
+  for (const [manner, why] of Object.entries(failing) as [Manner, string][]) {
+    t.test(`${kind}, ${manner}: ejected after three in a row, and back when its time is over`, async (t) => {
+      const { net, manners, connect, used, fault } = lab();
+      manners.set(4, manner);
+      for (let i = 0; i < 6; i++) connect();
+      net.advance(manner === 'silent' ? 2000 : 0);
+      t.equal(fault(4), undefined, 'twice is not enough');
+      for (let i = 0; i < 3; i++) connect();
+      net.advance(manner === 'silent' ? 1999 : 0);
+      if (manner === 'silent') {
+        t.equal(fault(4), undefined, 'nobody is judged before two seconds');
+        net.advance(1);
+      }
+      t.equal(fault(4), manner === 'silent' ? why.replace('32', '34') : why);
+      t.same(used(), [3, 5]);
+      manners.delete(4);
+      net.advance(29_999);
+      t.same(used(), [3, 5]);
+      net.advance(1);
+      t.equal(fault(4), undefined);
+      t.same(used(), [3, 4, 5]);
+      net.close();
+    });
+  }
+
+  t.test(
+    `${kind}: a connection that works begins the row again, and the second ejection is twice as long`,
+    async (t) => {
+      const { net, manners, connect, fault } = lab();
+      const round = (manner: Manner): void => {
+        manners.set(4, manner);
+        for (let i = 0; i < 3; i++) connect();
+        net.advance(0);
+      };
+      for (const manner of ['resets', 'resets', 'answers', 'resets', 'resets'] as const) round(manner);
+      t.equal(fault(4), undefined);
+      round('resets');
+      t.ok(fault(4)?.endsWith('until 1970-01-01T00:00:30Z'));
+      net.advance(30_000);
+      for (let i = 0; i < 3; i++) round('resets');
+      t.ok(fault(4)?.endsWith('until 1970-01-01T00:01:30Z'));
+      net.close();
+    },
+  );
+
+  t.test(`${kind}: no more than the share is ejected, and in a panic nobody is`, async (t) => {
+    const { net, manners, connect, used, fault } = lab({ outlier: { ...settings, mostEjectedPercent: 70 } });
+    for (const last of [3, 4, 5]) manners.set(last, 'resets');
+    for (let i = 0; i < 12; i++) connect();
+    net.advance(0);
+    t.equal([3, 4, 5].filter((last) => fault(last) !== undefined).length, 2);
+    t.equal(used().length, 1);
+    net.close();
+
+    const panic = lab({ outlier: { ...settings, mostEjectedPercent: 100, leastHealthyPercent: 50 } });
+    for (const last of [3, 4, 5]) panic.manners.set(last, 'resets');
+    for (let i = 0; i < 12; i++) panic.connect();
+    panic.net.advance(0);
+    t.same(panic.used(), [3, 4, 5], 'fewer than half are left');
+    t.same(panic.host.forwarding.outliers.statistics, { ejections: 3, ejected: 0 });
+    panic.net.advance(30_000);
+    panic.manners.clear();
+    t.same(panic.used(), [3, 4, 5]);
+    panic.net.close();
+  });
+
+  t.test(`${kind}: a failed check counts as one that is not there`, async (t) => {
+    const { net, host, web, manners, connect, used } = lab({ outlier: { ...settings, mostEjectedPercent: 70 } });
+    for (const { address } of web.backends.slice(1))
+      host.forwarding.setHealth(web.id, address, 'check_failed', 'refused');
+    manners.set(3, 'resets');
+    for (let i = 0; i < 4; i++) connect();
+    net.advance(0);
+    t.same(used(), [3], 'a last one is not ejected');
+    net.close();
+  });
+
+  t.test(`${kind}: a service that asks for it no more, or has gone, has nobody ejected`, async (t) => {
+    const { net, host, web, manners, connect, fault, used, arrived } = lab();
+    const eject = (): void => {
+      manners.set(4, 'resets');
+      for (let i = 0; i < 9; i++) connect();
+      net.advance(0);
+      t.ok(fault(4));
+    };
+    eject();
+    host.forwarding.setService({ ...web, outlier: undefined });
+    t.equal(fault(4), undefined);
+    t.same(used(), [3, 4, 5]);
+    host.forwarding.setService(web);
+    eject();
+    host.forwarding.removeService(web.id);
+    host.forwarding.setService(web);
+    manners.clear();
+    t.not(arrived().length, 0, 'the ends of its connections are told');
+    t.same(used(), [3, 4, 5], 'another one with its name is not it');
+    t.same(host.forwarding.outliers.statistics.ejected, 0);
+    net.close();
+  });
+
+  t.test(`${kind}: UDP: errors count, and silence does not`, async (t) => {
+    const { net, manners, connect, fault } = lab();
+    manners.set(4, 'silent');
+    for (let i = 0; i < 15; i++) connect('udp');
+    net.advance(3000);
+    t.equal(fault(4), undefined);
+    manners.set(4, 'unreachable');
+    for (let i = 0; i < 9; i++) connect('udp');
+    net.advance(0);
+    t.match(fault(4), /^not reached by 3 connections/);
+    net.close();
+  });
+
+  t.test(`${kind}: a client that gives up by itself, or whose connection is given up, says nothing`, async (t) => {
+    const { net, host, manners, connect, fault, client, arrived } = lab();
+    const nothing = [undefined, undefined, undefined];
+    manners.set(4, 'silent');
+    for (let i = 0; i < 9; i++) connect();
+    host.forwarding.endConnections(() => true);
+    net.advance(3000);
+    t.same([3, 4, 5].map(fault), nothing, 'they ended before they had an answer');
+    for (let sourcePort = 30_000; sourcePort < 30_009; sourcePort++) {
+      const ends = { srcMac: macOf(2), dstMac: gateway.text, src: '10.0.0.2', dst: '10.96.0.1' };
+      client.send(frames.tcp(ends, { sourcePort, destinationPort: 80, sequence: 5, flags: SYN }));
+      client.send(frames.tcp(ends, { sourcePort, destinationPort: 80, sequence: 6, flags: RST }));
+    }
+    arrived();
+    net.advance(3000);
+    t.same([3, 4, 5].map(fault), nothing, 'the client has reset them');
+    net.close();
+  });
+
+  t.test(`${kind}: services that do not ask for it have no pools`, async (t) => {
+    const { net, manners, connect, used } = lab({ outlier: undefined });
+    manners.set(4, 'resets');
+    for (let i = 0; i < 30; i++) connect();
+    net.advance(0);
+    t.same(used(), [3, 4, 5]);
+    net.close();
+  });
+}
