@@ -35,7 +35,7 @@ import { fields } from '../flow/fields.ts';
 import { emptyKey, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo, Vni } from '../flow/types.ts';
 import { announcement, neighborRequest, replyFrame } from '../pipeline/reply.ts';
-import type { Effect, NeighborName, Tables } from '../pipeline/stage.ts';
+import type { ConnectionUse, Effect, NeighborName, Tables } from '../pipeline/stage.ts';
 import { withCtState } from '../pipeline/ct-state.ts';
 import { decide, type Decision } from '../pipeline/decide.ts';
 import type { Changes } from '../table/changes.ts';
@@ -46,6 +46,7 @@ import { DropLog } from './drop-log.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
 import { RateLimit } from './rate-limit.ts';
 import { resetsOf } from '../pipeline/resets.ts';
+import { ReplyFlows } from './reply-flows.ts';
 import { Resolver } from './resolver.ts';
 
 export interface ControllerOptions {
@@ -85,6 +86,7 @@ export class Controller {
   readonly flows: Flows;
   readonly drops = new DropLog();
   readonly clashes: Clashes;
+  readonly #replyFlows = new ReplyFlows();
   readonly #resolver = new Resolver();
   readonly #tooBig = new RateLimit(TOO_BIG);
   readonly #defences = new RateLimit(DEFENCES);
@@ -392,8 +394,20 @@ export class Controller {
     const known = this.flows.get(connections.flow(connection) as FlowId);
     if (known && !this.flows.covers(known, key)) return this.flows.put(key, decision, nowMs);
     const flow = this.flows.putOfConnection(key, decision, connection, nowMs);
-    if (flow) connections.setFlow(connection, flow.id);
+    if (!flow) return undefined;
+    connections.setFlow(connection, flow.id);
+    const tuples = connections.tuples(connection.slot);
+    if (connection.reply) this.#replyFlows.note(tuples, flow.id);
+    else this.#guessReplies(connection, this.#replyFlows.find(tuples));
     return flow;
+  }
+
+  /** The first reply needs no decision if it takes the flow that is expected. Replies that have a flow keep it. */
+  #guessReplies(connection: ConnectionUse, expected: FlowId | undefined): void {
+    const { connections } = this.#options.tables;
+    const replies = { ...connection, reply: true };
+    if (expected === undefined || connections.flow(replies) !== 0) return;
+    if (this.flows.get(expected)?.isInForce) connections.setFlow(replies, expected);
   }
 
   /**

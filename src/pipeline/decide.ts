@@ -133,7 +133,8 @@ class Trail {
     const view = this.#view;
     const actions = actionsOf(verdict);
     const effects = this.#effectsOf(verdict);
-    const opened = verdict.kind === 'connect' ? verdict.opened : undefined;
+    // What was so for this frame alone may be otherwise for the next one of its connection.
+    const opened = verdict.kind === 'connect' && !view.isOfOneFrame ? verdict.opened : undefined;
     const isForAll = !view.isOfOneFrame && effects.every(({ kind }) => kind === 'learn');
     return {
       actions,

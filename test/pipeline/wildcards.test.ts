@@ -6,8 +6,11 @@
 import t from 'tap';
 import { prefixOf, routing } from '../../src/cluster/routing.ts';
 import { Decisions } from '../../src/control/decisions.ts';
+import { ofConnections } from '../../src/control/of-connections.ts';
+import type { ConnectionTuples } from '../../src/flow/connection.ts';
+import { tupleOfKey } from '../../src/flow/connection-of-key.ts';
 import { fieldList, fields } from '../../src/flow/fields.ts';
-import { applyMask, bytesId, emptyKey, megaflowId, writeNumber } from '../../src/flow/key.ts';
+import { applyMask, bytesId, emptyKey, megaflowId, readNumber, writeNumber, type FlowKey } from '../../src/flow/key.ts';
 import { formatIp, isIp4, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '../../src/flow/types.ts';
 import type { Tables } from '../../src/pipeline/stage.ts';
 import { renderText } from '../../src/pipeline/text.ts';
@@ -15,7 +18,7 @@ import { withCtState } from '../../src/pipeline/ct-state.ts';
 import { decide, type Decision } from '../../src/pipeline/decide.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { clientAddress } from '../../src/table/clients.ts';
-import { ConnectionTable } from '../../src/table/connections.ts';
+import { ConnectionTable, isToService } from '../../src/table/connections.ts';
 import { Fdb, vtepLocation } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
 import { Services } from '../../src/table/services.ts';
@@ -342,6 +345,7 @@ const OUTCOMES = [
   'service_unknown',
   'service_no_backend',
   'service_local',
+  'two replies',
 ] as const;
 
 t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) => {
@@ -372,6 +376,9 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
         decision = again;
         key = withCtState(key, tables);
         reached.add(`${decision.verdict}, connected`);
+        const [one, other] = repliesTo(tables, found(key, tables), random);
+        if (one !== undefined) reached.add('two replies');
+        if (one !== other) t.equal(other, one, 'a decision about a reply depends on the port of its client');
       }
       for (const { name, offset, size } of fieldList) {
         const other = key.slice();
@@ -390,6 +397,50 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
   }
   for (const outcome of OUTCOMES) t.ok(reached.has(outcome), `the flows reach ${outcome}`);
 });
+
+function found(key: FlowKey, { connections, topology }: Tables): ConnectionTuples | undefined {
+  const vni = topology.port(readNumber(key, fields.in_port) as PortNo)?.vni;
+  const tuple = tupleOfKey(key);
+  const found = vni !== undefined && tuple && connections.lookup(vni, tuple.protocol, tuple);
+  return found ? connections.tuples(found.slot) : undefined;
+}
+
+/**
+ * What is cached for a reply of a connection through a service, and of one that differs in nothing but the port of its client:
+ * new connections begin with the flow that replies of the others have.
+ */
+function repliesTo(tables: Tables, connection: ConnectionTuples | undefined, random: Random): (string | undefined)[] {
+  if (!connection || !isToService(connection)) return [];
+  const { places, protocol, original, translated } = connection;
+  const [vni, replies] = places as [Vni, Vni];
+  const port = tables.services.find(original.destination, protocol, original.destinationPort);
+  const alike = { ...original, sourcePort: 1 + random.int(65_535) };
+  const choice = port && tables.services.choose(port, vni, { protocol, ...alike });
+  if (choice?.kind !== 'backend' || !sameBytes(choice.backend.address, translated.destination)) return [];
+  tables.connections.open({ vni, protocol, original: alike, choice, replies }, 0);
+  const at = tables.connections.lookup(vni, protocol, alike);
+  if (!at) return [];
+  const from = random.pick([2, 3, 4, 5]) as PortNo;
+  const key = emptyKey();
+  const server = tables.topology.port(from);
+  if (server?.vni !== replies) return [];
+  writeNumber(key, fields.in_port, from);
+  writeNumber(key, fields.eth_type, isIp4(original.source) ? 0x0800 : 0x86dd);
+  writeNumber(key, fields.ip_ttl, random.pick([1, 64, 64]));
+  writeNumber(key, fields.ip_proto, protocol);
+  key.set(server.mac, fields.eth_src.offset);
+  key.set(random.pick([gatewayMac(replies), random.pick(macs)]), fields.eth_dst.offset);
+  return [connection, tables.connections.tuples(at.slot)].map(({ translated }) => {
+    key.set(translated.destination, fields.ip_src.offset);
+    key.set(translated.source, fields.ip_dst.offset);
+    writeNumber(key, fields.l4_src, translated.destinationPort);
+    writeNumber(key, fields.l4_dst, translated.sourcePort);
+    const reply = withCtState(key, tables);
+    const decision = decide(reply, tables);
+    const { connection } = decision;
+    return connection && everything(ofConnections(decision, connection, reply));
+  });
+}
 
 /** Everything that anybody can see of a decision, of its stages the last one. */
 function everything(decision: Decision): string {
