@@ -97,9 +97,10 @@ export class LifeCycle {
     this.#isForwarding = false;
     this.#environment.upkeep.close();
     const { blocks, cluster, endpoints, forwarding, hosts, internal, membership } = this.#parts;
-    const { outside, own, paths, peers, store, underlay, watcher } = this.#parts;
+    const { observer, outside, own, paths, peers, store, underlay, watcher } = this.#parts;
     if (retain) peers.askForPatience();
     underlay.close();
+    observer.close();
     this.#parts.metricsServer.close();
     this.#parts.eventLoop.close();
     paths.close();

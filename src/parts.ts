@@ -376,6 +376,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     underlayPort: UNDERLAY_PORT,
     clock,
     wallClock: foundations.wallClock,
+    after: foundations.after,
     application: `weft ${version}`,
   });
 

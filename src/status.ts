@@ -1,5 +1,5 @@
-/** What `weft status` shows: one report of all parts. */
-import type { StatusReport } from './model/report.ts';
+/** What `weft status` shows: one report of all parts; and `weft hosts`. */
+import type { HostReport, StatusReport } from './model/report.ts';
 import { version } from './package.ts';
 import type { Parts, SwitchOptions } from './parts.ts';
 
@@ -50,4 +50,11 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
     refusedRecords: cluster.refused.report(),
     ...observer.status({ kind: datapath, flowLimit }),
   };
+}
+
+/** The other hosts, and what is known of the way to each. */
+export async function hostsOf({ membership, peers }: Parts): Promise<HostReport[]> {
+  await membership.inForce.look().catch(() => {}); // what they had before is shown then
+  const known = membership.describe();
+  return peers.report().map((peer) => ({ ...peer, ...known.get(peer.name ?? '') }));
 }

@@ -38,6 +38,7 @@ import type {
   HostReport,
   InForceReport,
   NetworkReport,
+  ServiceNews,
   ServiceReport,
   StatusReport,
   WhyReport,
@@ -46,7 +47,7 @@ import type { Resource, ResourceName } from './model/resource.ts';
 import type { CaptureOptions, CaptureSink, ConnectionsOptions } from './observe/observer.ts';
 import { joinParts, type Parts, type SwitchOptions } from './parts.ts';
 import { probeOpener } from './paths/probe.ts';
-import { statusOf } from './status.ts';
+import { hostsOf, statusOf } from './status.ts';
 import type { Store } from './store/store.ts';
 import { openStores } from './stores.ts';
 import { Upkeep } from './upkeep.ts';
@@ -153,11 +154,8 @@ export class Switch {
   }
 
   /** The other hosts, and what is known of the way to each. */
-  async hosts(): Promise<HostReport[]> {
-    const { membership, peers } = this.#parts;
-    await membership.inForce.look().catch(() => {}); // what they had before is shown then
-    const known = membership.describe();
-    return peers.report().map((peer) => ({ ...peer, ...known.get(peer.name ?? '') }));
+  hosts(): Promise<HostReport[]> {
+    return hostsOf(this.#parts);
   }
 
   /** Checks the kernel, the rights, the underlay and the peers. */
@@ -264,6 +262,11 @@ export class Switch {
   /** The services, or the named one. @throws WeftError('not_found') */
   services(which: Partial<ResourceName> = {}): AsyncIterable<ServiceReport> {
     return this.#parts.observer.services(which);
+  }
+
+  /** Follows the services, or the named one, until `signal` is aborted. @throws WeftError('not_found') */
+  followServices(which: Partial<ResourceName>, signal: AbortSignal): AsyncIterable<ServiceNews> {
+    return this.#parts.observer.followServices(which, signal);
   }
 
   drops(): DropReport[] {

@@ -18,6 +18,7 @@ import type {
   InForceReport,
   MetricReport,
   NetworkReport,
+  ServiceEvent,
   ServiceReport,
   StatusReport,
   WhyReport,
@@ -206,6 +207,19 @@ export class Client {
   /** Without a name: those of the namespace, or all. */
   services(name?: string, place: InNamespace = {}): Promise<ServiceReport[]> {
     return this.#call('GET', name === undefined ? `/services${queryOf(place)}` : `/services/${pathOf(name, place)}`);
+  }
+
+  /**
+   * What there is, then `open`, then each that has changed, at most once a second. It ends when the daemon stops in order.
+   * Which ones: as for `services`.
+   */
+  followServices(
+    name: string | undefined,
+    place: InNamespace,
+    signal: AbortSignal,
+  ): AsyncGenerator<Followed<ServiceEvent>> {
+    const query = new URLSearchParams({ ...(place.namespace !== undefined && place), watch: 'true' }).toString();
+    return this.#follow(`/services${name === undefined ? '' : `/${encodeURIComponent(name)}`}?${query}`, signal);
   }
 
   followFlows(signal: AbortSignal): AsyncGenerator<Followed<FlowReport>> {

@@ -17,6 +17,7 @@ import { arrayStream } from './array-stream.ts';
 import { CAPTURE_ID_HEADER, captureStream } from './capture-stream.ts';
 import { eventStream } from './events.ts';
 import { resourceStream } from './resource-stream.ts';
+import { serviceStream } from './service-stream.ts';
 import {
   applyRequest,
   attachRequest,
@@ -128,8 +129,8 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
     if (c.req.query('follow') === undefined) return c.json(sw.drops());
     return events(eventStream<DropReport>((send) => sw.onDrop(send)));
   });
-  app.get('/services', (c) => array(c, sw.services({ namespace: c.req.query('namespace') })));
-  app.get('/services/:name', (c) => array(c, sw.services(nameIn(c))));
+  app.get('/services', (c) => services(c, sw, { namespace: c.req.query('namespace') }));
+  app.get('/services/:name', (c) => services(c, sw, nameIn(c)));
   app.get('/connections', (c) => {
     const endpoint = c.req.query('endpoint');
     return array(c, sw.connections({ ...(endpoint !== undefined && { endpoint }) }));
@@ -209,6 +210,12 @@ function resources(c: Context, sw: ApiTarget['sw'], which: Partial<ResourceName>
       sw.follow(kind, { wants: (resource) => isOne(resource) && wants(resource), onEvent, onEnd }),
     ),
   );
+}
+
+/** `?watch` goes on with every change (service-stream.ts). */
+function services(c: Context, sw: ApiTarget['sw'], which: Partial<ResourceName>): Response {
+  if (c.req.query('watch') === undefined) return array(c, sw.services(which));
+  return events(serviceStream((signal) => sw.followServices(which, signal)));
 }
 
 /** NAME of the path, and `?namespace=` of a namespaced kind. */

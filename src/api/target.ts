@@ -37,6 +37,7 @@ export type SwitchMethods = Pick<
   | 'why'
   | 'drops'
   | 'services'
+  | 'followServices'
   | 'connections'
   | 'onFlow'
   | 'onDrop'

@@ -3,6 +3,7 @@ import type { Followed } from '../api/client.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import type { ResourceEvent } from '../model/resource.ts';
 import { untilInterrupted } from './interrupt.ts';
+import { GrowingTable } from './growing-table.ts';
 import { printOne, write, type Cell } from './print.ts';
 import { nameText, resourceHeads, resourceRow } from './resource-table.ts';
 import type { OutputFormat } from './verb.ts';
@@ -18,7 +19,7 @@ interface Watched {
 export async function watchResources({ kind, output, withEvents, follow }: Watched): Promise<void> {
   const { signal } = untilInterrupted();
   const isWide = output === 'wide';
-  const rows = new Rows([...resourceHeads(kind, isWide), 'EVENT']);
+  const rows = new GrowingTable([...resourceHeads(kind, isWide), 'EVENT']);
   const rowOf = ({ type, object }: ResourceEvent): Cell[] => [...resourceRow(kind, object, isWide), type];
   /** Rows of a list are printed together, so that the columns fit. */
   let listed: Cell[][] | undefined = [];
@@ -50,33 +51,4 @@ function printEvent(output: 'json' | 'yaml' | 'name', event: ResourceEvent, with
   if (output !== 'name') return printOne(output, withEvents ? event : event.object, () => '');
   const name = nameText(event.object);
   return write(`${withEvents ? `${event.type} ${name}` : name}\n`);
-}
-
-/** A table that grows: columns are as wide as the first rows need, or wider from a row on that needs more. */
-class Rows {
-  readonly #widths: number[];
-  #heads: readonly string[] | undefined;
-
-  constructor(heads: readonly string[]) {
-    this.#heads = heads;
-    this.#widths = heads.map(() => 0);
-  }
-
-  async print(rows: readonly (readonly Cell[])[]): Promise<void> {
-    const all = [...(this.#heads ? [this.#heads] : []), ...rows].map((row) =>
-      row.map((cell) => (cell === '' ? '-' : String(cell))),
-    );
-    this.#heads = undefined;
-    for (const row of all) {
-      for (const [at, cell] of row.entries()) this.#widths[at] = Math.max(this.#widths[at]!, cell.length);
-    }
-    const text = all.map(
-      (row) =>
-        `${row
-          .map((cell, at) => cell.padEnd(this.#widths[at]! + 3))
-          .join('')
-          .trimEnd()}\n`,
-    );
-    await write(text.join(''));
-  }
 }

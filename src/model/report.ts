@@ -473,6 +473,9 @@ export const eventReport = z.object({
   object: z.looseObject({ apiVersion: z.string(), kind: z.string(), metadata: z.looseObject({ name: z.string() }) }),
 });
 
+/** One change of `weft services --watch -o json --output-watch-events`. */
+export const serviceEventReport = z.object({ type: eventReport.shape.type, object: serviceReport });
+
 /** One frame of `weft capture -o json`. */
 export const captureReport = z.object({
   /** With nanoseconds. */
@@ -503,6 +506,7 @@ export const reports = {
   accept: acceptReport,
   inForce: inForceReport,
   event: eventReport,
+  serviceEvent: serviceEventReport,
 } as const;
 
 export type EndpointReport = z.infer<typeof endpointReport>;
@@ -522,6 +526,17 @@ export type DecisionReport = z.infer<typeof decisionReport>;
 export type FlowReport = z.infer<typeof flowReport>;
 export type WhyReport = z.infer<typeof whyReport>;
 export type ServiceReport = z.infer<typeof serviceReport>;
+export type ServiceEventReport = z.infer<typeof serviceEventReport>;
+/** As it comes from the daemon, which does not keep what is deleted. */
+export type ServiceEvent =
+  | { readonly type: 'ADDED' | 'MODIFIED'; readonly object: ServiceReport }
+  | { readonly type: 'DELETED'; readonly object: Pick<ServiceReport, 'name' | 'namespace'> };
+/** Some of what follows services. */
+export interface ServiceNews {
+  readonly events: readonly ServiceEvent[];
+  /** True for the last of what there was when it began. */
+  readonly isListed: boolean;
+}
 export type ServiceBackendReport = z.infer<typeof serviceBackendReport>;
 export type ChoiceReport = z.infer<typeof choiceReport>;
 export type DropReport = z.infer<typeof dropReport>;

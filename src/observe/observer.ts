@@ -20,6 +20,7 @@ import type {
   DatapathReport,
   DropReport,
   FlowReport,
+  ServiceNews,
   ServiceReport,
   StatusReport,
   WhyReport,
@@ -31,6 +32,7 @@ import { reportChoice } from './choice.ts';
 import { reportConnectionAt, reportConnections, type ConnectionsQuestion } from './connections.ts';
 import { formatKey, reportDecision } from './decision.ts';
 import { Pcapng, type PcapngFrame } from './pcapng.ts';
+import { watchServices } from './service-watch.ts';
 import { reportServices } from './services.ts';
 import { inTurns } from '../turns.ts';
 
@@ -64,6 +66,8 @@ export interface ObserverEnvironment {
   readonly clock: () => number;
   /** Milliseconds since the epoch. */
   readonly wallClock: () => number;
+  /** Does something later; returns how to cancel that. */
+  readonly after: (delayMs: number, work: () => void) => () => void;
   /** The program name that captures contain. */
   readonly application: string;
 }
@@ -92,6 +96,7 @@ interface Capture {
 export class Observer {
   readonly #environment: ObserverEnvironment;
   readonly #captures = new Set<Capture>();
+  readonly #closing = new AbortController();
   readonly #portName = (port: number): string => this.nameOf(port);
 
   constructor(environment: ObserverEnvironment) {
@@ -218,6 +223,21 @@ export class Observer {
   services(which: Partial<ResourceName>): AsyncGenerator<ServiceReport> {
     const { forwarding, endpoints, isHostDown } = this.#environment;
     return reportServices({ tables: forwarding.tables, endpoint: (id) => endpoints.find(id), isHostDown }, which);
+  }
+
+  /**
+   * What there is of services, and then what has changed, for as long as the switch runs and `signal` is not aborted.
+   * @throws WeftError('not_found') at once if one is named that does not exist
+   */
+  followServices(which: Partial<ResourceName>, signal: AbortSignal): AsyncGenerator<ServiceNews> {
+    this.services(which);
+    const list = (): AsyncGenerator<ServiceReport> => this.services(which);
+    return watchServices(this.#environment, list, AbortSignal.any([signal, this.#closing.signal]));
+  }
+
+  /** Ends what follows services. */
+  close(): void {
+    this.#closing.abort();
   }
 
   /** What was dropped, by port and reason, with the decision if one was made. */

@@ -9,6 +9,7 @@ import type {
   EndpointReport,
   FlowReport,
   NetworkReport,
+  ServiceNews,
   ServiceReport,
   StatusReport,
 } from '../../src/model/report.ts';
@@ -165,6 +166,8 @@ export interface FakeSwitch extends SwitchMethods {
   readonly calls: string[];
   readonly flowListeners: Set<(flow: FlowReport) => void>;
   readonly followers: Set<FollowOptions>;
+  /** Tell something to those who follow services, or with undefined that the switch stops. */
+  readonly serviceFollowers: Set<(news: ServiceNews | undefined) => void>;
   readonly captures: Set<(frames: readonly PcapngFrame[], lost?: number) => void>;
   /** Called when a follower or a capture begins or ends. */
   onFollowers: () => void;
@@ -174,6 +177,7 @@ export function fakeSwitch(): FakeSwitch {
   const calls: string[] = [];
   const flowListeners = new Set<(flow: FlowReport) => void>();
   const followers = new Set<FollowOptions>();
+  const serviceFollowers = new Set<(news: ServiceNews | undefined) => void>();
   const captures = new Set<(frames: readonly PcapngFrame[], lost?: number) => void>();
   const sw: FakeSwitch = {
     forwarding: true,
@@ -184,6 +188,7 @@ export function fakeSwitch(): FakeSwitch {
     calls,
     flowListeners,
     followers,
+    serviceFollowers,
     captures,
     onFollowers: () => {},
     status: () => statusOf(sw.forwarding),
@@ -269,6 +274,17 @@ export function fakeSwitch(): FakeSwitch {
       if (name !== service.name) throw new WeftError('not_found', `there is no Service "${idOf({ name, namespace })}"`);
       return servicesOf(namespace);
     },
+    followServices: (which, signal) => {
+      sw.services(which);
+      return queued(signal, (tell) => {
+        serviceFollowers.add(tell);
+        sw.onFollowers();
+        return () => {
+          serviceFollowers.delete(tell);
+          sw.onFollowers();
+        };
+      });
+    },
     connections: (options) => {
       const name = options?.endpoint;
       if (name !== undefined && name !== endpoint.name)
@@ -302,6 +318,31 @@ export function fakeSwitch(): FakeSwitch {
     },
   };
   return sw;
+}
+
+/** What is told, in order, until that is undefined or `signal` is aborted. */
+async function* queued<T>(
+  signal: AbortSignal,
+  subscribe: (tell: (item: T | undefined) => void) => () => void,
+): AsyncGenerator<T> {
+  const waiting: (T | undefined)[] = [];
+  let wake = (): void => {};
+  const stop = subscribe((item) => {
+    waiting.push(item);
+    wake();
+  });
+  signal.addEventListener('abort', () => wake(), { once: true });
+  try {
+    while (!signal.aborted) {
+      if (waiting.length === 0) await new Promise<void>((resolve) => (wake = resolve));
+      for (const item of waiting.splice(0)) {
+        if (item === undefined) return;
+        yield item;
+      }
+    }
+  } finally {
+    stop();
+  }
 }
 
 async function* connectionsOf(count: number, bytes: number): AsyncGenerator<ConnectionReport> {

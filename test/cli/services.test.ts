@@ -1,8 +1,10 @@
 /** `weft services`, and what `weft connections`, `why` and `trace` say of connections through services. */
 import t from 'tap';
 import { decisionText } from '../../src/cli/decision.ts';
-import { choice, decision, service } from '../api/fake-switch.ts';
-import { fixture } from './fixture.ts';
+import type { ServiceBackendReport, ServiceEvent, ServiceNews, ServiceReport } from '../../src/model/report.ts';
+import { choice, decision, service, untilFollowers } from '../api/fake-switch.ts';
+import { until } from '../support/process.ts';
+import { finish, fixture } from './fixture.ts';
 
 t.setTimeout(600_000);
 
@@ -32,6 +34,100 @@ t.test('services are listed, and one is shown with its backends', async (t) => {
   t.match(await weft(['services', 'none']), { code: 1, stderr: 'weft: there is no Service "none"\n' });
   t.match(await weft(['services', 'shop', '-A']), { code: 2, stderr: /give either NAME or -A/ });
   t.match(await weft(['services', 'a/shop', '-n', 'b']), { code: 2, stderr: /-n, which gives the namespace/ });
+});
+
+t.test('services --watch shows what there is, and then every change', async (t) => {
+  const { sw, start, weft } = await fixture(t);
+  const [db, other] = service.backends as [ServiceBackendReport, ServiceBackendReport];
+  const blog: ServiceReport = { ...service, name: 'blog', backends: [] };
+  const changed: ServiceReport = {
+    ...service,
+    backends: [
+      { ...db, connections: 7 },
+      { ...other, state: 'ready' },
+    ],
+  };
+  const smaller: ServiceReport = { ...service, backends: [{ ...db, connections: 7 }] };
+  const tell = (news: ServiceNews | undefined): void => {
+    for (const one of [...sw.serviceFollowers]) one(news);
+  };
+  const told = (...events: ServiceEvent[]): void => tell({ events, isListed: false });
+  const formats = {
+    table: ['services', '--watch'],
+    backends: ['services', 'shop', '-w'],
+    json: ['services', '-w', '-o', 'json'],
+    events: ['services', '-w', '-o', 'json', '--output-watch-events'],
+    names: ['services', '-w', '-o', 'name', '--output-watch-events'],
+  } as const;
+  const running = Object.entries(formats).map(([name, words]) => ({ name, finished: finish(start(words)) }));
+  await untilFollowers(sw, () => sw.serviceFollowers.size === running.length);
+  const events: ServiceEvent[] = [
+    { type: 'ADDED', object: service },
+    { type: 'MODIFIED', object: changed },
+    { type: 'MODIFIED', object: smaller },
+    { type: 'DELETED', object: { name: 'shop', namespace: 'default' } },
+  ];
+  tell({ events: events.slice(0, 1), isListed: true });
+  for (const event of events.slice(1)) told(event);
+  tell(undefined);
+  const printed = new Map<string, string>();
+  for (const { name, finished } of running) {
+    const { code, stdout, stderr } = await finished;
+    t.equal(code, 0, name);
+    t.equal(stderr, 'weft: the daemon has stopped\n');
+    printed.set(name, stdout);
+  }
+  const lines = (name: string): string[] => printed.get(name)!.trimEnd().split('\n');
+  t.same(
+    lines('table').map((line) => line.split(/ {2,}/)),
+    [
+      ['NAME', 'ADDRESSES', 'PORTS', 'READY', 'CONNECTIONS', 'METHOD', 'AFFINITY', 'EVENT'],
+      ['shop', '10.96.0.80', '80:30080/TCP', '1/2', '12.3k', 'maglev', 'ClientIP 3h0m', 'ADDED'],
+      ['shop', '10.96.0.80', '80:30080/TCP', '2/2', '7', 'maglev', 'ClientIP 3h0m', 'MODIFIED'],
+      ['shop', '10.96.0.80', '80:30080/TCP', '1/1', '7', 'maglev', 'ClientIP 3h0m', 'MODIFIED'],
+      ['shop', '10.96.0.80', '80:30080/TCP', '1/1', '7', 'maglev', 'ClientIP 3h0m', 'DELETED'],
+    ],
+  );
+  t.same(
+    lines('backends').map((line) => line.split(/ {2,}/)),
+    [
+      ['BACKEND', 'ADDRESS', 'PORTS', 'HOST', 'STATE', 'WEIGHT', 'CONNECTIONS', 'WHY', 'EVENT'],
+      ['default/db', '10.0.0.3', '8080', 'a', 'ready', '2', '12.3k', '-', 'ADDED'],
+      ['10.0.0.4', '10.0.0.4', '-', 'b', 'ejected', '1', '0', 'no answer to 3 connections', 'ADDED'],
+      ['default/db', '10.0.0.3', '8080', 'a', 'ready', '2', '7', '-', 'MODIFIED'],
+      ['10.0.0.4', '10.0.0.4', '-', 'b', 'ready', '1', '0', 'no answer to 3 connections', 'MODIFIED'],
+      ['10.0.0.4', '10.0.0.4', '-', 'b', 'ready', '1', '0', 'no answer to 3 connections', 'DELETED'],
+      ['default/db', '10.0.0.3', '8080', 'a', 'ready', '2', '7', '-', 'DELETED'],
+    ],
+  );
+  const whole = [...events.slice(0, 3), { type: 'DELETED', object: smaller }];
+  t.same(
+    lines('json').map((line) => JSON.parse(line) as unknown),
+    whole.map(({ object }) => object),
+  );
+  t.same(
+    lines('events').map((line) => JSON.parse(line) as unknown),
+    whole,
+  );
+  t.same(
+    lines('names'),
+    ['ADDED', 'MODIFIED', 'MODIFIED', 'DELETED'].map((type) => `${type} service/shop`),
+  );
+
+  const child = start(['services', '--watch']);
+  const interrupted = finish(child);
+  await untilFollowers(sw, () => sw.serviceFollowers.size === 1);
+  let shown = '';
+  child.stdout!.on('data', (text: string) => (shown += text));
+  tell({ events: [service, blog].map((object) => ({ type: 'ADDED', object })), isListed: true });
+  await until(() => shown.includes('shop'), { what: 'the list' });
+  t.match(shown, /^NAME .*\nblog .*\nshop .*\n$/, 'sorted');
+  child.kill('SIGINT');
+  t.match(await interrupted, { code: 0, stderr: '' });
+  await untilFollowers(sw, () => sw.serviceFollowers.size === 0);
+
+  t.match(await weft(['services', 'none', '-w']), { code: 1, stderr: 'weft: there is no Service "none"\n' });
+  t.match(await weft(['services', '--output-watch-events']), { code: 2, stderr: /is about --watch: give both/ });
 });
 
 const chosen = `Backend of service default/shop, port http, 80/TCP, by maglev:

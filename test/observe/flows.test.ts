@@ -32,6 +32,7 @@ function observed(open: SimulationOptions['open'], count: number) {
     underlayPort: 1 as PortNo,
     clock: () => 5000,
     wallClock: () => 1_700_000_000_000,
+    after: () => () => {},
     application: 'test',
   });
   return { net, forwarding, flows, observer, put };

@@ -4,7 +4,7 @@ import { WeftError } from '../../error.ts';
 import { write } from '../print.ts';
 import { throughputMbps } from './measure.ts';
 import { show } from './on-host.ts';
-import { buildOverlay, explorations, pairsTable, type Stream } from './overlay.ts';
+import { buildOverlay, explorations, pairsTable, type MeasuredPair } from './overlay.ts';
 import type { Container, Plan } from './plan.ts';
 import { say } from './say.ts';
 import * as stage from './stage.ts';
@@ -22,7 +22,7 @@ export async function basic(plan: Plan, signal: AbortSignal): Promise<string[]> 
   return explorations(plan, containers);
 }
 
-async function measure(from: Container, to: Container, where: string, signal: AbortSignal): Promise<Stream> {
+async function measure(from: Container, to: Container, where: string, signal: AbortSignal): Promise<MeasuredPair> {
   await say(`iperf3 ${where}, ${from.name} → ${to.name}: ${STREAM_SECONDS} s over IPv4, ${STREAM_SECONDS} s over IPv6`);
   const mbps4 = await throughputMbps(from.name, { name: to.name, ip: to.ip4 }, STREAM_SECONDS, signal);
   const mbps6 = await throughputMbps(from.name, { name: to.name, ip: to.ip6 }, STREAM_SECONDS, signal);

@@ -21,7 +21,7 @@ interface Pair {
   readonly trip6: RoundTrip | undefined;
 }
 
-export interface Stream {
+export interface MeasuredPair {
   readonly from: Container;
   readonly to: Container;
   readonly mbps4: number;
@@ -117,7 +117,7 @@ async function pingAll(containers: readonly Container[], signal: AbortSignal): P
 }
 
 /** The round trips, and the throughput where it was measured. */
-export function pairsTable(pairs: readonly Pair[], streams: readonly Stream[]): Promise<string> {
+export function pairsTable(pairs: readonly Pair[], streams: readonly MeasuredPair[]): Promise<string> {
   const ms = (trip: RoundTrip | undefined): string =>
     trip === undefined ? 'no answer' : `${trip.ms.toFixed(2)} ms${trip.lost > 0 ? ` (${trip.lost} lost)` : ''}`;
   const gbps = (value: number | undefined): string => (value === undefined ? '' : `${(value / 1000).toFixed(2)} Gb/s`);

@@ -16,7 +16,7 @@ interface Step {
   readonly broken: string[];
 }
 
-export interface Asked {
+export interface RequestLog {
   /** Those that began in that time and have ended. Milliseconds since the epoch. */
   between(fromMs: number, toMs?: number): Request[];
   /** Resolves when all that began before that time have ended. */
@@ -24,10 +24,10 @@ export interface Asked {
 }
 
 export class Steps {
-  readonly #asked: Asked;
+  readonly #asked: RequestLog;
   readonly #steps: Step[] = [];
 
-  constructor(asked: Asked) {
+  constructor(asked: RequestLog) {
     this.#asked = asked;
   }
 

@@ -1,0 +1,110 @@
+/** Services and their backends as tables. */
+import { idOf } from '../model/name.ts';
+import type { ServiceBackendReport, ServiceReport } from '../model/report.ts';
+import { portText } from './decision.ts';
+import type { NamespaceOptions } from './kind.ts';
+import { colours, durationText, fields, numberText, table, type Cell, type Colour } from './print.ts';
+
+/** Below the table, one line for each backend that has failed. */
+export async function serviceTable(
+  report: readonly ServiceReport[],
+  { namespace }: NamespaceOptions,
+  isWide: boolean,
+): Promise<string> {
+  const failed = report.flatMap((service) =>
+    service.backends
+      .filter(({ state }) => FAILED.has(state))
+      .map((backend) => `${idOf(service)}: backend ${nameText(backend)}: ${backend.state}: ${backend.why ?? ''}\n`),
+  );
+  const where = namespace === undefined ? '' : ` in namespace "${namespace}"`;
+  const shown = await table(
+    serviceHeads(isWide),
+    report.map((service) => serviceRow(service, isWide)),
+    `No services${where}: declare one with \`weft apply -f FILE\`.`,
+  );
+  return `${shown}${failed.length > 0 ? '\n' : ''}${failed.join('')}`;
+}
+
+const FAILED: ReadonlySet<ServiceBackendReport['state']> = new Set(['host down', 'ejected', 'check failed']);
+
+export async function serviceText(service: ServiceReport, isWide: boolean): Promise<string> {
+  const paint = await colours();
+  const { backends, ports } = service;
+  const facts = fields([
+    ['Service', idOf(service)],
+    ['Addresses', addressText(service)],
+    ['Ports', ports.map((port) => (port.name === '' ? portText(port) : `${port.name} ${portText(port)}`)).join(', ')],
+    ['Method', service.balancing],
+    ['Affinity', affinityText(service)],
+    ...(isWide ? policyCells(service) : []),
+  ]);
+  const rows = backends.map((backend) => backendRow(backend, isWide, paint));
+  const none = service.externalName === undefined ? 'No backends.' : 'No backends: clients ask for the other name.';
+  return `${facts}\n${await table(backendHeads(isWide), rows, none)}`;
+}
+
+export function serviceHeads(isWide: boolean): string[] {
+  const heads = ['NAME', 'ADDRESSES', 'PORTS', 'READY', 'CONNECTIONS', 'METHOD', 'AFFINITY'];
+  return isWide ? [...heads, 'EXTERNAL', 'POLICY', 'EXTERNAL POLICY', 'DISTRIBUTION', 'DRAIN'] : heads;
+}
+
+export function serviceRow(service: ServiceReport, isWide: boolean): Cell[] {
+  const { backends } = service;
+  const ready = backends.filter(({ state }) => state === 'ready').length;
+  return [
+    idOf(service),
+    addressText(service),
+    service.ports.map(portText).join(','),
+    `${ready}/${backends.length}`,
+    numberText(backends.reduce((sum, { connections }) => sum + connections, 0)),
+    service.balancing,
+    affinityText(service),
+    ...(isWide ? policyCells(service).map(([, cell]) => cell) : []),
+  ];
+}
+
+export function backendHeads(isWide: boolean): string[] {
+  const heads = ['BACKEND', 'ADDRESS', 'PORTS', 'HOST', 'STATE', 'WEIGHT', 'CONNECTIONS'];
+  return [...heads, ...(isWide ? ['NETWORK', 'ZONE'] : []), 'WHY'];
+}
+
+/** @param paint of a terminal whose columns do not depend on it */
+export function backendRow(
+  backend: ServiceBackendReport,
+  isWide: boolean,
+  paint: (colour: Colour, text: string) => string = (_, text) => text,
+): Cell[] {
+  return [
+    nameText(backend),
+    backend.address,
+    backend.ports.map((port) => port ?? '-').join(','),
+    backend.host ?? '',
+    paint(backend.state === 'ready' ? 'green' : 'red', backend.state),
+    backend.weight,
+    numberText(backend.connections),
+    ...(isWide ? [backend.network ?? '', backend.zone ?? ''] : []),
+    backend.why ?? '',
+  ];
+}
+
+function policyCells(service: ServiceReport): [string, Cell][] {
+  return [
+    ['External addresses', service.externalAddresses.join(',')],
+    ['Policy', service.internalTrafficPolicy],
+    ['External policy', service.externalTrafficPolicy],
+    ['Distribution', service.trafficDistribution],
+    ['Drain', durationText(service.drainMs)],
+  ];
+}
+
+function addressText({ addresses, externalName }: ServiceReport): string {
+  return externalName ?? (addresses.join(',') || 'None');
+}
+
+function affinityText({ affinityMs }: ServiceReport): string {
+  return affinityMs === undefined ? '' : `ClientIP ${durationText(affinityMs)}`;
+}
+
+function nameText({ endpoint, address }: ServiceBackendReport): string {
+  return endpoint ?? address;
+}
