@@ -170,6 +170,7 @@ export class Forwarding<D extends Datapath = Datapath> {
           topology.isPublished(protocol, port) || services.findPublished(protocol, port) !== undefined,
       }),
     };
+    services.watch(this.tables.connections);
     this.tables.connections.recover(options.clock());
     this.controller = new Controller(this.datapath, {
       ...{ ...options, tables: this.tables, changes },

@@ -411,7 +411,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const cluster: Cluster = new Cluster({
     hostName: options.host,
     feed,
-    reconcilers: reconcilers({ networks, hosts, endpoints, services: serving.services, slices: serving.slices }),
+    reconcilers: reconcilers({ networks, hosts, endpoints, ...serving }),
     registers: [
       ...(allotment && blocks && probeKey ? [allotment, blocks, membership.live, probeKey] : []),
       ...serving.registers,

@@ -4,6 +4,7 @@ import type { ServiceBackendReport, ServiceReport } from '../model/report.ts';
 import { portText } from './decision.ts';
 import type { NamespaceOptions } from './kind.ts';
 import { colours, durationText, fields, numberText, table, type Cell, type Colour } from './print.ts';
+import { ruleFields } from './rule-text.ts';
 
 /** Below the table, one line for each backend that has failed. */
 export async function serviceTable(
@@ -36,11 +37,13 @@ export async function serviceText(service: ServiceReport, isWide: boolean): Prom
     ['Ports', ports.map((port) => (port.name === '' ? portText(port) : `${port.name} ${portText(port)}`)).join(', ')],
     ['Method', service.balancing],
     ['Affinity', affinityText(service)],
+    ...ruleFields(service),
     ...(isWide ? policyCells(service) : []),
   ]);
-  const rows = backends.map((backend) => backendRow(backend, isWide, paint));
+  const hasSubsets = isWide || service.subsets !== undefined;
+  const rows = backends.map((backend) => backendRow(backend, isWide, paint, hasSubsets));
   const none = service.externalName === undefined ? 'No backends.' : 'No backends: clients ask for the other name.';
-  return `${facts}\n${await table(backendHeads(isWide), rows, none)}`;
+  return `${facts}\n${await table(backendHeads(isWide, hasSubsets), rows, none)}`;
 }
 
 export function serviceHeads(isWide: boolean): string[] {
@@ -63,9 +66,9 @@ export function serviceRow(service: ServiceReport, isWide: boolean): Cell[] {
   ];
 }
 
-export function backendHeads(isWide: boolean): string[] {
+export function backendHeads(isWide: boolean, hasSubsets = isWide): string[] {
   const heads = ['BACKEND', 'ADDRESS', 'PORTS', 'HOST', 'STATE', 'WEIGHT', 'CONNECTIONS'];
-  return [...heads, ...(isWide ? ['NETWORK', 'ZONE'] : []), 'WHY'];
+  return [...heads, ...(hasSubsets ? ['SUBSETS'] : []), ...(isWide ? ['NETWORK', 'ZONE'] : []), 'WHY'];
 }
 
 /** @param paint of a terminal whose columns do not depend on it */
@@ -73,6 +76,7 @@ export function backendRow(
   backend: ServiceBackendReport,
   isWide: boolean,
   paint: (colour: Colour, text: string) => string = (_, text) => text,
+  hasSubsets = isWide,
 ): Cell[] {
   return [
     nameText(backend),
@@ -82,6 +86,7 @@ export function backendRow(
     paint(backend.state === 'ready' ? 'green' : 'red', backend.state),
     backend.weight,
     numberText(backend.connections),
+    ...(hasSubsets ? [backend.subsets?.join(',') ?? ''] : []),
     ...(isWide ? [backend.network ?? '', backend.zone ?? ''] : []),
     backend.why ?? '',
   ];

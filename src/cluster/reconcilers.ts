@@ -14,6 +14,7 @@ export function reconcilers(own: {
   readonly endpoints: Endpoints;
   readonly services: DeclaredServices;
   readonly slices: EndpointSlices;
+  readonly destinationRules: Reconciler;
 }): ReadonlyMap<string, Reconciler> {
   const known: Readonly<Record<string, Reconciler>> = {
     Namespace: new Namespaces(),
@@ -22,6 +23,7 @@ export function reconcilers(own: {
     Endpoint: own.endpoints,
     Service: own.services,
     EndpointSlice: own.slices,
+    DestinationRule: own.destinationRules,
   };
   return new Map(kinds.map(({ kind }) => [kind, known[kind] ?? new Declarations(kind, 'apply one')]));
 }

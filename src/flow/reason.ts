@@ -119,6 +119,7 @@ export const dropReasons = [
   ['service_unknown', 'to an address or port of the services that none of them has'],
   ['service_no_backend', 'no backend of the service is ready that the client’s network can reach'],
   ['service_local', 'only backends of the same host may be used, and it has none'],
+  ['service_full', 'all backends of the service have as many connections as they may'],
 ] as const satisfies readonly (readonly [string, string])[];
 
 export type DropReason = (typeof dropReasons)[number][0];

@@ -284,6 +284,13 @@ const servicePortReport = z.object({
 /** How a service chooses among its backends. */
 const balancing = z.enum(['maglev', 'round-robin', 'least-connections', 'random', 'source-hash']);
 
+/** How connections are spread over backends. */
+const spreadReport = z.object({
+  balancing,
+  trafficDistribution: z.enum(['none', 'same-node', 'same-zone']),
+  maxConnections: z.number().optional(),
+});
+
 /** A backend of a service, as this host sees it. */
 export const serviceBackendReport = z.object({
   /** NAMESPACE/NAME; null for an address that was written by hand. */
@@ -300,6 +307,8 @@ export const serviceBackendReport = z.object({
   /** Why it is in that state, if that is known. */
   why: z.string().optional(),
   weight: z.number(),
+  /** The subsets that it is in; missing if no rule names subsets. */
+  subsets: z.array(z.string()).optional(),
   /** Its port for each port of the service, in their order; null if it does not have it. */
   ports: z.array(z.number().nullable()),
   /** How many are open now from this host. */
@@ -325,6 +334,13 @@ export const serviceReport = z.object({
   internalTrafficPolicy: z.enum(['Cluster', 'Local']),
   externalTrafficPolicy: z.enum(['Cluster', 'Local']),
   trafficDistribution: z.enum(['none', 'same-node', 'same-zone']),
+  /** NAMESPACE/NAME of the DestinationRule that says how its connections are spread; missing if none does. */
+  destinationRule: z.string().optional(),
+  /** How many TCP connections of this host a backend may have by one port; missing without a limit. */
+  maxConnections: z.number().optional(),
+  /** What the rule says for single ports, by their numbers, and for subsets; missing if it says nothing. */
+  portSpreads: z.record(z.string(), spreadReport).optional(),
+  subsets: z.record(z.string(), spreadReport.extend({ portSpreads: z.record(z.string(), spreadReport) })).optional(),
   backends: z.array(serviceBackendReport),
 });
 
@@ -525,6 +541,7 @@ export type DoctorReport = z.infer<typeof doctorReport>;
 export type DecisionReport = z.infer<typeof decisionReport>;
 export type FlowReport = z.infer<typeof flowReport>;
 export type WhyReport = z.infer<typeof whyReport>;
+export type SpreadReport = z.infer<typeof spreadReport>;
 export type ServiceReport = z.infer<typeof serviceReport>;
 export type ServiceEventReport = z.infer<typeof serviceEventReport>;
 /** As it comes from the daemon, which does not keep what is deleted. */

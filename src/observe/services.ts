@@ -3,9 +3,9 @@ import type { Endpoint } from '../cluster/endpoint.ts';
 import { WeftError } from '../error.ts';
 import { formatIp } from '../flow/types.ts';
 import { DEFAULT_NAMESPACE, idOf, nameOf, type ResourceName } from '../model/name.ts';
-import type { ServiceBackendReport, ServiceReport } from '../model/report.ts';
+import type { ServiceBackendReport, ServiceReport, SpreadReport } from '../model/report.ts';
 import type { Fault } from '../table/health.ts';
-import type { Backend, Service, ServicePort } from '../table/service.ts';
+import type { Backend, PortSpreads, Service, ServicePort, Spread } from '../table/service.ts';
 import type { Services } from '../table/services.ts';
 import type { Topology } from '../table/topology.ts';
 import { inTurns } from '../turns.ts';
@@ -63,12 +63,35 @@ function reportService(question: ServicesQuestion, service: Service): ServiceRep
     internalTrafficPolicy: service.internalPolicy === 'local' ? 'Local' : 'Cluster',
     externalTrafficPolicy: service.externalPolicy === 'local' ? 'Local' : 'Cluster',
     trafficDistribution: service.distribution,
+    ...reportRule(service),
     backends: service.backends.map((backend, at) => ({
       ...reportBackend(question, service, backend),
       ports: service.ports.map(({ targets }) => targets[at] || null),
       connections: connections[at] ?? 0,
     })),
   };
+}
+
+/** What a DestinationRule says; nothing if there is none. */
+function reportRule({ rule, maxConnections, portSpreads, subsets }: Service) {
+  return {
+    ...(rule !== undefined && { destinationRule: rule }),
+    ...(maxConnections !== undefined && { maxConnections }),
+    ...(portSpreads.size > 0 && { portSpreads: reportSpreads(portSpreads) }),
+    ...(subsets.length > 0 && {
+      subsets: Object.fromEntries(
+        subsets.map((one) => [one.name, { ...reportSpread(one), portSpreads: reportSpreads(one.portSpreads) }]),
+      ),
+    }),
+  };
+}
+
+function reportSpreads(spreads: PortSpreads): Record<string, SpreadReport> {
+  return Object.fromEntries([...spreads].map(([port, spread]) => [port, reportSpread(spread)]));
+}
+
+function reportSpread({ balancing, distribution, maxConnections }: Spread): SpreadReport {
+  return { balancing, trafficDistribution: distribution, ...(maxConnections !== undefined && { maxConnections }) };
 }
 
 export function reportPort({ name, protocol, l4Port, lastL4Port, nodePort }: ServicePort): ServiceReport['ports'][0] {
@@ -93,6 +116,7 @@ function reportBackend(
     address: formatIp(address),
     network: vni === undefined ? null : (topology.network(vni)?.name ?? null),
     ...{ host, zone, weight },
+    ...(service.subsets.length > 0 && { subsets: [...backend.subsets] }),
     ...stateOf(backend, services.healthOf(service.id, backend), question),
   };
 }

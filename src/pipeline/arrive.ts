@@ -12,14 +12,17 @@ import { OUTSIDE } from '../flow/connection.ts';
 import { isIp4 } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { nodePortObject } from '../table/node-ports.ts';
-import type { FoundPort } from '../table/services.ts';
+import type { FoundPort } from '../table/service-addresses.ts';
 import { networkObject, publishedId, publishedObject, type Outside } from '../table/topology.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
 import { choiceText } from './choice-text.ts';
 import { open } from './conversation.ts';
+import { refuseNone } from './no-backend.ts';
 import { refuseMartian, reject, routeTo } from './routed.ts';
 import { drop, type Conversation, type Entered, type Subject, type Verdict } from './stage.ts';
 import { text } from './text.ts';
+
+const reached = text`is reached from outside`;
 
 export function arrive(view: FlowView, known: Entered, outside: Outside, subject: Subject | undefined): Verdict {
   if (subject?.kind === 'error') return drop('icmp_unrelated', text`it quotes no packet of a live connection`);
@@ -54,15 +57,7 @@ function toService(view: FlowView, known: Entered, found: FoundPort, subject: Co
   const { id } = found.service;
   const selection = tables.services.selection(found, OUTSIDE, isIp4(tuple.destination));
   for (const object of selection.consulted) view.consult(object);
-  if (selection.refusal === 'local') return drop('service_local', text`service ${id}: no backend is on this host`);
-  if (selection.refusal) {
-    return reject(
-      view,
-      origin,
-      'service_no_backend',
-      text`service ${id}: no backend is ready that is reached from outside`,
-    );
-  }
+  if (selection.refusal) return refuseNone(view, origin, { id, why: selection.refusal, reached });
   if (protocol === IP_TCP && view.beginsTcp() === false) {
     view.forThisFrame();
     return reject(view, origin, 'no_connection', text`service ${id}: its connection has ended`);
@@ -73,7 +68,7 @@ function toService(view: FlowView, known: Entered, found: FoundPort, subject: Co
     return drop('martian', text`${tuple.source} is in a subnet of network ${within.name}, and comes from outside`);
   }
   const choice = tables.services.choose(found, OUTSIDE, { protocol, ...tuple });
-  if (choice.kind === 'none') return drop('service_no_backend', text`service ${id}: no backend`);
+  if (choice.kind === 'none') return refuseNone(view, origin, { id, why: choice.why, reached });
   const { backend, l4Port } = choice;
   // A backend in no network is not reached from outside.
   const vni = backend.vni!;

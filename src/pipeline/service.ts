@@ -14,7 +14,8 @@
  *    should know at once. TCP gets a reset, everything else an ICMP error.
  */
 import { isToService } from '../table/connections.ts';
-import { rangesObject, vipObject, type FoundPort, type Services } from '../table/services.ts';
+import { vipObject, type FoundPort } from '../table/service-addresses.ts';
+import { rangesObject, type Services } from '../table/services.ts';
 import type { FlowView } from '../flow/view.ts';
 import { isIp4, sameBytes } from '../flow/types.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
@@ -22,11 +23,13 @@ import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import { choiceText } from './choice-text.ts';
 import { refuseStray, subjectOf } from './conversation.ts';
 import type { PortOrigin } from './origin.ts';
+import { refuseNone } from './no-backend.ts';
 import { refuseWrongHeader, reject } from './routed.ts';
 import { drop, next, type Balanced, type Connected, type Drop, type Stage, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
 const notOne = text`not of a service`;
+const reached = text`this network reaches`;
 const fromBackend = text`from a backend, back to its client`;
 
 export const service: Stage<Connected, Balanced> = (view, known) => {
@@ -90,15 +93,7 @@ function toService(view: FlowView, known: Connected, origin: PortOrigin): StageR
   if (stray) return stray;
   const selection = services.selection(found, network.vni, isIp4(address));
   for (const object of selection.consulted) view.consultUntilOpen(object);
-  if (selection.refusal === 'local') return drop('service_local', text`service ${id}: no backend is on this host`);
-  if (selection.refusal) {
-    return reject(
-      view,
-      origin,
-      'service_no_backend',
-      text`service ${id}: no backend is ready that this network reaches`,
-    );
-  }
+  if (selection.refusal) return refuseNone(view, origin, { id, why: selection.refusal, reached });
   return choose(view, known, origin, found);
 }
 
@@ -127,7 +122,7 @@ function choose(view: FlowView, known: Connected, origin: PortOrigin, found: Fou
     return reject(view, origin, 'no_connection', text`service ${id}: its connection has ended`);
   }
   const choice = known.tables.services.choose(found, origin.network.vni, { protocol, ...tuple });
-  if (choice.kind === 'none') return drop('service_no_backend', text`service ${id}: no backend`);
+  if (choice.kind === 'none') return refuseNone(view, origin, { id, why: choice.why, reached });
   const { backend, l4Port } = choice;
   const because = text`service ${id}: backend ${backend.endpoint ?? backend.address}, port ${l4Port}, ${choiceText(choice)}`;
   return next(because, { ...known, leg: { kind: 'to_chosen', from: origin, choice, subject } });

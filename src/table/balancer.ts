@@ -20,12 +20,14 @@ import type { ProtocolTuple } from '../flow/connection.ts';
 import type { PinnedBackend } from './backends.ts';
 import type { Candidates } from './candidates.ts';
 import { MaglevTable } from './maglev.ts';
-import type { Backend, BalancingMethod, Service, ServicePort } from './service.ts';
+import type { Backend, BalancingMethod, Service, ServicePort, Spread } from './service.ts';
 
 /** Who may be chosen, and who may not and why. It stays as it is, and is kept with the connections that it decided. */
 export interface BackendSelection {
   readonly service: Service;
   readonly port: ServicePort;
+  /** How connections are spread over the candidates. */
+  readonly spread: Spread;
   readonly candidates: readonly Candidate[];
   readonly excluded: Candidates['excluded'];
   readonly refusal: Candidates['refusal'];
@@ -76,12 +78,48 @@ export function pick(scope: Scope, tuple: ProtocolTuple, method: BalancingMethod
 }
 
 /**
+ * The same for when some have as many connections as they may: each of the others gets its share.
+ * @param candidates those that may have one more, at least one
+ */
+export function pickAmong(
+  candidates: readonly Candidate[],
+  { position }: Scope,
+  tuple: ProtocolTuple,
+  method: BalancingMethod,
+): Candidate {
+  switch (method) {
+    case 'maglev':
+      return weighted(candidates, tupleHash(tuple, 0));
+    case 'round-robin':
+      return candidates[position % candidates.length]!;
+    case 'least-connections':
+      return leastConnections(candidates, tupleHash(tuple, 0));
+    case 'random':
+      return weighted(candidates, tupleHash(tuple, position + 1));
+    case 'source-hash':
+      return weighted(candidates, clientHash(tuple));
+    default:
+      return method satisfies never;
+  }
+}
+
+/** The selection for a connection when only these candidates may have one more. */
+export function withoutFull(selection: BackendSelection, open: readonly Candidate[], most: number): BackendSelection {
+  const full = selection.candidates.filter((candidate) => !open.includes(candidate));
+  const detail = `${most} at most`;
+  const excluded = full.map(({ backend }) => ({ backend, why: 'full' as const, detail }));
+  return { ...selection, candidates: open, excluded: [...selection.excluded, ...excluded] };
+}
+
+/**
  * True if the same tuple gets the same backend until something changes that the decision consulted: the choice depends
  * neither on other connections nor on what the client had last.
  */
-export function isRepeated({ selection: { service, candidates } }: { readonly selection: BackendSelection }): boolean {
+export function isRepeated({ selection }: { readonly selection: BackendSelection }): boolean {
+  const { service, spread, candidates } = selection;
+  if (spread.maxConnections !== undefined) return false;
   if (candidates.length === 1) return true;
-  return service.affinityMs === undefined && (service.balancing === 'maglev' || service.balancing === 'source-hash');
+  return service.affinityMs === undefined && (spread.balancing === 'maglev' || spread.balancing === 'source-hash');
 }
 
 /** The table of a scope, which is built when it is needed for the first time, from the one before if there is one. */
@@ -110,6 +148,13 @@ function hasSameShares({ candidates }: BackendSelection, { candidates: others }:
 
 function inTable(scope: Scope, hash: number): Candidate {
   return scope.selection.candidates[tableOf(scope).positionAt(hash)]!;
+}
+
+/** The one at that place, if each takes as much room as its weight. Hashes have 32 bits. */
+function weighted(candidates: readonly Candidate[], hash: number): Candidate {
+  const total = candidates.reduce((sum, { weight }) => sum + weight, 0);
+  let left = (hash / 2 ** 32) * total;
+  return candidates.find(({ weight }) => (left -= weight) < 0) ?? candidates.at(-1)!;
 }
 
 /** Of several that have as few, the hash decides which. */

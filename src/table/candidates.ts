@@ -2,7 +2,7 @@
  * Candidates: which backends of a service a client may be given. Nothing here is kept, and nothing depends on the
  * connection: clients of one network that ask for the same address all have the same candidates.
  *
- *   1. backends of the family of the address that have the port, with a weight
+ *   1. backends of the family of the address that have the port, with a weight, and are in the subset that is asked for
  *   2. those that the client's network reaches anyway: a service joins no networks
  *   3. with the policy `local`, those of this host, which is the client's
  *   4. the first of these sets that is not empty: ready and not terminating, serving and terminating (KEP-1669).
@@ -13,18 +13,20 @@
 import { isIp4 } from '../flow/types.ts';
 import type { Fault, FaultKind } from './health.ts';
 import { MOST_BACKENDS } from './maglev.ts';
-import type { Backend, Service, ServicePort, TrafficPolicy } from './service.ts';
+import { spreadOf, type Backend, type Service, type ServicePort, type Spread, type TrafficPolicy } from './service.ts';
 
 /** Why a backend is no candidate. */
 export type Exclusion =
   | 'other_family'
   | 'no_port'
   | 'no_weight'
+  | 'other_subset'
   | 'unreachable'
   | 'other_host'
   | 'not_ready'
   | 'terminating'
   | FaultKind
+  | 'full'
   | 'farther_away'
   | 'too_many';
 
@@ -52,6 +54,8 @@ export interface Asked {
   readonly isV4: boolean;
   /** The policy for clients from there. */
   readonly policy: TrafficPolicy;
+  /** A subset of its backends; undefined for all of them. */
+  readonly subset?: string | undefined;
 }
 
 /** What else they depend on. */
@@ -66,11 +70,13 @@ export interface Surroundings {
 }
 
 export function candidatesOf(
-  { backends, distribution }: Service,
-  { targets }: ServicePort,
-  { isV4, policy }: Asked,
+  service: Service,
+  port: ServicePort,
+  { isV4, policy, subset }: Asked,
   { host, zone, reaches, faultOf }: Surroundings,
 ): Candidates {
+  const { backends } = service;
+  const { targets } = port;
   const excluded: Excluded[] = [];
   const ready: BackendIndex[] = [];
   const leaving: BackendIndex[] = [];
@@ -82,6 +88,7 @@ export function candidatesOf(
       void excluded.push({ backend, why, ...(detail !== undefined && { detail }) });
     if (isIp4(backend.address) !== isV4) exclude('other_family');
     else if ((targets[at] ?? 0) === 0) exclude('no_port');
+    else if (subset !== undefined && !backend.subsets.includes(subset)) exclude('other_subset');
     else if (backend.weight <= 0) exclude('no_weight');
     else if (!reaches(backend)) exclude('unreachable');
     else {
@@ -101,7 +108,7 @@ export function candidatesOf(
   }
   const eligible = ready.length > 0 ? ready : leaving;
   if (ready.length > 0) for (const at of leaving) excluded.push({ backend: backends[at]!, why: 'terminating' });
-  const near = nearest(backends, eligible, distribution, { host, zone });
+  const near = nearest(backends, eligible, spreadOf(service, port, subset).distribution, { host, zone });
   const isNear = new Set(near);
   for (const at of eligible) if (!isNear.has(at)) excluded.push({ backend: backends[at]!, why: 'farther_away' });
   for (const at of near.slice(MOST_BACKENDS)) excluded.push({ backend: backends[at]!, why: 'too_many' });
@@ -111,7 +118,7 @@ export function candidatesOf(
 function nearest(
   backends: readonly Backend[],
   eligible: readonly BackendIndex[],
-  distribution: Service['distribution'],
+  distribution: Spread['distribution'],
   { host, zone }: Pick<Surroundings, 'host' | 'zone'>,
 ): readonly BackendIndex[] {
   const near = (key: 'host' | 'zone', here: string | undefined): readonly BackendIndex[] => {

@@ -1,6 +1,6 @@
 /** Whether two values are the same service: who sets the same one again changes nothing. */
 import { sameBytes } from '../flow/types.ts';
-import type { Backend, OutlierSettings, Service, ServicePort } from './service.ts';
+import type { Backend, OutlierSettings, PortSpreads, Service, ServicePort, Spread, Subset } from './service.ts';
 
 export function sameService(a: Service, b: Service): boolean {
   return (
@@ -9,8 +9,9 @@ export function sameService(a: Service, b: Service): boolean {
       a.affinityMs === b.affinityMs &&
       a.internalPolicy === b.internalPolicy &&
       a.externalPolicy === b.externalPolicy &&
-      a.distribution === b.distribution &&
-      a.balancing === b.balancing &&
+      a.rule === b.rule &&
+      sameSpreads(a, b) &&
+      same(a.subsets, b.subsets, sameSubset) &&
       a.drainMs === b.drainMs &&
       sameOutlier(a.outlier, b.outlier) &&
       a.externalName === b.externalName &&
@@ -31,6 +32,28 @@ function sameOutlier(a: OutlierSettings | undefined, b: OutlierSettings | undefi
     a.mostEjectedPercent === b.mostEjectedPercent &&
     a.leastHealthyPercent === b.leastHealthyPercent
   );
+}
+
+type Spreads = Spread & { readonly portSpreads: PortSpreads };
+
+function sameSpreads(a: Spreads, b: Spreads): boolean {
+  return (
+    sameSpread(a, b) &&
+    (a.portSpreads === b.portSpreads ||
+      (a.portSpreads.size === b.portSpreads.size &&
+        [...a.portSpreads].every(([port, spread]) => {
+          const other = b.portSpreads.get(port);
+          return other !== undefined && sameSpread(spread, other);
+        })))
+  );
+}
+
+function sameSpread(a: Spread, b: Spread): boolean {
+  return a.balancing === b.balancing && a.distribution === b.distribution && a.maxConnections === b.maxConnections;
+}
+
+function sameSubset(a: Subset, b: Subset): boolean {
+  return a.name === b.name && sameSpreads(a, b);
 }
 
 function samePort(a: ServicePort, b: ServicePort): boolean {
@@ -56,6 +79,7 @@ function sameBackend(a: Backend, b: Backend): boolean {
       a.serving === b.serving &&
       a.terminating === b.terminating &&
       a.weight === b.weight &&
+      same(a.subsets, b.subsets, Object.is) &&
       sameBytes(a.address, b.address))
   );
 }

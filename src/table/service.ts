@@ -8,7 +8,7 @@
  */
 import type { Vni } from '../flow/types.ts';
 
-export interface Service {
+export interface Service extends Spread {
   /** `NAMESPACE/NAME`. */
   readonly id: string;
   /** Where it is reached within the cluster, at most one for each family; none if it is headless. */
@@ -24,9 +24,12 @@ export interface Service {
   readonly internalPolicy: TrafficPolicy;
   /** The same for connections from outside. */
   readonly externalPolicy: TrafficPolicy;
-  /** Which backends are preferred while there are any. */
-  readonly distribution: 'none' | 'same-node' | 'same-zone';
-  readonly balancing: BalancingMethod;
+  /** The DestinationRule that says how its connections are spread, `NAMESPACE/NAME`; undefined if none does. */
+  readonly rule: string | undefined;
+  /** What it says for single ports, by their numbers: it takes the place of what holds for all of them. */
+  readonly portSpreads: PortSpreads;
+  /** The parts of its backends that the rule names. */
+  readonly subsets: readonly Subset[];
   /** When a backend to which connections fail is left alone for a while; undefined: never. */
   readonly outlier: OutlierSettings | undefined;
   /** How long an established connection may stay with a backend that terminates. */
@@ -49,6 +52,32 @@ export interface OutlierSettings {
   readonly mostEjectedPercent: number;
   /** If a smaller share of the pool is left, there is a panic. */
   readonly leastHealthyPercent: number;
+}
+
+/** How connections are spread over backends. */
+export interface Spread {
+  readonly balancing: BalancingMethod;
+  /** Which backends are preferred while there are any. */
+  readonly distribution: 'none' | 'same-node' | 'same-zone';
+  /**
+   * How many TCP connections of this host one backend may have by one port of the service. One that has so many is no
+   * candidate. Undefined: there is no limit.
+   */
+  readonly maxConnections: number | undefined;
+}
+
+export type PortSpreads = ReadonlyMap<number, Spread>;
+
+/** Those backends that have its name in `Backend.subsets`. */
+export interface Subset extends Spread {
+  readonly name: string;
+  readonly portSpreads: PortSpreads;
+}
+
+/** What holds for a port of a service, or of a subset of it. @param subset one of its own */
+export function spreadOf(service: Service, { l4Port }: Pick<ServicePort, 'l4Port'>, subset?: string): Spread {
+  const of = subset === undefined ? service : service.subsets.find(({ name }) => name === subset);
+  return of?.portSpreads.get(l4Port) ?? of ?? service;
 }
 
 export type TrafficPolicy = 'cluster' | 'local';
@@ -86,6 +115,8 @@ export interface Backend {
   readonly ready: boolean;
   readonly serving: boolean;
   readonly terminating: boolean;
-  /** 1 unless a rule says otherwise. */
+  /** How large its share is, beside those of the others. */
   readonly weight: number;
+  /** The names of the subsets that it is in. */
+  readonly subsets: readonly string[];
 }

@@ -18,34 +18,27 @@
  * services have an address; it is consulted for addresses and ports at which no service is found,
  * as are `services/ranges`.
  */
-import { AddressSet } from '../flow/address-set.ts';
+import type { AddressSet } from '../flow/address-set.ts';
 import { OUTSIDE, type ConnectionTuples, type ProtocolTuple } from '../flow/connection.ts';
 import { addressId, bytesId } from '../flow/key.ts';
-import { formatIp, isIp4, type Vni } from '../flow/types.ts';
+import { isIp4, type Vni } from '../flow/types.ts';
+import { IP_TCP } from '../wire/ipv4.ts';
 import { Affinity } from './affinity.ts';
 import { Backends, type PinnedBackend } from './backends.ts';
-import { pick, type Candidate, type Scope, type BackendSelection } from './balancer.ts';
+import { pick, pickAmong, withoutFull, type Candidate, type Scope, type BackendSelection } from './balancer.ts';
 import { candidatesOf, type BackendIndex } from './candidates.ts';
 import type { Changes } from './changes.ts';
+import { ConnectionLimits, type LimitedConnections } from './connection-limits.ts';
 import { Health, type Fault, type FaultKind } from './health.ts';
 import { KeptChoices, type KeptChoice } from './kept-choices.ts';
 import { nodePortId, NodePorts } from './node-ports.ts';
 import { reachFrom } from './reach.ts';
 import { sameService } from './same-service.ts';
 import { Scopes } from './scopes.ts';
-import type { Backend, Service, ServicePort } from './service.ts';
+import { isPort, ServiceAddresses, type FoundPort } from './service-addresses.ts';
+import { spreadOf, type Backend, type Service, type ServicePort } from './service.ts';
 import { formatPrefix, isInPrefix, type Prefix } from './routes.ts';
 import type { Topology } from './topology.ts';
-
-/** The port of a service at a VIP. Valid until the service changes. */
-export interface FoundPort {
-  readonly service: Service;
-  readonly port: ServicePort;
-  /** For a range: how far from its first port the one is that was asked for. */
-  readonly offset: number;
-  /** What a decision consults for it. */
-  readonly object: string;
-}
 
 /** Where clients come from: a network, or outside. */
 export type ClientOrigin = Vni | typeof OUTSIDE;
@@ -58,10 +51,10 @@ export interface Choice extends KeptChoice {
   readonly l4Port: number;
 }
 
-/** None: with the policy `local`, only other hosts have one; or nobody has. */
+/** None: with the policy `local`, only other hosts have one; nobody has; or all have as many connections as they may. */
 export interface NoChoice {
   readonly kind: 'none';
-  readonly why: 'local' | 'no_backend';
+  readonly why: 'local' | 'no_backend' | 'full';
   readonly selection: BackendSelection;
 }
 
@@ -93,18 +86,16 @@ interface PortScope extends Scope {
 }
 
 export class Services {
-  /** All VIPs, and addresses of type LoadBalancer. */
-  readonly vips = new AddressSet();
   readonly #topology: Topology;
   readonly #changes: Changes;
   readonly #services = new Map<string, Known>();
-  /** By address: mostly one. In the order of their ids, so that all hosts find the same one. */
-  readonly #byVip = new Map<string, Known | readonly Known[]>();
+  readonly #addresses: ServiceAddresses;
   readonly #nodePorts: NodePorts;
   readonly #backends = new Backends();
   readonly #health = new Health();
   readonly #affinity = new Affinity();
   readonly #kept = new KeptChoices();
+  readonly #limits = new ConnectionLimits();
   #ranges: readonly Prefix[] = [];
   readonly #scopes: Scopes<PortScope>;
   #host: { readonly name: string | undefined; readonly zone: string | undefined } = {
@@ -118,8 +109,14 @@ export class Services {
   constructor(topology: Topology, changes: Changes, scopesBytes?: number) {
     this.#topology = topology;
     this.#changes = changes;
+    this.#addresses = new ServiceAddresses(changes);
     this.#nodePorts = new NodePorts(changes);
     this.#scopes = new Scopes(scopesBytes);
+  }
+
+  /** @param connections those that are reported with `opened` and `closed` */
+  watch(connections: LimitedConnections): void {
+    this.#limits.watch(connections);
   }
 
   get size(): number {
@@ -169,8 +166,8 @@ export class Services {
     added.service = service;
     this.#services.set(service.id, added);
     this.#health.keepOnly(service);
-    for (const address of without(before, after)) this.#takeVip(address, added);
-    for (const address of without(after, before)) this.#giveVip(address, added);
+    for (const address of without(before, after)) this.#addresses.take(address, added);
+    for (const address of without(after, before)) this.#addresses.give(address, added);
     added.balanced = added.balanced.filter((balanced) => this.#follow(balanced, service, nowMs));
     for (const address of after) {
       this.#claim(added, bytesId(address));
@@ -188,7 +185,7 @@ export class Services {
     const known = this.#services.get(id);
     if (!known) return;
     this.#services.delete(id);
-    for (const address of addressesOf(known.service)) this.#takeVip(address, known);
+    for (const address of addressesOf(known.service)) this.#addresses.take(address, known);
     this.#nodePorts.replace(known.service, undefined);
     for (const { pinned } of known.balanced) for (const one of pinned.values()) this.#backends.remove(one);
     this.#health.forget(id);
@@ -237,28 +234,24 @@ export class Services {
     return this.#ranges.some((range) => isInPrefix(range, address));
   }
 
+  /** All VIPs, and addresses of type LoadBalancer. */
+  get vips(): AddressSet {
+    return this.#addresses.all;
+  }
+
   /** The ports that services have at an address. A decision consults `vipObject`, and `servicesAt`. */
   portsAt(address: Uint8Array, protocol: number): readonly ServicePort[] {
-    const at = this.#byVip.get(bytesId(address));
-    if (at === undefined) return [];
-    return listOf(at).flatMap(({ service }) => service.ports.filter((port) => port.protocol === protocol));
+    return this.#addresses.portsAt(address, protocol);
   }
 
   /** True if a service has that address. */
   isVip(address: Uint8Array): boolean {
-    return this.#byVip.has(bytesId(address));
+    return this.#addresses.has(address);
   }
 
   /** The port of a service there. If there is none, a decision consults `vipObject`, and `servicesAt`. */
   find(address: Uint8Array, protocol: number, l4Port: number): FoundPort | undefined {
-    const at = this.#byVip.get(bytesId(address));
-    if (at === undefined) return undefined;
-    if (!isList(at)) return foundIn(at, protocol, l4Port);
-    for (const known of at) {
-      const found = foundIn(known, protocol, l4Port);
-      if (found) return found;
-    }
-    return undefined;
+    return this.#addresses.find(address, protocol, l4Port);
   }
 
   /** The port of a service that is published there on all hosts. A decision consults `nodePortObject`, whether there is one. */
@@ -271,8 +264,7 @@ export class Services {
 
   /** The objects of the services that have an address: they may have other ports next time. */
   servicesAt(address: Uint8Array): readonly string[] {
-    const at = this.#byVip.get(bytesId(address));
-    return at === undefined ? [] : listOf(at).map(({ service }) => serviceObject(service.id));
+    return this.#addresses.objectsAt(address);
   }
 
   /**
@@ -292,14 +284,20 @@ export class Services {
     const scope = this.#scopeOf(balanced, from, isIp4(tuple.destination));
     const { selection } = scope;
     if (selection.refusal) return { kind: 'none', why: selection.refusal, selection };
+    const { balancing } = selection.spread;
     const last = this.#lastOf(balanced, from, tuple, selection);
     // Chosen by its address, a client mostly has the same one again, even if it has been forgotten.
-    const isByClient = service.affinityMs !== undefined && service.balancing === 'maglev';
-    const candidate = last ?? pick(scope, tuple, isByClient ? 'source-hash' : service.balancing);
-    const { backend, target, pinned } = candidate;
-    const by = last ? 'affinity' : service.balancing;
+    const isByClient = service.affinityMs !== undefined && balancing === 'maglev';
+    const method = isByClient ? 'source-hash' : balancing;
+    const first = last ?? pick(scope, tuple, method);
+    const most = port.protocol === IP_TCP ? selection.spread.maxConnections : undefined;
     this.#scopes.use(scope.id, scope);
-    return { kind: 'backend', backend, l4Port: target + offset, pin: pinned.pin, by, selection };
+    if (most === undefined || this.#limits.hasRoom(first.pinned, most)) {
+      return chosen(first, offset, last ? 'affinity' : balancing, selection);
+    }
+    const open = selection.candidates.filter(({ pinned }) => this.#limits.hasRoom(pinned, most));
+    if (open.length === 0) return { kind: 'none', why: 'full', selection };
+    return chosen(pickAmong(open, scope, tuple, method), offset, balancing, withoutFull(selection, open, most));
   }
 
   // 4. Connections
@@ -308,6 +306,7 @@ export class Services {
   opened(slot: number, { pin, by, selection }: Choice, from: ClientOrigin, tuple: ProtocolTuple, nowMs: number): void {
     const { service, port } = selection;
     this.#backends.opened(pin);
+    this.#limits.opened(pin, slot);
     this.#kept.set(slot, { selection, pin, by });
     const known = this.#services.get(service.id);
     const balanced = known && balancedAt(known, port);
@@ -323,6 +322,7 @@ export class Services {
   /** Notes that it has been closed. @param pin from its record */
   closed(slot: number, pin: number): void {
     this.#kept.delete(slot);
+    this.#limits.closed(pin, slot);
     this.#backends.closed(pin);
   }
 
@@ -355,28 +355,6 @@ export class Services {
   /** How the backend of the connection in that slot was chosen; undefined if that is not known any more. */
   kept(slot: number): KeptChoice | undefined {
     return this.#kept.of(slot);
-  }
-
-  // Addresses
-
-  #giveVip(address: Uint8Array, known: Known): void {
-    const id = bytesId(address);
-    const others = listOf(this.#byVip.get(id) ?? []);
-    const all = [...others, known].sort((a, b) => (a.service.id < b.service.id ? -1 : 1));
-    this.#byVip.set(id, all.length === 1 ? known : all);
-    this.vips.add(id);
-    // Which of several is found may be another one now.
-    this.#changes.changed(...others.map(({ service }) => serviceObject(service.id)));
-    this.#changes.added(vipObject(address));
-  }
-
-  #takeVip(address: Uint8Array, known: Known): void {
-    const id = bytesId(address);
-    const others = listOf(this.#byVip.get(id) ?? []).filter((other) => other !== known);
-    if (others.length === 0) this.#byVip.delete(id);
-    else this.#byVip.set(id, others.length === 1 ? others[0]! : others);
-    this.vips.delete(id);
-    this.#changes.changed(vipObject(address));
   }
 
   // Ports at work
@@ -491,8 +469,9 @@ export class Services {
       return { backend, weight: backend.weight, target: port.targets[at]!, pinned: this.#pinnedOf(balanced, at) };
     });
     const consulted = [balanced.object, ...reach.consulted];
+    const spread = spreadOf(service, port);
     return {
-      selection: { service, port, candidates, excluded, refusal, consulted },
+      selection: { service, port, spread, candidates, excluded, refusal, consulted },
       table: before?.table,
       tableOf: before?.tableOf,
       position: before?.position ?? 0,
@@ -516,8 +495,13 @@ export class Services {
 
 const none: ReadonlySet<number> = new Set();
 
-function isPort({ protocol, l4Port, lastL4Port }: ServicePort, of: number, number: number): boolean {
-  return protocol === of && number >= l4Port && number <= lastL4Port;
+function chosen(
+  { backend, target, pinned: { pin } }: Candidate,
+  offset: number,
+  by: KeptChoice['by'],
+  selection: BackendSelection,
+): Choice {
+  return { kind: 'backend', backend, l4Port: target + offset, pin, by, selection };
 }
 
 function balancedAt({ balanced }: Known, { protocol, l4Port }: ServicePort): BalancedPort | undefined {
@@ -544,21 +528,6 @@ function without(addresses: readonly Uint8Array[], others: readonly Uint8Array[]
   return addresses.filter((address) => !ids.has(bytesId(address)));
 }
 
-function isList(at: Known | readonly Known[]): at is readonly Known[] {
-  return Array.isArray(at);
-}
-
-function listOf(at: Known | readonly Known[]): readonly Known[] {
-  return isList(at) ? at : [at];
-}
-
-function foundIn({ service, object }: Known, protocol: number, l4Port: number): FoundPort | undefined {
-  for (const port of service.ports) {
-    if (isPort(port, protocol, l4Port)) return { service, port, offset: l4Port - port.l4Port, object };
-  }
-  return undefined;
-}
-
 function backendId({ targets }: ServicePort, { vni, address }: Backend, at: BackendIndex): string {
   return `${addressId(vni ?? (0 as Vni), address)}${targets[at]}`;
 }
@@ -578,8 +547,3 @@ export function serviceObject(id: string): string {
 
 /** From which addresses VIPs are taken. */
 export const rangesObject = 'services/ranges';
-
-/** Which services have an address. */
-export function vipObject(address: Uint8Array): string {
-  return `vip/${formatIp(address)}`;
-}

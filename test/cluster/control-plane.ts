@@ -201,7 +201,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
   const cluster: Cluster = new Cluster({
     hostName: host,
     feed,
-    reconcilers: reconcilers({ networks, hosts, endpoints, services: serving.services, slices: serving.slices }),
+    reconcilers: reconcilers({ networks, hosts, endpoints, ...serving }),
     registers: [...(allotment && blocks ? [allotment, blocks, membership.live] : []), ...serving.registers],
     onInForce: (revision, latest) => membership.reached(revision, latest),
     onEnforced: async () => {},

@@ -95,6 +95,7 @@ const toReach = {
       'service_unknown',
       'service_no_backend',
       'service_local',
+      'service_full',
     ],
   },
 } as const satisfies Record<string, { readonly effects: readonly string[]; readonly drops: readonly DropReason[] }>;

@@ -116,3 +116,33 @@ t.test('those of a namespace, or one by its name', async (t) => {
     message: 'there is no Service "shop/db"',
   });
 });
+
+t.test('what a rule says is reported; nothing of it without a rule', async (t) => {
+  const { services, all } = lab();
+  const plain = { balancing: 'maglev', distribution: 'none', maxConnections: undefined } as const;
+  services.set(service({ backends: [backend('10.1.0.1')] }), 0);
+  const [without] = (await all()) as [ServiceReport];
+  for (const field of ['destinationRule', 'maxConnections', 'portSpreads', 'subsets']) t.notOk(field in without, field);
+  t.notOk('subsets' in without.backends[0]!);
+  services.set(
+    service({
+      ...{
+        rule: 'shop/any',
+        maxConnections: 5,
+        backends: [backend('10.1.0.1', { subsets: ['v1'] }), backend('10.1.0.2')],
+      },
+      portSpreads: new Map([[80, { ...plain, balancing: 'random' }]]),
+      subsets: [{ ...plain, name: 'v1', portSpreads: new Map([[81, { ...plain, maxConnections: 2 }]]) }],
+    }),
+    0,
+  );
+  const [report] = (await all()) as [ServiceReport];
+  const spread = { balancing: 'maglev', trafficDistribution: 'none' };
+  t.match(report, { destinationRule: 'shop/any', maxConnections: 5 });
+  t.same(report.portSpreads, { 80: { ...spread, balancing: 'random' } });
+  t.same(report.subsets, { v1: { ...spread, portSpreads: { 81: { ...spread, maxConnections: 2 } } } });
+  t.same(
+    report.backends.map(({ subsets }) => subsets),
+    [['v1'], []],
+  );
+});

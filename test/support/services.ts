@@ -68,6 +68,10 @@ export function service(given: Partial<Service> = {}): Service {
     externalPolicy: 'cluster',
     distribution: 'none',
     balancing: 'maglev',
+    maxConnections: undefined,
+    rule: undefined,
+    portSpreads: new Map(),
+    subsets: [],
     outlier: undefined,
     drainMs: 0,
     externalName: undefined,
@@ -95,6 +99,7 @@ export function backend(address: string, given: Partial<Backend> = {}): Backend 
     serving: true,
     terminating: false,
     weight: 1,
+    subsets: [],
     ...given,
   };
 }

@@ -273,6 +273,7 @@ t.test(
       const selection = {
         service: value,
         port: value.ports[0]!,
+        spread: value,
         candidates,
         excluded: [],
         refusal: undefined,

@@ -177,11 +177,18 @@ t.test(`the same as a naive twin (seed ${seed})`, async (t) => {
         serving: random.chance(0.5),
         terminating: random.chance(0.4),
         weight: random.pick([0, 1, 1, 5]),
+        subsets: random.pick([[], ['v1'], ['v1', 'v2']]),
       }),
     );
-    const value = service({ backends: all, distribution: random.pick(['none', 'same-node', 'same-zone']) });
+    const distribution = (): Service['distribution'] => random.pick(['none', 'same-node', 'same-zone']);
+    const subsets = ['v1', 'v2'].map((name) => ({ ...service({ distribution: distribution() }), name }));
+    const value = service({ backends: all, distribution: distribution(), subsets });
     const port = servicePort(all.length, { targets: all.map(() => random.pick([0, 80, 80, 80])) });
-    const asked: Asked = { isV4: random.chance(0.8), policy: random.pick(['cluster', 'local']) };
+    const asked: Asked = {
+      isV4: random.chance(0.8),
+      policy: random.pick(['cluster', 'local']),
+      subset: random.pick([undefined, 'v1', 'v2', 'v3']),
+    };
     const reachable = new Set(all.filter(() => random.chance(0.8)));
     const faulty = new Set(all.filter(() => random.chance(0.2)));
     const here: Surroundings = {
@@ -202,13 +209,19 @@ t.test(`the same as a naive twin (seed ${seed})`, async (t) => {
 });
 
 function twin(
-  { backends: all, distribution }: Service,
+  { backends: all, distribution, subsets }: Service,
   { targets }: ServicePort,
-  { isV4, policy }: Asked,
+  { isV4, policy, subset }: Asked,
   { host, zone, reaches, faultOf }: Surroundings,
 ): Pick<Candidates, 'chosen' | 'refusal'> {
   const usable = all.filter(
-    (one, at) => isIp4(one.address) === isV4 && targets[at] !== 0 && one.weight > 0 && reaches(one) && !faultOf(one),
+    (one, at) =>
+      isIp4(one.address) === isV4 &&
+      targets[at] !== 0 &&
+      one.weight > 0 &&
+      reaches(one) &&
+      !faultOf(one) &&
+      (subset === undefined || one.subsets.includes(subset)),
   );
   const first = (among: Backend[]): Backend[] => {
     const ready = among.filter((one) => one.ready && !one.terminating);
@@ -217,9 +230,10 @@ function twin(
   const eligible = first(policy === 'local' ? usable.filter((one) => host !== undefined && one.host === host) : usable);
   if (eligible.length === 0) return { chosen: [], refusal: first(usable).length > 0 ? 'local' : 'no_backend' };
   let chosen = eligible;
+  const nearness = subsets.find(({ name }) => name === subset)?.distribution ?? distribution;
   const inZone = eligible.every((one) => one.zone !== undefined) ? eligible.filter((one) => one.zone === zone) : [];
-  if (distribution !== 'none' && inZone.length > 0) chosen = inZone;
+  if (nearness !== 'none' && inZone.length > 0) chosen = inZone;
   const onHost = eligible.every((one) => one.host !== undefined) ? eligible.filter((one) => one.host === host) : [];
-  if (distribution === 'same-node' && onHost.length > 0) chosen = onHost;
+  if (nearness === 'same-node' && onHost.length > 0) chosen = onHost;
   return { chosen: chosen.map((one) => all.indexOf(one)), refusal: undefined };
 }

@@ -87,6 +87,19 @@ t.test('a setter that changes nothing notes nothing', async (t) => {
     { outlier },
     { externalName: 'example.com' },
     { hasWildcard: true },
+    { maxConnections: 1 },
+    { rule: 'default/web' },
+    { portSpreads: new Map([[80, { balancing: 'random', distribution: 'none', maxConnections: undefined }]]) },
+    {
+      subsets: [
+        { name: 'v1', balancing: 'maglev', distribution: 'none', maxConnections: undefined, portSpreads: new Map() },
+      ],
+    },
+    {
+      outlier: {
+        ...{ failures: 1, intervalMs: 1, baseEjectionMs: 1, mostEjectedPercent: 100, leastHealthyPercent: 0 },
+      },
+    },
     { backends: backends(2) },
     ...(
       [
@@ -99,6 +112,7 @@ t.test('a setter that changes nothing notes nothing', async (t) => {
         { serving: false },
         { terminating: true },
         { weight: 2 },
+        { subsets: ['v1'] },
       ] satisfies Partial<Backend>[]
     ).map((given) => ({ backends: backends(3, (at) => (at === 1 ? given : {})) })),
   ];

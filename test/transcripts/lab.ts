@@ -10,7 +10,7 @@
  *   outside HOST TRANSIT… [mtu=BYTES]                        the link to the host: the port HOST/outside
  *   services PREFIX…                                         the addresses that those of services are taken from, on every host
  *   service NAME vip=IP[,IP] port=PORT[-LAST]:PORT/tcp|udp[@NODEPORT]… [backend=HOST/PORT]… [policy=local] [outside-policy=local]
- *           [balancing=METHOD] [affinity=MS]
+ *           [balancing=METHOD] [affinity=MS] [most=CONNECTIONS]
  *   service NAME                                             there is none any more
  *   listen HOST PORT/tcp|udp…                                weft’s own sockets: the port HOST/internal
  *   publish HOST/PORT HOSTPORT:PORT/tcp|udp
@@ -260,13 +260,14 @@ export class Lab {
         targets: backends.map(() => Number(target)),
       });
     });
-    const affinity = fields.get('affinity')?.[0];
+    const [affinity, most] = ['affinity', 'most'].map((field) => fields.get(field)?.[0]);
     return service({
       ...{ id, backends, ports, vips: fields.get('vip')![0]!.split(',').map(parseIp) },
       internalPolicy: fields.get('policy')?.[0] === 'local' ? 'local' : 'cluster',
       externalPolicy: fields.get('outside-policy')?.[0] === 'local' ? 'local' : 'cluster',
       balancing: (fields.get('balancing')?.[0] ?? 'maglev') as Service['balancing'],
       affinityMs: affinity === undefined ? undefined : Number(affinity),
+      maxConnections: most === undefined ? undefined : Number(most),
     });
   }
 

@@ -1,5 +1,8 @@
 /** The parts that services are made of, and how they are connected. */
+import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
 import { hostKind } from '../../model/kinds/host.ts';
+import { idOf } from '../../model/resource.ts';
+import { serviceOf } from '../../model/service-host.ts';
 import type { Allotment } from '../addresses/allotment.ts';
 import type { Endpoints } from '../endpoints.ts';
 import { keyOf } from '../keys.ts';
@@ -10,6 +13,7 @@ import type { Register } from '../register.ts';
 import { prefixOf } from '../routing.ts';
 import { ServiceClaims } from './claims.ts';
 import { EndpointSlices } from './endpoint-slices.ts';
+import { Rules } from './rules.ts';
 import { ServiceEnforcement, type ServiceTables } from './service-enforcement.ts';
 import { ServiceRange } from './service-range.ts';
 import { DeclaredServices } from './declared-services.ts';
@@ -36,6 +40,7 @@ export interface ServicePartsEnvironment {
 export interface ServiceParts {
   readonly services: DeclaredServices;
   readonly slices: EndpointSlices;
+  readonly destinationRules: Rules<DestinationRuleResource>;
   readonly range: ServiceRange;
   readonly enforcement: ServiceEnforcement;
   readonly registers: readonly Register[];
@@ -56,6 +61,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     tables,
     services: () => services,
     slices: () => slices,
+    destinationRules: () => destinationRules,
     endpoint: (name) => endpoints().find(name),
     networks: () => networks().all(),
     labelsOf: (host) => hosts().find(host)?.resource.metadata.labels,
@@ -76,6 +82,14 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     onChange: (service) => enforcement.slicesChanged(service),
     derived: (name) => enforcement.derived(name),
   });
+  const destinationRules = new Rules<DestinationRuleResource>(
+    'DestinationRule',
+    ({ metadata, spec }) => [idOf(serviceOf(spec.host, metadata.namespace))],
+    {
+      onChange: (service) => enforcement.rulesChanged(service),
+      hasService: (name) => services.find(name) !== undefined,
+    },
+  );
   const liveHosts: Register = {
     prefix: LIVE,
     see: (changes) => {
@@ -89,7 +103,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     },
   };
   return {
-    ...{ services, slices, range, enforcement },
+    ...{ services, slices, destinationRules, range, enforcement },
     registers: [range, vips, nodePorts, liveHosts, declaredHosts],
     nodePortOwner: (port) => nodePorts.ownerOf(String(port)),
   };

@@ -4,6 +4,7 @@
  *   a service changes              that one
  *   an endpoint changes            those whose selectors match it, before or after, and those of slices that have its address
  *   a slice changes                that of its label
+ *   a rule changes                 those that it is for
  *   a host dies, lives, is moved   those that its endpoints are behind
  *   networks change                those of slices, whose addresses may be in another network now
  *
@@ -15,6 +16,7 @@ import type { Vni } from '../../flow/types.ts';
 import { addressValue } from '../../model/address.ts';
 import { NODE_PORTS } from '../../model/kinds/service.ts';
 import { idOf, nameOf, type Resource } from '../../model/resource.ts';
+import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
 import type { Prefix } from '../../table/routes.ts';
 import type { Service } from '../../table/service.ts';
 import { inTurns } from '../../turns.ts';
@@ -23,6 +25,7 @@ import type { Network } from '../network.ts';
 import { derivedSlices, serviceOfMade } from './derived-slices.ts';
 import type { EndpointSlices } from './endpoint-slices.ts';
 import { LabelledEndpoints, matches, Selectors, type Labels } from './label-index.ts';
+import type { Rules } from './rules.ts';
 import { serviceValue, withEndpoints, type EndpointState, type ServiceSources } from './service-value.ts';
 import { selectorOf, type DeclaredService } from './service.ts';
 import type { DeclaredServices } from './declared-services.ts';
@@ -45,6 +48,7 @@ export interface ServiceEnforcementEnvironment {
   readonly tables: ServiceTables;
   readonly services: () => DeclaredServices;
   readonly slices: () => EndpointSlices;
+  readonly destinationRules: () => Rules<DestinationRuleResource>;
   /** Unsorted changes come with `endpointChanged`. */
   readonly endpoint: (name: string) => Endpoint | undefined;
   /** The same array as long as none has changed. */
@@ -111,6 +115,11 @@ export class ServiceEnforcement {
 
   /** The slices of a service have changed. */
   slicesChanged(service: string): void {
+    this.#mark(service);
+  }
+
+  /** The rules about a service have changed. */
+  rulesChanged(service: string): void {
     this.#mark(service);
   }
 
@@ -187,7 +196,7 @@ export class ServiceEnforcement {
 
   /** The value after a change of these endpoints; undefined if it takes more to know it. */
   #followed(service: DeclaredService, endpoints: ReadonlySet<string> | undefined): Service | undefined {
-    const { endpoint, slices } = this.#environment;
+    const { endpoint, slices, destinationRules } = this.#environment;
     const { name, resource } = service;
     const before = this.#inForce.get(name);
     const selector = selectorOf(resource);
@@ -199,16 +208,17 @@ export class ServiceEnforcement {
       const found = endpoint(one);
       return { name: one, endpoint: found && isBehind(found) ? found : undefined };
     });
-    return withEndpoints(before, service, changed, this.#stateOf);
+    return withEndpoints(before, service, changed, { stateOf: this.#stateOf, rule: destinationRules().of(name) });
   }
 
   #sourcesOf({ name, resource }: DeclaredService): ServiceSources {
-    const { endpoint, slices } = this.#environment;
+    const { endpoint, slices, destinationRules } = this.#environment;
     const selector = selectorOf(resource);
     const names = selector ? this.#labelled.matching(resource.metadata.namespace, selector).sort() : [];
     return {
       endpoints: names.flatMap((one) => endpoint(one) ?? []),
       slices: slices().of(name),
+      rule: destinationRules().of(name),
       stateOf: this.#stateOf,
       endpointAt: (address) => {
         const at = this.#byAddress.get(address);

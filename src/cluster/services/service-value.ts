@@ -16,7 +16,9 @@ import { affinityMsOf, familyOf, loadBalancerIpsOf, type ServicePortSpec } from 
 import { readAnnotations, type PortRange } from '../../model/service-annotations.ts';
 import type { Backend, Service, ServicePort } from '../../table/service.ts';
 import { nameOf } from '../../model/resource.ts';
+import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
 import type { Endpoint } from '../endpoint.ts';
+import { ruleSettings, subsetsOf } from './rule-settings.ts';
 import type { DeclaredService } from './service.ts';
 
 /** What is known of an endpoint besides its record. */
@@ -35,6 +37,8 @@ export interface ServiceSources {
   /** Those that the selector matches, in the order of their names. */
   readonly endpoints: readonly Endpoint[];
   readonly slices: readonly EndpointSliceResource[];
+  /** The DestinationRule for the service. */
+  readonly rule: DestinationRuleResource | undefined;
   readonly stateOf: (endpoint: Endpoint) => EndpointState;
   /** The endpoint that has an address, whatever its network. */
   readonly endpointAt: (address: string) => Endpoint | undefined;
@@ -74,9 +78,12 @@ export function serviceValue(service: DeclaredService, sources: ServiceSources):
     affinityMs: affinityMsOf(spec),
     internalPolicy: spec.internalTrafficPolicy === 'Local' ? 'local' : 'cluster',
     externalPolicy: spec.externalTrafficPolicy === 'Local' ? 'local' : 'cluster',
-    distribution: distributionOf(spec.trafficDistribution),
-    ...{ balancing, drainMs, hasWildcard },
-    outlier: undefined,
+    ...ruleSettings(sources.rule, {
+      balancing,
+      distribution: distributionOf(spec.trafficDistribution),
+      maxConnections: undefined,
+    }),
+    ...{ drainMs, hasWildcard },
     externalName: isExternalName ? spec.externalName : undefined,
   };
 }
@@ -97,13 +104,13 @@ export function withEndpoints(
   value: Service,
   service: DeclaredService,
   changed: readonly ChangedEndpoint[],
-  stateOf: ServiceSources['stateOf'],
+  sources: Pick<ServiceSources, 'stateOf' | 'rule'>,
 ): Service {
   const ports = portsOf(service, readAnnotations(service.resource.metadata.annotations).ranges);
   const backends = [...value.backends];
   const targets = value.ports.map((port) => [...port.targets]);
   for (const { name, endpoint } of changed) {
-    const found = endpoint ? candidatesAt(endpoint, service, ports, stateOf) : [];
+    const found = endpoint ? candidatesAt(endpoint, service, ports, sources) : [];
     const { namespace, name: own } = nameOf(name);
     const id = `${namespace}/${own}`;
     const first = placeOf(backends, id);
@@ -165,7 +172,7 @@ function gaps({ first, last }: { readonly first: number; readonly last: number }
 
 function candidatesOf(service: DeclaredService, ports: readonly Port[], sources: ServiceSources): Candidate[] {
   const found: Candidate[] = [];
-  for (const endpoint of sources.endpoints) found.push(...candidatesAt(endpoint, service, ports, sources.stateOf));
+  for (const endpoint of sources.endpoints) found.push(...candidatesAt(endpoint, service, ports, sources));
   return sources.slices.length === 0 ? found : withSlices(found, service, ports, sources);
 }
 
@@ -174,14 +181,17 @@ function candidatesAt(
   endpoint: Endpoint,
   { resource, allotted: { ipFamilies } }: DeclaredService,
   ports: readonly Port[],
-  stateOf: ServiceSources['stateOf'],
+  { stateOf, rule }: Pick<ServiceSources, 'stateOf' | 'rule'>,
 ): Candidate[] {
   const { publishNotReadyAddresses: areAllReady } = resource.spec;
   const targets = ports.map((port) => targetOf(port, endpoint));
   const state = stateOf(endpoint);
+  const subsets = subsetsOf(rule, endpoint.resource.metadata.labels);
   return ipFamilies.flatMap((family) => {
     const address = endpoint.addresses.find((ip) => familyOf(ip) === family);
-    return address === undefined ? [] : { backend: backendOf(endpoint, address, state, areAllReady), targets };
+    return address === undefined
+      ? []
+      : { backend: { ...backendOf(endpoint, address, state, areAllReady), subsets }, targets };
   });
 }
 
@@ -206,7 +216,7 @@ function backendOf(
   address: string,
   { vni, host, zone, isUp, isDrained }: EndpointState,
   areAllReady: boolean,
-): Backend {
+): Omit<Backend, 'subsets'> {
   const { name, namespace } = endpoint.resource.metadata;
   return {
     endpoint: `${namespace}/${name}`,
@@ -274,6 +284,7 @@ function sliceBackend(endpoint: SliceEndpoint, sources: ServiceSources, areAllRe
     serving: areAllReady || ((conditions.serving ?? ready) && isUp),
     terminating: !areAllReady && isTerminating,
     weight: 1,
+    subsets: subsetsOf(sources.rule, own?.labels ?? {}),
   };
 }
 

@@ -6,7 +6,7 @@
  */
 import * as z from 'zod';
 import { duration } from '../duration.ts';
-import { serviceHost, serviceOf } from '../service-host.ts';
+import { serviceHost } from '../service-host.ts';
 import { label, labelKey, name, quote } from '../value.ts';
 import { foreignObject } from './foreign.ts';
 import { defineKind } from './kind.ts';
@@ -17,7 +17,7 @@ export const ISTIO_NETWORKING_V1 = 'networking.istio.io/v1';
 const MOST_SUBSETS = 64;
 const MOST_PORTS = 64;
 const HOSTNAME_LABEL = 'kubernetes.io/hostname';
-const ZONE_LABEL = 'topology.kubernetes.io/zone';
+export const ZONE_LABEL = 'topology.kubernetes.io/zone';
 
 const NO_HTTP = 'weft reads no HTTP, it balances connections';
 const NO_TLS = 'weft neither begins nor ends TLS';
@@ -159,7 +159,6 @@ const outlierDetection = foreignObject(
 const policyShape = {
   loadBalancer: loadBalancer.optional(),
   connectionPool: connectionPool.optional(),
-  outlierDetection: outlierDetection.optional(),
 };
 const refusedOfPolicy = {
   tls: NO_TLS,
@@ -168,36 +167,44 @@ const refusedOfPolicy = {
   retryBudget: NO_HTTP,
 };
 
+const refusedOfPart = {
+  ...refusedOfPolicy,
+  outlierDetection: 'a backend is ejected for all ports and subsets: give it in spec.trafficPolicy',
+};
+
 /** A policy that says nothing is a mistake. */
 const saysSomething = (policy: Readonly<Record<string, unknown>>): boolean =>
   Object.keys(policy).some((field) => field !== 'port');
 
 /** What is said for one port replaces the policy above it as a whole. */
-const portTrafficPolicy = foreignObject({ port: portSelector, ...policyShape }, refusedOfPolicy).refine(
+const portTrafficPolicy = foreignObject({ port: portSelector, ...policyShape }, refusedOfPart).refine(
   saysSomething,
-  'give loadBalancer, connectionPool or outlierDetection',
+  'give loadBalancer or connectionPool',
 );
 
-const trafficPolicy = foreignObject(
-  {
-    ...policyShape,
-    portLevelSettings: z
-      .array(portTrafficPolicy)
-      .min(1, 'leave it out, or give at least one port')
-      .max(MOST_PORTS, `at most ${MOST_PORTS} ports have settings of their own`)
-      .optional(),
-  },
-  refusedOfPolicy,
-)
-  .refine(saysSomething, 'give loadBalancer, connectionPool, outlierDetection or portLevelSettings')
-  .superRefine(({ portLevelSettings = [] }, context) => {
-    const numbers = portLevelSettings.map(({ port }) => port.number);
+const portLevelSettings = z
+  .array(portTrafficPolicy)
+  .min(1, 'leave it out, or give at least one port')
+  .max(MOST_PORTS, `at most ${MOST_PORTS} ports have settings of their own`)
+  .superRefine((settings, context) => {
+    const numbers = settings.map(({ port }) => port.number);
     for (const [index, input] of numbers.entries()) {
       if (numbers.indexOf(input) === index) continue;
-      const path = ['portLevelSettings', index, 'port', 'number'];
+      const path = [index, 'port', 'number'];
       context.addIssue({ code: 'custom', path, input, message: 'this port has settings already' });
     }
-  });
+  })
+  .optional();
+
+const trafficPolicy = foreignObject(
+  { ...policyShape, outlierDetection: outlierDetection.optional(), portLevelSettings },
+  refusedOfPolicy,
+).refine(saysSomething, 'give loadBalancer, connectionPool, outlierDetection or portLevelSettings');
+
+const subsetTrafficPolicy = foreignObject({ ...policyShape, portLevelSettings }, refusedOfPart).refine(
+  saysSomething,
+  'give loadBalancer, connectionPool or portLevelSettings',
+);
 
 const subset = foreignObject({
   name,
@@ -206,7 +213,7 @@ const subset = foreignObject({
     .record(labelKey, label)
     .refine((labels) => Object.keys(labels).length > 0, 'a subset has at least one label'),
   /** What is said here goes before what the rule says for all backends. */
-  trafficPolicy: trafficPolicy.optional(),
+  trafficPolicy: subsetTrafficPolicy.optional(),
 });
 
 const EVERY_NAMESPACE = 'a rule holds for clients of all namespaces';
@@ -237,6 +244,7 @@ export const destinationRuleSchema = foreignObject({
 
 export type DestinationRuleResource = z.output<typeof destinationRuleSchema>;
 export type TrafficPolicySpec = z.output<typeof trafficPolicy>;
+export type LoadBalancerSpec = z.output<typeof loadBalancer>;
 export type OutlierDetectionSpec = z.output<typeof outlierDetection>;
 
 export const destinationRuleKind = defineKind({
@@ -246,7 +254,9 @@ export const destinationRuleKind = defineKind({
   apiVersion: ISTIO_NETWORKING_V1,
   isNamespaced: true,
   schema: destinationRuleSchema,
-  references: ({ metadata, spec }) => [{ kind: 'Service', ...serviceOf(spec.host, metadata.namespace) }],
+  isLeaf: true,
+  // The Service may come later, or go: the rule waits for it.
+  references: () => [],
   columns: {
     heads: ['HOST', 'SUBSETS'],
     cells: ({ spec: { host, subsets } }) => [host, subsets.map((one) => one.name).join(',')],

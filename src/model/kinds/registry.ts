@@ -3,6 +3,7 @@
  * one file next to this one, and one line here.
  */
 import { didYouMean } from '../nearest.ts';
+import { destinationRuleKind } from './destination-rule.ts';
 import { endpointSliceKind } from './endpoint-slice.ts';
 import { endpointKind } from './endpoint.ts';
 import { hostKind } from './host.ts';
@@ -18,6 +19,7 @@ export const kinds: KindDefinition[] = [
   endpointKind,
   serviceKind,
   endpointSliceKind,
+  destinationRuleKind,
 ];
 
 /** @param kind of a validated resource, as in its manifest */

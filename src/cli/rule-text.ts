@@ -1,0 +1,29 @@
+/** What rules say about a service, in words. */
+import type { ServiceReport, SpreadReport } from '../model/report.ts';
+import type { Cell } from './print.ts';
+
+/** A line for each thing that they say; nothing if there are none. */
+export function ruleFields(service: ServiceReport): [string, Cell][] {
+  const { destinationRule, maxConnections, portSpreads = {}, subsets = {}, backends } = service;
+  if (destinationRule === undefined) return [];
+  return [
+    ['Rule', `destinationrule ${destinationRule}`],
+    ...(maxConnections === undefined ? [] : [['Limit', limitText(maxConnections)] as [string, Cell]]),
+    ...Object.entries(portSpreads).map(([port, spread]): [string, Cell] => [`Port ${port}`, spreadText(spread)]),
+    ...Object.entries(subsets).map(([name, subset]): [string, Cell] => {
+      const ports = Object.entries(subset.portSpreads).map(([port, spread]) => `port ${port} ${spreadText(spread)}`);
+      const { length } = backends.filter((one) => one.subsets?.includes(name));
+      const count = `${length} backend${length === 1 ? '' : 's'}`;
+      return [`Subset ${name}`, [`${count}, ${spreadText(subset)}`, ...ports].join('; ')];
+    }),
+  ];
+}
+
+function spreadText({ balancing, trafficDistribution, maxConnections }: SpreadReport): string {
+  const near = trafficDistribution === 'none' ? '' : `, ${trafficDistribution}`;
+  return `${balancing}${near}${maxConnections === undefined ? '' : `, ${limitText(maxConnections)}`}`;
+}
+
+function limitText(most: number): string {
+  return `at most ${most} connection${most === 1 ? '' : 's'} a backend`;
+}
