@@ -39,8 +39,9 @@ export function choiceText({ service, port, by, reason, candidates, excluded }: 
 
 /** `80/TCP`, `80:30080/TCP` with a port that all hosts publish, `5060-5160/UDP`. */
 export function portText({ port, lastPort, nodePort, protocol }: ChoiceReport['port']): string {
-  const range = lastPort === undefined ? '' : `-${lastPort}`;
-  return `${port}${range}${nodePort === undefined ? '' : `:${nodePort}`}/${protocol}`;
+  const text = (first: number): string =>
+    lastPort === undefined ? String(first) : `${first}-${first + lastPort - port}`;
+  return `${text(port)}${nodePort === undefined ? '' : `:${text(nodePort)}`}/${protocol}`;
 }
 
 function endText(address: string, port: number): string {

@@ -34,6 +34,7 @@ export async function serviceText(service: ServiceReport, isWide: boolean): Prom
   const facts = fields([
     ['Service', idOf(service)],
     ['Addresses', addressText(service)],
+    ...externalCells(service),
     ['Ports', ports.map((port) => (port.name === '' ? portText(port) : `${port.name} ${portText(port)}`)).join(', ')],
     ['Method', service.balancing],
     ['Affinity', affinityText(service)],
@@ -62,7 +63,7 @@ export function serviceRow(service: ServiceReport, isWide: boolean): Cell[] {
     numberText(backends.reduce((sum, { connections }) => sum + connections, 0)),
     service.balancing,
     affinityText(service),
-    ...(isWide ? policyCells(service).map(([, cell]) => cell) : []),
+    ...(isWide ? [service.externalAddresses.join(','), ...policyCells(service).map(([, cell]) => cell)] : []),
   ];
 }
 
@@ -92,9 +93,13 @@ export function backendRow(
   ];
 }
 
+/** Where clients outside reach it besides its node ports. */
+function externalCells({ externalAddresses }: ServiceReport): [string, Cell][] {
+  return externalAddresses.length === 0 ? [] : [['External addresses', externalAddresses.join(',')]];
+}
+
 function policyCells(service: ServiceReport): [string, Cell][] {
   return [
-    ['External addresses', service.externalAddresses.join(',')],
     ['Policy', service.internalTrafficPolicy],
     ['External policy', service.externalTrafficPolicy],
     ['Distribution', service.trafficDistribution],

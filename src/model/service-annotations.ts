@@ -1,6 +1,6 @@
 /** weft's own additions to a Service, which are annotations: `weft.dev/…`. Those of others are kept, and mean nothing here. */
 import { didYouMean } from './nearest.ts';
-import { ipAddress, quote } from './value.ts';
+import { outsideAddress, quote } from './value.ts';
 
 /** What they say, checked. */
 export interface ServiceAnnotations {
@@ -23,7 +23,6 @@ export interface PortRange {
 }
 
 const PREFIX = 'weft.dev/';
-/** Refused by the kind as long as services are not reached from outside, so no message recommends it. */
 export const LOAD_BALANCER_IPS = 'weft.dev/load-balancer-ips';
 /** Those about connections to the addresses of a service. */
 export const FOR_CONNECTIONS = ['weft.dev/ports', 'weft.dev/balancing', 'weft.dev/drain'];
@@ -74,10 +73,11 @@ const readers = {
     return {};
   },
   'load-balancer-ips': (text: string, refuse: (message: string) => void) => {
-    const parsed = text.split(',').map((one) => ipAddress.safeParse(one.trim()));
+    const parsed = text.split(',').map((one) => outsideAddress.safeParse(one.trim()));
     const loadBalancerIps = parsed.flatMap(({ data }) => data ?? []);
-    if (loadBalancerIps.length === parsed.length) return { loadBalancerIps };
-    refuse(`${quote(text)} is not an IPv4 or IPv6 address, or one of each with a comma between them`);
+    const problem = parsed.find(({ error }) => error)?.error?.issues[0]?.message;
+    if (problem === undefined) return { loadBalancerIps };
+    refuse(`${problem}; there may be one of each family, with a comma between them`);
     return {};
   },
 } satisfies Readonly<Record<string, (text: string, refuse: (message: string) => void) => Partial<ServiceAnnotations>>>;
@@ -102,7 +102,7 @@ export function readAnnotations(
       const reader = readers[own as keyof typeof readers];
       return { ...known, ...reader(text, (message) => refuse(key, message)) };
     }
-    const names = Object.keys(readers).flatMap((name) => (PREFIX + name === LOAD_BALANCER_IPS ? [] : [PREFIX + name]));
+    const names = Object.keys(readers).map((name) => PREFIX + name);
     refuse(key, `${quote(key)} is no annotation of weft${didYouMean(key, names)}: accepted are ${names.join(', ')}`);
     return known;
   }, read);

@@ -88,6 +88,17 @@ export const unicastAddress = ipAddress.superRefine((text, context) => {
   }
 });
 
+/** Where clients outside reach a service. */
+export const outsideAddress = ipAddress.superRefine((text, context) => {
+  const value = addressValue(text);
+  const what = reservedAs({ first: value, last: value });
+  if (what === undefined) return;
+  context.addIssue({
+    code: 'custom',
+    message: `${quote(text)} is ${what}: an address that clients outside reach is accepted`,
+  });
+});
+
 /** EtherTypes that weft checks itself, and those that no network carries. */
 const ownEtherTypes: ReadonlyMap<number, string> = new Map([
   [ETH_IPV4, 'IPv4, which is always accepted and checked'],

@@ -9,7 +9,7 @@
  */
 import { protocolName } from '../flow/connection.ts';
 import type { Changes } from './changes.ts';
-import type { Service } from './service.ts';
+import type { Service, ServicePort } from './service.ts';
 
 export class NodePorts {
   readonly #changes: Changes;
@@ -27,9 +27,10 @@ export class NodePorts {
 
   /** Puts the node ports of a service in the place of those that it had before. */
   replace(before: Service | undefined, after: Service | undefined): void {
-    const [old, now] = [idsOf(before), idsOf(after)];
-    for (const id of old) if (!now.includes(id)) this.#take(id, before!.id);
-    for (const id of now) if (!old.includes(id)) this.#give(id, after!.id);
+    if (!before?.ports.some(hasNodePort) && !after?.ports.some(hasNodePort)) return;
+    const [old, now] = [nodePortIds(before), nodePortIds(after)];
+    for (const id of old) if (!now.has(id)) this.#take(id, before!.id);
+    for (const id of now) if (!old.has(id)) this.#give(id, after!.id);
   }
 
   #give(id: string, service: string): void {
@@ -61,8 +62,23 @@ function objectOf(id: string): string {
   return `node-port/${id}`;
 }
 
-/** Those that a service has, each once. */
-function idsOf(service: Service | undefined): readonly string[] {
-  const published = service?.ports.filter(({ nodePort }) => nodePort !== undefined) ?? [];
-  return [...new Set(published.map(({ protocol, nodePort }) => nodePortId(protocol, nodePort!)))];
+/** How far from the first port of a service that one is which leads there; undefined if it does not. */
+export function nodePortOffset(port: ServicePort, protocol: number, l4Port: number): number | undefined {
+  if (port.protocol !== protocol || port.nodePort === undefined) return undefined;
+  const offset = l4Port - port.nodePort;
+  return offset >= 0 && offset <= port.lastL4Port - port.l4Port ? offset : undefined;
+}
+
+function hasNodePort({ nodePort }: ServicePort): boolean {
+  return nodePort !== undefined;
+}
+
+/** The node ports that a service has, as `nodePortId`, each once. */
+export function nodePortIds(service: Service | undefined): ReadonlySet<string> {
+  const ids = new Set<string>();
+  for (const { protocol, nodePort, l4Port, lastL4Port } of service?.ports ?? []) {
+    if (nodePort === undefined) continue;
+    for (let offset = 0; offset <= lastL4Port - l4Port; offset++) ids.add(nodePortId(protocol, nodePort + offset));
+  }
+  return ids;
 }

@@ -92,9 +92,15 @@ export function vipObject(address: Uint8Array): string {
   return `vip/${formatIp(address)}`;
 }
 
-/** True if that number is the port, or in the range. @param of the protocol */
-export function isPort({ protocol, l4Port, lastL4Port }: ServicePort, of: number, number: number): boolean {
-  return protocol === of && number >= l4Port && number <= lastL4Port;
+/** True if that number is the port, or in the range. */
+export function isPort(port: ServicePort, protocol: number, l4Port: number): boolean {
+  return portOffset(port, protocol, l4Port) !== undefined;
+}
+
+/** How far that number is from the port, which may be the first one of a range; undefined if it is none of its numbers. */
+export function portOffset(port: ServicePort, protocol: number, l4Port: number): number | undefined {
+  const isIn = port.protocol === protocol && l4Port >= port.l4Port && l4Port <= port.lastL4Port;
+  return isIn ? l4Port - port.l4Port : undefined;
 }
 
 function foundIn({ service, object }: Owner, protocol: number, l4Port: number): FoundPort | undefined {

@@ -91,7 +91,7 @@ export interface ServicePort {
   readonly l4Port: number;
   /** The last one of a range; otherwise the same as `l4Port`. */
   readonly lastL4Port: number;
-  /** Where all hosts publish it; undefined if they do not. */
+  /** Where all hosts publish it; undefined if they do not. For a range, it is that of its first port, and the others follow. */
   readonly nodePort: number | undefined;
   /**
    * The port of each backend, in the order of `Service.backends`; 0 for one that does not have it. For a range, it is that of

@@ -31,11 +31,11 @@ import type { Changes } from './changes.ts';
 import { ConnectionLimits, type LimitedConnections } from './connection-limits.ts';
 import { Health, type Fault, type FaultKind } from './health.ts';
 import { KeptChoices, type KeptChoice } from './kept-choices.ts';
-import { nodePortId, NodePorts } from './node-ports.ts';
+import { nodePortId, nodePortIds, nodePortOffset, NodePorts } from './node-ports.ts';
 import { reachFrom } from './reach.ts';
 import { sameService } from './same-service.ts';
 import { Scopes } from './scopes.ts';
-import { isPort, ServiceAddresses, type FoundPort } from './service-addresses.ts';
+import { isPort, portOffset, ServiceAddresses, type FoundPort } from './service-addresses.ts';
 import { spreadOf, type Backend, type Service, type ServicePort } from './service.ts';
 import { formatPrefix, isInPrefix, type Prefix } from './routes.ts';
 import type { Topology } from './topology.ts';
@@ -174,9 +174,7 @@ export class Services {
       // Its ports may take the place of those of another service, or leave it.
       this.#changes.changed(...this.servicesAt(address).filter((object) => object !== serviceObject(service.id)));
     }
-    for (const { protocol, nodePort } of service.ports) {
-      if (nodePort !== undefined) this.#claim(added, nodePortId(protocol, nodePort));
-    }
+    for (const id of nodePortIds(service)) this.#claim(added, id);
     this.#renew(added);
   }
 
@@ -258,8 +256,11 @@ export class Services {
   findPublished(protocol: number, l4Port: number): FoundPort | undefined {
     const owner = this.#nodePorts.ownerOf(protocol, l4Port);
     const known = owner === undefined ? undefined : this.#services.get(owner);
-    const port = known?.service.ports.find((port) => port.protocol === protocol && port.nodePort === l4Port);
-    return known && port && { service: known.service, port, offset: 0, object: known.object };
+    for (const port of known?.service.ports ?? []) {
+      const offset = nodePortOffset(port, protocol, l4Port);
+      if (known && offset !== undefined) return { service: known.service, port, offset, object: known.object };
+    }
+    return undefined;
   }
 
   /** The objects of the services that have an address: they may have other ports next time. */
@@ -411,12 +412,10 @@ export class Services {
   #claim(known: Known, front: string): void {
     this.#backends.claim(front, ({ protocol, l4Port, back }) => {
       const { service } = known;
-      const isPublished = front === nodePortId(protocol, l4Port);
-      const port = service.ports.find((port) =>
-        isPublished ? port.protocol === protocol && port.nodePort === l4Port : isPort(port, protocol, l4Port),
-      );
+      const offsetOf = front === nodePortId(protocol, l4Port) ? nodePortOffset : portOffset;
+      const port = service.ports.find((one) => offsetOf(one, protocol, l4Port) !== undefined);
       if (!port) return false;
-      const target = back.l4Port - (isPublished ? 0 : l4Port - port.l4Port);
+      const target = back.l4Port - offsetOf(port, protocol, l4Port)!;
       const at = service.backends.findIndex(
         (backend, at) => port.targets[at] === target && bytesId(backend.address) === bytesId(back.address),
       );

@@ -6,7 +6,6 @@ import { findKind } from '../../src/model/kinds/registry.ts';
 import { parseResource } from '../../src/model/manifest.ts';
 import { until } from '../support/process.ts';
 import { Random } from '../support/random.ts';
-import '../support/published-services.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
 
 type Plane = Awaited<ReturnType<typeof openControlPlane>>;
@@ -257,8 +256,8 @@ t.test('policies, affinity, ranges and annotations', async (t) => {
     [
       ['sip', 17, 5070, 5070, true, 6000],
       ['web', 6, 80, 80, true, 80],
-      ['', 17, 5060, 5069, false, 5060],
-      ['', 17, 5071, 5160, false, 5071],
+      ['', 17, 5060, 5069, true, 5060],
+      ['', 17, 5071, 5160, true, 5071],
     ],
     'a port of its own is cut out of a range',
   );

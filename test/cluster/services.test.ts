@@ -11,7 +11,6 @@ import { openStoreOf } from '../support/etcd-store.ts';
 import { startEtcd } from '../support/etcd.ts';
 import { openLab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
-import '../support/published-services.ts';
 import { needsRoot } from '../support/root.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
 
@@ -133,12 +132,8 @@ t.test('types follow each other: what one does not need is given back', async (t
     t.ok(plane.forwarding.tables.services.isVip(parseIp(address)), 'from inside, it is an address as the others');
   const thief = service('db', { ...web, type: 'LoadBalancer', loadBalancerIP: '192.0.2.10' });
   await t.rejects(cluster.apply([thief]), { message: /192.0.2.10: provided IP is already allocated: service "web"/ });
-  const direct = { ...web, type: 'LoadBalancer', allocateLoadBalancerNodePorts: false };
-  await cluster.apply([service('direct', direct)]);
-  t.equal(shown(plane, 'direct').spec.ports[0]?.nodePort, undefined);
 
-  const name = { type: 'ExternalName', externalName: 'db.example' };
-  await cluster.apply([service('web', name), ...['direct'].map((one) => service(one, name))]);
+  await cluster.apply([service('web', { type: 'ExternalName', externalName: 'db.example' })]);
   t.same([await keysOf(plane, 'vips/'), await keysOf(plane, 'node-ports/')], [[], []]);
   t.match(plane.forwarding.tables.services.get('default/web'), { externalName: 'db.example', vips: [], ports: [] });
 });
@@ -178,6 +173,52 @@ t.test('it is known where services are reached from outside', async (t) => {
   });
   await cluster.delete(kind('svc'), { name: 'web' });
   t.same(serving.services.entries, { ports: [], addresses: [] });
+});
+
+t.test('a range of ports has as many node ports in a row', async (t) => {
+  const plane = await openControlPlane(t);
+  const { cluster, serving } = plane;
+  const sip = (annotation: string, type = 'NodePort', port = 5060) =>
+    service(
+      'sip',
+      { ...web, type, ports: [{ port, protocol: 'UDP' }] },
+      { annotations: { 'weft.dev/ports': annotation } },
+    );
+  await cluster.apply([sip('5060-5160')]);
+  const claimed = async (): Promise<number[]> => (await keysOf(plane, 'node-ports/')).map(Number);
+  const own = shown(plane, 'sip').spec.ports[0]!.nodePort!;
+  const block = (await claimed()).filter((port) => port !== own);
+  t.equal(block.length, 101);
+  const [first = 0] = block;
+  t.same(
+    block,
+    block.map((_, at) => first + at),
+  );
+  t.match(shown(plane, 'sip'), { status: { nodePorts: [`${first}-${first + 100}`] } });
+  const { ports } = serving.services.entries;
+  t.same(
+    ports.map(({ hostPort }) => hostPort),
+    [own, ...block.slice(1)],
+    'the port of the range that it declares has its own',
+  );
+  t.match(plane.forwarding.tables.services.get('default/sip')?.ports, [
+    { l4Port: 5060, nodePort: own },
+    { l4Port: 5061, lastL4Port: 5160, nodePort: first + 1 },
+  ]);
+
+  t.match(await cluster.apply([parseResource(shown(plane, 'sip'))]), [{ action: 'unchanged' }]);
+  await cluster.apply([sip('5060-5160, 7000-7009', 'NodePort', 5059)]);
+  t.ok((await claimed()).includes(first + 100), 'a range keeps its own');
+  t.equal((await claimed()).length, 112);
+  await cluster.apply([sip('7000-7009')]);
+  t.equal((await claimed()).length, 11, 'and what is not needed any more is given back');
+  await t.rejects(cluster.apply([sip('10000-20000')]), {
+    code: 'exhausted',
+    message:
+      'service "sip": weft.dev/ports: 10000-20000 needs 10001 node ports in a row, and 30000-32767 has not so many that are free: give a smaller range, or use type ClusterIP',
+  });
+  await cluster.apply([sip('10000-20000', 'ClusterIP')]);
+  t.same(await claimed(), []);
 });
 
 t.test('node ports are the whole cluster’s', async (t) => {

@@ -148,6 +148,20 @@ for (const [kind, openStore] of Object.entries(stores)) {
     }
   });
 
+  t.test(`${kind}: a node port of a range leads to its own port, also after a crash`, async (t) => {
+    const { memory, services, connections, openingFromOutside, entries } = lab();
+    const range = servicePort(1, { lastL4Port: 84, nodePort: 31_000 });
+    services.set({ ...one('10.1.0.9'), ports: [range] }, 0);
+    connections.open(openingFromOutside(1, 31_002), 0);
+    t.match(entries(), [{ translated: { destinationPort: 8082 } }]);
+    const again = lab(memory.slice());
+    again.connections.recover(500);
+    again.services.set({ ...one('10.1.0.9'), ports: [range] }, 500);
+    again.services.loaded();
+    t.equal(again.endGone(500), 0);
+    t.equal(again.services.pinned(again.entries()[0]!.pin!)?.connections, 1);
+  });
+
   t.test(`${kind}: a client that is its own backend comes from the service`, async (t) => {
     const { services, connections, opening, entries } = lab();
     services.set(one('10.1.0.2'), 0);

@@ -184,6 +184,21 @@ t.test('a service is found at its node ports, by protocol and port', async (t) =
   for (const l4Port of [30_080, 30_053]) t.equal(services.findPublished(IP_TCP, l4Port), undefined);
 });
 
+t.test('a range of ports has as many node ports, of which each leads to its own port', async (t) => {
+  const { services, changes } = serviceTable();
+  const range = servicePort(1, { l4Port: 5060, lastL4Port: 5062, nodePort: 31_000, targets: [6060] });
+  services.set(service({ id: 'a/sip', vips: [], ports: [range], backends: backends(1) }), 0);
+  t.same(
+    [30_999, 31_000, 31_001, 31_002, 31_003].map((port) => services.findPublished(IP_TCP, port)?.offset),
+    [undefined, 0, 1, 2, undefined],
+  );
+  changes.drain();
+  services.set(service({ id: 'a/sip', vips: [], ports: [{ ...range, lastL4Port: 5061 }], backends: backends(1) }), 0);
+  t.same(changes.drain().changed, ['node-port/tcp/31002', 'service/a/sip']);
+  services.remove('a/sip');
+  t.same(changes.drain().changed, ['node-port/tcp/31000', 'node-port/tcp/31001', 'service/a/sip']);
+});
+
 t.test('without a backend that is ready, there is nobody to choose', async (t) => {
   const { services } = serviceTable();
   services.set(service(), 0);

@@ -4,7 +4,9 @@
  */
 import { familyOf, loadBalancerIpsOf } from '../../model/kinds/service.ts';
 import type { Entries } from '../../model/publish.ts';
+import { readAnnotations } from '../../model/service-annotations.ts';
 import type { DeclaredService } from './service.ts';
+import { portsOf } from './service-value.ts';
 
 export class ServiceEntries {
   /** Of those services that have any. */
@@ -34,12 +36,19 @@ function joined(every: readonly Entries[]): Entries {
 }
 
 /** Each in the families of the service. */
-function entriesOf({ resource, allotted: { ipFamilies, nodePorts } }: DeclaredService): Entries {
-  const published = resource.spec.ports.flatMap(({ protocol, port: l4Port }, at) => {
-    const nodePort = nodePorts[at] ?? 0;
-    return nodePort === 0 ? [] : [{ protocol, l4Port, nodePort }];
-  });
-  const ports = ipFamilies.flatMap((family) =>
+function entriesOf(service: DeclaredService): Entries {
+  const { resource, allotted } = service;
+  const { ranges } = readAnnotations(resource.metadata.annotations);
+  const published = portsOf(service, ranges).flatMap(({ protocolName: protocol, l4Port, lastL4Port, nodePort }) =>
+    nodePort === undefined
+      ? []
+      : Array.from({ length: lastL4Port - l4Port + 1 }, (_, at) => ({
+          protocol,
+          l4Port: l4Port + at,
+          nodePort: nodePort + at,
+        })),
+  );
+  const ports = allotted.ipFamilies.flatMap((family) =>
     published.map(({ protocol, nodePort }) => ({ family: numberOf(family), protocol, hostPort: nodePort })),
   );
   const addresses = loadBalancerIpsOf(resource).flatMap((address) =>

@@ -3,7 +3,7 @@
  *
  *   1. its families, by its policy and those of the cluster
  *   2. an address of each: the one that it has or asks for, or a free one
- *   3. node ports, in the same way
+ *   3. node ports, in the same way; for a range of ports, as many in a row
  *   4. the claims of all that, and of the addresses that it has outside (`claims.ts`)
  *
  * What weft chooses follows from the name of the service: the same service gets the same again, and two hosts that create
@@ -18,6 +18,7 @@ import {
   familyOf,
   HEADLESS,
   isHeadless,
+  isPublished,
   loadBalancerIpsOf,
   NODE_PORTS,
   type Family,
@@ -26,10 +27,11 @@ import {
   type ServiceResource,
 } from '../../model/kinds/service.ts';
 import { idOf } from '../../model/resource.ts';
+import { readAnnotations, type PortRange } from '../../model/service-annotations.ts';
 import type { Draft, Planned } from '../reconciler.ts';
 import type { ServiceClaims } from './claims.ts';
 import type { ServiceRange } from './service-range.ts';
-import { addressesOf, defaultPolicy, nodePortsOf, shownService, type DeclaredService } from './service.ts';
+import { addressesOf, countOf, defaultPolicy, nodePortsOf, shownService, type DeclaredService } from './service.ts';
 
 export interface ServicePlanEnvironment {
   readonly range: ServiceRange;
@@ -197,14 +199,19 @@ export class ServicePlan {
   }
 
   #nodePorts(): readonly number[] {
-    const { type, ports, allocateLoadBalancerNodePorts = true } = this.#resource.spec;
-    const isWanted = type === 'NodePort' || (type === 'LoadBalancer' && allocateLoadBalancerNodePorts);
-    if (type !== 'NodePort' && type !== 'LoadBalancer') return ports.map(() => 0);
+    const { metadata, spec } = this.#resource;
+    const { ranges } = readAnnotations(metadata.annotations);
+    if (!isPublished(spec)) return [...spec.ports, ...ranges].map(() => 0);
     const chosen: number[] = [];
-    for (const port of ports) {
+    for (const port of spec.ports) {
       const given = port.nodePort ?? this.#nodePortBefore(port);
-      if (given !== undefined) chosen.push(this.#checkNodePort(given, port));
-      else chosen.push(isWanted ? this.#chooseNodePort(port, chosen) : 0);
+      chosen.push(given === undefined ? this.#chooseNodePort(port, chosen) : this.#checkNodePort(given, port));
+    }
+    const taken = new Set(chosen);
+    for (const range of ranges) {
+      const first = this.#chooseNodePorts(range, taken);
+      chosen.push(first);
+      for (let at = 0; at < countOf(range); at++) taken.add(first + at);
     }
     return chosen;
   }
@@ -248,6 +255,42 @@ export class ServicePlan {
       'exhausted',
       `service "${this.#name}": all node ports of ${NODE_PORTS.first}-${NODE_PORTS.last} are taken: delete a service, or use type ClusterIP`,
     );
+  }
+
+  /** For a range: the first of as many in a row. @param taken what other ports of the service have */
+  #chooseNodePorts(range: PortRange, taken: ReadonlySet<number>): number {
+    const { nodePorts, publisherOf } = this.#environment;
+    const { first, last, protocol } = range;
+    const protocols = protocol === undefined ? this.#resource.spec.ports.map((port) => port.protocol) : [protocol];
+    const isFreePort = (port: number): boolean => {
+      const owner = nodePorts.ownerOf(String(port), this.#draft) ?? this.#name;
+      const isPublishedBy = protocols.some((one) => publisherOf({ port, protocol: one }) !== undefined);
+      return owner === this.#name && !taken.has(port) && !isPublishedBy;
+    };
+    const count = countOf(range);
+    const isFree = (port: number): boolean => Array.from({ length: count }, (_, at) => port + at).every(isFreePort);
+    const before = this.#rangeBefore(range);
+    if (before !== undefined && isFree(before)) return before;
+    const starts = { first: BigInt(NODE_PORTS.first), last: BigInt(NODE_PORTS.last - count + 1) };
+    const found =
+      starts.last < starts.first
+        ? undefined
+        : choose(starts, BAND.nodePort, `${this.#name}/${first}-${last}`, NODE_PORTS.last, (at) => isFree(Number(at)));
+    if (found !== undefined) return Number(found);
+    const all = `${NODE_PORTS.first}-${NODE_PORTS.last}`;
+    throw new WeftError(
+      'exhausted',
+      `service "${this.#name}": weft.dev/ports: ${first}-${last} needs ${count} node ports in a row, and ${all} has not so many that are free: give a smaller range, or use type ClusterIP`,
+    );
+  }
+
+  /** The first node port that the same range has. */
+  #rangeBefore({ first, last, protocol }: PortRange): number | undefined {
+    const known = this.#known;
+    if (!known) return undefined;
+    const { ranges } = readAnnotations(known.resource.metadata.annotations);
+    const at = ranges.findIndex((one) => one.first === first && one.last === last && one.protocol === protocol);
+    return at < 0 ? undefined : known.allotted.nodePorts[known.resource.spec.ports.length + at] || undefined;
   }
 
   #refuseLoadBalancerIps(clusterIps: readonly string[], ipFamilies: readonly Family[]): void {

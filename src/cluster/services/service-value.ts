@@ -48,7 +48,7 @@ export interface ServiceSources {
 }
 
 /** A port of the value, before its target ports are known. */
-interface Port extends Omit<ServicePort, 'targets'> {
+export interface ValuePort extends Omit<ServicePort, 'targets'> {
   readonly protocolName: ServicePortSpec['protocol'];
   readonly target: number | string;
 }
@@ -139,15 +139,18 @@ function distributionOf(given: 'PreferSameNode' | 'PreferSameZone' | 'PreferClos
 }
 
 /** Those that it declares, and the ranges without them, in the order of their protocols. */
-function portsOf({ resource, allotted }: DeclaredService, ranges: readonly PortRange[]): Port[] {
+export function portsOf(
+  { resource, allotted: { nodePorts } }: DeclaredService,
+  ranges: readonly PortRange[],
+): ValuePort[] {
   const { ports } = resource.spec;
   const declared = ports.map(({ name = '', protocol, port, targetPort = port }, at) => ({
     ...{ name, l4Port: port, lastL4Port: port, protocolName: protocol, target: targetPort },
     protocol: protocolNumber(protocol),
-    nodePort: allotted.nodePorts[at] || undefined,
+    nodePort: nodePorts[at] || undefined,
   }));
   const protocols = [...new Set(ports.map(({ protocol }) => protocol))];
-  const further = ranges.flatMap(({ first, last, protocol }) =>
+  const further = ranges.flatMap(({ first, last, protocol }, at) =>
     (protocol === undefined ? protocols : [protocol]).flatMap((one) =>
       gaps(
         { first, last },
@@ -155,11 +158,15 @@ function portsOf({ resource, allotted }: DeclaredService, ranges: readonly PortR
       ).map((gap) => ({
         ...{ name: '', l4Port: gap.first, lastL4Port: gap.last, protocolName: one, target: gap.first },
         protocol: protocolNumber(one),
-        nodePort: undefined,
+        nodePort: nodePortAt(nodePorts[ports.length + at], gap.first - first),
       })),
     ),
   );
   return [...declared, ...further];
+}
+
+function nodePortAt(first: number | undefined, offset: number): number | undefined {
+  return first ? first + offset : undefined;
 }
 
 /** What of a range is left without some of its ports. */
@@ -170,7 +177,7 @@ function gaps({ first, last }: { readonly first: number; readonly last: number }
   return starts.map((start, at) => ({ first: start, last: ends[at]! })).filter((gap) => gap.first <= gap.last);
 }
 
-function candidatesOf(service: DeclaredService, ports: readonly Port[], sources: ServiceSources): Candidate[] {
+function candidatesOf(service: DeclaredService, ports: readonly ValuePort[], sources: ServiceSources): Candidate[] {
   const found: Candidate[] = [];
   for (const endpoint of sources.endpoints) found.push(...candidatesAt(endpoint, service, ports, sources));
   return sources.slices.length === 0 ? found : withSlices(found, service, ports, sources);
@@ -180,7 +187,7 @@ function candidatesOf(service: DeclaredService, ports: readonly Port[], sources:
 function candidatesAt(
   endpoint: Endpoint,
   { resource, allotted: { ipFamilies } }: DeclaredService,
-  ports: readonly Port[],
+  ports: readonly ValuePort[],
   { stateOf, rule }: Pick<ServiceSources, 'stateOf' | 'rule'>,
 ): Candidate[] {
   const { publishNotReadyAddresses: areAllReady } = resource.spec;
@@ -196,7 +203,7 @@ function candidatesAt(
 }
 
 /** The number of a port at an endpoint; 0 if it has none. */
-function targetOf({ target, protocolName }: Port, { resource }: Endpoint): number {
+function targetOf({ target, protocolName }: ValuePort, { resource }: Endpoint): number {
   if (typeof target === 'number') return target;
   const { ports = [] } = resource.spec;
   return ports.find(({ name, protocol }) => name === target && protocol === protocolName)?.port ?? 0;
@@ -233,7 +240,7 @@ function backendOf(
 function withSlices(
   endpoints: readonly Candidate[],
   service: DeclaredService,
-  ports: readonly Port[],
+  ports: readonly ValuePort[],
   sources: ServiceSources,
 ): Candidate[] {
   const { ipFamilies } = service.allotted;

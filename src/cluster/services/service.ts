@@ -6,7 +6,9 @@ import {
   loadBalancerIpsOf,
   type ServiceAllotted,
   type ServiceResource,
+  type ServiceStatus,
 } from '../../model/kinds/service.ts';
+import { readAnnotations, type PortRange } from '../../model/service-annotations.ts';
 import type { Resource } from '../../model/resource.ts';
 import type { Declared } from '../reconciler.ts';
 
@@ -19,8 +21,21 @@ export function addressesOf({ resource, allotted }: DeclaredService): readonly s
   return [...allotted.clusterIps, ...loadBalancerIpsOf(resource)];
 }
 
-export function nodePortsOf({ allotted }: DeclaredService): readonly string[] {
-  return allotted.nodePorts.filter((port) => port !== 0).map(String);
+export function nodePortsOf({ resource, allotted: { nodePorts } }: DeclaredService): readonly string[] {
+  const { ports } = resource.spec;
+  const { ranges } = readAnnotations(resource.metadata.annotations);
+  return nodePorts
+    .flatMap((port, at) => (port === 0 ? [] : numbers(port, countOf(ranges[at - ports.length]))))
+    .map(String);
+}
+
+function numbers(first: number, count: number): number[] {
+  return Array.from({ length: count }, (_, at) => first + at);
+}
+
+/** How many ports there are in a range. */
+export function countOf(range: PortRange | undefined): number {
+  return range ? range.last - range.first + 1 : 1;
 }
 
 /** Its selector; undefined if others say what is behind it. */
@@ -48,9 +63,23 @@ export function shownService({ resource, allotted }: Pick<DeclaredService, 'reso
       ...(isPublished(spec) && { externalTrafficPolicy: spec.externalTrafficPolicy ?? 'Cluster' }),
     },
   };
-  if (spec.type !== 'LoadBalancer') return shown;
-  const status = { loadBalancer: outside.length === 0 ? {} : { ingress: outside.map((ip) => ({ ip })) } };
+  const ranges = nodePortRanges(resource, nodePorts);
+  if (spec.type !== 'LoadBalancer' && ranges.length === 0) return shown;
+  const ingress = outside.map((ip) => ({ ip }));
+  const status: ServiceStatus = {
+    ...(spec.type === 'LoadBalancer' && { loadBalancer: ingress.length === 0 ? {} : { ingress } }),
+    ...(ranges.length > 0 && { nodePorts: ranges }),
+  };
   return { ...shown, status } as Resource;
+}
+
+/** As text, in the order of the ranges: `31000-31100`. */
+function nodePortRanges({ metadata, spec }: ServiceResource, nodePorts: readonly number[]): string[] {
+  const { ranges } = readAnnotations(metadata.annotations);
+  return ranges.flatMap((range, at) => {
+    const first = nodePorts[spec.ports.length + at];
+    return first ? `${first}-${first + countOf(range) - 1}` : [];
+  });
 }
 
 /** A headless service without a selector may be of either family: who writes its slices decides. */

@@ -9,9 +9,10 @@ import * as z from 'zod';
 import { addressText, addressValue, isAddress } from '../address.ts';
 import { portName } from '../named-port.ts';
 import { l4Port } from '../publish.ts';
+import { VXLAN_L4_PORT } from '../../wire/vxlan.ts';
 import { FOR_CONNECTIONS, LOAD_BALANCER_IPS, readAnnotations } from '../service-annotations.ts';
 import { dnsLabel, dnsSubdomain, portProtocol, serviceName, upstreamMetadata } from './upstream.ts';
-import { ipAddress, label, labelKey, quote, unicastAddress } from '../value.ts';
+import { ipAddress, label, labelKey, outsideAddress, quote } from '../value.ts';
 import { foreignObject } from './foreign.ts';
 import { defineKind, type Reference } from './kind.ts';
 
@@ -53,15 +54,9 @@ const LONGEST_AFFINITY_S = 86_400;
 const DEFAULT_AFFINITY_S = 10_800;
 const AFFINITY = 'must be greater than 0 and less than 86400 seconds';
 
-/** Why everything is refused that says how a service is reached from outside: nothing leads there yet. */
-const UNPUBLISHED =
-  'services are reached by containers, and not from outside: for that, publish a port of an Endpoint (spec.publish)';
-const TYPES = 'accepted are "ClusterIP", "ExternalName"';
-const unpublished = ['externalTrafficPolicy', 'loadBalancerIP', 'allocateLoadBalancerNodePorts'] as const;
-
 const serviceSpec = foreignObject(
   {
-    type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName'], TYPES).default('ClusterIP'),
+    type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName']).default('ClusterIP'),
     selector: z.record(labelKey, label).optional(),
     ports: z.array(servicePort).max(MOST_PORTS, `a Service has at most ${MOST_PORTS} ports`).default([]),
     clusterIP: clusterIp.optional(),
@@ -87,32 +82,39 @@ const serviceSpec = foreignObject(
     internalTrafficPolicy: z.enum(['Cluster', 'Local']).default('Cluster'),
     externalTrafficPolicy: z.enum(['Cluster', 'Local']).optional(),
     trafficDistribution: z.enum(['PreferSameNode', 'PreferSameZone', 'PreferClose']).optional(),
-    loadBalancerIP: unicastAddress.optional(),
-    allocateLoadBalancerNodePorts: z.boolean().optional(),
+    loadBalancerIP: outsideAddress.optional(),
+    /** Always true. */
+    allocateLoadBalancerNodePorts: z
+      .literal(true, 'the addresses of a service lead to its node ports, without which nobody comes in')
+      .optional(),
   },
   {
-    ...Object.fromEntries(unpublished.map((field) => [field, UNPUBLISHED])),
     externalIPs:
-      'it lets one namespace take the traffic of others (CVE-2020-8554), publish a port of an Endpoint (spec.publish)',
-    loadBalancerSourceRanges: UNPUBLISHED,
-    loadBalancerClass: UNPUBLISHED,
-    healthCheckNodePort: UNPUBLISHED,
+      'it lets one namespace take the traffic of others (CVE-2020-8554), use type LoadBalancer with loadBalancerIP',
+    loadBalancerSourceRanges: 'all clients are let in, a firewall in front of the hosts may say which ones come so far',
+    loadBalancerClass: 'addresses are given with loadBalancerIP, and announced by whoever routes them to the hosts',
+    healthCheckNodePort: 'weft answers no health checks of load balancers outside',
   },
 );
 
 type ServiceSpec = z.output<typeof serviceSpec>;
 type Refuse = (path: readonly PropertyKey[], input: unknown, message: string) => void;
 
-const anyService = z.strictObject({
-  apiVersion: z.literal('v1'),
-  kind: z.literal('Service'),
-  metadata: upstreamMetadata(serviceName),
-  spec: serviceSpec,
-});
+const serviceSchema = z
+  .strictObject({
+    apiVersion: z.literal('v1'),
+    kind: z.literal('Service'),
+    metadata: upstreamMetadata(serviceName),
+    spec: serviceSpec,
+  })
+  .superRefine(refine);
 
-type AnyService = z.output<typeof anyService>;
+interface Written {
+  readonly metadata: { readonly annotations?: Readonly<Record<string, string>> | undefined };
+  readonly spec: ServiceSpec;
+}
 
-function refine({ metadata: { annotations }, spec }: AnyService, context: z.core.$RefinementCtx): void {
+function refine({ metadata: { annotations }, spec }: Written, context: z.core.$RefinementCtx): void {
   const refuse: Refuse = (path, input, message) => {
     context.addIssue({ code: 'custom', path: [...path], input, message });
   };
@@ -137,30 +139,12 @@ function refine({ metadata: { annotations }, spec }: AnyService, context: z.core
   } else if (given.length > 0 && new Set(given.map(familyOf)).size < new Set(given).size) {
     refuse(at, given.join(), 'may specify no more than one IP for each IP family');
   }
-}
-
-/** Before anything else is: what is wrong with it does not matter. */
-function refuseUnpublished({ metadata: { annotations }, spec }: AnyService, context: z.core.$RefinementCtx): void {
-  const { type } = spec;
-  const refuse = (path: PropertyKey[], field: string): void => {
-    const message = `is not supported here: ${UNPUBLISHED}`;
-    context.addIssue({ code: 'unrecognized_keys', keys: [field], path, message });
-  };
-  if (type === 'NodePort' || type === 'LoadBalancer') {
-    context.addIssue({ code: 'custom', path: ['spec', 'type'], input: type, message: `${UNPUBLISHED}; ${TYPES}` });
+  const overlay = spec.ports.findIndex(({ protocol, port }) => protocol === 'UDP' && port === VXLAN_L4_PORT);
+  if (given.length > 0 && overlay >= 0) {
+    const why = `${VXLAN_L4_PORT}/udp is where hosts send VXLAN, so that clients outside cannot use it: choose another port`;
+    inSpec(['ports', overlay, 'port'], VXLAN_L4_PORT, why);
   }
-  for (const field of unpublished) if (spec[field] !== undefined) refuse(['spec'], field);
-  for (const [index, port] of spec.ports.entries())
-    if (port.nodePort !== undefined) refuse(['spec', 'ports', index], 'nodePort');
-  if (annotations?.[LOAD_BALANCER_IPS] !== undefined) refuse(['metadata', 'annotations'], LOAD_BALANCER_IPS);
 }
-
-/** With what is refused as long as services are not reached from outside. Its claims are made, and tested, by this schema. */
-export const publishedServiceSchema = anyService.superRefine(refine);
-
-const serviceSchema = anyService
-  .superRefine(refuseUnpublished) // the line to delete when services are reached from outside
-  .superRefine(refine);
 
 /** True if clients outside reach it. */
 export function isPublished({ type }: Pick<ServiceSpec, 'type'>): boolean {
@@ -255,7 +239,7 @@ function refinePolicies(spec: ServiceSpec, refuse: Refuse): void {
 }
 
 export type Family = z.output<typeof family>;
-export type ServiceResource = AnyService;
+export type ServiceResource = z.output<typeof serviceSchema>;
 export type ServicePortSpec = z.output<typeof servicePort>;
 
 /** @param address canonical, so that an IPv4-mapped one is written as IPv4 */
@@ -281,9 +265,16 @@ export const serviceAllotted = z.object({
   /** One address for each of its families, in their order; empty if it has none (headless, ExternalName). */
   clusterIps: z.array(ipAddress),
   ipFamilies: z.array(family),
-  /** Those of its ports, in their order; 0 for a port that has none. */
+  /** Those of its ports, in their order, and the first one of each of its ranges (`weft.dev/ports`); 0 where there is none. */
   nodePorts: z.array(z.int()),
 });
+
+/** What is shown of it besides, and not read again. */
+export interface ServiceStatus {
+  readonly loadBalancer?: { readonly ingress?: readonly { readonly ip: string }[] };
+  /** Those of its ranges (`weft.dev/ports`), in their order: `31000-31100`. */
+  readonly nodePorts?: readonly string[];
+}
 
 export type ServiceAllotted = Readonly<z.output<typeof serviceAllotted>>;
 
@@ -301,12 +292,19 @@ export const serviceKind = defineKind({
     cells: (service) => {
       const { type, clusterIP, ports } = service.spec;
       const { ranges } = readAnnotations(service.metadata.annotations);
+      const { nodePorts = [] } = statusOf(service);
       const all = [
         ...ports.map(
           ({ port, nodePort: published, protocol }) =>
             `${port}${published === undefined ? '' : `:${published}`}/${protocol}`,
         ),
-        ...ranges.map(({ first, last, protocol }) => `${first}-${last}${protocol === undefined ? '' : `/${protocol}`}`),
+        ...ranges.map(({ first, last, protocol }, at) =>
+          [
+            `${first}-${last}`,
+            nodePorts[at] === undefined ? '' : `:${nodePorts[at]}`,
+            protocol === undefined ? '' : `/${protocol}`,
+          ].join(''),
+        ),
       ];
       return [type, clusterIP ?? '<none>', externalText(service), all.length === 0 ? '<none>' : all.join(',')];
     },
@@ -320,6 +318,10 @@ export const serviceKind = defineKind({
     ],
   },
 });
+
+function statusOf(service: ServiceResource): ServiceStatus {
+  return (service as { readonly status?: ServiceStatus }).status ?? {};
+}
 
 /** As kubectl shows it. */
 function externalText(service: ServiceResource): string {
