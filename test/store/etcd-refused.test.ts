@@ -1,5 +1,7 @@
 /** What weft says about an etcd that it cannot use: addresses, users, certificates, files, and one without space. */
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import type { WeftError } from '../../src/error.ts';
@@ -120,7 +122,20 @@ await t.test('addresses, and TLS where there is none', async (t) => {
   mkdirSync(join(lab.directory, 'other'));
   const { ca } = certificates(join(lab.directory, 'other'), []);
   const member = etcd.members[0]!.clientAddress;
-  t.equal(await answerOf(etcd, { tls: { ca } }), away(member, 'it does not answer with TLS: leave tls out'));
+  const broken = 'it ends the connection, or does not answer with TLS: if it has none, leave tls out';
+  t.equal(await answerOf(etcd, { tls: { ca } }), away(member, broken));
+  const ways: readonly [string, (socket: Socket) => void][] = [
+    ['in plain text', (socket) => socket.once('data', () => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'))],
+    ['by a reset', (socket) => socket.once('data', () => socket.resetAndDestroy())],
+    ['by an end', (socket) => socket.once('data', () => socket.end())],
+  ];
+  for (const [way, answer] of ways) {
+    const server = createServer((socket) => answer(socket.on('error', () => {})));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const somebody = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    t.equal(await answerOf(etcd, { endpoints: [somebody], tls: { ca } }), away(somebody, broken), way);
+    server.close();
+  }
   const nobody = `${etcd.members[0]!.address}:9`;
   t.equal(await answerOf(etcd, { endpoints: [nobody] }), away(nobody, 'nothing listens there (connection refused)'));
   const name = 'nothing.invalid:2379';

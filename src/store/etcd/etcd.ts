@@ -99,6 +99,7 @@ class EtcdStore implements Store {
       ...options,
       limits,
       credentials: (host) => openCredentials(tls, host, options.wallClock()),
+      isTls: tls !== undefined,
       user: user && { name: user.name, password: () => passwordOf(user.passwordFile) },
       probed: { key: Buffer.from(options.prefix) },
     });

@@ -8,6 +8,7 @@ export interface Access {
   readonly prefix: string;
   /** Undefined if etcd knows the user by the certificate, or asks for none. */
   readonly user: string | undefined;
+  readonly isTls: boolean;
 }
 
 /** Why a call was not answered as it should be. Never leaves this folder. */
@@ -86,6 +87,12 @@ const NEVER_SENT = /^No connection established|^etcdserver: no leader/;
 
 type Meaning = string | ((access: Access) => string);
 
+/** Who expects another protocol answers and resets the connection. Which of the two comes first is a matter of chance. */
+const brokenOff = ({ isTls }: Access): string =>
+  isTls
+    ? 'it ends the connection, or does not answer with TLS: if it has none, leave tls out'
+    : 'it ends the connection at once: it may expect TLS (tls)';
+
 const userText = ({ user }: Access): string => (user === undefined ? 'the user of tls.certificate' : `user "${user}"`);
 
 /** What gRPC, Node.js or OpenSSL say, and what it means to an operator. */
@@ -100,8 +107,10 @@ const MEANINGS: readonly (readonly [pattern: RegExp, meaning: Meaning])[] = [
   [/does not match certificate's altnames/, 'its certificate is not for this address'],
   [/alert certificate expired/, 'it says that the certificate in tls.certificate has expired'],
   [/alert (?:bad certificate|unknown ca|certificate required|handshake failure)/, 'it does not accept tls.certificate'],
-  [/wrong version number|packet length too long|before secure TLS/, 'it does not answer with TLS: leave tls out'],
-  [/Failed to connect|ECONNRESET|socket hang up/, 'it ends the connection at once: it may expect TLS (tls)'],
+  [
+    /wrong version number|packet length too long|before secure TLS|Failed to connect|ECONNRESET|socket hang up/,
+    brokenOff,
+  ],
   [
     /invalid user ID or password/,
     (access) => `it does not accept ${userText(access)} with the password in passwordFile`,
