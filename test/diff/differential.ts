@@ -62,9 +62,19 @@ export interface DeciderContext {
   /** Open by the time of the first call to the decider. */
   readonly dp: () => Switch;
   readonly random: Random;
+  /** Grows by one with each session: a decider goes through its kinds by it (`inTurn`). */
+  readonly turn: number;
   readonly clock: () => number;
   /** Adds something to what is compared. */
   readonly note: (text: string) => void;
+}
+
+/**
+ * One of the choices, each in turn, so that a run of few sessions has all of them. `each` is how many sessions one stays.
+ * Together with choices of another number, or that stay longer, all combinations have their turn.
+ */
+export function inTurn<T>(choices: readonly T[], turn: number, each = 1): T {
+  return choices[Math.floor(turn / each) % choices.length]!;
 }
 
 export type MakeDecider = (context: DeciderContext) => Decider;
@@ -161,7 +171,7 @@ function runSession(
   const { seed } = options;
   const { flowCap, pool } = configOf(seed, session);
   const worlds = [options.left, options.right].map(
-    (open) => new World(open, options.decider, new Random(seed, session, 1), flowCap),
+    (open) => new World(open, options.decider, new Random(seed, session, 1), seed + session, flowCap),
   ) as [World, World];
   const [left, right] = worlds;
   let [begun, frames] = [0, 0];
@@ -220,8 +230,9 @@ function shrink(options: DifferentialOptions, session: number, failing: readonly
 /** The frames of `pool` repeat, so that flows are hit and frames park. */
 function configOf(seed: number, session: number): { flowCap: number; pool: readonly Uint8Array[] } {
   const random = new Random(seed, session, 0);
-  const flowCap = random.pick([3, 20, 200, 2000]);
-  return { flowCap, pool: Array.from({ length: random.pick([20, 200, 1000]) }, () => randomFrame(random)) };
+  const flowCap = inTurn([3, 20, 200, 2000], seed + session, 2);
+  const frames = inTurn([20, 200, 1000], seed + session, 3);
+  return { flowCap, pool: Array.from({ length: frames }, () => randomFrame(random)) };
 }
 
 type Step =
@@ -369,11 +380,12 @@ class World {
   #inputs: readonly Uint8Array[] = [];
   #nowMs = 1000;
 
-  constructor(open: Open, decider: MakeDecider, random: Random, flowCap: number) {
+  constructor(open: Open, decider: MakeDecider, random: Random, turn: number, flowCap: number) {
     const note = (text: string) => this.events.push({ text });
     this.#decider = decider({
       dp: () => this.dp,
       random,
+      turn,
       clock: () => this.#nowMs,
       note,
     });

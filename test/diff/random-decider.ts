@@ -16,7 +16,7 @@ import { refusalNumbers, refusalOf, type RefusalAnswer } from '../../src/flow/re
 import { isIp4, parseIp, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { FlowView } from '../../src/flow/view.ts';
 import type { Random } from '../support/random.ts';
-import type { Decider, DeciderContext } from './differential.ts';
+import { inTurn, type Decider, type DeciderContext } from './differential.ts';
 
 const vteps = ['192.0.2.2', '192.0.2.3', '2001:db8::2'].map(parseIp);
 const places = [0, 1, 100] as Place[];
@@ -44,10 +44,10 @@ export class RandomDecider implements Decider {
 
   constructor(context: DeciderContext) {
     this.#context = context;
-    const { random } = context;
-    this.#lateness = random.pick([0, 0.1, 0.5, 0.98]);
-    this.#overlapping = random.chance(0.5);
-    this.#masks = Array.from({ length: random.pick([3, 30, 100]) }, () => randomMask(random));
+    const { random, turn } = context;
+    this.#lateness = inTurn([0, 0.1, 0.5, 0.98], turn);
+    this.#overlapping = inTurn([false, true], turn, 4);
+    this.#masks = Array.from({ length: inTurn([3, 30, 100], turn) }, () => randomMask(random));
   }
 
   upcalls(batch: readonly Upcall[]): void {
