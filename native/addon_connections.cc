@@ -41,6 +41,7 @@ Napi::Function ConnectionsObject::Class(Napi::Env env) {
                          InstanceMethod("room", &ConnectionsObject::Room),
                          InstanceMethod("open", &ConnectionsObject::Open),
                          InstanceMethod("close", &ConnectionsObject::Close),
+                         InstanceMethod("end", &ConnectionsObject::End),
                          InstanceMethod("owned", &ConnectionsObject::Owned),
                          InstanceMethod("expire", &ConnectionsObject::Expire),
                          InstanceMethod("recover", &ConnectionsObject::Recover),
@@ -102,6 +103,11 @@ Napi::Value ConnectionsObject::Open(const Napi::CallbackInfo& info) {
 
 // (slot)
 void ConnectionsObject::Close(const Napi::CallbackInfo& info) { table_->close(number(info[0])); }
+
+// (slot, ms)
+void ConnectionsObject::End(const Napi::CallbackInfo& info) {
+  table_->end(number(info[0]), info[1].As<Napi::Number>());
+}
 
 // (owner) → slots
 Napi::Value ConnectionsObject::Owned(const Napi::CallbackInfo& info) {

@@ -24,6 +24,7 @@ class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
   Napi::Value Room(const Napi::CallbackInfo& info);
   Napi::Value Open(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
+  void End(const Napi::CallbackInfo& info);
   Napi::Value Owned(const Napi::CallbackInfo& info);
   Napi::Value Expire(const Napi::CallbackInfo& info);
   Napi::Value Recover(const Napi::CallbackInfo& info);

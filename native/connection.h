@@ -9,9 +9,9 @@
 //
 // Who writes what. The head of a record is everything except its halves. It is written in a single
 // call of the table that finds connections (connection_table.h has the rules), while no thread can be
-// looking at it. Afterwards only `generation` and the links of the lists change, both under the
-// table's lock, and `kind`, which the thread that decides sets to `ended`. Each half is written by the thread that runs the frames of its direction, and read by
-// all threads, so its fields are loaded and stored one by one, with no order between them. The state
+// looking at it. Afterwards only `generation`, the links of the lists and `kind` change, all under the
+// table's lock; workers load `kind` without it. Each half is written by the thread that runs the frames of its direction, and
+// read by all threads, so its fields are loaded and stored one by one, with no order between them. The state
 // of TCP follows from both halves and is not stored.
 #pragma once
 
@@ -53,7 +53,8 @@ struct ConnectionHalf {
 };
 static_assert(sizeof(ConnectionHalf) == 64);
 
-// `ended`: it was translated, and weft has ended it. Its packets are known as such, so that none passes untranslated.
+// `ended`: it was translated, and weft has ended it. Its packets are known as such, so that none passes untranslated; of
+// UDP, only replies.
 enum class ConnectionKind : uint8_t { tracked = 1, translated = 2, ended = 3 };
 
 // Each direction has two lines of the cache beside each other: the tuple by which its packets are found, and its half.
@@ -135,9 +136,13 @@ inline bool is_expendable(Connection& connection) {
 inline double timeout_ms(Connection& connection) {
   constexpr uint8_t kIcmp = 1, kUdp = 17, kIcmpv6 = 58;
   if (connection.protocol == kIcmp || connection.protocol == kIcmpv6) return 60'000;
-  // A question and its answer (RFC 4787 §4.3, REQ-5 a). A busy resolver must not run out of connections.
-  const uint8_t* port = connection.original.destination_port;
-  if (connection.protocol == kUdp && port[0] == 0 && port[1] == 53) return 30'000;
+  if (connection.protocol == kUdp) {
+    // A question and its answer (RFC 4787 §4.3, REQ-5 a). A busy resolver must not run out of connections.
+    const uint8_t* port = connection.original.destination_port;
+    const bool is_dns = port[0] == 0 && port[1] == 53;
+    // Of one that has ended, that is how late an answer may be.
+    if (is_dns || kind_of(connection) == ConnectionKind::ended) return 30'000;
+  }
   switch (state_of(connection)) {
     case ConnectionState::fresh:
     case ConnectionState::answered:

@@ -59,6 +59,14 @@ ConnectionOpening opening_of(const Connection& connection) {
 
 TupleKey original_name(const ConnectionOpening& of) { return {of.original, of.places[0], of.protocol}; }
 TupleKey reply_name(const ConnectionOpening& of) { return {turned(of.translated), of.places[1], of.protocol}; }
+// True if packets of this direction are found. Of UDP that weft has ended, only replies are. A conversation of an end with
+// itself has one name: all its packets are of the original direction.
+bool is_found(const ConnectionOpening& of, bool reply) {
+  constexpr uint8_t kUdp = 17;
+  if (!reply) return of.kind != ConnectionKind::ended || of.protocol != kUdp;
+  const TupleKey original = original_name(of), replies = reply_name(of);
+  return memcmp(&original, &replies, sizeof original) != 0;
+}
 
 }  // namespace
 
@@ -192,9 +200,20 @@ bool ConnectionTable::move_back_to(size_t at, unsigned entry, size_t* from, unsi
   }
 }
 
-TupleKey ConnectionTable::name(uint32_t slot, bool reply) const {
-  const ConnectionOpening of = opening_of(records_[slot]);
+TupleKey ConnectionTable::name(uint32_t slot, bool reply) const { return name(opening_of(records_[slot]), reply); }
+TupleKey ConnectionTable::name(const ConnectionOpening& of, bool reply) {
   return reply ? reply_name(of) : original_name(of);
+}
+
+bool ConnectionTable::is_taken(const ConnectionOpening& of) const {
+  const auto is_known = [&](bool reply) { return is_found(of, reply) && probe(name(of, reply), hash(name(of, reply))); };
+  return is_known(false) || is_known(true);
+}
+
+void ConnectionTable::insert_both(const ConnectionOpening& of, uint32_t slot) {
+  for (const bool reply : {false, true}) {
+    if (is_found(of, reply)) insert(name(of, reply), slot * 2 + reply);
+  }
 }
 
 // Slots
@@ -282,8 +301,7 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   for (const uint32_t other : given_up) {
     if (other != kNone && is_used(other)) close_held(other);
   }
-  const TupleKey original = original_name(opening), reply = reply_name(opening);
-  if (probe(original, hash(original)) || probe(reply, hash(reply))) {
+  if (is_taken(opening)) {
     free_slot(slot);
     return kNone;
   }
@@ -302,8 +320,7 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   std::atomic_ref(record.generation).store(generation_ * 2, std::memory_order_release);
   append(&owners_[owner].unproven, slot);
   size_.store(size() + 1, std::memory_order_relaxed);
-  insert(original, slot * 2);
-  insert(reply, slot * 2 + 1);
+  insert_both(opening, slot);
   opened_.store(opened() + 1, std::memory_order_relaxed);
   return slot;
 }
@@ -313,8 +330,22 @@ void ConnectionTable::close(uint32_t slot) {
   if (slot < used_ && is_used(slot)) close_held(slot);
 }
 
+void ConnectionTable::end(uint32_t slot, double now_ms) {
+  std::lock_guard guard(mutex_);
+  if (slot >= used_ || !is_used(slot)) return;
+  Connection& connection = records_[slot];
+  const bool was_found = is_found(opening_of(connection), false);
+  relaxed_store(connection.kind, ConnectionKind::ended);
+  if (was_found && !is_found(opening_of(connection), false)) erase(name(slot, false), slot * 2);
+  for (const bool reply : {false, true}) relaxed_store(connection.half(reply).flow, 0u);
+  relaxed_store(connection.half(false).last_seen_ms, now_ms);
+}
+
 void ConnectionTable::close_held(uint32_t slot) {
-  for (const bool reply : {false, true}) erase(name(slot, reply), slot * 2 + reply);
+  const ConnectionOpening of = opening_of(records_[slot]);
+  for (const bool reply : {false, true}) {
+    if (is_found(of, reply)) erase(name(of, reply), slot * 2 + reply);
+  }
   Owner& owner = owners_[records_[slot].owner];
   if (records_[slot].proven) {
     remove(&owner.proven, slot);
@@ -454,9 +485,8 @@ std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
     Connection& record = records_[slot];
     if (record.generation == 0) continue;
     const ConnectionOpening opening = opening_of(record);
-    const TupleKey original = original_name(opening), reply = reply_name(opening);
     const bool is_whole = record.generation % 2 == 0 && is_plausible(opening) && record.owner < kOwners;
-    if (!is_whole || size() >= limits_.connections || probe(original, hash(original)) || probe(reply, hash(reply))) {
+    if (!is_whole || size() >= limits_.connections || is_taken(opening)) {
       record.generation = 0;
       continue;
     }
@@ -469,8 +499,7 @@ std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
       half.flow = half.flow_slot = 0;
     }
     record.proven = 0;
-    insert(original, slot * 2);
-    insert(reply, slot * 2 + 1);
+    insert_both(opening, slot);
     size_.store(size() + 1, std::memory_order_relaxed);
     if (record.kind == ConnectionKind::tracked) {
       append(&owners_[record.owner].unproven, slot);

@@ -4,7 +4,8 @@
 //   tuple, place ──► index ──► slot ──► record (connection.h)
 //                                          │ in its owner's lists, or among the free slots
 //
-// The index contains both tuples of each connection. It is a ring of buckets, each a cache line with
+// The index contains both tuples of each connection, or one if they are the same, or if it is UDP that weft has ended:
+// then only what its backend still sends is known, and the next packet of its client begins another one. The index is a ring of buckets, each a cache line with
 // room for twelve entries: a tag of 8 bits of the hash, and the slot with the direction. All tags of a
 // bucket are compared at once, so a search waits for one line, and no branch depends on where in it the
 // entry is. There are three records for each bucket, so it is half full at most. Of entries whose bucket
@@ -200,6 +201,8 @@ class ConnectionTable {
   // no free slot or its tuples are taken.
   uint32_t open(const ConnectionOpening& opening, uint32_t owner, double now_ms, const uint32_t (&given_up)[2]);
   void close(uint32_t slot);
+  // From now on, its packets are not translated any more, and take no flow.
+  void end(uint32_t slot, double now_ms);
   std::vector<uint32_t> owned(uint32_t owner);
   // Checks some connections in each call: closes tracked ones that have been idle for too long, and returns such
   // others.
@@ -266,6 +269,10 @@ class ConnectionTable {
   void insert(const TupleKey& key, uint32_t handle);
   void erase(const TupleKey& key, uint32_t handle);
   TupleKey name(uint32_t slot, bool reply) const;
+  static TupleKey name(const ConnectionOpening& of, bool reply);
+  // True if a connection is found by one of its names.
+  bool is_taken(const ConnectionOpening& of) const;
+  void insert_both(const ConnectionOpening& of, uint32_t slot);
 
   void append(List* list, uint32_t slot);
   void remove(List* list, uint32_t slot);

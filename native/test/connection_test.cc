@@ -130,6 +130,55 @@ void test_full_buckets() {
   CHECK(table.opened() > 10'000);
 }
 
+// Of UDP that weft has ended, what its backend still sends is found, also after a crash, and its client begins anew.
+void test_ended() {
+  Memory memory(16);
+  const Tuple original = tuple_of(1, 9, 5, 80);
+  const TupleKey client = key_of(original, 1), late = key_of(turned(tuple_of(1, 2, 5, 80)), kOutside);
+  const auto other = [&](uint32_t backend) { return translated(original, tuple_of(1, backend, 5, 80)); };
+  {
+    ConnectionTable table(memory.bytes(), memory.size(), {16, 16, 16}, 1);
+    CHECK(table.open(other(2), 70'000, 5, {kNone, kNone}) == 0);
+    memory[0].half(true).flow = 7;
+    table.end(0, 9);
+    table.end(0, 9);
+    CHECK(table.find_handle(client) == kNone && table.find_handle(late) == 1 && memory[0].half(true).flow == 0);
+    CHECK(table.open(other(2), 70'000, 5, {kNone, kNone}) == kNone);
+    CHECK(table.open(other(3), 70'000, 5, {kNone, kNone}) == 1 && table.find_handle(client) == 2);
+  }
+  ConnectionTable table(memory.bytes(), memory.size(), {16, 16, 16}, 2);
+  CHECK(table.recover(100) == (std::vector<uint32_t>{0, 1}));
+  table.adopt(0, 70'000);
+  table.adopt(1, 70'000);
+  CHECK(table.find_handle(client) == 2 && table.find_handle(late) == 1);
+  CHECK(table.expire(30'099).empty() && table.expire(30'100) == std::vector<uint32_t>{0});
+  table.close(0);
+  CHECK(table.find_handle(late) == kNone && table.find_handle(client) == 2 && table.size() == 1);
+  table.close(1);
+  CHECK(!table.has_any_in(1) && !table.has_any_in(kOutside));
+}
+
+// A packet of an end to itself is of the original direction, however full its bucket is.
+void test_one_end() {
+  constexpr uint32_t kRecords = 64;
+  for (uint32_t seed = 0; seed < 50; ++seed) {
+    Memory memory(kRecords);
+    ConnectionTable table(memory.bytes(), memory.size(), {60, 60, 60}, seed);
+    const std::vector<Tuple> others = crowded(table, 40);
+    Tuple itself = tuple_of(1, 1, 7, 7);
+    for (uint32_t port = 0; table.hash(key_of(itself, 1)) < 0xf0000000; ++port) itself = tuple_of(1, 1, port, port);
+    std::vector<uint32_t> slots;
+    for (const Tuple& other : others) slots.push_back(table.open(key_of(other, 1), 1, 1, 0).slot);
+    const uint32_t slot = table.open(key_of(itself, 1), 1, 1, 0).slot;
+    for (const uint32_t other : slots) {
+      table.close(other);
+      CHECK(table.find_handle(key_of(itself, 1)) == slot * 2);
+    }
+    table.close(slot);
+    CHECK(!table.has_any_in(1) && table.find_handle(key_of(itself, 1)) == kNone);
+  }
+}
+
 // Workers open only tracked connections, never give up translated ones, and have a quota.
 void test_room() {
   Memory memory(64);
@@ -202,13 +251,14 @@ void test_recovery() {
   CHECK(next.slot == 1 && next.generation > memory[4].generation);
 }
 
-// Workers open and use connections while others close some of them. What a worker has found must stay the same until
-// the worker says that it holds nothing.
+// Workers open and use connections while others close some of them, and end some. What a worker has found must stay the
+// same until the worker says that it holds nothing.
 void test_threads() {
   constexpr uint32_t kWorkers = 3, kRounds = 60'000;
   Memory memory(48);
   ConnectionTable table(memory.bytes(), memory.size(), {40, 16, 8}, 1);
-  const std::vector<Tuple> tuples = crowded(table, 50);
+  const std::vector<Tuple> tuples = crowded(table, 51);
+  const ConnectionOpening opening = {{1, 1}, 17, ConnectionKind::translated, {}, tuples[50], tuples[50], 0};
   std::atomic<uint32_t> running = kWorkers;
   std::atomic<uint64_t> used = 0;
   std::vector<std::thread> threads;
@@ -242,6 +292,8 @@ void test_threads() {
     });
   }
   for (uint32_t i = 0; running > 0; ++i) {
+    const uint32_t slot = table.open(opening, 2, 0, {kNone, kNone});
+    if (slot != kNone) table.end(slot, 0);
     table.close(i % 48);
     table.expire(i);
     table.find_handle(key_of(tuples[i % 50], 1));
@@ -256,6 +308,8 @@ void test_threads() {
 int main() {
   test_finding();
   test_full_buckets();
+  test_one_end();
+  test_ended();
   test_room();
   test_time();
   test_recovery();

@@ -11,6 +11,7 @@ export interface NativeConnectionTable {
   room(owners: Uint32Array, count: number, quota: number, unprovenQuota: number): number;
   open(owner: number, nowMs: number, givenUp: number, alsoGivenUp: number): number;
   close(slot: number): void;
+  end(slot: number, nowMs: number): void;
   owned(owner: number): Uint32Array;
   expire(nowMs: number): Uint32Array;
   recover(nowMs: number): Uint32Array;

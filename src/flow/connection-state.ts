@@ -29,13 +29,18 @@ const TRACKED_TIME_WAIT_MS = 10_000;
 const ICMP_TIMEOUT_MS = 60_000;
 /** A question and its answer (RFC 4787 §4.3, REQ-5 a). A busy resolver must not run out of connections. */
 const DNS = { l4Port: 53, timeoutMs: 30_000 };
+/** How late an answer to UDP may be whose connection weft has ended. */
+const LATE_ANSWER_MS = 30_000;
 const [ICMP, UDP, ICMPV6] = [1, 17, 58];
 
 /** How long the connection in that slot is kept without a packet. */
 export function connectionTimeoutMs(records: ConnectionRecords, slot: number): number {
   const protocol = records.protocol(slot);
   if (protocol === ICMP || protocol === ICMPV6) return ICMP_TIMEOUT_MS;
-  if (protocol === UDP && records.read(slot).original.destinationPort === DNS.l4Port) return DNS.timeoutMs;
+  if (protocol === UDP) {
+    if (records.kind(slot) === 'ended') return LATE_ANSWER_MS;
+    if (records.read(slot).original.destinationPort === DNS.l4Port) return DNS.timeoutMs;
+  }
   const state = records.state(slot);
   return state === 'time_wait' && records.kind(slot) === 'tracked' ? TRACKED_TIME_WAIT_MS : timeoutMs[state];
 }

@@ -49,6 +49,11 @@ export interface ConnectionStore {
    */
   open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number;
   close(slot: number): void;
+  /**
+   * From now on, its packets are not translated any more, and take no flow. Of UDP, only replies are still found, so that
+   * the next packet of its client begins another one.
+   */
+  end(slot: number, nowMs: number): void;
   owned(owner: number): Iterable<number>;
   /**
    * Checks some connections in each call: closes tracked ones that have been idle for too long, and returns such

@@ -185,11 +185,8 @@ export class ConnectionRecords {
     this.#view.setUint32(at, generation, true);
   }
 
-  /** Of a translated connection: from now on, its packets are not translated any more. */
-  end(slot: number, nowMs: number): void {
-    this.#view.setUint8(recordAt(slot) + KIND, kindNumber('ended'));
-    for (const reply of [false, true]) this.setFlow(slot, reply, 0);
-    this.touch(slot, nowMs);
+  setKind(slot: number, kind: ConnectionKind): void {
+    this.#view.setUint8(recordAt(slot) + KIND, kindNumber(kind));
   }
 
   free(slot: number): void {

@@ -19,8 +19,9 @@
  * that nobody answers takes no more than that. A connection ends by a timeout that depends on its
  * state (RFC 5382 §5, RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
  *
- * When the backend of a TCP connection is gone, its record stays as long as that of one that is over (`retire`). So
- * what its backend still sends is known to be of that connection, and is not taken for packets that are to pass as they are.
+ * When the backend of a connection within is gone, its record stays for a while (`retire`). So what its backend still
+ * sends is known to be of that connection, and is not taken for packets that are to pass as they are. What its client
+ * sends is known, too, if it is TCP; a datagram begins another connection.
  *
  * The records survive a crash, and `recover` takes over what they hold, except for connections to weft's
  * own sockets, which have gone.
@@ -303,16 +304,15 @@ export class ConnectionTable {
   }
 
   /**
-   * Ends a connection whose backend is gone. A TCP connection is remembered for a while; everything else is forgotten, so
-   * that the next packet of its client goes to another backend. Returns the names of what changed.
+   * Ends a connection whose backend is gone, and remembers it for a while; UDP to the outside is forgotten. The next
+   * datagram of its client goes to another backend. Returns the names of what changed.
    */
   retire(slot: number, nowMs: number): readonly string[] {
-    const { records } = this.#store;
-    if (records.protocol(slot) !== IP_TCP) return this.#close(slot);
+    const connection = this.#store.records.read(slot);
+    if (connection.protocol !== IP_TCP && connection.places.includes(OUTSIDE)) return this.#close(slot);
     this.#plan = undefined;
-    const connection = records.read(slot);
     this.#services.closed(slot, connection.pin!);
-    records.end(slot, nowMs);
+    this.#store.end(slot, nowMs);
     return objectsOf(connection);
   }
 
@@ -416,9 +416,13 @@ export class ConnectionTable {
   #rivalOf(opening: Opening): number {
     const { vni, protocol } = opening;
     // To weft's own sockets, that is one of another client with the same addresses and ports: whoever speaks last has them.
-    // To a service, it is one that is over, whose client begins anew.
-    if ('socket' in opening || choiceOf(opening))
-      return this.#store.find(clientOriginOf(opening), protocol, opening.original) >> 1;
+    // To a service, it is one that is over, whose client begins anew, or what is left of one to the same backend.
+    if ('socket' in opening || choiceOf(opening)) {
+      const known = this.#store.find(clientOriginOf(opening), protocol, opening.original) >> 1;
+      if (known >= 0 || !('replies' in opening)) return known;
+      const left = this.#store.find(opening.replies, protocol, turned(toBackend(opening, 0))) >> 1;
+      return left >= 0 && this.isEnded(left) ? left : -1;
+    }
     // The container may have a conversation of its own with the same ends. A port that is chosen is free.
     return 'translated' in opening ? this.#store.find(vni, protocol, turned(opening.translated)) >> 1 : -1;
   }
@@ -452,13 +456,9 @@ export class ConnectionTable {
    * service, so that it needs another port. @param rival the slot of a connection whose place it takes
    */
   #ofService(opening: ServiceOpening, rival: number): Tuple | undefined {
-    const { protocol, original, choice, replies } = opening;
-    const destination = choice.backend.address;
-    const isOwn = sameBytes(original.source, destination);
-    const source = isOwn ? original.destination : original.source;
+    const { protocol, replies } = opening;
     for (let turn = 0; turn < SOURCE_PORTS_TRIED; turn++) {
-      const sourcePort = sourcePortOf(original.sourcePort, turn);
-      const tuple = { source, sourcePort, destination, destinationPort: choice.l4Port };
+      const tuple = toBackend(opening, turn);
       const taken = this.#store.find(replies, protocol, turned(tuple)) >> 1;
       if (taken < 0 || taken === rival) return tuple;
     }
@@ -552,6 +552,15 @@ function placesOf(opening: Opening): readonly [Place, Place] {
   if ('socket' in opening) return [opening.vni, INTERNAL];
   if ('replies' in opening) return [clientOriginOf(opening), opening.replies];
   return 'address' in opening ? [opening.vni, OUTSIDE] : [OUTSIDE, opening.vni];
+}
+
+/** What the packets of a client become. @param turn 0: with the client's own port */
+function toBackend({ original, choice }: ServiceOpening, turn: number): Tuple {
+  const destination = choice.backend.address;
+  const isOwn = sameBytes(original.source, destination);
+  const source = isOwn ? original.destination : original.source;
+  const sourcePort = sourcePortOf(original.sourcePort, turn);
+  return { source, sourcePort, destination, destinationPort: choice.l4Port };
 }
 
 /** The port of the client, then others beyond the well-known ones, far from each other. */

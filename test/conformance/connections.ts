@@ -8,6 +8,7 @@ import {
   connectionBytes,
   INTERNAL,
   SEEN_RST,
+  turned,
   type ConnectionTuples,
   type Place,
   type Tuple,
@@ -418,7 +419,9 @@ export function runConnections(name: string, open: Open): void {
       put(h, 1, 1, [NAT_BY_TUPLE, ...output(4)]);
       putOfConnections(h, 4, 4, [NAT_BY_TUPLE, ...output(1)]);
       connections.records.setFlow(0, true, 4);
-      connections.records.end(0, h.nowMs);
+      connections.end(0, h.nowMs);
+      t.equal(connections.find(1 as Place, IP_UDP, opened.original), -1, 'its client begins another one');
+      t.equal(connections.find(2 as Place, IP_UDP, turned(opened.translated)), 1, 'late replies are known');
       h.inject(1, udp(there, 1, 53));
       t.same(h.counters().drops, { connection_gone: 1 }, 'a flow that translates');
       h.inject(4, udp({ src: '10.0.0.2', dst: '192.0.2.9' }, 53, 60_000));
@@ -432,7 +435,8 @@ export function runConnections(name: string, open: Open): void {
       h.inject(4, udp({ src: '10.0.0.2', dst: '192.0.2.9' }, 53, 60_000));
       t.equal(h.counters().consumed, 1, 'it is known as a reply');
       t.equal(connections.records.state(0), 'time_wait');
-      h.nowMs += 240_000;
+      t.same([...connections.expire(h.nowMs + 29_999)], []);
+      h.nowMs += 30_000;
       t.same([...connections.expire(h.nowMs)], [0]);
       t.equal(connections.size, 1, 'it is up to its owner to forget it');
     },

@@ -130,6 +130,8 @@ export class RandomDecider implements Decider {
   #endConnections(random: Random): void {
     const store = this.#connections;
     if (random.chance(0.5)) store.close(random.int(store.records.count));
+    const slot = random.int(store.records.count);
+    if (random.chance(0.5) && store.records.kind(slot) === 'translated') store.end(slot, this.#context.clock());
     for (const slot of store.expire(this.#context.clock())) store.close(slot);
     const owners = [FIRST_FREE_OWNER, FIRST_FREE_OWNER + 1];
     this.#context.note(`${store.size} connections, room ${store.room(owners, 6, 3)}`);

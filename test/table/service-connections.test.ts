@@ -1,7 +1,7 @@
 /** Connections through services: their tuples, whom they count for, and what becomes of them after a crash. */
 import t from 'tap';
 import { OUTSIDE, SEEN_RST, turned, type Place, type Tuple } from '../../src/flow/connection.ts';
-import { parseIp, type Vni } from '../../src/flow/types.ts';
+import { formatIp, parseIp, type Vni } from '../../src/flow/types.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { ConnectionTable, type ServiceOpening } from '../../src/table/connections.ts';
 import { Services } from '../../src/table/services.ts';
@@ -233,7 +233,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
   });
 
   t.test(
-    `${kind}: one that has ended is remembered for 240 s and over a crash, but UDP is forgotten at once`,
+    `${kind}: one that has ended is remembered for 240 s and over a crash, and the replies of UDP for 30 s`,
     async (t) => {
       const { memory, services, connections, opening, entries, endGone } = lab();
       services.set(one('10.1.0.9'), 0);
@@ -244,20 +244,58 @@ for (const [kind, openStore] of Object.entries(stores)) {
       t.equal(endGone(1000), 2);
       t.same(
         entries().map(({ protocol, kind }) => ({ protocol, kind })),
-        [{ protocol: IP_TCP, kind: 'ended' }],
+        [IP_TCP, IP_UDP].map((protocol) => ({ protocol, kind: 'ended' })),
       );
+      const late = { ...tuple(2), source: parseIp('10.1.0.9'), sourcePort: 8080, destination: tuple(2).source };
+      const isKnown = ({ connections }: typeof again): readonly boolean[] => [
+        connections.lookup(RED, IP_TCP, tuple(1)) !== undefined,
+        connections.lookup(RED, IP_UDP, tuple(2)) !== undefined,
+        connections.lookup(RED, IP_UDP, { ...late, destinationPort: 2 }) !== undefined,
+      ];
       const again = lab(memory.slice());
       again.connections.recover(2000);
       again.services.set(one('10.1.0.9'), 2000);
       again.services.loaded();
       t.equal(again.endGone(2000), 0, 'nobody is told twice');
       t.equal(again.entries()[0]!.kind, 'ended');
+      t.same(isKnown(again), [true, false, true]);
+      again.connections.expire(31_999);
+      t.same(isKnown(again), [true, false, true]);
+      again.connections.expire(32_000);
+      t.same(isKnown(again), [true, false, false]);
       again.connections.expire(241_999);
       t.equal(again.connections.size, 1);
       again.connections.expire(242_000);
       t.equal(again.connections.size, 0);
     },
   );
+
+  t.test(`${kind}: a datagram goes to another backend at once, and to the same one with its own port`, async (t) => {
+    const { services, connections, opening, entries, endGone } = lab();
+    services.set(one('10.1.0.9'), 0);
+    services.loaded();
+    const open = (): void => void connections.open({ ...opening(2), protocol: IP_UDP }, 0);
+    open();
+    services.set(one('10.1.0.7'), 0);
+    endGone(0);
+    open();
+    const ends = (): readonly (readonly [string, string, number])[] =>
+      entries().map(({ kind, translated }) => [kind, formatIp(translated.destination), translated.sourcePort] as const);
+    t.same(ends(), [
+      ['ended', '10.1.0.9', 2],
+      ['translated', '10.1.0.7', 2],
+    ]);
+    services.set(one('10.1.0.9'), 0);
+    endGone(0);
+    open();
+    t.same(
+      ends().toSorted(([one], [other]) => (one < other ? -1 : 1)),
+      [
+        ['ended', '10.1.0.7', 2],
+        ['translated', '10.1.0.9', 2],
+      ],
+    );
+  });
 
   t.test(`${kind}: after a crash, connections go on with their backends, whose service has them again`, async (t) => {
     const { memory, services, connections, opening, entries } = lab();

@@ -71,6 +71,10 @@ export class NativeConnections implements ConnectionStore {
     this.table.close(slot);
   }
 
+  end(slot: number, nowMs: number): void {
+    this.table.end(slot, nowMs);
+  }
+
   owned(owner: number): Iterable<number> {
     return this.table.owned(owner);
   }

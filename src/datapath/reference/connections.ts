@@ -172,6 +172,20 @@ export class ReferenceConnections implements ConnectionStore {
     return at + 1 === this.#index.length / 2 ? 0 : at + 1;
   }
 
+  #insertBoth(slot: number): void {
+    for (const reply of [false, true]) if (this.#isFound(slot, reply)) this.#insert(2 * slot + Number(reply));
+  }
+
+  /**
+   * True if packets of this direction are found. Of UDP that weft has ended, only replies are. A conversation of an end
+   * with itself has one name: all its packets are of the original direction.
+   */
+  #isFound(slot: number, reply: boolean): boolean {
+    if (!reply) return this.records.kind(slot) !== 'ended' || this.records.protocol(slot) !== IP_UDP;
+    this.#writeName(2 * slot + 1);
+    return !this.#isNamed(2 * slot);
+  }
+
   #insert(handle: number): void {
     this.#writeName(handle);
     const hash = this.#hash();
@@ -204,8 +218,10 @@ export class ReferenceConnections implements ConnectionStore {
   }
 
   #isKnown(connection: ConnectionTuples): boolean {
-    const { places, protocol, original, translated } = connection;
-    return this.find(places[0], protocol, original) >= 0 || this.find(places[1], protocol, turned(translated)) >= 0;
+    const { kind, places, protocol, original, translated } = connection;
+    const isOfReplies = kind === 'ended' && protocol === IP_UDP;
+    if (!isOfReplies && this.find(places[0], protocol, original) >= 0) return true;
+    return this.find(places[1], protocol, turned(translated)) >= 0;
   }
 
   // Slots
@@ -283,20 +299,27 @@ export class ReferenceConnections implements ConnectionStore {
     this.records.touch(slot, nowMs);
     this.#append(this.#ownerOf(owner), UNPROVEN, slot);
     this.#size++;
-    this.#insert(2 * slot);
-    this.#insert(2 * slot + 1);
+    this.#insertBoth(slot);
     return slot;
   }
 
   close(slot: number): void {
     if (slot >= this.#used || !this.#isUsed(slot)) return;
-    this.#erase(2 * slot);
-    this.#erase(2 * slot + 1);
+    for (const reply of [false, true]) if (this.#isFound(slot, reply)) this.#erase(2 * slot + Number(reply));
     const owner = this.#ownerOf(this.#word(slot, OWNER));
     if (this.#memory[recordAt(slot) + PROVEN] === 1) this.#remove(owner, PROVEN_LIST, slot);
     else this.#leaveUnproven(owner, slot);
     this.#size--;
     this.#freeSlot(slot);
+  }
+
+  end(slot: number, nowMs: number): void {
+    if (slot >= this.#used || !this.#isUsed(slot)) return;
+    const wasFound = this.#isFound(slot, false);
+    this.records.setKind(slot, 'ended');
+    if (wasFound && !this.#isFound(slot, false)) this.#erase(2 * slot);
+    for (const reply of [false, true]) this.records.setFlow(slot, reply, 0);
+    this.records.touch(slot, nowMs);
   }
 
   #isUsed(slot: number): boolean {
@@ -460,8 +483,7 @@ export class ReferenceConnections implements ConnectionStore {
         this.records.setFlow(slot, reply, 0);
       }
       this.#memory[recordAt(slot) + PROVEN] = 0;
-      this.#insert(2 * slot);
-      this.#insert(2 * slot + 1);
+      this.#insertBoth(slot);
       this.#size++;
       if (connection.kind === 'tracked') this.#append(this.#ownerOf(owner), UNPROVEN, slot);
       else translated.push(slot);
