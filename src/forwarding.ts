@@ -431,6 +431,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   close(): void {
     this.#stopLooking();
+    this.controller.close();
     this.datapath.close();
   }
 

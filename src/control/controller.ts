@@ -58,6 +58,8 @@ export interface ControllerOptions {
   readonly flowIdleMs: number;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
+  /** Does something after some milliseconds; returns how to cancel that. Without it, the next tick is soon enough. */
+  readonly after?: (delayMs: number, work: () => void) => () => void;
   /** Postpones work to a later turn, like `setImmediate`. Without it, everything is done before a call returns. */
   readonly later?: (work: () => void) => void;
   /** An ICMP error came back about what the client of the connection in that slot has sent. */
@@ -73,6 +75,8 @@ const TURN_REDECIDED = 500;
 const TURN_SWEPT = 4096;
 /** How many connections are ended, and their ends told, in one turn. */
 const TURN_ENDED = 256;
+/** Timers cannot wait for as long as a backend may drain. */
+const LONGEST_WAIT_MS = 3_600_000;
 /** A flow with more actions than this is a flood that takes much longer to decide than other flows. */
 const FLOOD_ACTIONS = 32;
 /** How many actions the floods may have together that one change decides again: takes some milliseconds. */
@@ -99,6 +103,7 @@ export class Controller {
   #unsettled = 0;
   readonly #onSettled = new Set<() => void>();
   #isSweeping = false;
+  #stopWaiting = (): void => {};
   #redecided = 0;
   #withdrawn = 0;
 
@@ -125,7 +130,8 @@ export class Controller {
 
   /**
    * Ends the connections to backends that are gone, or whose time to drain is over, and tells both ends of those of TCP:
-   * the first ones before this returns, and if there are many, the others in the next turns.
+   * the first ones before this returns, and if there are many, the others in the next turns. It is done again when the time
+   * of others is over.
    */
   endPinned(): void {
     const { tables, changes, clock } = this.#options;
@@ -140,8 +146,22 @@ export class Controller {
         if (resets) this.#datapath.execute({ frame: resets.toClient }, [{ op: 'output', port: resets.port }]);
       }
       this.enforce();
-      return ended.length === TURN_ENDED;
+      if (ended.length === TURN_ENDED) return true;
+      this.#endLater(now);
+      return false;
     });
+  }
+
+  #endLater(nowMs: number): void {
+    const { tables, after } = this.#options;
+    this.#stopWaiting();
+    const nextMs = tables.services.nextEndMs(nowMs);
+    if (nextMs === undefined || !after) return;
+    this.#stopWaiting = after(Math.ceil(Math.min(nextMs - nowMs, LONGEST_WAIT_MS)), () => this.endPinned());
+  }
+
+  close(): void {
+    this.#stopWaiting();
   }
 
   /** Answers a batch of misses. */

@@ -137,6 +137,13 @@ export class Backends {
     return ended;
   }
 
+  /** When the time of the next ones is over; undefined if it is over for all. */
+  nextEndMs(nowMs: number): number | undefined {
+    let next = Infinity;
+    for (const { endsAtMs } of this.#leaving) if (endsAtMs! > nowMs) next = Math.min(next, endsAtMs!);
+    return next === Infinity ? undefined : next;
+  }
+
   #forgetUnused(pinned: PinnedBackend): void {
     if (pinned.connections > 0 || pinned.endsAtMs !== GONE) return;
     this.#pinned.delete(pinned.pin);

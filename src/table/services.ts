@@ -340,6 +340,11 @@ export class Services {
     return this.#isLoaded ? this.#backends.ended(nowMs) : none;
   }
 
+  /** When connections to further backends must end; undefined if there are none. */
+  nextEndMs(nowMs: number): number | undefined {
+    return this.#isLoaded ? this.#backends.nextEndMs(nowMs) : undefined;
+  }
+
   /** Which backend has that number, with how many connections of this host. */
   pinned(pin: number): Readonly<PinnedBackend> | undefined {
     return this.#backends.of(pin);
