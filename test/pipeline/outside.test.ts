@@ -281,6 +281,11 @@ for (const [name, open] of Object.entries(datapaths)) {
       const to = { endpoint: 'web', vni: RED as Vni, addresses: [parseIp(web.ip4)], l4Port: 53 };
       const published = new Map([[publishedId(IP_UDP, 53), to]]);
       host.forwarding.setOutside({ ...host.forwarding.tables.topology.outside!, published });
+      // The answers to another port of the same client may leave, and their flow is not taken for these.
+      outside.send(udp(entering('ip4'), 4788, 53));
+      only(t, one);
+      one.send(udp(leaving(web, 'ip4'), 53, 4788));
+      only(t, outside);
       outside.send(udp(entering('ip4'), 4789, 53));
       only(t, one);
       one.send(udp(leaving(web, 'ip4'), 53, 4789));
