@@ -2,10 +2,11 @@
 import type { Command } from 'commander';
 import type { Client } from '../api/client.ts';
 import { WeftError } from '../error.ts';
-import type { EndpointReport, HostReport, NetworkReport } from '../model/report.ts';
+import type { EndpointReport, HostReport, NetworkReport, ServiceBackendReport } from '../model/report.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import type { Resource } from '../model/resource.ts';
 import { endpointTable } from './endpoint-table.ts';
+import { backendTable } from './service-table.ts';
 import { parseNamed, withKinds, withNamespace, type NamespaceOptions } from './kind.ts';
 import { fields, pairsText, print, type Cell } from './print.ts';
 import { clientOf, globals, verb } from './verb.ts';
@@ -15,6 +16,8 @@ interface Description {
   readonly report?: NetworkReport | EndpointReport | HostReport;
   /** Of a network. */
   readonly endpoints?: readonly EndpointReport[];
+  /** Of a service. */
+  readonly backends?: readonly ServiceBackendReport[];
 }
 
 export function describe(program: Command): void {
@@ -24,6 +27,7 @@ export function describe(program: Command): void {
       'weft describe network blue',
       'weft describe endpoint web -o json',
       'weft describe ep/web -n shop',
+      'weft describe service web -n shop',
       'weft describe host b',
     ],
   });
@@ -65,9 +69,13 @@ const live: Readonly<Record<string, (client: Client, resource: Resource) => Prom
     const report = networks.find((network) => network.name === name);
     return { ...(report && { report }), endpoints: endpoints.filter(({ network }) => network === name) };
   },
+  Service: async (client, { metadata: { name, namespace } }) => {
+    const found = (await client.services(undefined, { namespace })).find((service) => service.name === name);
+    return found ? { backends: found.backends } : {};
+  },
 };
 
-async function descriptionText({ resource, report, endpoints }: Description): Promise<string> {
+async function descriptionText({ resource, report, endpoints, backends }: Description): Promise<string> {
   // Some kinds have their fields beside the metadata.
   const { apiVersion: _, kind, metadata, spec, ...own } = resource;
   const declared = spec ?? own;
@@ -86,6 +94,7 @@ async function descriptionText({ resource, report, endpoints }: Description): Pr
     sections.push(`Status:\n${objectText(live)}`);
   }
   if (endpoints) sections.push(`Endpoints:\n${await endpointTable(endpoints)}`);
+  if (backends) sections.push(`Backends:\n${await backendTable(backends)}`);
   return sections.join('\n');
 }
 

@@ -43,9 +43,17 @@ export async function serviceText(service: ServiceReport, isWide: boolean): Prom
   ]);
   const hasSubsets = isWide || service.subsets !== undefined;
   const rows = backends.map((backend) => backendRow(backend, isWide, paint, hasSubsets));
-  const none = service.externalName === undefined ? 'No backends.' : 'No backends: clients ask for the other name.';
+  const none = service.externalName === undefined ? NO_BACKENDS : 'No backends: clients ask for the other name.';
   return `${facts}\n${await table(backendHeads(isWide, hasSubsets), rows, none)}`;
 }
+
+export async function backendTable(backends: readonly ServiceBackendReport[]): Promise<string> {
+  const paint = await colours();
+  const rows = backends.map((backend) => backendRow(backend, false, paint));
+  return table(backendHeads(false), rows, 'No backends.');
+}
+
+const NO_BACKENDS = 'No backends: no endpoint has the labels of its selector, and no EndpointSlice is for it.';
 
 export function serviceHeads(isWide: boolean): string[] {
   const heads = ['NAME', 'ADDRESSES', 'PORTS', 'READY', 'CONNECTIONS', 'METHOD', 'AFFINITY'];

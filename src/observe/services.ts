@@ -64,11 +64,17 @@ function reportService(question: ServicesQuestion, service: Service): ServiceRep
     externalTrafficPolicy: service.externalPolicy === 'local' ? 'Local' : 'Cluster',
     trafficDistribution: service.distribution,
     ...reportRule(service),
-    backends: service.backends.map((backend, at) => ({
-      ...reportBackend(question, service, backend),
-      ports: service.ports.map(({ targets }) => targets[at] || null),
-      connections: connections[at] ?? 0,
-    })),
+    backends: service.backends.map((backend, at) => {
+      const ports = service.ports.map(({ targets }) => targets[at] || null);
+      const report = reportBackend(question, service, backend);
+      const hasPort = ports.length === 0 || ports.some((port) => port !== null);
+      return {
+        ...report,
+        ...(report.state === 'ready' && !hasPort && withoutPort),
+        ports,
+        connections: connections[at] ?? 0,
+      };
+    }),
   };
 }
 
@@ -93,6 +99,12 @@ function reportSpreads(spreads: PortSpreads): Record<string, SpreadReport> {
 function reportSpread({ balancing, distribution, maxConnections }: Spread): SpreadReport {
   return { balancing, trafficDistribution: distribution, ...(maxConnections !== undefined && { maxConnections }) };
 }
+
+/** Of one that would otherwise look ready, and gets no connections. */
+const withoutPort = {
+  state: 'not ready',
+  why: 'it has no port for the service: none of its `ports` has the name of a targetPort',
+} as const;
 
 export function reportPort({ name, protocol, l4Port, lastL4Port, nodePort }: ServicePort): ServiceReport['ports'][0] {
   return {
@@ -121,6 +133,8 @@ function reportBackend(
   };
 }
 
+const SLICE = 'its EndpointSlice says so';
+
 function stateOf(
   { ready, serving, terminating, host, endpoint }: Backend,
   fault: Fault | undefined,
@@ -128,11 +142,12 @@ function stateOf(
 ): Pick<ServiceBackendReport, 'state' | 'why'> {
   const isIncluded = terminating ? serving : ready;
   if (isIncluded && fault) return { state: fault.kind === 'ejected' ? 'ejected' : 'check failed', why: fault.detail };
-  if (isIncluded) return { state: terminating ? 'serving' : 'ready' };
+  const whyLeaving = endpoint === undefined ? SLICE : 'it or its host has the label weft.dev/drain';
+  if (isIncluded) return terminating ? { state: 'serving', why: whyLeaving } : { state: 'ready' };
   if (host !== undefined && question.isHostDown(host))
     return { state: 'host down', why: `host "${host}" does not answer` };
-  if (terminating) return { state: 'terminating' };
+  if (terminating) return { state: 'terminating', why: whyLeaving };
   const own = endpoint === undefined ? undefined : question.endpoint(idOf(nameOf(endpoint)));
   const isAttached = own === undefined || own.state === 'attached' || own.state === 'remote';
-  return { state: 'not ready', why: isAttached ? 'its EndpointSlice says so' : `its endpoint is ${own.state}` };
+  return { state: 'not ready', why: isAttached ? SLICE : `its endpoint is ${own.state}` };
 }

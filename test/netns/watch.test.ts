@@ -87,6 +87,7 @@ await t.test('services --watch', async (t) => {
     until(() => rows(of).some((one) => row.test(one)), { what: String(row) });
   await services.says('ADDED');
   await backends.says('EVENT');
+  t.match(await weft.run('services', 'db'), /\nNo backends: no endpoint has the labels of its selector, /);
 
   await weft.attach(db!, { network: 'blue', arguments: ['--label', 'app=db'] });
   await sees(services, /^db 10\.96\.0\.53 53\/UDP 1\/1 0 maglev - MODIFIED$/);
@@ -94,10 +95,17 @@ await t.test('services --watch', async (t) => {
   await web!.run(['bash', '-c', 'echo > /dev/udp/10.96.0.53/53']);
   await sees(services, /^db 10\.96\.0\.53 53\/UDP 1\/1 1 maglev - MODIFIED$/);
   await sees(backends, /^default\/db 10\.44\.0\.3 53 host ready 1 1 - MODIFIED$/);
+  t.match(
+    await weft.run('describe', 'svc', 'db'),
+    /\nBackends:\nBACKEND .*\ndefault\/db +10\.44\.0\.3 +53 +host +ready /,
+  );
   await weft.client.label('Endpoint', 'db', { 'weft.dev/drain': 'true' });
-  await sees(backends, /^default\/db 10\.44\.0\.3 53 host serving 1 1 - MODIFIED$/);
+  await sees(
+    backends,
+    /^default\/db 10\.44\.0\.3 53 host serving 1 1 it or its host has the label weft\.dev\/drain MODIFIED$/,
+  );
   await weft.run('detach', 'db');
-  await sees(backends, /^default\/db 10\.44\.0\.3 53 host serving 1 1 - DELETED$/);
+  await sees(backends, /^default\/db 10\.44\.0\.3 53 host serving 1 1 it or .* DELETED$/);
   await sees(services, /^db 10\.96\.0\.53 53\/UDP 0\/0 0 maglev - MODIFIED$/);
   await weft.client.delete('Service', 'db');
   await sees(services, /^db 10\.96\.0\.53 53\/UDP 0\/0 0 maglev - DELETED$/);

@@ -7,7 +7,7 @@ import { reportServices } from '../../src/observe/services.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { Services } from '../../src/table/services.ts';
 import { Topology } from '../../src/table/topology.ts';
-import { backend, service, VIP } from '../support/services.ts';
+import { backend, service, servicePort, VIP } from '../support/services.ts';
 
 const RED = 100 as Vni;
 
@@ -40,7 +40,7 @@ t.test('the state of a backend, and why', async (t) => {
   const backends = [
     of(1),
     of(2, { ready: false, terminating: true }),
-    of(3, { ...no, terminating: true }),
+    of(3, { ...no, terminating: true, endpoint: 'default/draining' }),
     of(4, no),
     of(5, { ...no, host: 'dead' }),
     of(6, { ...no, endpoint: 'default/off' }),
@@ -56,8 +56,8 @@ t.test('the state of a backend, and why', async (t) => {
     report.backends.map(({ state, why }) => (why === undefined ? state : `${state}: ${why}`)),
     [
       'ready',
-      'serving',
-      'terminating',
+      'serving: its EndpointSlice says so',
+      'terminating: it or its host has the label weft.dev/drain',
       'not ready: its EndpointSlice says so',
       'host down: host "dead" does not answer',
       'not ready: its endpoint is detached',
@@ -66,6 +66,25 @@ t.test('the state of a backend, and why', async (t) => {
     ],
   );
   t.ok(report.backends.every(({ network, connections }) => network === 'red' && connections === 0));
+});
+
+t.test('one that has none of the ports is not ready, one that has some is', async (t) => {
+  const { services, all } = lab();
+  const ports = [
+    servicePort(3, { name: 'http', targets: [0, 8080, 0] }),
+    servicePort(3, { name: 'other', l4Port: 81, targets: [0, 0, 0] }),
+  ];
+  const of = (n: number, more = {}) => backend(`10.1.0.${n}`, { vni: RED, ...more });
+  const backends = [of(1), of(2), of(3, { ready: false, serving: false, host: 'dead' })];
+  services.set(service({ vips: [VIP], backends, ports }), 0);
+  services.set(service({ id: 'default/portless', vips: [], backends: [of(1)], ports: [] }), 0);
+  const [report, portless] = (await all()) as [ServiceReport, ServiceReport];
+  t.match(report.backends, [
+    { state: 'not ready', why: /none of its `ports` has the name/, ports: [null, null] },
+    { state: 'ready', why: undefined },
+    { state: 'host down' },
+  ]);
+  t.match(portless.backends, [{ state: 'ready' }], 'a headless service needs none');
 });
 
 t.test('connections are counted for each backend, over all ports', async (t) => {
