@@ -116,8 +116,6 @@ export interface ForwardingOptions {
   readonly onPortLost: (port: PortNo, why: string) => void;
   /** The state of one or more peers has changed, and is in force: `peers` tells. */
   readonly onPeersChanged?: (() => void) | undefined;
-  /** A backend is ejected because connections to it fail, or is back. */
-  readonly onEjection?: (change: EjectionChange) => void;
   readonly onError: (error: unknown, upcall: Upcall) => void;
 }
 
@@ -129,6 +127,8 @@ export class Forwarding<D extends Datapath = Datapath> {
   readonly outliers: OutlierDetection;
   readonly #storm: StormRates;
   readonly #clock: () => number;
+  /** Called when a backend is ejected because connections to it fail, or is back. */
+  onEjection: (change: EjectionChange) => void = () => {};
   #stopLooking = (): void => {};
 
   constructor(open: (options: DatapathOptions) => D, options: ForwardingOptions) {
@@ -151,7 +151,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.outliers = new OutlierDetection({
       ...{ records: this.datapath.connections.records, services, clock: options.clock, wallClock: options.wallClock },
       onWork: (delayMs) => (this.#stopLooking = options.after?.(delayMs, () => this.lookAtConnections()) ?? (() => {})),
-      onChange: (change) => options.onEjection?.(change),
+      onChange: (change) => this.onEjection(change),
     });
     this.tables = {
       topology,

@@ -96,13 +96,14 @@ export class LifeCycle {
     this.#isClosed = true;
     this.#isForwarding = false;
     this.#environment.upkeep.close();
-    const { blocks, cluster, endpoints, forwarding, hosts, internal, membership } = this.#parts;
+    const { blocks, cluster, endpoints, forwarding, health, hosts, internal, membership } = this.#parts;
     const { observer, outside, own, paths, peers, store, underlay, watcher } = this.#parts;
     if (retain) peers.askForPatience();
     underlay.close();
     observer.close();
     this.#parts.metricsServer.close();
     this.#parts.eventLoop.close();
+    health.unhealthy.close();
     paths.close();
     await Promise.all([cluster.serial.close(), blocks?.close()]);
     try {

@@ -47,6 +47,7 @@ import { routeClashes, subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer } from './observe/observer.ts';
 import { trace } from './observe/tracer.ts';
+import { healthParts, type HealthParts } from './checks/parts.ts';
 import { InternalKeeper } from './internal/keeper.ts';
 import type { ServerSpec } from './internal/server.ts';
 import { dnsServer } from './discovery/dns.ts';
@@ -131,6 +132,7 @@ export interface Parts {
   readonly membership: Membership;
   readonly outside: OutsideKeeper;
   readonly internal: InternalKeeper;
+  readonly health: HealthParts;
   readonly observer: Observer;
   readonly eventLoop: EventLoopDelay;
   /** For readers of the API. */
@@ -208,10 +210,12 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       setService: (service) => {
         forwarding.setService(service);
         names.setService(service);
+        health.setService(service);
       },
       removeService: (service) => {
         forwarding.removeService(service);
         names.removeService(service);
+        health.removeService(service);
       },
       setHost: (name, zone) => forwarding.setHost(name, zone),
       setServiceRanges: (ranges) => forwarding.setServiceRanges(ranges),
@@ -255,6 +259,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     wallClock: foundations.wallClock,
     after: foundations.after,
     onChange: ({ state, why }) => {
+      health.unhealthy.publish();
       if (state === 'registered') logger.info({ host: options.host }, 'registered in the store');
       else if (state === 'waiting') logger.warn({ why }, 'waiting to register in the store');
       else logger.error({ why }, 'this host is refused: it goes on with what it knows, and writes nothing');
@@ -349,6 +354,12 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     const { ports, addresses } = serving.services.entries;
     return { ports: [...endpoints.published(), ...ports], addresses };
   };
+  const health = healthParts({
+    ...{ forwarding, hostName: options.host, clock, later, after: foundations.after, logger },
+    store: isShared ? store : undefined,
+    lease: () => (feed.report()?.refused === undefined ? membership.lease : undefined),
+  });
+
   const outside = new OutsideKeeper({
     forwarding,
     portNo: OUTSIDE_PORT,
@@ -365,7 +376,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const internal = new InternalKeeper({
     forwarding,
     portNo: INTERNAL_PORT,
-    servers: options.servers ?? [dnsServer(names)],
+    servers: options.servers ?? [dnsServer(names), health.checks.server],
     onLost: (why) => foundations.onPortLost(INTERNAL_PORT, why),
     onFailure: (why) => logger.error({ why }, 'weft’s own sockets are not as they should be'),
   });
@@ -415,6 +426,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     registers: [
       ...(allotment && blocks && probeKey ? [allotment, blocks, membership.live, probeKey] : []),
       ...serving.registers,
+      health.unhealthy,
     ],
     onInForce: (revision, latest) => membership.reached(revision, latest),
     onEnforced: () => {
@@ -453,6 +465,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       membership,
       outside,
       internal,
+      health,
       observer,
       eventLoop,
       metrics: openMetrics(),

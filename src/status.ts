@@ -12,6 +12,7 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
   const {
     cluster,
     endpoints,
+    health,
     hosts,
     internal,
     membership,
@@ -44,6 +45,7 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
     metrics: metricsServer.report(),
     registration: membership.report,
     inForce: membership.inForceReport,
+    health: health.report(),
     networks: networks.size,
     endpoints: endpoints.size,
     endpointProblems: endpoints.problems(),

@@ -31,6 +31,7 @@ const mayImport: Readonly<Record<string, string>> = {
   metrics: 'http model flow turns package node prom-client',
   handover: 'addon flow package node',
   health: 'table flow node',
+  checks: 'forwarding health internal cluster model store table flow package node',
   discovery: 'cluster internal addon package table wire flow node dns-packet',
   internal: 'forwarding addon link model table flow package node',
   paths: 'addon flow node raw-socket',

@@ -23,5 +23,7 @@ export type FromThread =
   | { readonly kind: 'listening' }
   /** The server knows the piece that it was told, and can be told the next one. */
   | { readonly kind: 'knows'; readonly server: number }
+  /** A server tells something. */
+  | { readonly kind: 'said'; readonly server: number; readonly said: object }
   /** An answerer has thrown. The datagram or connection is given up, nothing else. */
   | { readonly kind: 'failed'; readonly text: string };

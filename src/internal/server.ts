@@ -20,6 +20,8 @@ export interface ServerCode {
 export interface ServerSpec extends ServerCode {
   /** What it has to know of the switch. It listens as soon as it has been told everything. */
   readonly feed?: ServerFeed;
+  /** Called with what the server tells the switch. */
+  readonly onSaid?: (said: object) => void;
 }
 
 /**
@@ -42,6 +44,8 @@ export interface ServerSurroundings {
   /** Returns a random whole number below `limit`, which nobody can guess. */
   readonly randomBelow: (limit: number) => number;
   readonly onFailed: (error: unknown) => void;
+  /** Tells the switch something, as plain data. */
+  readonly tell: (said: object) => void;
 }
 
 /** Called on its thread, which is still in the network namespace of the host: threads that it starts now stay there. */

@@ -58,6 +58,7 @@ export class SocketThread {
       };
       this.#worker.on('message', (message: FromThread) => {
         if (message.kind === 'failed') return this.#onFailed(message.text);
+        if (message.kind === 'said') return this.#servers[message.server]!.onSaid?.(message.said);
         if (message.kind === 'listening') this.#teach();
         else if (message.kind === 'knows') this.#knows(message.server);
         // Where TypeScript is loaded as it is, its loader has messages of its own.

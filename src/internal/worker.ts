@@ -32,7 +32,7 @@ const { descriptor, addresses, servers, clients } = workerData as ThreadStart;
 const known = new Map(clients.map((client) => [client.id, client]));
 const shares = new Shares(LIMITS);
 
-const surroundings: ServerSurroundings = {
+const surroundings: Omit<ServerSurroundings, 'tell'> = {
   clock: () => performance.now(),
   after: (delayMs, work) => {
     const timeout = setTimeout(work, delayMs);
@@ -42,9 +42,9 @@ const surroundings: ServerSurroundings = {
   onFailed: failed,
 };
 const opened: Answerer[] = [];
-for (const { module } of servers) {
+for (const [server, { module }] of servers.entries()) {
   const { default: open } = (await import(module)) as { default: OpenServer };
-  opened.push(open(surroundings));
+  opened.push(open({ ...surroundings, tell: (said) => tell({ kind: 'said', server, said }) }));
 }
 enterNetns(descriptor);
 port.on('message', take);

@@ -4,6 +4,22 @@ import { counter, gauge, labelled, type Metric } from './metric.ts';
 export const tableMetrics: readonly Metric[] = [
   gauge('weft_connections', 'Translated connections', ({ status }) => status.connections.active),
   gauge('weft_connections_limit', 'The most connections that there can be', ({ status }) => status.connections.limit),
+  gauge(
+    'weft_backends_checked',
+    'Backends of services that this host checks, since their services ask for it',
+    ({ status }) => status.health.checked,
+  ),
+  gauge('weft_backends_unhealthy', 'Backends whose checks by this host fail', ({ status }) => status.health.failing),
+  gauge(
+    'weft_backends_ejected',
+    'Backends that this host has ejected at the moment, since connections to them failed',
+    ({ status }) => status.health.ejected,
+  ),
+  counter(
+    'weft_backend_ejections_total',
+    'How often this host has ejected a backend',
+    ({ status }) => status.health.ejections,
+  ),
   gauge('weft_fdb_entries', 'Entries of the forwarding databases', ({ status }) => status.fdb.entries),
   labelled(
     'gauge',

@@ -15,6 +15,7 @@ import { didYouMean } from './nearest.ts';
 import { name, quote } from './value.ts';
 
 export const HEALTH_CHECK = 'weft.dev/health-check';
+export const HEALTH_CHECK_PORT = `${HEALTH_CHECK}-port`;
 
 const LEAST_INTERVAL_MS = 100;
 const MOST_INTERVAL_MS = 3_600_000;
@@ -121,11 +122,16 @@ export function checkHealthAnnotations(annotations: Annotations, context: z.Refi
   refuse('-interval', `it is shorter than the timeout, ${timeout}: give a timeout that is not longer`);
 }
 
+/** True for an annotation that is read here. */
+export function isAboutChecks(key: string): boolean {
+  return key === HEALTH_CHECK || key.startsWith(`${HEALTH_CHECK}-`);
+}
+
 /** Those of the annotations that are about checks, by what follows the common part. */
 function given(annotations: Annotations): Record<string, string> {
   return Object.fromEntries(
     Object.entries(annotations).flatMap(([key, value]) =>
-      key === HEALTH_CHECK || key.startsWith(`${HEALTH_CHECK}-`) ? [[key.slice(HEALTH_CHECK.length), value]] : [],
+      isAboutChecks(key) ? [[key.slice(HEALTH_CHECK.length), value]] : [],
     ),
   );
 }

@@ -102,6 +102,16 @@ export const liveRecord = z.object({
 /** `applied/NAME`, under the same lease: the last change of the state that the host has in force. */
 export const appliedRecord = z.object({ revision: z.int() });
 
+/**
+ * `unhealthy/NAME`, under the same lease: the backends of that host whose checks fail, by the id of their service and by their
+ * address, and why.
+ */
+export const unhealthyRecord = z.object({
+  /** Its own name, as in all records that belong to one host. */
+  host: name,
+  backends: z.record(z.string(), z.record(z.string(), z.string().max(200))),
+});
+
 export type ProcessIdentity = Readonly<z.output<typeof processIdentity>>;
 export type LiveRecord = Readonly<z.output<typeof liveRecord>>;
 export type HostRegistration = Readonly<z.output<typeof hostRegistration>>;

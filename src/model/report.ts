@@ -234,6 +234,11 @@ export const statusReport = z.object({
   refusedRecords: z.array(refusedRecordReport),
   /** Translated connections: how many there are, and how many there may be. */
   connections: z.object({ active: z.number(), limit: z.number() }),
+  /**
+   * Of the backends of services: how many are checked by this host, and how many of these checks fail; how many this host has
+   * ejected at the moment, and how often it has ejected one.
+   */
+  health: z.object({ checked: z.number(), failing: z.number(), ejected: z.number(), ejections: z.number() }),
   /** Entries in the forwarding databases: all, and the learned ones by port or VTEP. */
   fdb: z.object({ entries: z.number(), learned: counters, evicted: z.number(), moves: z.number() }),
   /** Resident memory, the share of JavaScript's heap, and how much of that is used, garbage included. */

@@ -1,4 +1,5 @@
 /** weft's own additions to a Service, which are annotations: `weft.dev/…`. Those of others are kept, and mean nothing here. */
+import { HEALTH_CHECK, isAboutChecks } from './health-check.ts';
 import { didYouMean } from './nearest.ts';
 import { outsideAddress, quote } from './value.ts';
 
@@ -96,13 +97,13 @@ export function readAnnotations(
     ...{ ranges: [], drainMs: DEFAULT_DRAIN_MS, balancing: 'maglev', hasWildcard: false, loadBalancerIps: [] },
   };
   return Object.entries(annotations ?? {}).reduce((known, [key, text]) => {
-    if (!key.startsWith(PREFIX)) return known;
+    if (!key.startsWith(PREFIX) || isAboutChecks(key)) return known;
     const own = key.slice(PREFIX.length);
     if (Object.hasOwn(readers, own)) {
       const reader = readers[own as keyof typeof readers];
       return { ...known, ...reader(text, (message) => refuse(key, message)) };
     }
-    const names = Object.keys(readers).map((name) => PREFIX + name);
+    const names = [...Object.keys(readers).map((name) => PREFIX + name), HEALTH_CHECK];
     refuse(key, `${quote(key)} is no annotation of weft${didYouMean(key, names)}: accepted are ${names.join(', ')}`);
     return known;
   }, read);

@@ -24,7 +24,13 @@ const common = {
 };
 await build({
   ...common,
-  entryPoints: ['src/index.ts', 'src/internal/worker.ts', 'src/discovery/server.ts', 'src/discovery/worker.ts'],
+  entryPoints: [
+    'src/index.ts',
+    'src/internal/worker.ts',
+    'src/checks/server.ts',
+    'src/discovery/server.ts',
+    'src/discovery/worker.ts',
+  ],
   outbase: 'src',
   outdir: 'dist',
   chunkNames: 'chunks/[name]-[hash]',

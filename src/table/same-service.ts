@@ -1,6 +1,15 @@
 /** Whether two values are the same service: who sets the same one again changes nothing. */
 import { sameBytes } from '../flow/types.ts';
-import type { Backend, OutlierSettings, PortSpreads, Service, ServicePort, Spread, Subset } from './service.ts';
+import type {
+  Backend,
+  BackendCheck,
+  OutlierSettings,
+  PortSpreads,
+  Service,
+  ServicePort,
+  Spread,
+  Subset,
+} from './service.ts';
 
 export function sameService(a: Service, b: Service): boolean {
   return (
@@ -14,6 +23,7 @@ export function sameService(a: Service, b: Service): boolean {
       same(a.subsets, b.subsets, sameSubset) &&
       a.drainMs === b.drainMs &&
       sameOutlier(a.outlier, b.outlier) &&
+      sameCheck(a.check, b.check) &&
       a.externalName === b.externalName &&
       a.hasWildcard === b.hasWildcard &&
       same(a.vips, b.vips, sameBytes) &&
@@ -31,6 +41,19 @@ function sameOutlier(a: OutlierSettings | undefined, b: OutlierSettings | undefi
     a.baseEjectionMs === b.baseEjectionMs &&
     a.mostEjectedPercent === b.mostEjectedPercent &&
     a.leastHealthyPercent === b.leastHealthyPercent
+  );
+}
+
+function sameCheck(a: BackendCheck | undefined, b: BackendCheck | undefined): boolean {
+  if (a === b || a === undefined || b === undefined) return a === b;
+  return (
+    a.type === b.type &&
+    a.path === b.path &&
+    a.intervalMs === b.intervalMs &&
+    a.timeoutMs === b.timeoutMs &&
+    a.failures === b.failures &&
+    a.successes === b.successes &&
+    same(a.targets, b.targets, Object.is)
   );
 }
 

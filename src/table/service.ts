@@ -32,6 +32,8 @@ export interface Service extends Spread {
   readonly subsets: readonly Subset[];
   /** When a backend to which connections fail is left alone for a while; undefined: never. */
   readonly outlier: OutlierSettings | undefined;
+  /** How each backend is checked, by its own host; undefined: not at all. */
+  readonly check: BackendCheck | undefined;
   /** How long an established connection may stay with a backend that terminates. */
   readonly drainMs: number;
   /** The name that its own name stands for (type ExternalName); such a service is reached nowhere else. */
@@ -78,6 +80,20 @@ export interface Subset extends Spread {
 export function spreadOf(service: Service, { l4Port }: Pick<ServicePort, 'l4Port'>, subset?: string): Spread {
   const of = subset === undefined ? service : service.subsets.find(({ name }) => name === subset);
   return of?.portSpreads.get(l4Port) ?? of ?? service;
+}
+
+/** A health check of all backends of a service. */
+export interface BackendCheck {
+  readonly type: 'tcp' | 'http';
+  /** For `http`. */
+  readonly path: string;
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  /** Results in a row that make a backend unhealthy, and healthy again. */
+  readonly failures: number;
+  readonly successes: number;
+  /** The port that is checked at each backend, in the order of `Service.backends`; 0 for one that is not checked. */
+  readonly targets: readonly number[];
 }
 
 export type TrafficPolicy = 'cluster' | 'local';

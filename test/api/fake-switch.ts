@@ -379,6 +379,7 @@ function statusOf(forwarding: boolean): StatusReport {
     endpointProblems: {},
     refusedRecords: [],
     connections: { active: 1, limit: 65_536 },
+    health: { checked: 0, failing: 0, ejected: 0, ejections: 0 },
     decisions: { redecided: 0, withdrawn: 0 },
     fdb: { entries: 0, learned: {}, evicted: 0, moves: 0 },
     memory: { rssBytes: 1 << 26, heapTotalBytes: 1 << 25, heapUsedBytes: 1 << 24 },

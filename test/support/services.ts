@@ -73,6 +73,7 @@ export function service(given: Partial<Service> = {}): Service {
     portSpreads: new Map(),
     subsets: [],
     outlier: undefined,
+    check: undefined,
     drainMs: 0,
     externalName: undefined,
     hasWildcard: false,

@@ -97,6 +97,11 @@ export class Membership {
     return this.#presence?.report ?? null;
   }
 
+  /** For records that go with this host; undefined while it is not registered. */
+  get lease(): string | undefined {
+    return this.#presence?.lease;
+  }
+
   /** Null if no store is shared. */
   get inForceReport(): InForceReport | null {
     return this.#presence ? this.inForce.report() : null;

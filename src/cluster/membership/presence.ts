@@ -89,6 +89,11 @@ export class Presence {
     return this.#report;
   }
 
+  /** Under which this host is registered; undefined while it is not. */
+  get lease(): string | undefined {
+    return this.#registeredAs === undefined ? undefined : this.#lease;
+  }
+
   /** Why this host must not write anything: it is refused, or another daemon may run under its name. */
   get whyBarred(): string | undefined {
     const isBarred = this.#report.state === 'refused' || this.#stillThereSince !== undefined;

@@ -12,9 +12,10 @@
 import { protocolNumber } from '../../flow/connection.ts';
 import { parseIp, type Vni } from '../../flow/types.ts';
 import type { EndpointSliceResource, SliceEndpoint } from '../../model/kinds/endpoint-slice.ts';
+import { healthCheckOf } from '../../model/health-check.ts';
 import { affinityMsOf, familyOf, loadBalancerIpsOf, type ServicePortSpec } from '../../model/kinds/service.ts';
 import { readAnnotations, type PortRange } from '../../model/service-annotations.ts';
-import type { Backend, Service, ServicePort } from '../../table/service.ts';
+import type { Backend, BackendCheck, Service, ServicePort } from '../../table/service.ts';
 import { nameOf } from '../../model/resource.ts';
 import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
 import type { Endpoint } from '../endpoint.ts';
@@ -65,7 +66,8 @@ export function serviceValue(service: DeclaredService, sources: ServiceSources):
   const { ranges, drainMs, balancing, hasWildcard } = readAnnotations(metadata.annotations);
   const isExternalName = spec.type === 'ExternalName';
   const ports = isExternalName ? [] : portsOf(service, ranges);
-  const candidates = isExternalName ? [] : candidatesOf(service, ports, sources);
+  const checked = checkOf(service);
+  const candidates = isExternalName ? [] : candidatesOf(service, [...ports, ...checkedPorts(checked)], sources);
   return {
     id: `${metadata.namespace}/${metadata.name}`,
     vips: allotted.clusterIps.map(parseIp),
@@ -84,6 +86,7 @@ export function serviceValue(service: DeclaredService, sources: ServiceSources):
       maxConnections: undefined,
     }),
     ...{ drainMs, hasWildcard },
+    check: checked && { ...checked.check, targets: candidates.map(({ targets }) => targets[ports.length]!) },
     externalName: isExternalName ? spec.externalName : undefined,
   };
 }
@@ -108,9 +111,10 @@ export function withEndpoints(
 ): Service {
   const ports = portsOf(service, readAnnotations(service.resource.metadata.annotations).ranges);
   const backends = [...value.backends];
-  const targets = value.ports.map((port) => [...port.targets]);
+  const checked = checkOf(service);
+  const targets = [...value.ports, ...(value.check ? [value.check] : [])].map((port) => [...port.targets]);
   for (const { name, endpoint } of changed) {
-    const found = endpoint ? candidatesAt(endpoint, service, ports, sources) : [];
+    const found = endpoint ? candidatesAt(endpoint, service, [...ports, ...checkedPorts(checked)], sources) : [];
     const { namespace, name: own } = nameOf(name);
     const id = `${namespace}/${own}`;
     const first = placeOf(backends, id);
@@ -119,7 +123,40 @@ export function withEndpoints(
     backends.splice(first, count, ...found.map(({ backend }) => backend));
     for (const [at, all] of targets.entries()) all.splice(first, count, ...found.map((one) => one.targets[at]!));
   }
-  return { ...value, backends, ports: value.ports.map((port, at) => ({ ...port, targets: targets[at]! })) };
+  return {
+    ...value,
+    backends,
+    ports: value.ports.map((port, at) => ({ ...port, targets: targets[at]! })),
+    check: value.check && { ...value.check, targets: targets.at(-1)! },
+  };
+}
+
+interface Checked {
+  readonly check: Omit<BackendCheck, 'targets'>;
+  /** What is checked of each backend, as if it were a port of the service. */
+  readonly port: ValuePort;
+}
+
+/** Without a port of its own, the target of the first TCP port is checked. */
+function checkOf({ resource: { metadata, spec } }: DeclaredService): Checked | undefined {
+  const given = healthCheckOf(metadata.annotations ?? {});
+  const first = spec.ports.find(({ protocol }) => protocol === 'TCP');
+  if (!given || (given.port === undefined && !first)) return undefined;
+  const { port = first?.targetPort ?? first!.port, ...check } = given;
+  const isOwn = given.port === undefined;
+  const name = isOwn ? (first!.name ?? '') : String(port);
+  const l4Port = isOwn ? first!.port : 0;
+  return {
+    check,
+    port: {
+      ...{ name, protocol: protocolNumber('TCP'), l4Port, lastL4Port: l4Port, nodePort: undefined },
+      ...{ protocolName: 'TCP', target: port },
+    },
+  };
+}
+
+function checkedPorts(checked: Checked | undefined): readonly ValuePort[] {
+  return checked ? [checked.port] : [];
 }
 
 /** Where the backends of an endpoint begin, or would. */
@@ -256,8 +293,10 @@ function withSlices(
   for (const one of endpoints) add(one.backend.address.toString(), one);
   for (const slice of sources.slices) {
     if (!ipFamilies.includes(slice.addressType)) continue;
-    const targets = ports.map(({ name, protocolName, l4Port, lastL4Port }) => {
+    const targets = ports.map(({ name, protocolName, l4Port, lastL4Port, target }) => {
       if (lastL4Port > l4Port) return l4Port;
+      // A check of a port by its number.
+      if (l4Port === 0 && typeof target === 'number') return target;
       const found = slice.ports?.find((port) => (port.name ?? '') === name && port.protocol === protocolName);
       return found?.port ?? 0;
     });

@@ -6,6 +6,7 @@
  * are allotted by the cluster, and stored beside the resource.
  */
 import * as z from 'zod';
+import { checkHealthAnnotations, HEALTH_CHECK, HEALTH_CHECK_PORT } from '../health-check.ts';
 import { addressText, addressValue, isAddress } from '../address.ts';
 import { portName } from '../named-port.ts';
 import { l4Port } from '../publish.ts';
@@ -123,11 +124,19 @@ function refine({ metadata: { annotations }, spec }: Written, context: z.core.$R
     refuse(['metadata', 'annotations', key], annotations?.[key], message),
   );
   if (spec.type === 'ExternalName' || isHeadless(spec)) {
-    for (const key of FOR_CONNECTIONS) {
+    for (const key of [...FOR_CONNECTIONS, HEALTH_CHECK]) {
       const text = annotations?.[key];
       if (text !== undefined) refuse(['metadata', 'annotations', key], text, 'without an address, it has no effect');
     }
   }
+  checkHealthAnnotations(annotations ?? {}, context, ['metadata', 'annotations']);
+  const asksForCheck = annotations?.[HEALTH_CHECK] !== undefined;
+  if (asksForCheck && spec.ports.every(({ protocol }) => protocol !== 'TCP') && !annotations[HEALTH_CHECK_PORT])
+    refuse(
+      ['metadata', 'annotations', HEALTH_CHECK],
+      annotations[HEALTH_CHECK],
+      `there is no TCP port: give ${HEALTH_CHECK_PORT}`,
+    );
   refineType(spec, inSpec);
   refinePorts(spec, inSpec);
   refineAddresses(spec, inSpec);

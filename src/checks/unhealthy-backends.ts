@@ -1,0 +1,202 @@
+/**
+ * Which backends are unhealthy, as their own hosts say it (`unhealthy/HOST`, under the lease of the host), and what follows from
+ * that for services here.
+ *
+ *   checks of this host ──► this ──► its record in the store ──► the other hosts
+ *                            ├─────► services here
+ *   records of other hosts ──┘
+ *
+ * What a host says counts for backends that are on it, so nothing stays of one that has moved. When a host is gone, so is its
+ * record; its backends are out anyway then. What cannot be stored is stored later, and counts here at once. For some seconds after
+ * a start, what the daemon before it has said counts as well: by then, everything has been checked once.
+ */
+import type { Register } from '../cluster/register.ts';
+import type { Keys } from '../cluster/keys.ts';
+import { unhealthyRecord } from '../model/records.ts';
+import { formatIp, parseIp } from '../flow/types.ts';
+import type { Change, Store } from '../store/store.ts';
+import type { Service } from '../table/service.ts';
+import type { BackendVerdict } from './backend-checks.ts';
+
+export const UNHEALTHY = 'unhealthy/';
+/** How many backends a record names: about 400 KB. The others are known here only. */
+const MOST_PUBLISHED = 4096;
+/** The least time between two writes: what changes meanwhile is written together. */
+const PAUSE_MS = 1000;
+const FORMER_MS = 5000;
+
+/** Why, by address, by the id of the service. */
+type Unhealthy = ReadonlyMap<string, ReadonlyMap<string, string>>;
+
+export interface UnhealthyBackendsOptions {
+  readonly hostName: string;
+  /** Undefined if no store is shared. */
+  readonly store: Store | undefined;
+  /** The lease of this host; undefined while it is not registered. */
+  readonly lease: () => string | undefined;
+  readonly service: (id: string) => Service | undefined;
+  readonly setHealth: (id: string, address: Uint8Array, why: string | undefined) => void;
+  readonly after: (delayMs: number, work: () => void) => () => void;
+}
+
+export class UnhealthyBackends implements Register {
+  readonly prefix = UNHEALTHY;
+  readonly #options: UnhealthyBackendsOptions;
+  readonly #own = new Map<string, Map<string, string>>();
+  /** What the daemon before this one has said. */
+  #former: Unhealthy = new Map();
+  readonly #hosts = new Map<string, Unhealthy>();
+  /** What is in force: the addresses, by service. */
+  readonly #inForce = new Map<string, ReadonlyMap<string, string>>();
+  /** What the record in the store says, and under which lease. */
+  #published: { readonly text: string; readonly lease: string } | undefined;
+  #isStored = false;
+  #hasBegun = false;
+  #writing = false;
+  #cancel: (() => void) | undefined;
+  #isClosed = false;
+
+  constructor(options: UnhealthyBackendsOptions) {
+    this.#options = options;
+  }
+
+  /** A check of this host has found something out. */
+  set({ service, address, why }: BackendVerdict): void {
+    const addresses = this.#own.get(service) ?? new Map<string, string>();
+    if (why === undefined) addresses.delete(address);
+    else addresses.set(address, why);
+    if (addresses.size > 0) this.#own.set(service, addresses);
+    else this.#own.delete(service);
+    this.follow(service);
+    this.publish();
+  }
+
+  see(changes: readonly Change[]): void {
+    for (const { key, entry } of changes) this.#note(key.slice(UNHEALTHY.length), entry?.value);
+  }
+
+  listed(keys: Keys): void {
+    this.#hasBegun = true;
+    for (const host of [...this.#hosts.keys()]) if (!keys.has(UNHEALTHY + host)) this.#note(host, undefined);
+    if (!keys.has(UNHEALTHY + this.#options.hostName)) this.#isStored = false;
+    this.publish();
+  }
+
+  /** A service is set, or has gone: what is known of its backends comes into force. */
+  follow(id: string): void {
+    const service = this.#options.service(id);
+    const after = service ? this.#of(service) : nobody;
+    const before = this.#inForce.get(id) ?? nobody;
+    if (after.size > 0) this.#inForce.set(id, after);
+    else this.#inForce.delete(id);
+    for (const address of before.keys()) {
+      if (!after.has(address)) this.#options.setHealth(id, parseIp(address), undefined);
+    }
+    for (const [address, why] of after) this.#options.setHealth(id, parseIp(address), why);
+  }
+
+  /** Writes what is not in the store yet. Called as well when this host has registered, maybe again. */
+  publish(): void {
+    const { store, lease } = this.#options;
+    const current = lease();
+    if (!store || this.#writing || this.#cancel || this.#isClosed || current === undefined) return;
+    const backends = this.#record();
+    const text = JSON.stringify(backends);
+    const isWanted = this.#own.size + this.#former.size > 0;
+    if (
+      isWanted ? this.#isStored && this.#published?.text === text && this.#published.lease === current : !this.#isStored
+    )
+      return;
+    const key = UNHEALTHY + this.#options.hostName;
+    this.#writing = true;
+    const value = { host: this.#options.hostName, backends };
+    void store
+      .transact(isWanted ? { put: [{ key, value, lease: current }] } : { delete: [key] })
+      .then(() => {
+        this.#published = { text, lease: current };
+        this.#isStored = isWanted;
+      })
+      // The lease has ended, or the store is away: it is tried again.
+      .catch(() => {})
+      .finally(() => {
+        this.#writing = false;
+        if (this.#isClosed) return;
+        this.#cancel = this.#options.after(PAUSE_MS, () => {
+          this.#cancel = undefined;
+          this.publish();
+        });
+      });
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#cancel?.();
+  }
+
+  #record(): Record<string, Record<string, string>> {
+    let left = MOST_PUBLISHED;
+    const record: Record<string, Record<string, string>> = {};
+    for (const service of new Set([...this.#own.keys(), ...this.#former.keys()])) {
+      const named = [...(this.#hereOf(service) ?? [])].slice(0, left);
+      left -= named.length;
+      if (named.length > 0) record[service] = Object.fromEntries(named);
+    }
+    return record;
+  }
+
+  #note(host: string, value: unknown): void {
+    const { hostName } = this.#options;
+    if (host === hostName) return this.#noteOwn(value);
+    const before = this.#hosts.get(host);
+    const after = readRecord(value);
+    if (after.size > 0) this.#hosts.set(host, after);
+    else this.#hosts.delete(host);
+    for (const id of new Set([...(before?.keys() ?? []), ...after.keys()])) this.follow(id);
+  }
+
+  #noteOwn(value: unknown): void {
+    this.#isStored = value !== undefined;
+    if (value !== undefined && !this.#hasBegun && this.#published === undefined) {
+      this.#former = readRecord(value);
+      const services = [...this.#former.keys()];
+      for (const id of services) this.follow(id);
+      this.#options.after(FORMER_MS, () => {
+        this.#former = new Map();
+        for (const id of services) this.follow(id);
+        this.publish();
+      });
+    }
+    this.#hasBegun = true;
+    this.publish();
+  }
+
+  /** What is known of the backends of this host. */
+  #hereOf(id: string): ReadonlyMap<string, string> | undefined {
+    const [own, former] = [this.#own.get(id), this.#former.get(id)];
+    return own && former ? new Map([...former, ...own]) : (own ?? former);
+  }
+
+  /** The backends of a service that their hosts find unhealthy. */
+  #of({ id, backends }: Service): ReadonlyMap<string, string> {
+    const here = this.#hereOf(id);
+    if (this.#hosts.size === 0 && !here) return nobody;
+    const found = new Map<string, string>();
+    for (const { host, address } of backends) {
+      if (host === undefined) continue;
+      const isHere = host === this.#options.hostName;
+      const all = isHere ? here : this.#hosts.get(host)?.get(id);
+      if (!all || all.size === 0) continue;
+      const text = formatIp(address);
+      const why = all.get(text);
+      if (why !== undefined) found.set(text, isHere ? why : `${why}, says host ${host}`);
+    }
+    return found;
+  }
+}
+
+const nobody: ReadonlyMap<string, string> = new Map();
+
+function readRecord(value: unknown): Unhealthy {
+  const { backends = {} } = unhealthyRecord.safeParse(value).data ?? {};
+  return new Map(Object.entries(backends).map(([id, all]) => [id, new Map(Object.entries(all))]));
+}
