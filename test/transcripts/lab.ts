@@ -9,7 +9,7 @@
  *   detach HOST/PORT
  *   outside HOST TRANSIT… [mtu=BYTES]                        the link to the host: the port HOST/outside
  *   services PREFIX…                                         the addresses that those of services are taken from, on every host
- *   service NAME vip=IP[,IP] port=PORT[-LAST]:PORT/tcp|udp[@NODEPORT]… [backend=HOST/PORT]… [policy=local] [outside-policy=local]
+ *   service NAME vip=IP[,IP] port=PORT[-LAST]:PORT/tcp|udp[@NODEPORT]… [backend=HOST/PORT[:PORT]]… [policy=local] [outside-policy=local]
  *           [balancing=METHOD] [affinity=MS] [most=CONNECTIONS]
  *   service NAME                                             there is none any more
  *   listen HOST PORT/tcp|udp…                                weft’s own sockets: the port HOST/internal
@@ -244,12 +244,15 @@ export class Lab {
   }
 
   #declaredService(id: string, fields: ReadonlyMap<string, string[]>): Service {
-    const backends = (fields.get('backend') ?? []).flatMap((place) => {
+    const declared = (fields.get('backend') ?? []).flatMap((text) => {
+      const [place, ownPort] = text.split(':') as [string, string?];
       const { addresses, vni } = this.#places.get(place)!;
-      return addresses.map((address) =>
-        backend(address, { vni, endpoint: `default/${portOf(place)}`, host: hostOf(place) }),
-      );
+      return addresses.map((address) => ({
+        ownPort,
+        backend: backend(address, { vni, endpoint: `default/${portOf(place)}`, host: hostOf(place) }),
+      }));
     });
+    const backends = declared.map((one) => one.backend);
     const ports = fields.get('port')!.map((text) => {
       const [, first, last, target, protocol, nodePort] = /^(\d+)(?:-(\d+))?:(\d+)\/(tcp|udp)(?:@(\d+))?$/.exec(text)!;
       return servicePort(backends.length, {
@@ -257,7 +260,7 @@ export class Lab {
         l4Port: Number(first),
         lastL4Port: Number(last ?? first),
         nodePort: nodePort === undefined ? undefined : Number(nodePort),
-        targets: backends.map(() => Number(target)),
+        targets: declared.map(({ ownPort }) => Number(ownPort ?? target)),
       });
     });
     const [affinity, most] = ['affinity', 'most'].map((field) => fields.get(field)?.[0]);
