@@ -426,6 +426,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   /** All services that there are have been set: connections from before a restart that belong to none of them end. */
   servicesLoaded(): void {
     this.tables.services.loaded();
+    this.controller.tellUntold();
     this.controller.endPinned();
   }
 

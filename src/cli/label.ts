@@ -4,6 +4,9 @@ import { applyText } from './apply-text.ts';
 import { parseLabels, parseNamed, withKinds, withNamespace, type NamespaceOptions } from './kind.ts';
 import { print } from './print.ts';
 import { clientOf, globals, verb } from './verb.ts';
+import { addWait, waitIfAsked, type WaitOptions } from './wait.ts';
+
+interface Options extends NamespaceOptions, WaitOptions {}
 
 export function label(program: Command): void {
   const command = verb(program, 'label <kind> <name> [labels...]', {
@@ -12,10 +15,11 @@ export function label(program: Command): void {
       'weft label endpoint web app=web tier-',
       'weft label ep/web app=web -n shop',
       'weft label ns shop team=a',
+      'weft label ep/web-1 weft.dev/drain=true --wait',
     ],
   });
-  withNamespace(withKinds(command)).action(
-    async (kindText: string, nameText: string, texts: string[], options: NamespaceOptions, command: Command) => {
+  addWait(withNamespace(withKinds(command))).action(
+    async (kindText: string, nameText: string, texts: string[], options: Options, command: Command) => {
       // KIND/NAME is a single argument.
       const isOneWord = kindText.includes('/');
       const { kind, name } = await parseNamed(kindText, isOneWord ? undefined : nameText, command);
@@ -23,6 +27,7 @@ export function label(program: Command): void {
       if (words.length === 0) command.error('error: labels are missing: give KEY=VALUE or KEY-');
       const report = await clientOf(command).label(kind.kind, name, parseLabels(words, '', command), options);
       await print(globals(command).output, report, () => applyText(report));
+      await waitIfAsked(options, command);
     },
   );
 }

@@ -39,14 +39,15 @@ import type { ConnectionUse, Effect, NeighborName, Tables } from '../pipeline/st
 import { withCtState } from '../pipeline/ct-state.ts';
 import { decide, type Decision } from '../pipeline/decide.ts';
 import type { Changes } from '../table/changes.ts';
+import type { PinnedConnection } from '../table/ended-connections.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { OWN_PORT } from '../table/topology.ts';
 import { Clashes, type Clash } from './clashes.ts';
 import { DropLog } from './drop-log.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
 import { RateLimit } from './rate-limit.ts';
-import { resetsOf } from '../pipeline/resets.ts';
 import { ReplyFlows } from './reply-flows.ts';
+import { resetsOf, type Resets } from '../pipeline/resets.ts';
 import { Resolver } from './resolver.ts';
 
 export interface ControllerOptions {
@@ -142,8 +143,9 @@ export class Controller {
       for (const connection of ended) {
         const resets = resetsOf(connection, tables);
         if (resets) this.originate(resets.toBackend, { port: resets.port });
+        // From now on, what the client answers is not passed on.
         changes.changed(...connections.retire(connection.slot, now));
-        if (resets) this.#datapath.execute({ frame: resets.toClient }, [{ op: 'output', port: resets.port }]);
+        this.#tellClient(connection, resets);
       }
       this.enforce();
       if (ended.length === TURN_ENDED) return true;
@@ -162,6 +164,22 @@ export class Controller {
 
   close(): void {
     this.#stopWaiting();
+  }
+
+  /** Tells the clients of connections that were ended before a crash, if that came before they were told. */
+  tellUntold(): void {
+    const { tables } = this.#options;
+    this.#inTurns(() => {
+      const untold = tables.connections.ended.untold(TURN_ENDED);
+      for (const connection of untold) this.#tellClient(connection, resetsOf(connection, tables));
+      return untold.length === TURN_ENDED;
+    });
+  }
+
+  /** @param resets undefined if there is nobody to tell */
+  #tellClient({ slot }: PinnedConnection, resets: Resets | undefined): void {
+    if (resets) this.#datapath.execute({ frame: resets.toClient }, [{ op: 'output', port: resets.port }]);
+    this.#options.tables.connections.ended.told(slot);
   }
 
   /** Answers a batch of misses. */

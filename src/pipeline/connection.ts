@@ -32,7 +32,7 @@ export const connection: Stage<Entered, Connected> = (view, known) => {
     view.forThisFrame();
     return next(text`none: the one with these ends is over`, { ...known, connection: undefined });
   }
-  if (tables.connections.isEnded(found.slot)) {
+  if (tables.connections.ended.has(found.slot)) {
     view.forThisFrame();
     return reject(view, origin, 'connection_gone', text`its backend is gone`);
   }
@@ -49,7 +49,7 @@ function ofError(view: FlowView, known: Entered): StageResult<Connected> {
   const subject = subjectOf(view);
   const found = subject?.kind === 'error' ? quotedConnection(view, tables, placeOf(origin)) : undefined;
   if (!subject || !found) return next(text`an error about none`, { ...known, connection: undefined });
-  if (tables.connections.isEnded(found.slot)) {
+  if (tables.connections.ended.has(found.slot)) {
     return drop('connection_gone', text`an error about a connection whose backend is gone`);
   }
   return next(text`an error about a packet of a translated connection`, { ...known, connection: { found, subject } });

@@ -11,12 +11,21 @@
  *   to the client    from the service, by the port of the client, or by the link to the outside. A connection is translated
  *                    on the host of its client, or where it came in.
  */
-import { networkOf, OUTSIDE, SEEN_ACK, SEEN_SYN, turned, type Half, type Tuple } from '../flow/connection.ts';
-import { OVER } from '../flow/connection-state.ts';
+import {
+  networkOf,
+  OUTSIDE,
+  SEEN_ACK,
+  SEEN_FIN,
+  SEEN_RST,
+  SEEN_SYN,
+  turned,
+  type Half,
+  type Tuple,
+} from '../flow/connection.ts';
 import { isIp4, type PortNo } from '../flow/types.ts';
 import type { Macs } from './hop.ts';
 import type { Tables } from './stage.ts';
-import type { PinnedConnection } from '../table/connections.ts';
+import type { PinnedConnection } from '../table/ended-connections.ts';
 import { gatewayMac } from '../table/topology.ts';
 import { IP_TCP } from '../wire/ipv4.ts';
 import { buildReset } from '../wire/reset.ts';
@@ -32,14 +41,18 @@ export interface Resets {
   readonly toBackend: Uint8Array;
 }
 
-/** Undefined if there is nobody to tell: it is not TCP, or is over, or its client is not on this host any more. */
+/**
+ * Undefined if there is nobody to tell: it is not TCP, its client is not on this host any more, or has been told that it is
+ * over. A reset that the client has sent says nothing: it may be the one for the backend, from before a crash.
+ */
 export function resetsOf(connection: PinnedConnection, tables: Tables): Resets | undefined {
-  const { protocol, state, original, halves } = connection;
-  if (protocol !== IP_TCP || OVER.has(state)) return undefined;
+  const { protocol, original, halves } = connection;
+  const [half, replyHalf] = halves;
+  const isOver = (replyHalf.seen & SEEN_RST) !== 0 || (half.seen & replyHalf.seen & SEEN_FIN) !== 0;
+  if (protocol !== IP_TCP || isOver) return undefined;
   const client = clientOf(connection, tables);
   if (!client) return undefined;
   const { port, mac, routerMac } = client;
-  const [half, replyHalf] = halves;
   return {
     port,
     toClient: reset({ source: routerMac, destination: mac }, turned(original), replyHalf, half),

@@ -37,7 +37,6 @@ import {
   type ConnectionKind,
   type ConnectionState,
   type ConnectionTuples,
-  type Half,
   type Place,
   type ProtocolTuple,
   type Tuple,
@@ -48,6 +47,7 @@ import type { DropReason } from '../flow/reason.ts';
 import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
 import { CLIENT_ADDRESSES, clientAddress, clientOfAddress } from './clients.ts';
+import { EndedConnections, pinnedAt, type PinnedConnection } from './ended-connections.ts';
 import { NatPorts } from './nat-ports.ts';
 import type { Choice, ClientOrigin, Services } from './services.ts';
 import { ConnectionOwners } from './connection-owners.ts';
@@ -140,13 +140,6 @@ export interface ConnectionEntry extends ConnectionTuples {
   readonly expiresAtMs: number;
 }
 
-/** One that goes to a backend, with what each direction has sent. */
-export interface PinnedConnection extends ConnectionTuples {
-  readonly slot: number;
-  readonly state: ConnectionState;
-  readonly halves: readonly [original: Half, reply: Half];
-}
-
 /** What it takes to open a connection. Valid until any connection is opened or ended. */
 interface Plan {
   readonly opening: Opening;
@@ -158,6 +151,7 @@ interface Plan {
 }
 
 export class ConnectionTable {
+  readonly ended: EndedConnections;
   readonly #store: ConnectionStore;
   readonly #quota: number;
   readonly #unprovenQuota: number;
@@ -173,6 +167,7 @@ export class ConnectionTable {
   constructor(options: ConnectionOptions) {
     const { store, quota, unprovenQuota, addressesWith, natKey, isReserved, onClosed, services } = options;
     this.#store = store;
+    this.ended = new EndedConnections(store.records);
     this.#services = services;
     this.#quota = quota;
     this.#unprovenQuota = unprovenQuota;
@@ -211,11 +206,6 @@ export class ConnectionTable {
   isOverWithChoice(slot: number): boolean {
     const { records } = this.#store;
     return records.pin(slot) !== 0 && OVER.has(records.state(slot));
-  }
-
-  /** True if weft has ended it, since its backend is gone. */
-  isEnded(slot: number): boolean {
-    return this.#store.records.kind(slot) === 'ended';
   }
 
   /** True if the slot still has the connection that was found there. */
@@ -296,9 +286,7 @@ export class ConnectionTable {
     const { records } = this.#store;
     for (const slot of this.#slots('translated')) {
       if (found.length >= limit) break;
-      if (!pins.has(records.pin(slot))) continue;
-      const state = records.state(slot);
-      found.push({ ...records.read(slot), slot, state, halves: [records.half(slot, false), records.half(slot, true)] });
+      if (pins.has(records.pin(slot))) found.push(pinnedAt(records, slot));
     }
     return found;
   }
@@ -338,6 +326,7 @@ export class ConnectionTable {
       this.#store.adopt(slot, owner ?? 0);
       if (owner === undefined) this.#store.close(slot);
       else this.#takeOver(connection);
+      this.ended.recover(slot);
     }
   }
 
@@ -421,7 +410,7 @@ export class ConnectionTable {
       const known = this.#store.find(clientOriginOf(opening), protocol, opening.original) >> 1;
       if (known >= 0 || !('replies' in opening)) return known;
       const left = this.#store.find(opening.replies, protocol, turned(toBackend(opening, 0))) >> 1;
-      return left >= 0 && this.isEnded(left) ? left : -1;
+      return left >= 0 && this.ended.has(left) ? left : -1;
     }
     // The container may have a conversation of its own with the same ends. A port that is chosen is free.
     return 'translated' in opening ? this.#store.find(vni, protocol, turned(opening.translated)) >> 1 : -1;

@@ -222,7 +222,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
       ['ended time_wait', 'ended time_wait'],
       'they are remembered',
     );
-    t.equal(connections.isEnded(entries()[0]!.slot), true);
+    t.equal(connections.ended.has(entries()[0]!.slot), true);
     for (let port = 4; port <= 5; port++) connections.open(opening(port), 1);
     t.same(
       entries().map(({ kind }) => kind),
@@ -295,6 +295,31 @@ for (const [kind, openStore] of Object.entries(stores)) {
         ['translated', '10.1.0.9', 2],
       ],
     );
+  });
+
+  t.test(`${kind}: a crash before the client of one that has ended was told is noticed`, (t) => {
+    const { memory, services, connections, opening, endGone } = lab();
+    services.set(one('10.1.0.9'), 0);
+    services.loaded();
+    for (let port = 1; port <= 3; port++) connections.open(opening(port), 0);
+    services.set(one('10.1.0.7'), 1000);
+    t.equal(endGone(1000), 3);
+    const told = [...connections.entries()].find(({ original }) => original.sourcePort === 2)!;
+    connections.ended.told(told.slot);
+    t.same(connections.ended.untold(), [], 'while it lives, it knows itself');
+    const again = lab(memory.slice());
+    again.connections.recover(2000);
+    const ports = (limit: number) => again.connections.ended.untold(limit).map(({ original }) => original.sourcePort);
+    t.same(
+      [ports(1), ports(5), ports(5)].map((each) => each.length),
+      [1, 1, 0],
+      'each is found once',
+    );
+    const third = lab(memory.slice());
+    third.connections.recover(3000);
+    const untold = third.connections.ended.untold();
+    t.same(new Set(untold.map(({ original }) => original.sourcePort)), new Set([1, 3]));
+    t.end();
   });
 
   t.test(`${kind}: after a crash, connections go on with their backends, whose service has them again`, async (t) => {

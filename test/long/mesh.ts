@@ -1,0 +1,67 @@
+/**
+ * What services promise while things change and fail, for longer than in `npm test`, and with its limits.
+ *
+ *     npm run test:mesh -- [--only rolling,kill] [--datapath native] [--times 20] [--rate 200] [--seed 1]
+ *
+ *   rolling   all backends are replaced while clients connect, so many times a second: no request fails
+ *   kill      daemons are killed and taken over, etcd goes away, and daemons are killed while a backend leaves, so many
+ *             times: each connection keeps its backend, none to another backend is reset, none to one that left lives on
+ *
+ * `rolling` runs on one host and on three, `kill` on one and on two; several hosts share an etcd.
+ */
+import { parseArgs } from 'node:util';
+import t from 'tap';
+import { openLab } from '../support/lab.ts';
+import { killsAndOutages } from '../support/mesh-kill.ts';
+import { rollingReplacement } from '../support/mesh-rolling.ts';
+import { datapathKinds } from '../support/weft.ts';
+
+const parts = ['rolling', 'kill'] as const;
+const USAGE = `usage: npm run test:mesh -- [--only ${parts.join(',')}] [--datapath native|reference] [--times N] [--rate N] [--seed N]
+  --only      some of these, with commas between them (default: all)
+  --datapath  one of the two (default: both)
+  --times     how often all backends are replaced, or daemons killed (default: 20)
+  --rate      new connections a second (default: 200)
+  --seed      of the moments at which daemons are killed (default: another one each time)`;
+
+const { values } = parseArgs({
+  options: {
+    help: { type: 'boolean', default: false },
+    only: { type: 'string', default: parts.join(',') },
+    datapath: { type: 'string' },
+    times: { type: 'string', default: '20' },
+    rate: { type: 'string', default: '200' },
+    seed: { type: 'string', default: String(Date.now() % 2 ** 32) },
+  },
+});
+if (values.help) {
+  console.log(USAGE);
+  process.exit(0);
+}
+const only = values.only.split(',');
+const [times = NaN, rate = NaN, seed = NaN] = [values.times, values.rate, values.seed].map(Number);
+const datapaths = datapathKinds.filter((kind) => values.datapath === undefined || values.datapath === kind);
+const areKnown = only.every((part) => parts.some((known) => known === part));
+if (!areKnown || datapaths.length === 0 || !(times >= 1 && rate >= 1 && seed >= 0)) {
+  console.error(USAGE);
+  process.exit(2);
+}
+t.setTimeout(3_600_000);
+t.comment(`seed ${seed}`);
+
+for (const datapath of datapaths) {
+  if (only.includes('rolling')) {
+    for (const hosts of [1, 3] as const) {
+      await t.test(`rolling, ${datapath}, hosts: ${hosts}`, (t) =>
+        rollingReplacement(t, openLab(t), { datapath, hosts, backends: 3, rate, rounds: times }),
+      );
+    }
+  }
+  if (only.includes('kill')) {
+    for (const hosts of [1, 2] as const) {
+      await t.test(`kill, ${datapath}, hosts: ${hosts}`, (t) =>
+        killsAndOutages(t, openLab(t), { datapath, hosts, connections: 25, removals: times, seed }),
+      );
+    }
+  }
+}
