@@ -43,7 +43,7 @@ import type { Entries } from './model/publish.ts';
 import type { ClashReport, DecisionReport, DoctorReport, StatusReport } from './model/report.ts';
 import type { Resource } from './model/resource.ts';
 import { memberAddress } from './model/store-config.ts';
-import { routeClashes, subnetClashes } from './observe/clashes.ts';
+import { nodePortClashes, routeClashes, subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer } from './observe/observer.ts';
 import { trace } from './observe/tracer.ts';
@@ -284,7 +284,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     allotment,
     blocks,
     defaultMtu: () => underlay.defaultMtu(),
-    serviceClash: (subnets, texts) => serving.range.clash(subnets, texts),
+    serviceClash: (subnets, texts) => serving.clash(subnets, texts),
     hasStaticPeers,
     endpointsOf: (network) => endpoints.in(network),
     countOf: (network) => endpoints.countIn(network),
@@ -413,6 +413,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const clashes = (): ClashReport[] => [
     ...membership.differences(),
     ...serviceRangeClashes(serving.range),
+    ...nodePortClashes(endpoints.published(), serving.services.entries.ports, serving.nodePortOwner),
     ...observer.tunnelClashes(),
     ...peers.clashes(),
     ...clashesOfSubnets(networks.all().map(({ name }) => name)),

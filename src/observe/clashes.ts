@@ -3,6 +3,7 @@ import { findOverlap } from '../cluster/addresses/subnet.ts';
 import type { Clash } from '../control/clashes.ts';
 import { formatIp, formatMac, sameBytes, type Vni } from '../flow/types.ts';
 import type { HostRoute } from '../link/host-routes.ts';
+import { portText, type PublishedPort } from '../model/publish.ts';
 import type { ClashReport } from '../model/report.ts';
 import type { Fdb } from '../table/fdb.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
@@ -102,4 +103,21 @@ export function routeClashes(
           },
     ),
   );
+}
+
+/** Ports that an endpoint publishes and a service has on all hosts: two hosts have declared them at the same time. */
+export function nodePortClashes(
+  published: readonly (PublishedPort & { readonly endpoint: string })[],
+  nodePorts: readonly PublishedPort[],
+  ownerOf: (port: number) => string | undefined,
+): ClashReport[] {
+  if (published.length === 0 || nodePorts.length === 0) return [];
+  const taken = new Set(nodePorts.map(portText));
+  const clashing = published.filter((port) => taken.has(portText(port)));
+  // It may be published in both families.
+  const byPort = new Map(clashing.map((port) => [portText(port), port]));
+  return [...byPort].map(([text, { endpoint, hostPort }]) => ({
+    detail: `host port ${text} is published by endpoint "${endpoint}", and is the node port of service "${ownerOf(hostPort) ?? '?'}": clients of this host come to the endpoint`,
+    hint: 'publish another port, or give the service another nodePort',
+  }));
 }

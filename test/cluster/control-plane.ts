@@ -167,7 +167,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
   });
   const networks: Networks = new Networks({
     forwarding,
-    serviceClash: (subnets, texts) => serving.range.clash(subnets, texts),
+    serviceClash: (subnets, texts) => serving.clash(subnets, texts),
     allotment,
     blocks,
     defaultMtu: async () => 1450,

@@ -253,6 +253,24 @@ t.test('node ports are the whole cluster’s', async (t) => {
   });
 });
 
+t.test('one change does not give a port to an endpoint and to a service', { skip: needsRoot }, async (t) => {
+  const inside = await openLab(t).namespace('c');
+  const plane = await openControlPlane(t);
+  const { cluster } = plane;
+  await cluster.apply([manifest('Network', 'front', { subnets: ['10.0.0.0/24'], outside: true })]);
+  const app = (hostPort: number) =>
+    manifest('Endpoint', 'app', { network: 'front', netns: inside.name, publish: [{ hostPort, port: 80 }] });
+  const db = service('db', { ...nodePort, ports: [{ port: 80, nodePort: 30_007 }] });
+  await t.rejects(cluster.apply([db, app(30_007)]), {
+    code: 'conflict',
+    message: 'service "db": nodePort: host port 30007/tcp is published by endpoint "app" already',
+  });
+  t.same(await keysOf(plane, 'node-ports/'), []);
+  await cluster.apply([app(30_007)]);
+  await cluster.apply([db, app(30_008)]);
+  t.same(await keysOf(plane, 'node-ports/'), ['30007'], 'what is given back in the change can be taken in it');
+});
+
 t.test('an endpoint does not publish what is a node port', { skip: needsRoot }, async (t) => {
   const inside = await openLab(t).namespace('c');
   const { cluster } = await openControlPlane(t);
@@ -310,6 +328,25 @@ t.test('networks and services have nothing in common', async (t) => {
     message:
       'network "late": subnet fd77:6566:7460::/96 overlaps fd77:6566:7460::/112, where services get their addresses (--service-cidr): choose another',
   });
+});
+
+t.test('an address for clients outside is in no network', async (t) => {
+  const { cluster } = await openControlPlane(t);
+  const balanced = service('web', { ...web, type: 'LoadBalancer', loadBalancerIP: '192.0.2.10' });
+  const network = (subnet: string) => manifest('Network', 'lan', { subnets: [subnet] });
+  await cluster.apply([network('192.0.2.0/24')]);
+  const message =
+    'service "web": loadBalancerIP: 192.0.2.10 is no address outside: subnet 192.0.2.10/32 overlaps 192.0.2.0/24 of network "lan"';
+  await t.rejects(cluster.apply([balanced]), { code: 'conflict', message });
+  await cluster.delete(kind('net'), { name: 'lan' });
+  await t.rejects(cluster.apply([network('192.0.2.0/24'), balanced]), { message });
+  await cluster.apply([balanced]);
+  await t.rejects(cluster.apply([network('192.0.2.0/28')]), {
+    code: 'conflict',
+    message:
+      'network "lan": subnet 192.0.2.0/28 contains 192.0.2.10, where clients outside reach service "web": choose another',
+  });
+  await cluster.apply([network('192.0.2.128/25')]);
 });
 
 t.test('a record that gives an address away twice is refused, until the first one is gone', async (t) => {
@@ -396,4 +433,18 @@ t.test('a network and the first service at once, on two hosts: one of them is re
   t.equal(both.filter(({ status }) => status === 'rejected').length, 1);
   const [lost] = both.flatMap((one) => (one.status === 'rejected' ? [String(one.reason.message)] : []));
   t.match(lost, /overlaps/);
+});
+
+t.test('a network and an address outside within it at once, on two hosts: one of them is refused', async (t) => {
+  const store = await openStore(t);
+  const left = await openControlPlane(t, undefined, { host: 'left', shared: store });
+  const right = await openControlPlane(t, undefined, { host: 'right', shared: store });
+  await left.cluster.apply([service('first'), manifest('Network', 'red', { subnets: ['10.8.0.0/24'] })]);
+  const both = await Promise.allSettled([
+    left.cluster.apply([service('web', { ...web, type: 'LoadBalancer', loadBalancerIP: '10.7.0.10' })]),
+    right.cluster.apply([manifest('Network', 'blue', { subnets: ['10.7.0.0/24'] })]),
+  ]);
+  const lost = both.flatMap((one) => (one.status === 'rejected' ? [String(one.reason.message)] : []));
+  t.equal(lost.length, 1);
+  t.match(lost[0], /overlaps 10\.7\.0\.0\/24 of network "blue"|contains 10\.7\.0\.10/);
 });

@@ -158,7 +158,7 @@ ports: [{ name: http, port: 8080 }]
       await weft.run('delete', 'endpointslice', 'web-1');
     });
 
-    await t.test('connections go on after a crash, and end with the service', async (t) => {
+    await t.test('connections go on after a crash and a takeover, and end with the service', async (t) => {
       await apply(service(`type: NodePort\n  ${PORTS}`));
       const connection = client.start(['socat', '-', `TCP:${own[4]}:30080`]);
       await connection.says(clientIp[4]);
@@ -169,6 +169,10 @@ ports: [{ name: http, port: 8080 }]
       t.equal(await rules(host), before);
       connection.write('still there?\n');
       await connection.says('still there?');
+      await weft.takeOver();
+      t.equal(await rules(host), before);
+      connection.write('and now?\n');
+      await connection.says('and now?');
       await reaches(t, client, own[6], [30_080, 30_053], clientIp[6]);
       await weft.run('delete', 'svc', 'web');
       await connection.exited;

@@ -3,6 +3,7 @@
  * their backends (`service-enforcement.ts`).
  */
 import { WeftError } from '../../error.ts';
+import { addressValue, type Subnet } from '../../model/address.ts';
 import {
   loadBalancerIpsOf,
   serviceAllotted,
@@ -58,6 +59,17 @@ export class DeclaredServices implements Reconciler {
   /** Where they are reached from outside; the same object as long as that does not change. */
   get entries(): Entries {
     return this.#entries.all;
+  }
+
+  /** What of a new network is an address of theirs outside. @param texts of `subnets` */
+  clash(subnets: readonly Subnet[], texts: readonly string[]): string | undefined {
+    for (const { address } of this.entries.addresses) {
+      const value = addressValue(address);
+      const at = subnets.findIndex(({ first, last }) => first <= value && value <= last);
+      if (at < 0) continue;
+      return `subnet ${texts[at]} contains ${address}, where clients outside reach service "${this.#owners.get(address)}": choose another`;
+    }
+    return undefined;
   }
 
   shown(declared: Declared): Resource {

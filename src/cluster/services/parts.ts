@@ -1,5 +1,6 @@
 /** The parts that services are made of, and how they are connected. */
 import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
+import type { Subnet } from '../../model/address.ts';
 import { hostKind } from '../../model/kinds/host.ts';
 import { idOf } from '../../model/resource.ts';
 import { serviceOf } from '../../model/service-host.ts';
@@ -15,6 +16,7 @@ import { ServiceClaims } from './claims.ts';
 import { EndpointSlices } from './endpoint-slices.ts';
 import { Rules } from './rules.ts';
 import { ServiceEnforcement, type ServiceTables } from './service-enforcement.ts';
+import type { NetworksBeside } from './networks-beside.ts';
 import { ServiceRange } from './service-range.ts';
 import { DeclaredServices } from './declared-services.ts';
 
@@ -44,17 +46,19 @@ export interface ServiceParts {
   readonly range: ServiceRange;
   readonly enforcement: ServiceEnforcement;
   readonly registers: readonly Register[];
+  /** What of a new network services have for themselves. @param texts of `subnets` */
+  readonly clash: (subnets: readonly Subnet[], texts: readonly string[]) => string | undefined;
   /** The service that has a node port. */
   readonly nodePortOwner: (port: number) => string | undefined;
 }
 
 export function serviceParts(environment: ServicePartsEnvironment): ServiceParts {
   const { tables, networks, hosts, endpoints, hostName, isDown, later, onError } = environment;
-  const range = new ServiceRange({
-    configured: environment.serviceCidrs,
+  const beside: NetworksBeside = {
     clash: (draft, subnets, texts) => networks().clash(draft, subnets, texts),
     alsoStored: (draft) => networks().planNothing(draft),
-  });
+  };
+  const range = new ServiceRange({ configured: environment.serviceCidrs, networks: beside });
   const vips = new ServiceClaims('vips/');
   const nodePorts = new ServiceClaims('node-ports/');
   const enforcement: ServiceEnforcement = new ServiceEnforcement({
@@ -68,8 +72,8 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     ...{ hostName, isDown, later, onError },
   });
   const services: DeclaredServices = new DeclaredServices({
-    ...{ range, vips, nodePorts },
-    publisherOf: (port) => enforcement.publisherOf(port),
+    ...{ range, vips, nodePorts, networks: beside },
+    publisherOf: (port, draft) => enforcement.publisherOf(port, draft),
     onChange: (name, before, after) => enforcement.serviceChanged(name, before, after),
     // The first time, everything that is stored has come.
     settle: async () => {
@@ -105,6 +109,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
   return {
     ...{ services, slices, destinationRules, range, enforcement },
     registers: [range, vips, nodePorts, liveHosts, declaredHosts],
+    clash: (subnets, texts) => range.clash(subnets, texts) ?? services.clash(subnets, texts),
     nodePortOwner: (port) => nodePorts.ownerOf(String(port)),
   };
 }

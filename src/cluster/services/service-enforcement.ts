@@ -22,6 +22,7 @@ import type { Service } from '../../table/service.ts';
 import { inTurns } from '../../turns.ts';
 import { isHere, isShared, type Endpoint } from '../endpoint.ts';
 import type { Network } from '../network.ts';
+import type { Draft } from '../reconciler.ts';
 import { derivedSlices, serviceOfMade } from './derived-slices.ts';
 import type { EndpointSlices } from './endpoint-slices.ts';
 import { LabelledEndpoints, matches, Selectors, type Labels } from './label-index.ts';
@@ -84,6 +85,8 @@ export class ServiceEnforcement {
   readonly #byAddress = new Map<string, string>();
   /** The endpoints that publish a port which could be a node port: `30080/TCP`. */
   readonly #published = new Map<string, Set<string>>();
+  /** Those that the endpoints of a change will publish. */
+  readonly #planned = new WeakMap<Draft, ReadonlyMap<string, string>>();
   /** The services that are not up to date, and which of their endpoints have changed. */
   readonly #changed = new Map<string, Set<string> | typeof EVERYTHING>();
   /** The values of services as they were put into force last. */
@@ -101,9 +104,27 @@ export class ServiceEnforcement {
     this.#declaredHosts = new Set([environment.hostName]);
   }
 
-  /** The endpoint that publishes a port of its host, if it could be a node port. */
-  publisherOf({ port, protocol }: { readonly port: number; readonly protocol: string }): string | undefined {
-    return this.#published.get(`${port}/${protocol}`)?.values().next().value;
+  /** The endpoint that publishes a port of its host, or will with the change, if it could be a node port. */
+  publisherOf(
+    { port, protocol }: { readonly port: number; readonly protocol: string },
+    draft: Draft,
+  ): string | undefined {
+    const key = `${port}/${protocol}`;
+    const planned = draft.planned<Endpoint>('Endpoint');
+    const before = [...(this.#published.get(key) ?? [])].find((name) => !planned.has(name));
+    return before ?? this.#plannedPublishers(draft).get(key);
+  }
+
+  /** By port. Services are planned after all endpoints of a change. */
+  #plannedPublishers(draft: Draft): ReadonlyMap<string, string> {
+    const known = this.#planned.get(draft);
+    if (known) return known;
+    const all = [...draft.planned<Endpoint>('Endpoint').values()];
+    const made = new Map(
+      all.flatMap(({ name, resource }) => nodePortsOf(resource.spec.publish).map((key) => [key, name] as const)),
+    );
+    this.#planned.set(draft, made);
+    return made;
   }
 
   serviceChanged(name: string, before: DeclaredService | undefined, after: DeclaredService | undefined): void {

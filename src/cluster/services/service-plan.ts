@@ -28,8 +28,10 @@ import {
 } from '../../model/kinds/service.ts';
 import { idOf } from '../../model/resource.ts';
 import { readAnnotations, type PortRange } from '../../model/service-annotations.ts';
+import type { Put } from '../../store/store.ts';
 import type { Draft, Planned } from '../reconciler.ts';
 import type { ServiceClaims } from './claims.ts';
+import type { NetworksBeside } from './networks-beside.ts';
 import type { ServiceRange } from './service-range.ts';
 import { addressesOf, countOf, defaultPolicy, nodePortsOf, shownService, type DeclaredService } from './service.ts';
 
@@ -37,8 +39,12 @@ export interface ServicePlanEnvironment {
   readonly range: ServiceRange;
   readonly vips: ServiceClaims;
   readonly nodePorts: ServiceClaims;
-  /** The endpoint that publishes a port of its host, if there is one. */
-  readonly publisherOf: (port: { readonly port: number; readonly protocol: 'TCP' | 'UDP' }) => string | undefined;
+  readonly networks: NetworksBeside;
+  /** The endpoint that publishes a port of its host, or will with the change, if there is one. */
+  readonly publisherOf: (
+    port: { readonly port: number; readonly protocol: 'TCP' | 'UDP' },
+    draft: Draft,
+  ) => string | undefined;
 }
 
 /** How many of the lowest are chosen last: a part of all, within bounds. */
@@ -87,7 +93,7 @@ export class ServicePlan {
       before: known ? nodePortsOf(known) : [],
       after: new Set(nodePortsOf(declared)),
     });
-    const also = [...range, ...vips.also, ...ports.also];
+    const also = [...range, ...vips.also, ...ports.also, ...this.#besideNetworks()];
     const isSame = known && isDeepStrictEqual(shownService(known), shownService(declared));
     if (isSame && also.length === 0 && !this.#draft.isRefused('Service', this.#name)) return { action: 'unchanged' };
     return {
@@ -231,7 +237,7 @@ export class ServicePlan {
     if (owner !== undefined && owner !== this.#name) {
       this.#refuse('conflict', 'nodePort', `${port}: provided port is already allocated: service "${owner}" has it`);
     }
-    const publisher = this.#environment.publisherOf({ port, protocol });
+    const publisher = this.#environment.publisherOf({ port, protocol }, this.#draft);
     if (publisher !== undefined) {
       const text = `${port}/${protocol.toLowerCase()}`;
       this.#refuse('conflict', 'nodePort', `host port ${text} is published by endpoint "${publisher}" already`);
@@ -246,7 +252,7 @@ export class ServicePlan {
     const isFree = (value: bigint): boolean => {
       const one = Number(value);
       const isTaken = others.includes(one) || asked.includes(one) || nodePorts.ownerOf(String(one), this.#draft);
-      return !isTaken && publisherOf({ port: one, protocol }) === undefined;
+      return !isTaken && publisherOf({ port: one, protocol }, this.#draft) === undefined;
     };
     const all = Number(range.last - range.first) + 1;
     const found = choose(range, BAND.nodePort, `${this.#name}/${port}/${protocol}`, all, isFree);
@@ -264,7 +270,7 @@ export class ServicePlan {
     const protocols = protocol === undefined ? this.#resource.spec.ports.map((port) => port.protocol) : [protocol];
     const isFreePort = (port: number): boolean => {
       const owner = nodePorts.ownerOf(String(port), this.#draft) ?? this.#name;
-      const isPublishedBy = protocols.some((one) => publisherOf({ port, protocol: one }) !== undefined);
+      const isPublishedBy = protocols.some((one) => publisherOf({ port, protocol: one }, this.#draft) !== undefined);
       return owner === this.#name && !taken.has(port) && !isPublishedBy;
     };
     const count = countOf(range);
@@ -311,6 +317,21 @@ export class ServicePlan {
       }
       this.#refuseTaken(address, field);
     }
+  }
+
+  /** Addresses outside are in no network, also if one is created at the same time. */
+  #besideNetworks(): readonly (Put & { readonly revision: number })[] {
+    const before = this.#known ? loadBalancerIpsOf(this.#known.resource) : [];
+    const added = loadBalancerIpsOf(this.#resource).filter((address) => !before.includes(address));
+    if (added.length === 0) return [];
+    const { clash, alsoStored } = this.#environment.networks;
+    for (const address of added) {
+      const subnet = address.includes(':') ? `${address}/128` : `${address}/32`;
+      const found = clash(this.#draft, [parseSubnet(subnet)], [subnet]);
+      if (found === undefined) continue;
+      this.#refuse('conflict', 'loadBalancerIP', `${address} is no address outside: ${found}`);
+    }
+    return alsoStored(this.#draft);
   }
 
   #refuse(code: 'invalid' | 'conflict', field: string, why: string): never {

@@ -13,6 +13,7 @@ import { serviceRangeRecord } from '../../model/records.ts';
 import type { Change, Put } from '../../store/store.ts';
 import type { Draft } from '../reconciler.ts';
 import type { Register } from '../register.ts';
+import type { NetworksBeside } from './networks-beside.ts';
 
 const KEY = 'allotment/services';
 
@@ -21,10 +22,7 @@ export const DEFAULT_SERVICE_CIDRS: readonly string[] = ['10.96.0.0/16', 'fd77:6
 export interface ServiceRangeEnvironment {
   /** What this host is configured with; undefined if it takes what the cluster has. */
   readonly configured: readonly string[] | undefined;
-  /** What of the networks that there are overlaps it; undefined if nothing. @param texts of `subnets` */
-  readonly clash: (draft: Draft, subnets: readonly Subnet[], texts: readonly string[]) => string | undefined;
-  /** What is stored with the record, so that networks and the record are planned one after the other. */
-  readonly alsoStored: (draft: Draft) => readonly (Put & { readonly revision: number })[];
+  readonly networks: NetworksBeside;
 }
 
 export class ServiceRange implements Register {
@@ -89,14 +87,17 @@ export class ServiceRange implements Register {
     if (difference !== undefined) throw new WeftError('conflict', difference);
     if (this.#stored !== undefined) return [];
     const subnets = this.cidrs;
-    const clash = this.#environment.clash(draft, subnets.map(parseSubnet), subnets);
+    const clash = this.#environment.networks.clash(draft, subnets.map(parseSubnet), subnets);
     if (clash !== undefined) {
       throw new WeftError(
         'conflict',
         `services get their addresses from ${subnets.join(' and ')}, and ${clash}: start the hosts with another --service-cidr`,
       );
     }
-    return [{ key: KEY, value: { subnets }, revision: this.#revision }, ...this.#environment.alsoStored(draft)];
+    return [
+      { key: KEY, value: { subnets }, revision: this.#revision },
+      ...this.#environment.networks.alsoStored(draft),
+    ];
   }
 
   see(changes: readonly Change[]): void {
