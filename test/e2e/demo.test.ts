@@ -2,7 +2,7 @@
  * `weft demo`: reaches all pairs, shows a trace and a decision, measures, and leaves nothing
  * behind. With --keep it continues to run until it is removed. The scenario `failover` shows what
  * happens when a host loses its power: what was not cut loses nothing. `bookinfo` shows services: no
- * request fails but those that a lost host has.
+ * request fails but the first ones to a backend that fails, and those that a lost host has.
  *
  * There is one demonstration on a machine, so all of it is one file.
  */
@@ -139,38 +139,49 @@ await t.test('a host loses its power, is noticed, replaced, and comes back', asy
   t.same(await remains(), [], 'nothing is left');
 });
 
-await t.test('services: names, shares, a drained backend, and a host that is lost and comes back', async (t) => {
-  t.same(await remains(), []);
-  const lab = openLab(t);
-  const running = lab.start([...demo, '--scenario', 'bookinfo']);
-  const code = await running.wait(LONGEST_MS);
-  const { stdout, stderr } = running;
-  t.comment(stdout.slice(stdout.indexOf('TIME ')));
-  t.equal(code, 0, stderr);
-  const events = eventsIn(stdout);
-  const timeOf = (what: RegExp): number => events.find((event) => what.test(event.what))?.time ?? Number.NaN;
-  const inOrder = [
-    timeOf(/^tester: has the first page$/),
-    timeOf(/^alpha: weft label endpoint reviews-v\d weft\.dev\/drain=true/),
-    timeOf(/^tester: reviews-v\d answers new connections again$/),
-    timeOf(/^beta: loses its power/),
-    timeOf(/^alpha: knows that beta is down$/),
-    timeOf(/^beta: forwards$/),
-    timeOf(/^tester: reviews-v2 and reviews-v3 have answered again$/),
-  ];
-  t.same(
-    inOrder,
-    inOrder.toSorted((a, b) => a - b),
-    JSON.stringify(events),
-  );
-  t.ok(inOrder.every((time) => time > 0));
-  for (const step of ['names', 'shares', 'drain', 'host back'])
-    t.match(stdout, new RegExp(`^${step} +[1-9]\\d* +0 +[\\d.]+ s `, 'm'), `no request fails: ${step}`);
-  t.match(stdout, /^host lost +[1-9]\d* +\d+ +[\d.]+ s +none failed that began later than \d+ ms after it$/m);
-  t.match(stdout, /default\/reviews-v2 .* host down .* host "beta" does not answer/);
-  t.notMatch(stdout, /NOT AS PROMISED/);
-  t.same(await remains(), [], 'nothing is left');
-});
+await t.test(
+  'services: names, shares, backends that are drained and ejected, and a host that is lost and comes back',
+  async (t) => {
+    t.same(await remains(), []);
+    const lab = openLab(t);
+    const running = lab.start([...demo, '--scenario', 'bookinfo']);
+    const code = await running.wait(LONGEST_MS);
+    const { stdout, stderr } = running;
+    t.comment(stdout.slice(stdout.indexOf('TIME ')));
+    t.equal(code, 0, stderr);
+    const events = eventsIn(stdout);
+    const timeOf = (what: RegExp): number => events.find((event) => what.test(event.what))?.time ?? Number.NaN;
+    const inOrder = [
+      timeOf(/^tester: has the first page$/),
+      timeOf(/^alpha: weft label endpoint reviews-v\d weft\.dev\/drain=true/),
+      timeOf(/^tester: reviews-v\d answers new connections again$/),
+      timeOf(/^alpha: ejects reviews-v3$/),
+      timeOf(/^reviews-v3: its program is started again$/),
+      timeOf(/^tester: reviews-v3 answers again$/),
+      timeOf(/^beta: loses its power/),
+      timeOf(/^alpha: knows that beta is down$/),
+      timeOf(/^beta: forwards$/),
+      timeOf(/^tester: reviews-v2 and reviews-v3 have answered again$/),
+    ];
+    t.same(
+      inOrder,
+      inOrder.toSorted((a, b) => a - b),
+      JSON.stringify(events),
+    );
+    t.ok(inOrder.every((time) => time > 0));
+    for (const step of ['names', 'shares', 'drain', 'host back'])
+      t.match(stdout, new RegExp(`^${step} +[1-9]\\d* +0 +[\\d.]+ s `, 'm'), `no request fails: ${step}`);
+    t.match(
+      stdout,
+      /^failure +[1-9]\d* +([1-9]|10) +[\d.]+ s +reviews-v3 was ejected after \d+ failures, and came back$/m,
+    );
+    t.match(stdout, /default\/reviews-v3 .* ejected .* connections refused, until /);
+    t.match(stdout, /^host lost +[1-9]\d* +\d+ +[\d.]+ s +none failed that began later than \d+ ms after it$/m);
+    t.match(stdout, /default\/reviews-v2 .* host down .* host "beta" does not answer/);
+    t.notMatch(stdout, /NOT AS PROMISED/);
+    t.same(await remains(), [], 'nothing is left');
+  },
+);
 
 await t.test('interrupted while its programs run, it ends them; what is not as promised is a failure', async (t) => {
   const lab = openLab(t);

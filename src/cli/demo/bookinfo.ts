@@ -5,10 +5,12 @@
  *   1. names       every program finds the others by their names
  *   2. shares      the versions of `reviews` share its connections
  *   3. drain       a backend gets no new connections, and keeps those that it has
- *   4. host lost   beta loses its power: what is on alpha goes on
- *   5. host back   beta has power again, and its backends are used again
- *   6. what happened when, and what was lost
+ *   4. failure     a backend whose connections fail is ejected, and comes back when its time is over
+ *   5. host lost   beta loses its power: what is on alpha goes on
+ *   6. host back   beta has power again, and its backends are used again
+ *   7. what happened when, and what was lost
  */
+import type { ChildProcess } from 'node:child_process';
 import { Client } from '../../api/client.ts';
 import { WeftError } from '../../error.ts';
 import type { ServiceBackendReport } from '../../model/report.ts';
@@ -26,20 +28,13 @@ import { Visitor } from './visitor.ts';
 const PAGE = 'productpage:9080/products/0';
 const REVIEWS = 'reviews:9080/reviews/0';
 const versions = ['v1', 'v2', 'v3'] as const;
-/** What runs in each container, and with which variables. */
-const programs: readonly (readonly [
-  container: string,
-  program: string,
-  variables?: Readonly<Record<string, string>>,
-])[] = [
-  ['productpage-v1', 'productpage'],
-  ['details-v1', 'details'],
-  ['ratings-v1', 'ratings'],
-  ...versions.map((version) => [`reviews-${version}`, 'reviews', { VERSION: version }] as const),
-];
+/** What runs besides, each in a container. */
+const programs = ['productpage', 'details', 'ratings'] as const;
 
 /** How long what has to happen may take, on a machine that has other things to do, too. */
 const SOON_MS = 15_000;
+/** Longer than the rule ejects a backend the first time. */
+const EJECTED_MS = 20_000;
 /** Pages that are asked for before the next step. */
 const CALM_PAGES = 20;
 /** Connections whose shares are counted, and how many of them at a time. */
@@ -48,6 +43,9 @@ const AT_ONCE = 8;
 /** How far a share of them may be from what it should be; by chance, it is so once in a million times. */
 const SHARE_TOLERANCE = 0.13;
 const DRAINING = 'weft.dev/drain';
+const FAILING = 'reviews-v3';
+/** Of a backend that fails: the rule says after how many failures it is ejected, and some more are under way by then. */
+const FAILED_WITH_BACKEND = 10;
 /** Of a host that is lost: what had begun, and what begins before it is known. */
 const FAILED_WITH_HOST = 60;
 /** When the others have to know, at the latest, and nothing may fail any more. */
@@ -57,6 +55,7 @@ const KNOWN_MS = 3000;
 export async function bookinfo(plan: Plan, signal: AbortSignal): Promise<string[]> {
   const [alpha, beta] = plan.hosts as [Host, Host];
   await setUp(alpha, beta, signal);
+  const running = new Map(await Promise.all(versions.map((version) => startReviews(version, signal))));
   const timeline = new Timeline();
   const visitor = new Visitor([PAGE], signal);
   const steps = new Steps({
@@ -71,6 +70,8 @@ export async function bookinfo(plan: Plan, signal: AbortSignal): Promise<string[
     await steps.take('shares', 0, shares);
     await say('a backend of reviews is drained');
     await steps.take('drain', 0, drain);
+    await say(`the program of ${FAILING} is killed`);
+    await steps.take('failure', FAILED_WITH_BACKEND, failure);
     await say(`${beta.name} loses its power`);
     await steps.take('host lost', FAILED_WITH_HOST, hostLost);
     await say(`${beta.name} has power again`);
@@ -137,6 +138,26 @@ export async function bookinfo(plan: Plan, signal: AbortSignal): Promise<string[
     } finally {
       await held.stop();
     }
+  }
+
+  /** The rule ejects it: the DestinationRule of traffic/subsets.yaml. */
+  async function failure(fromMs: number): Promise<string> {
+    timeline.note(FAILING, 'its program is killed: connections to it are refused', fromMs);
+    running.get(FAILING)!.kill('SIGKILL');
+    await until(async () => (await backend(FAILING))?.state === 'ejected', `${FAILING} is ejected`, SOON_MS);
+    timeline.note(alpha.name, `ejects ${FAILING}`);
+    await showReviews();
+    const ejectedMs = Date.now();
+    await until(() => visitor.between(ejectedMs).length >= CALM_PAGES, `${CALM_PAGES} pages`, SOON_MS);
+    const failed = visitor.between(fromMs).filter(({ failed }) => failed !== undefined);
+    const late = failed.filter(({ atMs }) => atMs > ejectedMs).length;
+    if (late > 0) throw new WeftError('system', `${late} requests failed that began when it was ejected`);
+    await startReviews('v3', signal);
+    timeline.note(FAILING, 'its program is started again');
+    const againMs = Date.now();
+    await until(() => reviewersSince(againMs).has(FAILING), `${FAILING} is used again`, EJECTED_MS);
+    timeline.note('tester', `${FAILING} answers again`);
+    return `${FAILING} was ejected after ${failed.length} failures, and came back`;
   }
 
   async function hostLost(fromMs: number): Promise<string> {
@@ -219,16 +240,22 @@ async function setUp(alpha: Host, beta: Host, signal: AbortSignal): Promise<void
     [alpha, 'alpha.yaml'],
     [beta, 'beta.yaml'],
     [alpha, 'services.yaml'],
+    [alpha, 'traffic/subsets.yaml'],
   ] as const) {
     await say(`weft apply -f ${manifest} --wait on ${host.name}`);
     for (const name of containersOf(manifest)) await stage.addNamespace(name, signal);
     await weft(host, ['apply', '-f', manifestHere(manifest), '--wait'], signal);
   }
   await say('productpage, details, ratings and reviews v1, v2, v3 start, each in its container');
-  const starting = programs.map(([container, program, variables]) =>
-    stage.startProgram(container, programIn(container, program, variables), signal),
+  const starting = programs.map((program) =>
+    stage.startProgram(`${program}-v1`, programIn(`${program}-v1`, program), signal),
   );
   await Promise.all(starting);
+}
+
+async function startReviews(version: (typeof versions)[number], signal: AbortSignal): Promise<[string, ChildProcess]> {
+  const name = `reviews-${version}`;
+  return [name, await stage.startProgram(name, programIn(name, 'reviews', { VERSION: version }), signal)];
 }
 
 function percent(share: number): string {
