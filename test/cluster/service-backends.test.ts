@@ -325,6 +325,50 @@ t.test('the slices that weft makes are shown, by name as well, and nobody stores
   );
 });
 
+t.test('what is checked of each backend', async (t) => {
+  const ports = [
+    { name: 'web', port: 8080 },
+    { name: 'health', port: 9090 },
+  ];
+  const plane = await lab(t, { [at(5)]: app(5, { ports }), [at(6)]: app(6) });
+  const { cluster, write } = plane;
+  const spec = {
+    selector: { app: 'web' },
+    ports: [
+      { name: 'names', port: 53, protocol: 'UDP' },
+      { name: 'http', port: 80, targetPort: 'web' },
+    ],
+  };
+  const checked = async (port?: string) => {
+    const annotations = {
+      'weft.dev/health-check': 'http',
+      'weft.dev/health-check-path': '/up',
+      ...(port !== undefined && { 'weft.dev/health-check-port': port }),
+    };
+    await cluster.apply([service('web', spec, annotations)]);
+    return find(plane).check?.targets;
+  };
+  t.same(await checked(), [8080, 0], 'the target of the first TCP port');
+  const { targets: _, ...check } = find(plane).check!;
+  t.same(check, { type: 'http', path: '/up', intervalMs: 10_000, timeoutMs: 1000, failures: 3, successes: 1 });
+  t.same(await checked('health'), [9090, 0]);
+  t.same(await checked('7070'), [7070, 7070]);
+  t.same(
+    find(plane).ports.map(({ name }) => name),
+    ['names', 'http'],
+    'it is no port of the service',
+  );
+  await checked('health');
+  await write({ [at(6)]: app(6, { ports: [{ name: 'health', port: 9091 }] }) });
+  t.same(find(plane).check?.targets, [9090, 9091]);
+  const hand = { ports: [{ name: 'http', port: 8081 }], endpoints: [{ addresses: ['10.0.0.9'] }] };
+  await cluster.apply([slice('web-hand', 'web', hand)]);
+  t.same(await checked(), [8080, 0, 8081], 'also of a slice');
+  t.same(await checked('7070'), [7070, 7070, 7070]);
+  await cluster.apply([service('web', spec)]);
+  t.equal(find(plane).check, undefined);
+});
+
 t.test('hosts agree on the order, whatever came first', async (t) => {
   const names = [11, 2, 30, 4];
   const spec = { selector: { app: 'web' }, ports: [{ port: 80 }] };
@@ -350,7 +394,7 @@ t.test('after changes of endpoints, a service is as if it were put together agai
   ];
   const records: Record<string, unknown> = {
     'services/default/web': {
-      resource: service('web', { selector, ports }),
+      resource: service('web', { selector, ports }, { 'weft.dev/health-check': 'tcp' }),
       ...{ clusterIps: ['10.96.0.1', 'fd77::1'], ipFamilies: ['IPv4', 'IPv6'], nodePorts: [0, 0] },
     },
     'services/default/all': {

@@ -250,6 +250,23 @@ t.test('weft’s own annotations are read, and others mean nothing', async (t) =
     );
     t.equal(problemOf(service(spec, { annotations: { 'weft.dev/wildcard': 'true' } })), 'accepted');
   }
+  const checked = { 'weft.dev/health-check': 'tcp' };
+  t.equal(problemOf(service({}, { annotations: checked })), 'accepted');
+  t.match(problemOf(service({ clusterIP: 'None' }, { annotations: checked })), /without an address, it has no effect$/);
+  const names = { ports: [{ port: 53, protocol: 'UDP' }] };
+  t.match(
+    problemOf(service(names, { annotations: checked })),
+    /there is no TCP port: give weft.dev\/health-check-port$/,
+  );
+  t.equal(problemOf(service(names, { annotations: { ...checked, 'weft.dev/health-check-port': '80' } })), 'accepted');
+  t.match(
+    problemOf(service({}, { annotations: { 'weft.dev/health-check-path': '/up' } })),
+    /without weft.dev\/health-check, which is tcp or http$/,
+  );
+  t.match(
+    problemOf(service({}, { annotations: { 'weft.dev/healthcheck': 'tcp' } })),
+    /did you mean "weft.dev\/health-check"/,
+  );
   const twice = { 'weft.dev/load-balancer-ips': '192.0.2.1,192.0.2.2' };
   t.match(
     problemOf(service({ type: 'LoadBalancer' }, { annotations: twice })),

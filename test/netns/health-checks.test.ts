@@ -17,6 +17,7 @@ import { needsRoot } from '../support/root.ts';
 import { datapathKinds, type Weft } from '../support/weft.ts';
 
 t.setTimeout(300_000);
+t.jobs = datapathKinds.length;
 
 const VIP = { web: '10.96.0.80', raw: '10.96.0.81' };
 
@@ -62,7 +63,7 @@ const service = (name: keyof typeof VIP, annotations: Readonly<Record<string, st
   });
 
 for (const datapath of datapathKinds) {
-  await t.test(datapath, { skip: needsRoot }, async (t) => {
+  t.test(datapath, { skip: needsRoot }, async (t) => {
     const lab = openLab(t);
     const cluster = await etcdCluster(lab, 2);
     const [a, b] = (await cluster.up(datapath)) as [Weft, Weft];
