@@ -44,7 +44,7 @@ export function randomService(
     externalPolicy: random.chance(0.2) ? 'local' : 'cluster',
     distribution: random.pick(['none', 'none', 'same-node', 'same-zone']),
     balancing: random.pick(methods),
-    maxConnections: random.chance(0.2) ? 1 + random.int(2) : undefined,
+    maxConnections: random.chance(0.5) ? 1 + random.int(2) : undefined,
     drainMs: random.pick([0, 3000]),
   });
 }
