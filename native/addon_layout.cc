@@ -70,6 +70,7 @@ Napi::Object LayoutObject(Napi::Env env) {
   numbers["CONNECTION_ORIGINAL"] = number(offsetof(Connection, original));
   numbers["CONNECTION_TRANSLATED"] = number(offsetof(Connection, translated));
   numbers["CONNECTION_PIN"] = number(offsetof(Connection, pin));
+  numbers["CONNECTION_VIA"] = number(offsetof(Connection, via));
   numbers["CONNECTION_HALF"] = number(offsetof(Connection, original_half));
   numbers["CONNECTION_REPLY_HALF"] = number(offsetof(Connection, reply_half));
   numbers["CONNECTION_HALF_FLOW"] = number(offsetof(ConnectionHalf, flow));

@@ -74,7 +74,7 @@ struct Connection {
   uint32_t pin;      // the backend chosen for it; 0: none
   uint32_t mark;
   uint32_t policy;  // id of the policy behind `verdict`
-  uint8_t zero[16];
+  uint8_t via[16];  // the host that it came in by from outside, if that is another one: its address in the underlay
   ConnectionHalf reply_half;
 
   ConnectionHalf& half(bool reply) { return reply ? reply_half : original_half; }
@@ -83,6 +83,7 @@ struct Connection {
 static_assert(sizeof(Connection) == 256 && offsetof(Connection, places) == 8 && offsetof(Connection, original) == 16 &&
               offsetof(Connection, owner) == 52 && offsetof(Connection, original_half) == 64 &&
               offsetof(Connection, translated) == 128 && offsetof(Connection, pin) == 164 &&
+              offsetof(Connection, via) == 176 &&
               offsetof(Connection, reply_half) == 192);
 
 template <typename T>

@@ -47,6 +47,7 @@ bool is_plausible(const ConnectionOpening& of) {
   return is_other && (of.places[0] != kOutside || of.places[1] != kOutside);
 }
 
+// As far as it decides under which names it is found.
 ConnectionOpening opening_of(const Connection& connection) {
   return {{connection.places[0], connection.places[1]},
           connection.protocol,
@@ -54,7 +55,8 @@ ConnectionOpening opening_of(const Connection& connection) {
           {},
           connection.original,
           connection.translated,
-          connection.pin};
+          connection.pin,
+          {}};
 }
 
 TupleKey original_name(const ConnectionOpening& of) { return {of.original, of.places[0], of.protocol}; }
@@ -283,7 +285,7 @@ ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t repli
   const uint32_t found = room(&owner, 1, limits_.quota, limits_.unproven_quota, true);
   if (found == kNone) return {};
   const ConnectionOpening opening = {{key.place, replies_place}, static_cast<uint8_t>(key.protocol),
-                                     ConnectionKind::tracked, {}, key.tuple, key.tuple, 0};
+                                     ConnectionKind::tracked, {}, key.tuple, key.tuple, 0, {}};
   const uint32_t slot = put(opening, owner, now_ms, {found == kFree ? kNone : found, kNone});
   return slot == kNone ? Found{} : Found{&records_[slot], slot, records_[slot].generation, false};
 }
@@ -315,6 +317,7 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   record.original = opening.original;
   record.translated = opening.translated;
   record.pin = opening.pin;
+  memcpy(record.via, opening.via, sizeof record.via);
   record.owner = owner;
   record.half(0).last_seen_ms = now_ms;
   std::atomic_ref(record.generation).store(generation_ * 2, std::memory_order_release);

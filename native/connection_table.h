@@ -112,8 +112,9 @@ struct ConnectionOpening {
   Tuple original;
   Tuple translated;
   uint32_t pin;  // the backend chosen for it; 0: none
+  uint8_t via[16];
 };
-static_assert(sizeof(ConnectionOpening) == 88);
+static_assert(sizeof(ConnectionOpening) == 104);
 
 struct ConnectionLimits {
   uint32_t connections;

@@ -45,7 +45,7 @@ import { linkLocalOf, sameBytes, type PortNo, type Vni } from './flow/types.ts';
 import { announcement } from './pipeline/reply.ts';
 import type { Tables } from './pipeline/stage.ts';
 import { Changes } from './table/changes.ts';
-import { ConnectionTable, endpointOf, isFromInside, isFromWeft } from './table/connections.ts';
+import { ConnectionTable, endpointOf, isFromInside, isFromOutside, isFromWeft } from './table/connections.ts';
 import { Fdb, vtepLocation, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
 import type { FaultKind } from './table/health.ts';
@@ -187,7 +187,10 @@ export class Forwarding<D extends Datapath = Datapath> {
     for (const ip of gateways) neighbors.set(vni, ip, gatewayMac(vni));
     // Also for a new network, because connections survive a restart.
     if (!outside && (before?.outside ?? true)) {
-      this.#end(({ places }) => places.includes(vni) && places.includes(OUTSIDE));
+      this.#end((connection) => {
+        const { places } = connection;
+        return places.includes(vni) && (places.includes(OUTSIDE) || isFromOutside(connection));
+      });
     }
     this.controller.enforce();
   }
@@ -466,9 +469,11 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller.enforce();
   }
 
+  /** Connections from outside that came in by its host end. */
   removeVtep(vtep: Uint8Array): void {
     this.tables.topology.vteps.remove(vtep);
     this.tables.fdb.forget({ kind: 'vtep', vtep });
+    this.controller.endEntered(vtep);
     this.controller.enforce();
   }
 

@@ -27,6 +27,7 @@ import {
   CONNECTION_PIN,
   CONNECTION_PLACES,
   CONNECTION_TRANSLATED,
+  CONNECTION_VIA,
 } from '../flow/connection.ts';
 import { CONNECTION_OWNERS } from '../flow/connection-store.ts';
 import { fieldList, KEY_BYTES } from '../flow/fields.ts';
@@ -76,6 +77,7 @@ export const ownLayout: AddonLayout = {
     CONNECTION_ORIGINAL,
     CONNECTION_TRANSLATED,
     CONNECTION_PIN,
+    CONNECTION_VIA,
     CONNECTION_HALF,
     CONNECTION_REPLY_HALF,
     CONNECTION_HALF_FLOW,

@@ -47,7 +47,7 @@ import { DropLog } from './drop-log.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
 import { RateLimit } from './rate-limit.ts';
 import { ReplyFlows } from './reply-flows.ts';
-import { resetsOf, type Resets } from '../pipeline/resets.ts';
+import { resetOfBackend, resetsOf, type Resets } from '../pipeline/resets.ts';
 import { Resolver } from './resolver.ts';
 
 export interface ControllerOptions {
@@ -180,6 +180,25 @@ export class Controller {
   #tellClient({ slot }: PinnedConnection, resets: Resets | undefined): void {
     if (resets) this.#datapath.execute({ frame: resets.toClient }, [{ op: 'output', port: resets.port }]);
     this.#options.tables.connections.ended.told(slot);
+  }
+
+  /**
+   * Ends the connections from outside that came in by this host, which has gone, and tells their backends: the first ones
+   * before this returns, as above.
+   */
+  endEntered(vtep: Uint8Array): void {
+    const { tables, changes, clock } = this.#options;
+    this.#inTurns(() => {
+      const ended = tables.connections.enteredBy(vtep, TURN_ENDED);
+      for (const connection of ended) {
+        const reset = resetOfBackend(connection, tables);
+        changes.changed(...tables.connections.retire(connection.slot, clock()));
+        if (reset) this.#datapath.execute({ frame: reset.frame }, [{ op: 'output', port: reset.port }]);
+        tables.connections.ended.told(connection.slot);
+      }
+      this.enforce();
+      return ended.length === TURN_ENDED;
+    });
   }
 
   /** Answers a batch of misses. */
@@ -475,7 +494,9 @@ export class Controller {
     for (const effect of effects) {
       if (effect.kind !== 'reply' && effect.kind !== 'too_big') continue;
       if (effect.kind === 'too_big' && !this.#tooBig.allows(effect.port, nowMs)) continue;
-      this.#datapath.execute({ frame: replyFrame(effect, head) }, [{ op: 'output', port: effect.port }]);
+      const via = effect.kind === 'too_big' ? effect.via : undefined;
+      const frame = replyFrame(effect, head);
+      this.#datapath.execute({ frame }, [via ? { op: 'encap', ...via } : { op: 'output', port: effect.port }]);
     }
   }
 

@@ -4,12 +4,13 @@
  *
  * It is a guess. The datapath uses the flow of a connection only for packets that it covers. What else a decision about a
  * reply depends on is the connection itself: its places, its protocol and its ends, but not the port of a client within a
- * network, which only tells connections apart. What goes back to a client outside is also judged by its port, so there is
- * no guess for that.
+ * network, which only tells connections apart. What goes back to a client outside is also judged by its port, or by the host
+ * by which it came in, so there is no guess for that.
  */
-import { OUTSIDE, type ConnectionTuples } from '../flow/connection.ts';
+import type { ConnectionTuples } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
 import type { FlowId } from '../flow/types.ts';
+import { isFromOutside } from '../table/connections.ts';
 
 /** So many pairs of clients and servers are remembered; those that were noted first make room. */
 const MOST_PAIRS = 4096;
@@ -19,7 +20,7 @@ export class ReplyFlows {
 
   /** Replies of this connection take that flow. */
   note(connection: ConnectionTuples, flow: FlowId): void {
-    if (connection.places[0] === OUTSIDE) return;
+    if (isFromOutside(connection)) return;
     const pair = pairOf(connection);
     if (!this.#flows.has(pair) && this.#flows.size >= MOST_PAIRS) this.#flows.delete(this.#flows.keys().next().value!);
     this.#flows.set(pair, flow);

@@ -28,6 +28,7 @@ export const CONNECTION_REPLY_HALF = 192;
 /** The owner whose quota it counts towards, followed by the links of the owner's list. */
 export const CONNECTION_OWNER = 52;
 export const CONNECTION_PIN = 164;
+export const CONNECTION_VIA = 176;
 /**
  * In a half: the id of the cached flow that its packets take, followed by where the native datapath found that flow.
  */
@@ -36,7 +37,7 @@ const PROTOCOL = 4;
 const KIND = 5;
 
 /** The size of what is passed to the addon to open a connection: native/connection_table.h. */
-export const CONNECTION_OPENING_BYTES = 88;
+export const CONNECTION_OPENING_BYTES = 104;
 
 /** In the header: how many records may have been used, after magic, version and size of a record. */
 const CONNECTION_READY = 16;
@@ -94,6 +95,11 @@ export interface ConnectionTuples {
   readonly translated: Tuple;
   /** The number of the backend that was chosen for it; undefined if it had no choice. */
   readonly pin?: number;
+  /**
+   * The VTEP of the host that it came in by from outside, if that is another one: its replies go back there. Both tuples
+   * are the same, since that host translates them.
+   */
+  readonly via?: Uint8Array;
 }
 
 /** What one direction has sent. */
@@ -172,7 +178,7 @@ export class ConnectionRecords {
 
   /** Opens a connection in a free slot. @param generation even, not 0 */
   write(slot: number, generation: number, connection: ConnectionTuples): void {
-    const { kind, places, protocol, original, translated, pin } = connection;
+    const { kind, places, protocol, original, translated, pin, via } = connection;
     const at = recordAt(slot);
     this.#view.setUint32(at, generation - 1, true);
     this.memory.fill(0, at + 4, at + CONNECTION_BYTES);
@@ -182,6 +188,7 @@ export class ConnectionRecords {
     writeTuple(this.#view, at + CONNECTION_ORIGINAL, original);
     writeTuple(this.#view, at + CONNECTION_TRANSLATED, translated);
     this.#view.setUint32(at + CONNECTION_PIN, pin ?? 0, true);
+    if (via) this.memory.set(via, at + CONNECTION_VIA);
     this.#view.setUint32(at, generation, true);
   }
 
@@ -197,6 +204,7 @@ export class ConnectionRecords {
     const at = recordAt(slot);
     const place = (n: number): Place => this.#view.getUint32(at + CONNECTION_PLACES + 4 * n, true) as Place;
     const pin = this.pin(slot);
+    const via = this.via(slot);
     return {
       kind: this.kind(slot),
       places: [place(0), place(1)],
@@ -204,12 +212,20 @@ export class ConnectionRecords {
       original: this.#readTuple(at + CONNECTION_ORIGINAL),
       translated: this.#readTuple(at + CONNECTION_TRANSLATED),
       ...(pin !== 0 && { pin }),
+      ...(via && { via }),
     };
   }
 
   /** The number of the backend that was chosen for it; 0 if it had no choice. */
   pin(slot: number): number {
     return this.#view.getUint32(recordAt(slot) + CONNECTION_PIN, true);
+  }
+
+  /** The VTEP of the host that it came in by from outside; undefined if that is this one, or if it did not. */
+  via(slot: number): Uint8Array | undefined {
+    const at = recordAt(slot) + CONNECTION_VIA;
+    const isNone = [0, 4, 8, 12].every((n) => this.#view.getUint32(at + n) === 0);
+    return isNone ? undefined : this.memory.slice(at, at + 16);
   }
 
   half(slot: number, reply: boolean): Half {

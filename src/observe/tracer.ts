@@ -22,7 +22,7 @@ import { nextHop } from '../link/next-hop.ts';
 import { outsidePath, type OutsideSettings } from '../outside/path.ts';
 import type { DecisionReport } from '../model/report.ts';
 import type { Decision } from '../pipeline/decide.ts';
-import { choiceOf } from '../table/connections.ts';
+import { choiceOf } from '../table/openings.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import { ND_NEIGHBOR_SOLICITATION } from '../wire/nd.ts';

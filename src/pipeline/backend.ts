@@ -10,7 +10,8 @@
 import type { Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { isRepeated } from '../table/balancer.ts';
-import type { Found, ServiceOpening } from '../table/connections.ts';
+import type { Found } from '../table/connections.ts';
+import type { ServiceOpening } from '../table/openings.ts';
 import { natOf, open, placeOf, toEndpoint, useConnection, wayOf } from './conversation.ts';
 import { follow } from './follow.ts';
 import { refuse, refuseWrongHeader, reject, routeTo } from './routed.ts';

@@ -1,12 +1,12 @@
 /**
  * Bridge: behind which port or VTEP the destination is.
  *
- * 1. On a link there is only one destination: the port that route has named.
+ * 1. On a link there is only one destination: the port that route has named. So it is for what goes to another host itself.
  * 2. ARP requests and neighbor solicitations from local ports for an endpoint that weft knows are
  *    answered here and never flooded (`answer.ts`).
  * 3. Requests that weft itself makes go to those who may answer (`ask.ts`).
  * 4. A known unicast destination goes to its one place. If that is behind a VTEP that is down, the frame is
- *    refused.
+ *    refused. What came from outside only goes to hosts that share the store, which know what it is (`entry.ts`).
  * 5. Everything else is flooded to the other local ports of the network and, if it came from one of
  *    them, to the VTEPs that need it and are not down (head-end replication, `flood.ts`). A frame from a
  *    tunnel never goes back into one (split horizon).
@@ -14,7 +14,7 @@
 import { isGroupMac, type PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { VirtualNetwork } from '../table/topology.ts';
-import { vtepStateObject } from '../table/vteps.ts';
+import { vtepObject, vtepStateObject } from '../table/vteps.ts';
 import { answer } from './answer.ts';
 import { ask } from './ask.ts';
 import { floodedVteps } from './flood.ts';
@@ -36,12 +36,36 @@ import { countText, text, type Text } from './text.ts';
 
 export const bridge: Stage<Routed, Bridged> = (view, known) => {
   const { tables, origin, way, nat } = known;
-  const found = way.kind === 'link' ? atLink(way) : inNetwork(view, known, way);
+  const found = destinationsOf(view, known);
   if ('kind' in found) return found;
   const segment = way.kind === 'link' ? way.segment : way.network;
   const hop = { destinations: found.destinations, macs: way.macs, segment };
   return next(found.because, { tables, origin, nat, hop });
 };
+
+function destinationsOf(view: FlowView, known: Routed): FoundDestinations | Verdict {
+  const { way } = known;
+  switch (way.kind) {
+    case 'link':
+      return atLink(way);
+    case 'host':
+      return atHost(view, known, way);
+    case 'network':
+      return inNetwork(view, known, way);
+    default:
+      return way satisfies never;
+  }
+}
+
+function atHost(
+  view: FlowView,
+  known: Routed,
+  { network: { vni }, vtep }: Extract<Way, { kind: 'host' }>,
+): FoundDestinations | Drop {
+  const because = text`to the host at VTEP ${vtep}`;
+  const down = refuseDown(view, known, vtep, text`${because}, which is down`);
+  return down ?? { because, destinations: [{ kind: 'vtep', vtep, vni }] };
+}
 
 function atLink({ port, end, macs }: Extract<Way, { kind: 'link' }>): FoundDestinations {
   return { because: text`to ${end}, ${macs.destination}`, destinations: [{ kind: 'port', port }] };
@@ -68,7 +92,7 @@ function inNetwork(
   }
   const { where } = entry;
   const source = entry.isStatic ? 'endpoint' : 'learned';
-  if (where.kind === 'vtep' && !mayEnterTunnel(origin)) {
+  if (where.kind === 'vtep' && !mayGoTo(view, tables, origin, where.vtep)) {
     return drop('split_horizon', text`${mac} is behind a tunnel (${source}), and so is its source`);
   }
   if (where.kind === 'port' && where.port === view.number('in_port') && !macs) {
@@ -80,6 +104,12 @@ function inNetwork(
     if (down) return down;
   }
   return { because, destinations: [where.kind === 'port' ? where : { kind: 'vtep', vtep: where.vtep, vni }] };
+}
+
+function mayGoTo(view: FlowView, { topology }: Tables, origin: FrameOrigin, vtep: Uint8Array): boolean {
+  if (origin.kind !== 'outside') return mayEnterTunnel(origin);
+  view.consult(vtepObject(vtep));
+  return topology.vteps.isSharing(vtep);
 }
 
 /** The sender is told if the frame was routed: a bridge tells nobody. */

@@ -4,7 +4,8 @@
  */
 import { INTERNAL, networkOf, OUTSIDE, turned, type Place } from '../flow/connection.ts';
 import type { FlowView } from '../flow/view.ts';
-import { connectionObject, endpointOf, type Found, type Opening } from '../table/connections.ts';
+import { connectionObject, endpointOf, type Found } from '../table/connections.ts';
+import type { Opening } from '../table/openings.ts';
 import { networkObject, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';

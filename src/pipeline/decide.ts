@@ -24,7 +24,7 @@ import { bridge } from './bridge.ts';
 import { connection } from './connection.ts';
 import { ingress } from './ingress.ts';
 import { route } from './route.ts';
-import type { Opening } from '../table/connections.ts';
+import type { Opening } from '../table/openings.ts';
 import { send } from './send.ts';
 import { service } from './service.ts';
 import type {

@@ -17,7 +17,7 @@ import { neighborObject } from '../table/neighbor.ts';
 import { gatewayMac, isHostMac, isReservedMac } from '../table/topology.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { claimOf, type Claim } from './claim.ts';
-import { refuseUnownedAddress, refuseUnownedMac, refuseUnownedSource, type Foreign } from './owned.ts';
+import { refuseUnownedAddress, refuseUnownedMac, type Foreign } from './owned.ts';
 import { refuseServer } from './server.ts';
 import { drop, firstRefusal, locate, type Drop, type Tables } from './stage.ts';
 import { text } from './text.ts';
@@ -40,19 +40,15 @@ export function refuseForeignSource(view: FlowView, tables: Tables, foreign: For
   return drop('vxlan_source_elsewhere', text`${mac} is declared to be behind VTEP ${known.where.vtep}, not ${vtep}`);
 }
 
-/** Why the rest is refused; undefined if it does not contradict anything that is known. */
+/** Why the rest is refused, but for what is routed; undefined if it does not contradict anything that is known. */
 export function refuseForeign(view: FlowView, tables: Tables, foreign: Foreign): Drop | undefined {
   if (foreign.known?.workload?.trust) return undefined;
   const type = view.number('eth_type');
   return (
-    (foreign.hostMac && refuseUnowned(view, tables, foreign, type)) ??
-    firstRefusal(rulesOf(type), view, tables, foreign)
+    (foreign.hostMac && !isGateway(foreign.mac, foreign.vni)
+      ? refuseUnownedAddress(view, tables, foreign)
+      : undefined) ?? firstRefusal(rulesOf(type), view, tables, foreign)
   );
-}
-
-function refuseUnowned(view: FlowView, tables: Tables, foreign: Foreign, type: number): Drop | undefined {
-  if (!isGateway(foreign.mac, foreign.vni)) return refuseUnownedAddress(view, tables, foreign);
-  return type === ETH_IPV4 || type === ETH_IPV6 ? refuseUnownedSource(view, tables, foreign) : undefined;
 }
 
 type Rule = typeof refuseForeignSource;

@@ -16,6 +16,8 @@ export type Way =
    * own.
    */
   | { readonly kind: 'network'; readonly network: VirtualNetwork; readonly macs: Macs | undefined }
+  /** To the host with this VTEP itself, in the VNI of this network. */
+  | { readonly kind: 'host'; readonly network: VirtualNetwork; readonly vtep: Uint8Array; readonly macs: Macs }
   /** To the only other end of a link, which is in no network. */
   | {
       readonly kind: 'link';

@@ -4,6 +4,7 @@
  *
  * 1. From the underlay: the sender must be a VTEP, the VNI names the network (RFC 7348 §4), the frame
  *    must not contradict what is known here (`foreign.ts`, `owned.ts`), and somebody here must be able to receive it.
+ *    Of what comes from outside there, this is asked differently (`entry.ts`).
  * 2. From a local port: the port names the network, and unless it is trusted, it may speak only for
  *    itself (`antispoof.ts`).
  * 3. From outside: only packets addressed to weft (`outside.ts`).
@@ -25,6 +26,7 @@ import {
 } from '../table/topology.ts';
 import { vtepsObject } from '../table/vteps.ts';
 import { antispoof, checkSourceMac } from './antispoof.ts';
+import { entryOf, refuseEntry } from './entry.ts';
 import { refuseForeign, refuseForeignSource } from './foreign.ts';
 import { refuseHeader, refuseSource } from './frame.ts';
 import { fromInternal } from './internal.ts';
@@ -67,13 +69,14 @@ function fromUnderlay(view: FlowView, { tables }: Known): StageResult<Entered> {
   if (wrongSource) return wrongSource;
   const mac = view.bytes('eth_src');
   const foreign = { vni, vtep, hostMac, mac, known: locate(view, tables, vni, mac) };
-  const refused =
-    refuseForeignSource(view, tables, foreign) ??
-    refuseHeader(view) ??
-    refuseForNobody(view, network) ??
-    refuseForeign(view, tables, foreign);
+  const refused = refuseForeignSource(view, tables, foreign) ?? refuseHeader(view) ?? refuseForNobody(view, network);
   if (refused) return refused;
-  const entered: Entered = { tables, origin: { kind: 'tunnel', network } };
+  const entry = entryOf(view, tables, foreign);
+  const unbelieved =
+    (entry === 'new' ? refuseEntry(view, tables, foreign) : undefined) ??
+    (entry === 'known' ? undefined : refuseForeign(view, tables, foreign));
+  if (unbelieved) return unbelieved;
+  const entered: Entered = { tables, origin: { kind: 'tunnel', network, vtep, isEntry: entry !== 'none' } };
   const because = text`from VTEP ${vtep} into network ${network.name} (VNI ${vni})`;
   // Every host has the gateway's MAC, and routed frames carry it.
   return sameBytes(mac, network.gatewayMac)

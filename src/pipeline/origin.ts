@@ -9,7 +9,13 @@ export type FrameOrigin =
   /** A workload behind a port of this switch. */
   | { readonly kind: 'port'; readonly port: AccessPort; readonly network: VirtualNetwork }
   /** Another host, through the tunnel. */
-  | { readonly kind: 'tunnel'; readonly network: VirtualNetwork }
+  | {
+      readonly kind: 'tunnel';
+      readonly network: VirtualNetwork;
+      readonly vtep: Uint8Array;
+      /** True if it came in from outside there (`entry.ts`). */
+      readonly isEntry: boolean;
+    }
   /** Something beyond the host, through the link to it. */
   | { readonly kind: 'outside'; readonly link: Outside }
   /** A socket of weft's own. */
@@ -18,6 +24,7 @@ export type FrameOrigin =
   | { readonly kind: 'weft'; readonly network: VirtualNetwork };
 
 export type PortOrigin = Extract<FrameOrigin, { readonly kind: 'port' }>;
+export type TunnelOrigin = Extract<FrameOrigin, { readonly kind: 'tunnel' }>;
 
 /** The origins that are in a network. */
 export type OriginInNetwork = Extract<FrameOrigin, { readonly network: VirtualNetwork }>;
@@ -58,8 +65,8 @@ export function gatewayOf(origin: FrameOrigin): Gateway | undefined {
 }
 
 /**
- * True if the frame may go to other hosts. One from another host never goes back (split horizon), and what comes from
- * outside, or from weft's own sockets, is for a container of this host.
+ * True if the frame may be flooded to other hosts. One from another host never goes back (split horizon), and what comes
+ * from outside, or from weft's own sockets, is for one container.
  */
 export function mayEnterTunnel({ kind }: FrameOrigin): boolean {
   return kind === 'port' || kind === 'weft';

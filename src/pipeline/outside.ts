@@ -8,7 +8,8 @@
  * 2. So does an ICMP error that quotes one (RFC 5508 §4).
  * 3. Otherwise, a container opens a connection to anywhere, and somebody outside opens one to a
  *    published port, or to one of a service (`arrive.ts`).
- * 4. Everything else is refused.
+ * 4. What the backend of a service sends back from another host goes out here, if its connection came in here (`entry.ts`).
+ * 5. Everything else is refused.
  *
  * The transit address is on the link to the host, where nftables translates once more (src/outside), so
  * nobody else sees it. Not every packet may leave: VXLAN could be taken for an encapsulated frame of
@@ -25,9 +26,10 @@ import { IP_UDP } from '../wire/ipv4.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 import { arrive } from './arrive.ts';
 import { natOf, open, refuseStray, relationOf, toEndpoint, useConnection, wayOf } from './conversation.ts';
-import type { PortOrigin } from './origin.ts';
+import type { Way } from './hop.ts';
+import type { PortOrigin, TunnelOrigin } from './origin.ts';
 import { isRoutable } from './routable.ts';
-import { refuse, refuseMartian, refuseWrongHeader } from './routed.ts';
+import { refuse, refuseMartian, refuseWrongHeader, reject } from './routed.ts';
 import {
   drop,
   next,
@@ -93,6 +95,29 @@ export function leave(view: FlowView, known: Balanced, origin: PortOrigin): Stag
   return injected ?? goOut(view, known, { origin, outside, address, source, destination, choice, ...relation });
 }
 
+/**
+ * Sends out what another host has routed here for a client outside, whose connection came in here; undefined for what is no
+ * such packet. If the connection is not known here any more, the backend is told.
+ */
+export function leaveHere(view: FlowView, known: Connected, origin: TunnelOrigin): StageResult<Routed> | undefined {
+  const { tables, connection } = known;
+  const type = view.number('eth_type');
+  const isRouted = sameBytes(view.bytes('eth_src'), origin.network.gatewayMac);
+  if (!isRouted || (type !== ETH_IPV4 && type !== ETH_IPV6)) return undefined;
+  const wrong = refuseWrongHeader(view);
+  if (wrong) return wrong;
+  const isOurs = connection?.found.reply && tables.connections.tuples(connection.found.slot).places[0] === OUTSIDE;
+  if (!isOurs) return reject(view, origin, 'no_connection', text`no connection that came in here from outside`);
+  const { subject, found } = connection;
+  if (view.number('ip_ttl') <= 1) return drop('ttl_exceeded', text`TTL 1 ends here`);
+  view.consult(outsideObject);
+  const { outside } = tables.topology;
+  if (!outside) return drop('no_route', text`there is no way outside any more`);
+  const nat = natOf(origin.network.vni, subject, found);
+  const way = wayOut(outside);
+  return next(text`outside: ${nat.name}, ${wayOf(subject)}`, { tables, origin, way, nat });
+}
+
 /** A packet that may leave. */
 interface Leaving {
   readonly origin: PortOrigin;
@@ -132,9 +157,13 @@ function goOut(view: FlowView, known: Entered, leaving: Leaving): StageResult<Ro
     if (!isOwn) return drop('icmp_unrelated', text`it speaks of a connection of another container`);
   }
   const nat = natOf(network.vni, subject, found);
-  const macs = { source: outside.mac, destination: outside.hostMac };
-  const way = { kind: 'link', port: outside.portNo, end: 'the host’s end', segment: outside, macs } as const;
+  const way = wayOut(outside);
   return next(text`outside from ${address}: ${nat.name}, ${wayOf(subject)}`, { tables, origin, way, nat });
+}
+
+function wayOut(outside: Outside): Way {
+  const macs = { source: outside.mac, destination: outside.hostMac };
+  return { kind: 'link', port: outside.portNo, end: 'the host’s end', segment: outside, macs };
 }
 
 /** Whoever receives it could take it for an encapsulated frame of this host. */

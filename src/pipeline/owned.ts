@@ -5,7 +5,8 @@
  * 1. A bridged frame comes from the MAC of an endpoint of that host, and from an address that this endpoint may send from.
  *    A trusted endpoint may send from any address, and if there is one, from any MAC that no other endpoint has.
  * 2. A routed packet has the MAC of the gateway, which is the same on all hosts. It comes from an address that an endpoint of
- *    that host may send from, in any network, or that a trusted one may have made up.
+ *    that host may send from, in any network, or that a trusted one may have made up. Or it came from outside
+ *    (`entry.ts`).
  * 3. A host itself asks for neighbors with a MAC of its own, and sends nothing else.
  *
  * So a host that was cut off while its endpoint moved away is refused as soon as the others know of the move.
@@ -58,21 +59,21 @@ export function refuseUnownedAddress(view: FlowView, _tables: Tables, { vtep, ma
   return drop('vtep_not_owner', text`${view.used('ip_src')} is no address of endpoint ${mac} of host ${vtep}`);
 }
 
-/** Why the address that a routed packet is sent from is refused. */
-export function refuseUnownedSource(view: FlowView, tables: Tables, { vtep }: Foreign): Drop | undefined {
+/** True if an endpoint of the host may send routed packets from that address. */
+export function ownsSource(view: FlowView, tables: Tables, { vtep }: Foreign): boolean {
   const { workloads } = tables.topology;
   const trusted = workloads.trustedNetworksOf(vtep);
   if (view.isIn('ip_src', workloads.sourcesOf(vtep))) {
     view.consult(sourceObject(vtep, view.bytes('ip_src')));
-    return undefined;
+    return true;
   }
   view.consult(sourcesObject(vtep));
   for (const vni of trusted) {
     const ip = view.bytes('ip_src');
     view.consult(neighborObject(vni, ip));
-    if (!tables.neighbors.lookup(vni, ip)) return undefined;
+    if (!tables.neighbors.lookup(vni, ip)) return true;
   }
-  return drop('vtep_not_owner', text`${view.used('ip_src')} is an address of no endpoint of host ${vtep}`);
+  return false;
 }
 
 function isQuestion(view: FlowView, type: number, mac: Uint8Array): boolean {

@@ -10,6 +10,8 @@
  *                    must be sent while the connection is still translated.
  *   to the client    from the service, by the port of the client, or by the link to the outside. A connection is translated
  *                    on the host of its client, or where it came in.
+ *
+ * If a host has gone by which connections came in from outside, the backend alone is told, straight to its port.
  */
 import {
   networkOf,
@@ -58,6 +60,21 @@ export function resetsOf(connection: PinnedConnection, tables: Tables): Resets |
     toClient: reset({ source: routerMac, destination: mac }, turned(original), replyHalf, half),
     toBackend: reset({ source: mac, destination: routerMac }, original, half, replyHalf),
   };
+}
+
+/** What tells the backend that nothing comes any more from the host by which its client came in; undefined as above. */
+export function resetOfBackend(
+  { protocol, translated, halves, ...connection }: PinnedConnection,
+  { fdb, neighbors }: Tables,
+): { readonly port: PortNo; readonly frame: Uint8Array } | undefined {
+  const [half, replyHalf] = halves;
+  const isOver = ((half.seen | replyHalf.seen) & SEEN_RST) !== 0 || (half.seen & replyHalf.seen & SEEN_FIN) !== 0;
+  if (protocol !== IP_TCP || isOver) return undefined;
+  const vni = networkOf(connection);
+  const mac = neighbors.lookup(vni, translated.destination);
+  const where = mac && fdb.lookup(vni, mac)?.where;
+  if (where?.kind !== 'port') return undefined;
+  return { port: where.port, frame: reset({ source: gatewayMac(vni), destination: mac! }, translated, ...halves) };
 }
 
 /** Where the client is: behind a port with this MAC, where weft has the other one. */

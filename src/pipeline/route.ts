@@ -3,7 +3,8 @@
  * came in.
  *
  *   0. from outside, or from weft's own sockets: to the endpoint of its connection (`outside.ts`, `internal.ts`); through a
- *      service: to its backend (`backend.ts`), or back to its client
+ *      service: to its backend (`backend.ts`), or back to its client; from outside by another host, and back to that host:
+ *      `entry.ts`
  *   1. for other MACs: bridged; nothing below applies, except what is learned about neighbors (`hear.ts`)
  *   2. answers to neighbor requests of the gateway, or of this host, are learned
  *   3. ARP, ND and ping for the gateway's own addresses are answered; what weft listens on there goes to
@@ -31,11 +32,12 @@ import { ND_NEIGHBOR_ADVERTISEMENT } from '../wire/nd.ts';
 import { answer } from './answer.ts';
 import { toBackend, toClient } from './backend.ts';
 import { claimOf } from './claim.ts';
+import { deliver, returnToEntry } from './entry.ts';
 import { listeners } from './flood.ts';
 import { follow, networkNamed } from './follow.ts';
 import { hear } from './hear.ts';
 import { answerClient, toInternal } from './internal.ts';
-import { enter } from './outside.ts';
+import { enter, leaveHere } from './outside.ts';
 import type { OriginInNetwork, PortOrigin } from './origin.ts';
 import { isRoutable } from './routable.ts';
 import { refuse, refuseMartian, refuseWrongHeader, routeTo } from './routed.ts';
@@ -60,9 +62,12 @@ export const route: Stage<Balanced, Routed> = (view, known) => {
   if (origin.kind === 'outside') return enter(view, known, origin.link);
   if (origin.kind === 'internal') return answerClient(view, known);
   if (origin.kind === 'weft') return bridged(known, origin, text`for its network`);
+  if (origin.kind === 'tunnel' && origin.isEntry) return deliver(view, known, origin);
   const { network } = origin;
   const mac = view.bytes('eth_dst');
   if (sameBytes(mac, known.tables.topology.hostMac)) {
+    const left = origin.kind === 'tunnel' && leaveHere(view, known, origin);
+    if (left) return left;
     return takeAnswer(view, known, origin) ?? drop('gateway_refused', text`no answer to a request for a neighbor`);
   }
   if (network.gateways.length === 0) return bridged(known, origin, text`not for the gateway`);
@@ -75,7 +80,8 @@ export const route: Stage<Balanced, Routed> = (view, known) => {
   if (origin.kind === 'tunnel') {
     return drop('gateway_elsewhere', text`${mac} is the gateway’s, of each host for its own ports`);
   }
-  return forGateway(view, known, origin);
+  const returned = known.connection && returnToEntry(view, known, origin, known.connection);
+  return returned ?? forGateway(view, known, origin);
 };
 
 /** The frame stays in its network unchanged. */

@@ -14,7 +14,8 @@ import type { DropReason } from '../flow/reason.ts';
 import type { RefusalAnswer } from '../flow/refusal.ts';
 import type { PortNo, Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import type { ConnectionTable, Found, Opening } from '../table/connections.ts';
+import type { ConnectionTable, Found } from '../table/connections.ts';
+import type { Opening } from '../table/openings.ts';
 import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
 import type { Choice, Services } from '../table/services.ts';
@@ -123,6 +124,8 @@ export type Reply =
   | {
       readonly kind: 'too_big';
       readonly port: PortNo;
+      /** The host that it came from, if it came by the tunnel. */
+      readonly via?: { readonly vni: Vni; readonly vtep: Uint8Array };
       readonly from: { readonly mac: Uint8Array; readonly ip: Uint8Array };
       /** In bytes. */
       readonly mtu: number;

@@ -4,12 +4,12 @@
  * with an `mtu` action, and each of them causes an upcall.
  */
 import { FRAG_LATER } from '../flow/fields.ts';
-import { isGroupMac, isIp4, linkLocalOf } from '../flow/types.ts';
+import { isGroupMac, isIp4, linkLocalOf, type PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { isNeverReported } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
-import { gatewayOf, type FrameOrigin } from './origin.ts';
+import { gatewayOf, type FrameOrigin, type Gateway } from './origin.ts';
 import type { Effect } from './stage.ts';
 
 /**
@@ -17,7 +17,7 @@ import type { Effect } from './stage.ts';
  * §5.2.2, RFC 4443 §2.4).
  */
 export function tooBig(view: FlowView, origin: FrameOrigin, mtu: number): readonly Effect[] {
-  const gateway = gatewayOf(origin);
+  const gateway = gatewayOf(origin) ?? gatewayFor(view, origin);
   const type = view.number('eth_type');
   const isV4 = type === ETH_IPV4;
   if (!gateway || (!isV4 && type !== ETH_IPV6) || view.number('vlan_tci') !== 0) return [];
@@ -28,5 +28,13 @@ export function tooBig(view: FlowView, origin: FrameOrigin, mtu: number): readon
   if (isIcmp && isNeverReported(protocol, view.number('l4_src'))) return [];
   const { portNo, mac, addresses } = gateway;
   const ip = addresses.find((address) => isIp4(address) === isV4) ?? (isV4 ? undefined : linkLocalOf(mac));
-  return ip ? [{ kind: 'too_big', port: portNo, from: { mac, ip }, mtu }] : [];
+  const via = origin.kind === 'tunnel' && { via: { vni: origin.network.vni, vtep: origin.vtep } };
+  return ip ? [{ kind: 'too_big', port: portNo, ...via, from: { mac, ip }, mtu }] : [];
+}
+
+/** What another host has routed here, to go outside, is answered in the name of the gateway there. */
+function gatewayFor(view: FlowView, origin: FrameOrigin): Gateway | undefined {
+  if (origin.kind !== 'tunnel') return undefined;
+  const { gatewayMac: mac, gateways: addresses } = origin.network;
+  return { portNo: view.number('in_port') as PortNo, mac, addresses };
 }

@@ -6,6 +6,7 @@
  *   weft      ──original──► [ translated ] ──► container      from a socket of weft itself
  *   container ──original──► [ translated ] ──► weft           to a socket of weft itself (`clients.ts`)
  *   container ──original──► [ translated ] ──► container      to the address of a service; it goes to a backend
+ *   other host ─────────────original─────────► container      from outside to a backend; it was translated there
  *
  * A tuple is meaningful in one place only: in a network, outside, or among weft's own sockets. Each
  * connection can be found from both sides, by its original packets as they come in and by its replies. The store of the datapath
@@ -49,7 +50,16 @@ import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
 import { CLIENT_ADDRESSES, clientAddress, clientOfAddress } from './clients.ts';
 import { EndedConnections, pinnedAt, type PinnedConnection } from './ended-connections.ts';
 import { NatPorts } from './nat-ports.ts';
-import type { Choice, ClientOrigin, Services } from './services.ts';
+import {
+  choiceOf,
+  clientOriginOf,
+  endpointOfOpening,
+  placesOf,
+  type Opening,
+  type OutwardOpening,
+  type ServiceOpening,
+} from './openings.ts';
+import type { Services } from './services.ts';
 import { ConnectionOwners } from './connection-owners.ts';
 
 /** How many source ports are tried if the client's own one is taken. */
@@ -73,51 +83,6 @@ export interface ConnectionOptions {
   /** Who is told of connections with a choice. */
   readonly services: Pick<Services, 'opened' | 'closed' | 'recovered'>;
 }
-
-/** By an endpoint: its source becomes `address`, with a port chosen for it. */
-interface OutwardOpening {
-  readonly vni: Vni;
-  readonly protocol: number;
-  readonly original: Tuple;
-  readonly address: Uint8Array;
-  /** Through a service: the backend outside that its destination becomes. */
-  readonly choice?: Choice | undefined;
-}
-
-/** By a client to a service: its destination becomes the backend that was chosen. */
-export interface ServiceOpening {
-  /** The client's network; for a client outside, that of the backend. */
-  readonly vni: Vni;
-  readonly isFromOutside?: boolean;
-  readonly protocol: number;
-  readonly original: Tuple;
-  readonly choice: Choice;
-  /** Where the replies of the backend come in. */
-  readonly replies: Vni;
-}
-
-/** A translated connection to be opened. */
-export type Opening =
-  | OutwardOpening
-  | ServiceOpening
-  /** From outside: its destination becomes the endpoint. */
-  | { readonly vni: Vni; readonly protocol: number; readonly original: Tuple; readonly translated: Tuple }
-  /** By a client to a socket of weft: its destination becomes `socket`, its source an address of the client. */
-  | {
-      readonly vni: Vni;
-      readonly protocol: number;
-      readonly original: Tuple;
-      readonly socket: Uint8Array;
-      readonly client: number;
-    }
-  /** By a socket of weft to a client: its source becomes the gateway, its destination the endpoint. */
-  | {
-      readonly vni: Vni;
-      readonly protocol: number;
-      readonly original: Tuple;
-      readonly translated: Tuple;
-      readonly from: typeof INTERNAL;
-    };
 
 export interface Found {
   readonly slot: number;
@@ -208,6 +173,11 @@ export class ConnectionTable {
     return records.pin(slot) !== 0 && OVER.has(records.state(slot));
   }
 
+  /** True if it may give way to another one: it is half-open, or over. */
+  isExpendable(slot: number): boolean {
+    return EXPENDABLE.has(this.#store.records.state(slot));
+  }
+
   /** True if the slot still has the connection that was found there. */
   isOpen({ slot, generation }: Pick<Found, 'slot' | 'generation'>): boolean {
     return this.#store.records.generation(slot) === generation;
@@ -281,25 +251,36 @@ export class ConnectionTable {
 
   /** The connections that go to backends with these numbers, at most `limit`. */
   pinned(pins: ReadonlySet<number>, limit = Infinity): readonly PinnedConnection[] {
+    const { records } = this.#store;
+    return pins.size === 0 ? [] : this.#toBackends((slot) => pins.has(records.pin(slot)), limit);
+  }
+
+  /** The connections that came in from outside by another host, at most `limit`. */
+  enteredBy(vtep: Uint8Array, limit = Infinity): readonly PinnedConnection[] {
+    const { records } = this.#store;
+    const isOf = (via: Uint8Array | undefined): boolean => via !== undefined && sameBytes(via, vtep);
+    return this.#toBackends((slot) => isOf(records.via(slot)), limit);
+  }
+
+  #toBackends(isOne: (slot: number) => boolean, limit: number): readonly PinnedConnection[] {
     const found: PinnedConnection[] = [];
-    if (pins.size === 0) return found;
     const { records } = this.#store;
     for (const slot of this.#slots('translated')) {
       if (found.length >= limit) break;
-      if (pins.has(records.pin(slot))) found.push(pinnedAt(records, slot));
+      if (isOne(slot)) found.push(pinnedAt(records, slot));
     }
     return found;
   }
 
   /**
-   * Ends a connection whose backend is gone, and remembers it for a while; UDP to the outside is forgotten. The next
-   * datagram of its client goes to another backend. Returns the names of what changed.
+   * Ends a connection whose backend, or entry host, is gone, and remembers it for a while; UDP to the outside is forgotten.
+   * The next datagram of its client goes to another backend. Returns the names of what changed.
    */
   retire(slot: number, nowMs: number): readonly string[] {
     const connection = this.#store.records.read(slot);
     if (connection.protocol !== IP_TCP && connection.places.includes(OUTSIDE)) return this.#close(slot);
     this.#plan = undefined;
-    this.#services.closed(slot, connection.pin!);
+    if (connection.pin !== undefined) this.#services.closed(slot, connection.pin);
     this.#store.end(slot, nowMs);
     return objectsOf(connection);
   }
@@ -386,7 +367,7 @@ export class ConnectionTable {
     if (room === ROOM_NONE || !this.#owners.hasRoomFor(vni, endpoint)) return 'connection_limit';
     const choice = choiceOf(opening);
     const rival = this.#rivalOf(opening);
-    const mayReplace = rival < 0 || 'socket' in opening || EXPENDABLE.has(this.#store.records.state(rival));
+    const mayReplace = rival < 0 || 'socket' in opening || this.isExpendable(rival);
     const translated = mayReplace ? this.#translated(opening, addresses, rival) : undefined;
     if (!translated) return 'nat_ports';
     this.#plan = {
@@ -394,6 +375,7 @@ export class ConnectionTable {
       connection: {
         ...{ kind: 'translated', places: placesOf(opening), protocol, original, translated },
         ...(choice && { pin: choice.pin }),
+        ...('via' in opening && { via: opening.via }),
       },
       addresses,
       givenUp: [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival],
@@ -412,6 +394,11 @@ export class ConnectionTable {
       const left = this.#store.find(opening.replies, protocol, turned(toBackend(opening, 0))) >> 1;
       return left >= 0 && this.ended.has(left) ? left : -1;
     }
+    // By another host: one by a third host, or by this one.
+    if ('via' in opening) {
+      const own = this.#store.find(vni, protocol, opening.original);
+      return (own >= 0 ? own : this.#store.find(vni, protocol, turned(opening.original))) >> 1;
+    }
     // The container may have a conversation of its own with the same ends. A port that is chosen is free.
     return 'translated' in opening ? this.#store.find(vni, protocol, turned(opening.translated)) >> 1 : -1;
   }
@@ -419,6 +406,7 @@ export class ConnectionTable {
   /** The tuple with which its original packets go out; undefined if there is none left for it. */
   #translated(opening: Opening, addresses: readonly Uint8Array[], rival: number): Tuple | undefined {
     if ('translated' in opening) return opening.translated;
+    if ('via' in opening) return opening.original;
     if ('replies' in opening) return this.#ofService(opening, rival);
     return 'socket' in opening ? this.#ofClient(opening) : this.#ofPort(opening, addresses);
   }
@@ -498,8 +486,13 @@ export function isFromInside({ places }: Pick<ConnectionTuples, 'places'>): bool
 }
 
 /** True if a client within opened it to a service. */
-export function isToService({ places, kind }: Pick<ConnectionTuples, 'places' | 'kind'>): boolean {
-  return kind !== 'tracked' && !places.includes(OUTSIDE) && !places.includes(INTERNAL);
+export function isToService({ places, kind, via }: Pick<ConnectionTuples, 'places' | 'kind' | 'via'>): boolean {
+  return kind !== 'tracked' && !via && !places.includes(OUTSIDE) && !places.includes(INTERNAL);
+}
+
+/** True if somebody outside opened it, by this host or by another one. */
+export function isFromOutside({ places, via }: Pick<ConnectionTuples, 'places' | 'via'>): boolean {
+  return places[0] === OUTSIDE || via !== undefined;
 }
 
 /** True if a socket of weft opened it to a container. */
@@ -519,8 +512,8 @@ function sentOutside(connection: ConnectionTuples): Tuple {
 }
 
 /** The address of the container that it belongs to: of who opened it, or of whom somebody else opened it to. */
-export function endpointOf({ places, original, translated }: ConnectionTuples): Uint8Array {
-  return places[0] === OUTSIDE || places[0] === INTERNAL ? translated.destination : original.source;
+export function endpointOf({ places, original, translated, via }: ConnectionTuples): Uint8Array {
+  return via || places[0] === OUTSIDE || places[0] === INTERNAL ? translated.destination : original.source;
 }
 
 /** The object that a decision consults when it looks for a connection by its tuple. */
@@ -528,19 +521,6 @@ export function connectionObject(place: Place, protocol: number, tuple: Tuple): 
   const { source, sourcePort, destination, destinationPort } = tuple;
   const ends = `${formatEnd(source, sourcePort)}-${formatEnd(destination, destinationPort)}`;
   return `connection/${place}/${protocolName(protocol)}/${ends}`;
-}
-
-/** The backend that was chosen for it; undefined if it has no choice. */
-export function choiceOf(opening: Opening): Choice | undefined {
-  return 'choice' in opening ? opening.choice : undefined;
-}
-
-/** Where packets of its original direction come in, and those of its replies. */
-function placesOf(opening: Opening): readonly [Place, Place] {
-  if ('from' in opening) return [opening.from, opening.vni];
-  if ('socket' in opening) return [opening.vni, INTERNAL];
-  if ('replies' in opening) return [clientOriginOf(opening), opening.replies];
-  return 'address' in opening ? [opening.vni, OUTSIDE] : [OUTSIDE, opening.vni];
 }
 
 /** What the packets of a client become. @param turn 0: with the client's own port */
@@ -563,16 +543,6 @@ function always(): boolean {
 
 function objectsOf({ places, protocol, original, translated }: ConnectionTuples): string[] {
   return [connectionObject(places[0], protocol, original), connectionObject(places[1], protocol, turned(translated))];
-}
-
-function endpointOfOpening(opening: Opening): Uint8Array {
-  if ('translated' in opening) return opening.translated.destination;
-  return 'replies' in opening && opening.isFromOutside ? opening.choice.backend.address : opening.original.source;
-}
-
-/** Where the client is that opens it, unless that is weft itself. */
-function clientOriginOf(opening: Opening): ClientOrigin {
-  return 'replies' in opening && opening.isFromOutside ? OUTSIDE : opening.vni;
 }
 
 function isEchoProtocol(protocol: number): boolean {

@@ -32,6 +32,7 @@ import { ConnectionLimits, type LimitedConnections } from './connection-limits.t
 import { Health, type Fault, type FaultKind } from './health.ts';
 import { KeptChoices, type KeptChoice } from './kept-choices.ts';
 import { nodePortId, nodePortIds, nodePortOffset, NodePorts } from './node-ports.ts';
+import { PublishedBackends } from './published-backends.ts';
 import { reachFrom } from './reach.ts';
 import { sameService } from './same-service.ts';
 import { Scopes } from './scopes.ts';
@@ -86,6 +87,8 @@ interface PortScope extends Scope {
 }
 
 export class Services {
+  /** To whom packets from outside may come by other hosts. */
+  readonly published: PublishedBackends;
   readonly #topology: Topology;
   readonly #changes: Changes;
   readonly #services = new Map<string, Known>();
@@ -111,6 +114,7 @@ export class Services {
     this.#changes = changes;
     this.#addresses = new ServiceAddresses(changes);
     this.#nodePorts = new NodePorts(changes);
+    this.published = new PublishedBackends(changes);
     this.#scopes = new Scopes(scopesBytes);
   }
 
@@ -161,6 +165,7 @@ export class Services {
     const before = known ? addressesOf(known.service) : [];
     const after = addressesOf(service);
     this.#nodePorts.replace(known?.service, service);
+    this.published.replace(known?.service, service);
     if (known) this.#changes.changed(serviceObject(service.id));
     else this.#changes.added(serviceObject(service.id));
     added.service = service;
@@ -185,6 +190,7 @@ export class Services {
     this.#services.delete(id);
     for (const address of addressesOf(known.service)) this.#addresses.take(address, known);
     this.#nodePorts.replace(known.service, undefined);
+    this.published.replace(known.service, undefined);
     for (const { pinned } of known.balanced) for (const one of pinned.values()) this.#backends.remove(one);
     this.#health.forget(id);
     this.#changes.changed(serviceObject(id));

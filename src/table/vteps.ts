@@ -57,6 +57,11 @@ export class Vteps {
     return this.#made.list[index]!;
   }
 
+  /** The one with that address. A decision consults `vtepObject`. */
+  get(address: Uint8Array): Vtep | undefined {
+    return this.#vteps.get(bytesId(address));
+  }
+
   has(address: Uint8Array): boolean {
     return this.#vteps.has(bytesId(address));
   }
@@ -151,7 +156,7 @@ export const vtepsObject = 'vteps';
 export const reachableVtepsObject = 'vteps/reachable';
 
 /** Whether that address is a VTEP, and of which host. */
-function vtepObject(address: Uint8Array): string {
+export function vtepObject(address: Uint8Array): string {
   return `vtep/${formatIp(address)}`;
 }
 

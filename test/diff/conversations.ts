@@ -2,8 +2,8 @@
  * Conversations for datapaths behind a pipeline that lets little else pass: frames that workloads send on their own,
  * and the answers to them. Addresses are those of `PipelineDecider`.
  */
-import { gatewayMac } from '../../src/table/topology.ts';
-import { formatMac, parseMac, sameBytes, type Vni } from '../../src/flow/types.ts';
+import { gatewayMac, hostMacOf } from '../../src/table/topology.ts';
+import { formatMac, parseIp, parseMac, sameBytes, type Vni } from '../../src/flow/types.ts';
 import { concat, getU16, setU16 } from '../../src/wire/bytes.ts';
 import { buildEthernet, ETH_IPV4, ETH_IPV6, parseEthernet } from '../../src/wire/ethernet.ts';
 import { buildIcmp4, buildIcmp6, ICMP_ECHO_REPLY, ICMPV6_ECHO_REPLY, parseIcmp } from '../../src/wire/icmp.ts';
@@ -14,14 +14,17 @@ import * as frames from '../support/frames.ts';
 import type { Random } from '../support/random.ts';
 import { VIPS } from './services.ts';
 
+/** Of a host that shares the store. */
+export const SHARING_VTEP = parseIp('192.0.2.3');
 const [TCP_FIN, TCP_RST, TCP_ACK] = [1, 4, 16];
 const QUOTED_BYTES = 48;
 const mss = Uint8Array.of(2, 4, 5, 180);
 
-/** A frame, and the port where it comes in. */
+/** A frame, and the port where it comes in; or the VTEP and the network, if it comes by the tunnel. */
 export interface Said {
   readonly port: number;
   readonly frame: Uint8Array;
+  readonly tunnel?: { readonly vtep: Uint8Array; readonly vni: Vni };
 }
 
 /** The port of each possible sender. */
@@ -39,6 +42,7 @@ const macOf = (port: number): string => `02:00:00:00:00:0${port}`;
 
 /** The first packets of a few conversations, so that they repeat. */
 export function say(random: Random): Said {
+  if (random.chance(0.15)) return sayAsHost(random);
   const [port, isV6] = [random.pick(speakers), random.chance(0.5)];
   const to = random.pick([2, 3, 3, 3, 4, 5].filter((other) => other !== port));
   const isSwitched = port !== 3 && port !== 5 && (to === 2 || to === 4);
@@ -65,6 +69,27 @@ export function say(random: Random): Said {
     default:
       return { port, frame: frames.tcp(ends, { sourcePort, destinationPort, options: mss }) };
   }
+}
+
+/** What the host that shares the store brings from outside, or what its backend answers to a client outside. */
+function sayAsHost(random: Random): Said {
+  const isV6 = random.chance(0.5);
+  const [client, backend] = [isV6 ? outside.ip6 : outside.ip4, isV6 ? 'fd00::7' : '10.0.0.7'];
+  const isReply = random.chance(0.6);
+  const port = random.pick([2, 2, 4, 5]);
+  const vni = (port === 5 && !isReply ? 100 : 1) as Vni;
+  const ends = {
+    srcMac: formatMac(gatewayMac(vni)),
+    dstMac: isReply ? formatMac(hostMacOf(Uint8Array.of(0, 0, 1))) : macOf(port),
+    ...(isReply ? { src: backend, dst: client } : { src: client, dst: addressOf(port, isV6) }),
+  };
+  const [atClient, atBackend] = [random.pick([1234, 1235, 1236]), random.pick([53, 80, 8080])];
+  const [sourcePort, destinationPort] = isReply ? [atBackend, atClient] : [atClient, atBackend];
+  const payload = new Uint8Array(random.pick([0, 20]));
+  const frame = random.chance(0.5)
+    ? frames.udp(ends, sourcePort, destinationPort, payload)
+    : frames.tcp(ends, { sourcePort, destinationPort, options: mss, flags: isReply ? TCP_SYN | TCP_ACK : TCP_SYN });
+  return { port: 0, frame, tunnel: { vtep: SHARING_VTEP, vni } };
 }
 
 /** Frames that an honest workload may or may not send outside conversations. */

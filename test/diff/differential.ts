@@ -290,8 +290,12 @@ function stepOf(
   }
   if (kind < 660) {
     if (usual && random.chance(0.8)) {
-      const { port, frame: right } = usual(random);
+      const { port, frame: right, tunnel } = usual(random);
       const frame = random.chance(0.02) ? withWrongIpv4Checksum(right) : right;
+      if (tunnel) {
+        const payload = buildVxlan({ vni: tunnel.vni, frame });
+        return { what: 'datagrams', datagrams: [{ source: tunnel.vtep, payload }] };
+      }
       return { what: 'frames', port, frames: new Array<Uint8Array>(random.pick([1, 1, 3])).fill(frame) };
     }
     const frame = some();

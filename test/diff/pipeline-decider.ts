@@ -9,11 +9,11 @@ import { routing } from '../../src/cluster/routing.ts';
 import { Controller } from '../../src/control/controller.ts';
 import { formatActions } from '../../src/flow/action.ts';
 import { formatMegaflow, type FlowKey } from '../../src/flow/key.ts';
-import { linkLocalOf, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { linkLocalOf, parseIp, parseMac, sameBytes, type PortNo, type Vni } from '../../src/flow/types.ts';
 import type { RouteSpec } from '../../src/model/kinds/network.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
-import { Fdb } from '../../src/table/fdb.ts';
+import { Fdb, vtepLocation } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
 import { decide } from '../../src/pipeline/decide.ts';
 import type { Tables } from '../../src/pipeline/stage.ts';
@@ -28,8 +28,10 @@ import {
 } from '../../src/table/topology.ts';
 import type { Random } from '../support/random.ts';
 import type { Decider, DeciderContext } from './differential.ts';
+import { SHARING_VTEP } from './conversations.ts';
 import { changeServices, HOST, RANGES, ZONE } from './services.ts';
 import { findWideMasks } from './wildcards.ts';
+import { Workload } from '../../src/table/workload.ts';
 import { IP_UDP } from '../../src/wire/ipv4.ts';
 
 const vnis = [1, 100] as Vni[];
@@ -55,11 +57,17 @@ export class PipelineDecider implements Decider {
   constructor(context: DeciderContext) {
     this.#context = context;
     for (const vni of vnis) this.#setNetwork(vni);
-    for (const vtep of vteps) this.#topology.vteps.add(vtep);
-    // An endpoint declared to be on one of the other hosts.
-    const mac = parseMac('02:00:00:00:00:07');
-    this.#fdb.setStatic(vnis[0]!, mac, { kind: 'vtep', vtep: vteps[0]! });
-    for (const ip of ['10.0.0.7', 'fd00::7'].map(parseIp)) this.#neighbors.set(vnis[0]!, ip, mac);
+    for (const vtep of vteps) {
+      const isSharing = sameBytes(vtep, SHARING_VTEP);
+      this.#topology.vteps.add(vtep, isSharing ? hostMacOf(Uint8Array.of(0, 0, 2)) : undefined);
+    }
+    // An endpoint of one of the other hosts.
+    const [vni, mac] = [vnis[0]!, parseMac('02:00:00:00:00:07')];
+    const addresses = ['10.0.0.7', 'fd00::7'].map(parseIp);
+    const remote = new Workload({ vni, mac, addresses, allowedAddresses: [], vtep: SHARING_VTEP, trust: false });
+    this.#fdb.setStatic(vni, mac, vtepLocation(SHARING_VTEP), remote);
+    this.#topology.workloads.add(remote);
+    for (const ip of addresses) this.#neighbors.set(vni, ip, mac);
     this.#services.setHost(HOST, ZONE);
     this.#services.setRanges(RANGES);
     this.#services.loaded();

@@ -7,7 +7,7 @@
  */
 import type { FlowEntry } from '../../src/datapath/datapath.ts';
 import { opcodes } from '../../src/flow/action.ts';
-import type { ConnectionRecords } from '../../src/flow/connection.ts';
+import { OUTSIDE, type ConnectionRecords } from '../../src/flow/connection.ts';
 import type { DropReason } from '../../src/flow/reason.ts';
 import { getU16 } from '../../src/wire/bytes.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
@@ -17,12 +17,21 @@ const ETHERNET_BYTES = 14;
 const TCP_BYTES = 20;
 /** Length of an ICMP header, behind which an error quotes. */
 const ICMP_BYTES = 8;
+/** The last byte of its addresses. */
+const REMOTE_BACKEND = 7;
 const SYN = 2;
 const RST = 4;
 
 const translation = ['translated', 'translated, original direction', 'translated, reply direction'];
 const answers = ['answered by an ICMP error', 'answered by a TCP reset'];
-const services = ['to a backend', 'from a backend', 'to a backend that is its client', 'to a backend from outside'];
+const services = [
+  'to a backend',
+  'from a backend',
+  'to a backend that is its client',
+  'to a backend from outside',
+  ...['in by another host, to a backend', 'in by another host, from a backend'],
+  ...['in here, to another host', 'in here, from another host'],
+];
 const effects = [...translation, 'an ICMP error translated', 'routed', 'echo answered', 'cut into fragments'];
 
 /** What a run must reach, by decider: with 200,000 frames, or with 30,000. */
@@ -147,6 +156,15 @@ export class Reached {
       if (connections.generation(slot) === 0) continue;
       this.add('translated, original direction', connections.half(slot, false).packets);
       this.add('translated, reply direction', connections.half(slot, true).packets);
+      const { via, places, translated } = connections.read(slot);
+      const [original, reply] = [connections.half(slot, false).packets, connections.half(slot, true).packets];
+      if (via) {
+        this.add('in by another host, to a backend', original);
+        this.add('in by another host, from a backend', reply);
+      } else if (places[0] === OUTSIDE && translated.destination.at(-1) === REMOTE_BACKEND) {
+        this.add('in here, to another host', original);
+        this.add('in here, from another host', reply);
+      }
     }
   }
 }

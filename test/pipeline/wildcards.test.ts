@@ -7,7 +7,7 @@ import t from 'tap';
 import { prefixOf, routing } from '../../src/cluster/routing.ts';
 import { Decisions } from '../../src/control/decisions.ts';
 import { ofConnections } from '../../src/control/of-connections.ts';
-import type { ConnectionTuples } from '../../src/flow/connection.ts';
+import { turned, type ConnectionTuples } from '../../src/flow/connection.ts';
 import { tupleOfKey } from '../../src/flow/connection-of-key.ts';
 import { fieldList, fields } from '../../src/flow/fields.ts';
 import { applyMask, bytesId, emptyKey, megaflowId, readNumber, writeNumber, type FlowKey } from '../../src/flow/key.ts';
@@ -18,7 +18,7 @@ import { withCtState } from '../../src/pipeline/ct-state.ts';
 import { decide, type Decision } from '../../src/pipeline/decide.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { clientAddress } from '../../src/table/clients.ts';
-import { ConnectionTable, isToService } from '../../src/table/connections.ts';
+import { ConnectionTable, isFromOutside, isToService } from '../../src/table/connections.ts';
 import { Fdb, vtepLocation } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
 import { Services } from '../../src/table/services.ts';
@@ -219,6 +219,8 @@ function randomize(key: Uint8Array, name: keyof typeof fields, random: Random): 
 function makeHonest(key: Uint8Array, tables: Tables, random: Random): void {
   if (random.chance(0.2)) return makeEntering(key, random);
   if (random.chance(0.1)) return makeInternal(key, random);
+  if (random.chance(0.1)) return makeEntry(key, tables, random);
+  if (random.chance(0.05)) return makeReturning(key, tables, random);
   if (random.chance(0.2)) {
     writeNumber(key, fields.in_port, 1);
     writeNumber(key, fields.tun_vni, 1);
@@ -250,6 +252,60 @@ function makeEntering(key: Uint8Array, random: Random): void {
   key.set(random.chance(0.9) ? transit : random.pick(ips), fields.ip_dst.offset);
   key.set(random.pick(ips), fields.ip_src.offset);
   writeNumber(key, fields.l4_dst, random.pick([80, 81]));
+}
+
+/** Makes it something that another host would bring for a backend from outside. */
+function makeEntry(key: Uint8Array, { topology }: Tables, random: Random): void {
+  const vteps = topology.vteps.all().filter((vtep) => topology.vteps.isSharing(vtep));
+  const ports = [2, 3, 4, 5].flatMap((portNo) => topology.port(portNo as PortNo) ?? []);
+  const backends = ports.flatMap(({ vni, mac, addresses }) => addresses.map((address) => ({ vni, mac, address })));
+  const ofNetwork = backends.filter(({ vni, address }) => networkOf(address) === vni);
+  if (vteps.length === 0 || ofNetwork.length === 0) return;
+  const { vni, mac, address } = random.pick(ofNetwork);
+  writeNumber(key, fields.in_port, 1);
+  writeNumber(key, fields.tun_vni, vni);
+  writeNumber(key, fields.vlan_tci, 0);
+  key.set(random.pick(vteps), fields.tun_src.offset);
+  key.set(random.chance(0.9) ? gatewayMac(vni) : hostMacOf(Uint8Array.of(0, 0, 2)), fields.eth_src.offset);
+  key.set(random.chance(0.9) ? mac : random.pick(macs), fields.eth_dst.offset);
+  writeNumber(key, fields.eth_type, isIp4(address) ? 0x0800 : 0x86dd);
+  const isV4 = isIp4(address);
+  const source = random.chance(0.8) ? (isV4 ? '203.0.113.5' : '2001:db8::5') : undefined;
+  key.set(
+    source === undefined ? random.pick(ips.filter((ip) => isIp4(ip) === isV4)) : parseIp(source),
+    fields.ip_src.offset,
+  );
+  key.set(address, fields.ip_dst.offset);
+  writeNumber(key, fields.ip_frag, 0);
+  writeNumber(key, fields.ip_proto, random.pick([IP_TCP, IP_UDP]));
+  writeNumber(key, fields.l4_src, random.pick([1, 2]));
+  writeNumber(key, fields.l4_dst, random.pick([53, 80, 8080]));
+}
+
+/** Makes it what a backend answers to a client outside: on its own host, and on the host by which the client came in. */
+function makeReturning(key: Uint8Array, { topology, connections, fdb, neighbors }: Tables, random: Random): void {
+  const open = [...connections.entries()].filter(isFromOutside);
+  if (open.length === 0) return;
+  const { translated, protocol, places } = random.pick(open);
+  const { source, sourcePort, destination, destinationPort } = turned(translated);
+  const vni = places[1] as Vni;
+  const mac = neighbors.lookup(vni, source);
+  const where = mac && fdb.lookup(vni, mac)?.where;
+  if (!where) return;
+  writeNumber(key, fields.in_port, where.kind === 'port' ? where.port : 1);
+  writeNumber(key, fields.tun_vni, where.kind === 'port' ? 0 : vni);
+  key.set(where.kind === 'port' ? new Uint8Array(16) : where.vtep, fields.tun_src.offset);
+  writeNumber(key, fields.vlan_tci, 0);
+  key.set(where.kind === 'port' ? mac : gatewayMac(vni), fields.eth_src.offset);
+  key.set(where.kind === 'port' ? gatewayMac(vni) : topology.hostMac, fields.eth_dst.offset);
+  writeNumber(key, fields.eth_type, isIp4(source) ? 0x0800 : 0x86dd);
+  key.set(source, fields.ip_src.offset);
+  key.set(destination, fields.ip_dst.offset);
+  writeNumber(key, fields.ip_ttl, random.pick([1, 64, 64]));
+  writeNumber(key, fields.ip_frag, 0);
+  writeNumber(key, fields.ip_proto, protocol);
+  writeNumber(key, fields.l4_src, sourcePort);
+  writeNumber(key, fields.l4_dst, random.chance(0.9) ? destinationPort : 9);
 }
 
 /** Makes it something that a socket of weft would send. */
@@ -319,6 +375,14 @@ function verdict({ actions, mask, consulted, effects, reason }: Decision): unkno
   return { actions, mask, consulted: [...consulted].sort(), effects, reason };
 }
 
+const hasBecause = ({ stages }: Decision, word: string): boolean => {
+  const route = stages.find(({ stage }) => stage === 'route');
+  return route !== undefined && renderText(route.because).startsWith(word);
+};
+const isBack = (decision: Decision): boolean =>
+  decision.verdict === 'forward' && hasBecause(decision, 'outside by host');
+const isOut = (decision: Decision): boolean => decision.verdict === 'forward' && hasBecause(decision, 'outside:');
+
 const ROUNDS = 40;
 /** What the flows must lead to. */
 const OUTCOMES = [
@@ -342,6 +406,9 @@ const OUTCOMES = [
   'no_connection',
   'connect to a backend',
   'connect to a backend from outside',
+  'connect by another host',
+  'back to another host',
+  'out for another host',
   'service_unknown',
   'service_no_backend',
   'service_local',
@@ -363,6 +430,9 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
       let decision = decide(key, tables);
       reached.add(decision.reason ?? decision.verdict);
       if (decision.opening && 'socket' in decision.opening) reached.add('connect to a socket');
+      if (decision.opening && 'via' in decision.opening) reached.add('connect by another host');
+      if (isBack(decision)) reached.add('back to another host');
+      if (isOut(decision)) reached.add('out for another host');
       if (decision.opening && 'replies' in decision.opening) {
         reached.add(`connect to a backend${decision.opening.isFromOutside ? ' from outside' : ''}`);
       }

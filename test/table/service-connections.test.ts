@@ -3,7 +3,8 @@ import t from 'tap';
 import { OUTSIDE, SEEN_RST, turned, type Place, type Tuple } from '../../src/flow/connection.ts';
 import { formatIp, parseIp, type Vni } from '../../src/flow/types.ts';
 import { Changes } from '../../src/table/changes.ts';
-import { ConnectionTable, type ServiceOpening } from '../../src/table/connections.ts';
+import { ConnectionTable } from '../../src/table/connections.ts';
+import type { ServiceOpening } from '../../src/table/openings.ts';
 import { Services } from '../../src/table/services.ts';
 import { Topology } from '../../src/table/topology.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
@@ -103,6 +104,55 @@ for (const [kind, openStore] of Object.entries(stores)) {
     t.equal(connections.forget(RED, parseIp('10.1.0.9')).length, 4);
     t.equal(services.pinned(pin!)?.connections, 0);
   });
+
+  t.test(
+    `${kind}: what another host brings counts for the backend, and remembers that host over a crash`,
+    async (t) => {
+      const { memory, connections, entries } = lab(undefined, 2);
+      const [A, C] = ['192.0.2.1', '2001:db8::3'].map(parseIp) as [Uint8Array, Uint8Array];
+      const original = (sourcePort: number): Tuple => ({
+        source: parseIp('203.0.113.9'),
+        ...{ sourcePort, destination: parseIp('10.1.0.9'), destinationPort: 8080 },
+      });
+      const from = (via: Uint8Array, port: number) => ({ vni: RED, protocol: IP_TCP, original: original(port), via });
+      connections.open(from(A, 1), 0);
+      const [{ slot, places, translated, via }] = entries() as [ReturnType<typeof entries>[0]];
+      t.same({ places, translated, via }, { places: [RED, RED], translated: original(1), via: A });
+      t.match(connections.lookup(RED, IP_TCP, original(1)), { reply: false });
+      t.match(connections.lookup(RED, IP_TCP, turned(original(1))), { reply: true });
+      connections.open(from(C, 1), 0);
+      t.same(
+        entries().map(({ via }) => via),
+        [C],
+        'who begins anew by another host, since nobody has answered',
+      );
+      const { records } = openStore(8, memory);
+      const [{ slot: second }] = entries() as [ReturnType<typeof entries>[0]];
+      for (const reply of [false, true]) {
+        records.writeHalf(second, reply, { ...records.half(second, reply), packets: 1, seen: 2 });
+      }
+      t.equal(connections.refusal(from(A, 1)), 'nat_ports', 'an open connection stays where it is');
+      t.not(second, slot);
+      const again = lab(memory.slice(), 2);
+      again.connections.recover(500);
+      t.same(
+        again.entries().map(({ via }) => via),
+        [C],
+      );
+      t.equal(again.connections.enteredBy(A).length, 0);
+      t.match(again.connections.enteredBy(C), [{ via: C, translated: original(1) }]);
+      for (const port of [2, 3]) again.connections.open(from(A, port), 500);
+      t.equal(again.connections.size, 2, 'the quota is that of the backend');
+      for (const { slot } of again.connections.enteredBy(C)) again.connections.retire(slot, 1000);
+      t.equal(again.connections.enteredBy(C).length, 0);
+      t.ok(
+        again.entries().some(({ kind }) => kind === 'ended'),
+        'it is remembered',
+      );
+      t.ok(again.connections.forget(RED, parseIp('10.1.0.9')).length > 0);
+      t.equal(again.connections.size, 0);
+    },
+  );
 
   t.test(`${kind}: a client outside that asks for one backend by two ports, from one of its own`, async (t) => {
     const { services, connections, openingFromOutside, entries } = lab();

@@ -126,11 +126,15 @@ t.test('a setter that changes nothing notes nothing', async (t) => {
   services.set(value(), 0);
   changes.drain();
   services.set(published, 0);
-  t.same(changes.drain(), { changed: ['service/default/web'], added: ['node-port/tcp/30080'] });
+  const objects = [1, 2, 3].map((last) => `published-backend/10.0.1.${last}`);
+  t.same(changes.drain(), {
+    changed: ['service/default/web'],
+    added: ['node-port/tcp/30080', 'published-backends', ...objects],
+  });
   services.set(published, 0);
   t.ok(changes.isEmpty);
   services.set(value(), 0);
-  t.same(changes.drain(), { changed: ['node-port/tcp/30080', 'service/default/web'], added: [] });
+  t.same(changes.drain(), { changed: ['node-port/tcp/30080', ...objects, 'service/default/web'], added: [] });
   services.set(value({ vips: [VIP, VIP6] }), 0);
   t.same(changes.drain().added, ['vip/fd77:6566:7460::1']);
   services.remove('default/web');
@@ -196,7 +200,8 @@ t.test('a range of ports has as many node ports, of which each leads to its own 
   services.set(service({ id: 'a/sip', vips: [], ports: [{ ...range, lastL4Port: 5061 }], backends: backends(1) }), 0);
   t.same(changes.drain().changed, ['node-port/tcp/31002', 'service/a/sip']);
   services.remove('a/sip');
-  t.same(changes.drain().changed, ['node-port/tcp/31000', 'node-port/tcp/31001', 'service/a/sip']);
+  const ports = ['node-port/tcp/31000', 'node-port/tcp/31001'];
+  t.same(changes.drain().changed, [...ports, 'published-backend/10.0.1.1', 'service/a/sip']);
 });
 
 t.test('without a backend that is ready, there is nobody to choose', async (t) => {

@@ -15,7 +15,7 @@
  *   listen HOST PORT/tcp|udp…                                weft’s own sockets: the port HOST/internal
  *   publish HOST/PORT HOSTPORT:PORT/tcp|udp
  *   path HOST UNDERLAY BYTES                                 the largest inner packet on the way there
- *   peer HOST UNDERLAY down|up                               what the host knows of another one
+ *   peer HOST UNDERLAY down|up|gone                          what the host knows of another one
  *   underlay HOST down
  *   mark ECN|nothing                                         what the underlay marks on every datagram
  *   show ASPECT…                                             what to show of a frame besides its summary (`shown.ts`)
@@ -97,7 +97,7 @@ export class Lab {
     listen: (words) => this.#listen(words),
     publish: ([place, what]) => this.#publish(place!, what!),
     path: ([host, vtep, bytes]) => void this.#at(host!).forwarding.setPathMtu(parseIp(vtep!), Number(bytes)),
-    peer: ([host, vtep, state]) => void this.#at(host!).forwarding.setVtepDown(parseIp(vtep!), state === 'down'),
+    peer: ([host, vtep, state]) => this.#observe(() => this.#peer(host!, parseIp(vtep!), state!)),
     underlay: ([host]) => this.#at(host!).forwarding.closeUnderlay(UNDERLAY.portNo),
     mark: ([ecn]) => void (this.#mark = ecn === 'nothing' ? undefined : ecnOf(ecn!)),
     show: (words) => void (this.#aspects = parseAspects(words)),
@@ -291,6 +291,12 @@ export class Lab {
       port: Number(port),
       protocol: protocol === 'tcp' ? 'TCP' : 'UDP',
     });
+  }
+
+  #peer(host: string, vtep: Uint8Array, state: string): void {
+    const { forwarding } = this.#at(host);
+    if (state === 'gone') forwarding.removeVtep(vtep);
+    else forwarding.setVtepDown(vtep, state === 'down');
   }
 
   // What happens

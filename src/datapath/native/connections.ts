@@ -18,6 +18,7 @@ const KIND = 9;
 const ORIGINAL = 12;
 const TRANSLATED = 48;
 const PIN = 84;
+const VIA = 88;
 
 export class NativeConnections implements ConnectionStore {
   readonly records: ConnectionRecords;
@@ -57,13 +58,15 @@ export class NativeConnections implements ConnectionStore {
   }
 
   open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number {
-    const { kind, places, protocol, original, translated, pin = 0 } = connection;
+    const { kind, places, protocol, original, translated, pin = 0, via } = connection;
     places.forEach((place, n) => this.#view.setUint32(4 * n, place, true));
     this.#asked[PROTOCOL] = protocol;
     this.#asked[KIND] = kindNumber(kind);
     writeTuple(this.#view, ORIGINAL, original);
     writeTuple(this.#view, TRANSLATED, translated);
     this.#view.setUint32(PIN, pin, true);
+    this.#asked.fill(0, VIA);
+    if (via) this.#asked.set(via, VIA);
     return this.table.open(owner, nowMs, ...givenUp);
   }
 

@@ -1,0 +1,85 @@
+/** What a decision asks for when a connection is missing: who opens it, to whom, and what is to be translated. */
+import { INTERNAL, OUTSIDE, type Place, type Tuple } from '../flow/connection.ts';
+import type { Vni } from '../flow/types.ts';
+import type { Choice, ClientOrigin } from './services.ts';
+
+/** By an endpoint: its source becomes `address`, with a port chosen for it. */
+export interface OutwardOpening {
+  readonly vni: Vni;
+  readonly protocol: number;
+  readonly original: Tuple;
+  readonly address: Uint8Array;
+  /** Through a service: the backend outside that its destination becomes. */
+  readonly choice?: Choice | undefined;
+}
+
+/** By a client to a service: its destination becomes the backend that was chosen. */
+export interface ServiceOpening {
+  /** The client's network; for a client outside, that of the backend. */
+  readonly vni: Vni;
+  readonly isFromOutside?: boolean;
+  readonly protocol: number;
+  readonly original: Tuple;
+  readonly choice: Choice;
+  /** Where the replies of the backend come in. */
+  readonly replies: Vni;
+}
+
+/** From outside to a backend of this host, by another host: nothing is translated here. */
+interface EntryOpening {
+  readonly vni: Vni;
+  readonly protocol: number;
+  readonly original: Tuple;
+  /** The VTEP of that host. */
+  readonly via: Uint8Array;
+}
+
+/** A translated connection to be opened. */
+export type Opening =
+  | OutwardOpening
+  | ServiceOpening
+  | EntryOpening
+  /** From outside: its destination becomes the endpoint. */
+  | { readonly vni: Vni; readonly protocol: number; readonly original: Tuple; readonly translated: Tuple }
+  /** By a client to a socket of weft: its destination becomes `socket`, its source an address of the client. */
+  | {
+      readonly vni: Vni;
+      readonly protocol: number;
+      readonly original: Tuple;
+      readonly socket: Uint8Array;
+      readonly client: number;
+    }
+  /** By a socket of weft to a client: its source becomes the gateway, its destination the endpoint. */
+  | {
+      readonly vni: Vni;
+      readonly protocol: number;
+      readonly original: Tuple;
+      readonly translated: Tuple;
+      readonly from: typeof INTERNAL;
+    };
+
+/** The backend that was chosen for it; undefined if it has no choice. */
+export function choiceOf(opening: Opening): Choice | undefined {
+  return 'choice' in opening ? opening.choice : undefined;
+}
+
+/** Where packets of its original direction come in, and those of its replies. */
+export function placesOf(opening: Opening): readonly [Place, Place] {
+  if ('from' in opening) return [opening.from, opening.vni];
+  if ('socket' in opening) return [opening.vni, INTERNAL];
+  if ('via' in opening) return [opening.vni, opening.vni];
+  if ('replies' in opening) return [clientOriginOf(opening), opening.replies];
+  return 'address' in opening ? [opening.vni, OUTSIDE] : [OUTSIDE, opening.vni];
+}
+
+/** The address of the container that it will belong to. */
+export function endpointOfOpening(opening: Opening): Uint8Array {
+  if ('translated' in opening) return opening.translated.destination;
+  if ('via' in opening) return opening.original.destination;
+  return 'replies' in opening && opening.isFromOutside ? opening.choice.backend.address : opening.original.source;
+}
+
+/** Where the client is that opens it, unless that is weft itself. */
+export function clientOriginOf(opening: Opening): ClientOrigin {
+  return 'replies' in opening && opening.isFromOutside ? OUTSIDE : opening.vni;
+}
