@@ -65,6 +65,7 @@ import { ConnectionOwners } from './connection-owners.ts';
 /** How many source ports are tried if the client's own one is taken. */
 const SOURCE_PORTS_TRIED = 16;
 const FIRST_PORT = 1024;
+const NO_QUOTA = 2 ** 32 - 1;
 
 export interface ConnectionOptions {
   readonly store: ConnectionStore;
@@ -363,7 +364,9 @@ export class ConnectionTable {
     const { vni, protocol, original } = opening;
     const endpoint = endpointOfOpening(opening);
     const addresses = this.#addressesWith(vni, endpoint);
-    const room = this.#store.room(this.#owners.of(vni, addresses), this.#quota, this.#unprovenQuota);
+    // Weft's own sockets open few, to see how an endpoint does: it must not look ill because it has used up its quota.
+    const [quota, unproven] = 'from' in opening ? [NO_QUOTA, NO_QUOTA] : [this.#quota, this.#unprovenQuota];
+    const room = this.#store.room(this.#owners.of(vni, addresses), quota, unproven);
     if (room === ROOM_NONE || !this.#owners.hasRoomFor(vni, endpoint)) return 'connection_limit';
     const choice = choiceOf(opening);
     const rival = this.#rivalOf(opening);

@@ -2,6 +2,7 @@
 import t from 'tap';
 import {
   ConnectionRecords,
+  INTERNAL,
   OUTSIDE,
   recordAt,
   SEEN_ACK,
@@ -214,6 +215,26 @@ for (const [kind, openStore] of Object.entries(stores)) {
     t.equal(connections.size, 1);
     t.equal(connections.refusal(leaving('10.1.0.4', 1)), undefined);
     t.end();
+  });
+
+  t.test(`${kind}: a check of an endpoint that has used up its quota`, async (t) => {
+    const { connections, answer } = table(3, 1);
+    connections.open(leaving('10.1.0.2', 1), 0);
+    answer(0);
+    t.equal(connections.refusal(leaving('10.1.0.2', 2)), 'connection_limit');
+    const check = (sourcePort: number): Opening => ({
+      ...{ vni: RED, protocol: UDP, from: INTERNAL },
+      original: tuple('169.254.77.6', sourcePort, '16.0.0.1', 8080),
+      translated: tuple('10.1.0.1', sourcePort, '10.1.0.2', 8080),
+    });
+    for (const sourcePort of [1, 2]) {
+      t.equal(connections.refusal(check(sourcePort)), undefined);
+      connections.open(check(sourcePort), 0);
+      answer(sourcePort);
+    }
+    t.equal(connections.refusal(check(3)), 'connection_limit', 'the table is full');
+    connections.forget(RED, endpoint);
+    t.equal(connections.size, 0, 'they go with the endpoint');
   });
 
   t.test(`${kind}: at the quota, the oldest that nobody has answered is given up for a new one`, (t) => {
