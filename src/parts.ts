@@ -43,7 +43,7 @@ import type { Entries } from './model/publish.ts';
 import type { ClashReport, DecisionReport, DoctorReport, StatusReport } from './model/report.ts';
 import type { Resource } from './model/resource.ts';
 import { memberAddress } from './model/store-config.ts';
-import { nodePortClashes, routeClashes, subnetClashes } from './observe/clashes.ts';
+import { listenerClashes, nodePortClashes, routeClashes, subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer } from './observe/observer.ts';
 import { trace } from './observe/tracer.ts';
@@ -488,7 +488,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         offloads: kernelOffloads(),
         outside: outside.isWanted ? () => cluster.serial.run(() => outside.inspect()) : undefined,
         published: endpoints.published(),
-        clashes: clashes(),
+        clashes: [...clashes(), ...listenerClashes(serving.services.entries.ports, serving.nodePortOwner)],
         internal: internal.report(),
         ownAddresses,
         endpoints: () =>

@@ -17,24 +17,42 @@ const LISTENING = { TCP: '0A', UDP: '07' } as const;
  * The address, as text, of a socket that receives what other machines send to this port. A
  * socket that listens only on the loopback does not count.
  */
-export function findListener({ protocol, l4Port, family, ip }: ListenQuestion): string | undefined {
-  const wanted = ip === undefined ? undefined : parseIp(ip);
-  for (const { address, port } of sockets(protocol, family)) {
-    if (port !== l4Port || isLoopback(address)) continue;
-    if (wanted === undefined || isAny(address) || sameBytes(address, wanted)) return formatIp(address);
-  }
-  return undefined;
+export function findListener(question: ListenQuestion): string | undefined {
+  return findListeners([question])[0];
+}
+
+/** The same for several ports, in their order. */
+export function findListeners(questions: readonly ListenQuestion[]): (string | undefined)[] {
+  const known = new Map<string, Socket[]>();
+  const socketsOf = (protocol: 'TCP' | 'UDP', family: 4 | 6): readonly Socket[] => {
+    const id = `${protocol}${family}`;
+    const found = known.get(id) ?? sockets(protocol, family).filter(({ address }) => !isLoopback(address));
+    known.set(id, found);
+    return found;
+  };
+  return questions.map(({ protocol, l4Port, family, ip }) => {
+    const wanted = ip === undefined ? undefined : parseIp(ip);
+    const found = socketsOf(protocol, family).find(
+      ({ address, port }) => port === l4Port && (wanted === undefined || isAny(address) || sameBytes(address, wanted)),
+    );
+    return found && formatIp(found.address);
+  });
+}
+
+interface Socket {
+  readonly address: Uint8Array;
+  readonly port: number;
 }
 
 /** An IPv6 socket on any address also serves IPv4, unless it says otherwise, which cannot be seen here. */
-function sockets(protocol: 'TCP' | 'UDP', family: 4 | 6): { address: Uint8Array; port: number }[] {
+function sockets(protocol: 'TCP' | 'UDP', family: 4 | 6): Socket[] {
   const name = protocol.toLowerCase();
   const found = read(`${name}6`, LISTENING[protocol]);
   if (family === 6) return found.filter(({ address }) => !isIp4(address));
   return [...read(name, LISTENING[protocol]), ...found.filter(({ address }) => isIp4(address) || isAny(address))];
 }
 
-function read(file: string, state: string): { address: Uint8Array; port: number }[] {
+function read(file: string, state: string): Socket[] {
   let text: string;
   try {
     text = readFileSync(`/proc/net/${file}`, 'utf8');

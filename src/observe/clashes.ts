@@ -2,6 +2,7 @@
 import { findOverlap } from '../cluster/addresses/subnet.ts';
 import type { Clash } from '../control/clashes.ts';
 import { formatIp, formatMac, sameBytes, type Vni } from '../flow/types.ts';
+import { findListeners } from '../link/listeners.ts';
 import type { HostRoute } from '../link/host-routes.ts';
 import { portText, type PublishedPort } from '../model/publish.ts';
 import type { ClashReport } from '../model/report.ts';
@@ -119,5 +120,21 @@ export function nodePortClashes(
   return [...byPort].map(([text, { endpoint, hostPort }]) => ({
     detail: `host port ${text} is published by endpoint "${endpoint}", and is the node port of service "${ownerOf(hostPort) ?? '?'}": clients of this host come to the endpoint`,
     hint: 'publish another port, or give the service another nodePort',
+  }));
+}
+
+/** Node ports that programs of this host listen on, too: clients outside do not reach them any more. */
+export function listenerClashes(
+  nodePorts: readonly PublishedPort[],
+  ownerOf: (port: number) => string | undefined,
+  find: typeof findListeners = findListeners,
+): ClashReport[] {
+  const found = find(nodePorts.map(({ protocol, family, hostPort }) => ({ protocol, family, l4Port: hostPort })));
+  const byPort = new Map(
+    nodePorts.flatMap((port, at) => (found[at] === undefined ? [] : [[portText(port), { ...port, on: found[at] }]])),
+  );
+  return [...byPort].map(([text, { hostPort, on }]) => ({
+    detail: `${text} is the node port of service "${ownerOf(hostPort) ?? '?'}", and a program of this host listens on ${on}: clients outside come to the service`,
+    hint: 'stop the program, or give the service another nodePort',
   }));
 }

@@ -105,6 +105,13 @@ function fromOutside(datapath: DatapathKind): void {
       t.match(shown.spec, { type: 'NodePort', externalTrafficPolicy: 'Cluster', ports: [{ nodePort: 30_080 }, {}] });
       t.match(await weft.run('get', 'svc'), /NodePort +10\.96\.\S+ +<none> +80:30080\/TCP,53:30053\/UDP/);
       t.match(await weft.run('services', 'web'), /Ports: +http 80:30080\/TCP, dns 53:30053\/UDP/);
+      const listening = host.start(['socat', 'TCP-LISTEN:30080,bind=192.0.2.1', '-']);
+      await host.run(['sh', '-c', 'until grep -q :7580 /proc/net/tcp; do :; done']);
+      t.match(
+        (await weft.attempt('doctor')).stdout,
+        /30080\/tcp is the node port of service "web".* listens on 192\.0\.2\.1/,
+      );
+      await listening.stop();
       const connections = (await weft.json('connections')) as ConnectionReport[];
       const own4 = connections.find(({ service, source }) => service && source.startsWith(`${clientIp[4]}:`));
       t.match(own4, { direction: 'published', service: { name: 'default/web' }, to: 'default/web' });

@@ -1,7 +1,13 @@
 /** Conflicts in an operator's words, and which subnets are in conflict. */
 import t from 'tap';
 import { parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
-import { nodePortClashes, routeClashes, subnetClashes, tunnelClash } from '../../src/observe/clashes.ts';
+import {
+  listenerClashes,
+  nodePortClashes,
+  routeClashes,
+  subnetClashes,
+  tunnelClash,
+} from '../../src/observe/clashes.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
@@ -86,4 +92,23 @@ t.test('a port that an endpoint publishes, and a service has on all hosts', asyn
     },
   ]);
   t.equal(of('TCP').length, 1);
+});
+
+t.test('a node port that a program of the host listens on', async (t) => {
+  const nodePorts = [
+    { family: 4, protocol: 'TCP', hostPort: 30_080 },
+    { family: 6, protocol: 'TCP', hostPort: 30_080 },
+    { family: 4, protocol: 'TCP', hostPort: 30_081 },
+  ] as const;
+  const found = listenerClashes(
+    nodePorts,
+    () => 'default/web',
+    (all) => all.map(({ l4Port }) => (l4Port === 30_080 ? '0.0.0.0' : undefined)),
+  );
+  t.same(
+    found.map(({ detail }) => detail),
+    [
+      '30080/tcp is the node port of service "default/web", and a program of this host listens on 0.0.0.0: clients outside come to the service',
+    ],
+  );
 });
