@@ -1,22 +1,28 @@
 /**
  * What services promise while things change and fail, for longer than in `npm test`, and with its limits.
  *
- *     npm run test:mesh -- [--only rolling,kill] [--datapath native] [--times 20] [--rate 200] [--seed 1]
+ *     npm run test:mesh -- [--only rolling,kill,changes,power] [--datapath native] [--times 20] [--rate 200] [--seed 1]
  *
  *   rolling   all backends are replaced while clients connect, so many times a second: no request fails
  *   kill      daemons are killed and taken over, etcd goes away, and daemons are killed while a backend leaves, so many
  *             times: each connection keeps its backend, none to another backend is reset, none to one that left lives on
+ *   changes   backends come, are drained, leave and go: only connections to those that go break
+ *   power     a host with backends loses its power: new connections go elsewhere within a second
  *
- * `rolling` runs on one host and on three, `kill` on one and on two; several hosts share an etcd.
+ * `rolling` and `changes` run on one host and on three, `kill` on one and on two, `power` on three; several hosts share an etcd.
  */
 import { parseArgs } from 'node:util';
 import t from 'tap';
 import { openLab } from '../support/lab.ts';
+import { changesUnderLoad, powerLoss } from '../support/mesh-changes.ts';
 import { killsAndOutages } from '../support/mesh-kill.ts';
 import { rollingReplacement } from '../support/mesh-rolling.ts';
 import { datapathKinds } from '../support/weft.ts';
 
-const parts = ['rolling', 'kill'] as const;
+const parts = ['rolling', 'kill', 'changes', 'power'] as const;
+/** Of a lost host: when the last connection that fails, or takes more than 300 ms, begins. */
+const ELSEWHERE_WITHIN_MS = 1000;
+const LOSSES = 3;
 const USAGE = `usage: npm run test:mesh -- [--only ${parts.join(',')}] [--datapath native|reference] [--times N] [--rate N] [--seed N]
   --only      some of these, with commas between them (default: all)
   --datapath  one of the two (default: both)
@@ -62,6 +68,21 @@ for (const datapath of datapaths) {
       await t.test(`kill, ${datapath}, hosts: ${hosts}`, (t) =>
         killsAndOutages(t, openLab(t), { datapath, hosts, connections: 25, removals: times, seed }),
       );
+    }
+  }
+  if (only.includes('changes')) {
+    for (const hosts of [1, 3] as const) {
+      await t.test(`changes, ${datapath}, hosts: ${hosts}`, (t) =>
+        changesUnderLoad(t, openLab(t), { datapath, hosts, connections: 100, rate, rounds: times }),
+      );
+    }
+  }
+  if (only.includes('power')) {
+    for (let time = 1; time <= LOSSES; time++) {
+      await t.test(`power, ${datapath}, ${time}`, async (t) => {
+        const lastMs = await powerLoss(t, openLab(t), { datapath, connections: 100, rate });
+        t.ok(lastMs <= ELSEWHERE_WITHIN_MS, `${lastMs.toFixed(0)} ms`);
+      });
     }
   }
 }

@@ -35,7 +35,7 @@ export async function killsAndOutages(t: Test, lab: Lab, options: KillOptions): 
   t.equal(before.size, 2 * connections, 'each connection has a backend');
   t.same(new Set(before.values()), new Set(['default/one', 'default/two']));
   const allGoOn = async (when: string): Promise<void> => {
-    const seen = await Promise.all(held.map(goesOn));
+    const seen = await Promise.all(held.map((each) => goesOn(each)));
     t.same(seen.flatMap(brokenOf), [], `${when}: no connection breaks`);
     t.same(await pinsOf(mesh), before, `${when}: each has the backend that it had`);
   };
@@ -61,7 +61,7 @@ export async function killsAndOutages(t: Test, lab: Lab, options: KillOptions): 
     if (!toLeaving) t.comment('none of them goes to the backend that leaves');
     if (await leaveAndKill(leaving, killed, random.int(MOST_UNTIL_KILLED_MS))) stored++;
     await gone(t, `removal ${time}`, leaving, [...held, idle]);
-    for (const { two, ...others } of [...(await Promise.all(held.map(goesOn))), await idle.report()]) {
+    for (const { two, ...others } of [...(await Promise.all(held.map((each) => goesOn(each)))), await idle.report()]) {
       t.equal(two?.open ?? 0, 0);
       t.same(brokenOf(others), [], `removal ${time}: those to the other one go on`);
     }

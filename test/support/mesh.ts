@@ -193,14 +193,15 @@ async function seesOthers(weft: Weft, count: number): Promise<void> {
   });
 }
 
-/** Waits until each connection has exchanged something again. @returns what its program has seen then */
-export async function goesOn(holding: Talker<HoldReport>): Promise<HoldReport> {
+/** Waits until each connection has exchanged something again. @param of these backends @returns what its program has seen then */
+export async function goesOn(holding: Talker<HoldReport>, of?: readonly string[]): Promise<HoldReport> {
   const before = await holding.report();
   return until(
     async () => {
       const now = await holding.report();
       const isOn = Object.entries(now).every(
-        ([name, { open, exchanges }]) => exchanges >= (before[name]?.exchanges ?? 0) + 2 * open,
+        ([name, { open, exchanges }]) =>
+          (of && !of.includes(name)) || exchanges >= (before[name]?.exchanges ?? 0) + 2 * open,
       );
       return isOn ? now : undefined;
     },
