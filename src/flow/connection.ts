@@ -224,8 +224,9 @@ export class ConnectionRecords {
   /** The VTEP of the host that it came in by from outside; undefined if that is this one, or if it did not. */
   via(slot: number): Uint8Array | undefined {
     const at = recordAt(slot) + CONNECTION_VIA;
-    const isNone = [0, 4, 8, 12].every((n) => this.#view.getUint32(at + n) === 0);
-    return isNone ? undefined : this.memory.slice(at, at + 16);
+    const view = this.#view;
+    const any = view.getUint32(at) | view.getUint32(at + 4) | view.getUint32(at + 8) | view.getUint32(at + 12);
+    return any === 0 ? undefined : this.memory.slice(at, at + 16);
   }
 
   half(slot: number, reply: boolean): Half {
