@@ -67,6 +67,23 @@ for _ in range(times):
     s.close()
 `;
 
+/** Asks an address 20 times over TCP and over UDP, and prints how many milliseconds the longest refusal took. */
+const refused = `
+import socket, sys, time
+address = sys.argv[1]
+longest = 0
+for kind, port in [(socket.SOCK_STREAM, 80), (socket.SOCK_DGRAM, 53)] * 20:
+    s = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET, kind)
+    s.settimeout(30)
+    begun = time.monotonic()
+    try:
+        s.connect((address, port)); s.send(b'?'); s.recv(64)
+    except ConnectionRefusedError:
+        longest = max(longest, time.monotonic() - begun)
+    s.close()
+print(round(longest * 1000, 2))
+`;
+
 /** Opens so many connections to port 9000, and keeps them. */
 const holder = `
 import socket, sys, time
@@ -250,6 +267,8 @@ for (const datapath of datapathKinds) {
         for (const kind of ['tcp', 'udp'] as const) {
           t.same(await ask({ from, kind, address }), ['ConnectionRefusedError'], `${kind} to ${address}`);
         }
+        const longestMs = await from.run(['python3', '-c', refused, address]);
+        t.comment(`of 40 refusals by ${address}, the longest took ${longestMs.trim()} ms`);
       }
       await apply('app: web');
       t.same(
