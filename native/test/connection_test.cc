@@ -45,7 +45,7 @@ TupleKey key_of(const Tuple& tuple, uint32_t place) { return {tuple, place, 17};
 std::string text(const TupleKey& key) { return std::string(reinterpret_cast<const char*>(&key), sizeof key); }
 
 ConnectionOpening translated(const Tuple& original, const Tuple& translated) {
-  return {{1, kOutside}, 17, ConnectionKind::translated, {}, original, translated, 0};
+  return {{1, kOutside}, 17, ConnectionKind::translated, {}, original, translated, 0, {}};
 }
 
 // Random openings and closings. Each tuple must be found as in a map.
@@ -258,7 +258,7 @@ void test_threads() {
   Memory memory(48);
   ConnectionTable table(memory.bytes(), memory.size(), {40, 16, 8}, 1);
   const std::vector<Tuple> tuples = crowded(table, 51);
-  const ConnectionOpening opening = {{1, 1}, 17, ConnectionKind::translated, {}, tuples[50], tuples[50], 0};
+  const ConnectionOpening opening = {{1, 1}, 17, ConnectionKind::translated, {}, tuples[50], tuples[50], 0, {}};
   std::atomic<uint32_t> running = kWorkers;
   std::atomic<uint64_t> used = 0;
   std::vector<std::thread> threads;
