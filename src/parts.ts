@@ -217,6 +217,10 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         names.removeService(service);
         health.removeService(service);
       },
+      setClient: (name, client) => {
+        forwarding.tables.services.setClient(name, client);
+        forwarding.controller.enforce();
+      },
       setHost: (name, zone) => forwarding.setHost(name, zone),
       setServiceRanges: (ranges) => forwarding.setServiceRanges(ranges),
       servicesLoaded: () => forwarding.servicesLoaded(),

@@ -23,7 +23,7 @@ export function decisionText({
 }
 
 /** One line for each backend: the chosen one with the reason, others with their weights, and those that could not be chosen. */
-export function choiceText({ service, port, by, reason, candidates, excluded }: ChoiceReport): string {
+export function choiceText({ service, subset, route, port, by, reason, candidates, excluded }: ChoiceReport): string {
   const named = ({ endpoint, address, host }: ChoiceReport['excluded'][number] | ChoiceReport['candidates'][number]) =>
     `${endpoint ?? address}${host === null ? '' : ` on ${host}`}`;
   const lines = [
@@ -34,7 +34,17 @@ export function choiceText({ service, port, by, reason, candidates, excluded }: 
     ...excluded.map((one) => `   not ${named(one)}: ${one.why}`),
   ];
   const where = `port ${port.name === '' ? '' : `${port.name}, `}${portText(port)}`;
-  return `Backend of service ${service}, ${where}, by ${by}:\n${lines.map((line) => `  ${line}\n`).join('')}`;
+  const part = subset === undefined ? '' : `, subset ${subset}`;
+  return `${route ? takenText(route) : ''}Backend of service ${service}${part}, ${where}, by ${by}:\n${lines.map((line) => `  ${line}\n`).join('')}`;
+}
+
+/** One line for each destination of the route, and which one it was. */
+function takenText({ service, virtualService, destinations }: NonNullable<ChoiceReport['route']>): string {
+  const lines = destinations.map((one) => {
+    const what = one.subset === undefined ? one.service : `${one.service}, subset ${one.subset}`;
+    return `  ${one.chosen ? '->' : '  '} ${what}, weight ${one.weight}\n`;
+  });
+  return `Route of service ${service}, by virtualservice ${virtualService}:\n${lines.join('')}`;
 }
 
 /** `80/TCP`, `80:30080/TCP` with a port that all hosts publish, `5060-5160/UDP`. */

@@ -15,6 +15,7 @@ export function reconcilers(own: {
   readonly services: DeclaredServices;
   readonly slices: EndpointSlices;
   readonly destinationRules: Reconciler;
+  readonly virtualServices: Reconciler;
 }): ReadonlyMap<string, Reconciler> {
   const known: Readonly<Record<string, Reconciler>> = {
     Namespace: new Namespaces(),
@@ -24,6 +25,7 @@ export function reconcilers(own: {
     Service: own.services,
     EndpointSlice: own.slices,
     DestinationRule: own.destinationRules,
+    VirtualService: own.virtualServices,
   };
   return new Map(kinds.map(({ kind }) => [kind, known[kind] ?? new Declarations(kind, 'apply one')]));
 }

@@ -15,7 +15,8 @@
 import { SEEN_ACK, SEEN_RST, SEEN_SYN, type ConnectionRecords, type ProtocolTuple } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
 import type { Backend, Service } from '../table/service.ts';
-import type { Choice, ClientOrigin, Services } from '../table/services.ts';
+import type { ClientOrigin } from '../table/service-keys.ts';
+import type { Choice, Services } from '../table/services.ts';
 import { OutlierPool, type ConnectionFailure } from './outlier.ts';
 
 /** A SYN that is lost is sent again after a second. Who does not answer that one either is not there. */

@@ -343,6 +343,24 @@ export const serviceReport = z.object({
   destinationRule: z.string().optional(),
   /** How many TCP connections of this host a backend may have by one port; missing without a limit. */
   maxConnections: z.number().optional(),
+  /** The VirtualService, NAMESPACE/NAME, and its routes: for whom in words, and for what is missing, why it is refused. */
+  virtualService: z.string().optional(),
+  routes: z
+    .array(
+      z.object({
+        matches: z.array(z.string()),
+        destinations: z.array(
+          z.object({
+            service: z.string(),
+            subset: z.string().optional(),
+            port: z.number().optional(),
+            weight: z.number(),
+            missing: z.string().optional(),
+          }),
+        ),
+      }),
+    )
+    .optional(),
   /** What the rule says for single ports, by their numbers, and for subsets; missing if it says nothing. */
   portSpreads: z.record(z.string(), spreadReport).optional(),
   subsets: z.record(z.string(), spreadReport.extend({ portSpreads: z.record(z.string(), spreadReport) })).optional(),
@@ -354,6 +372,19 @@ export const choiceReport = z.object({
   /** NAMESPACE/NAME. */
   service: z.string(),
   port: servicePortReport,
+  /** The subset that the backends are in; missing if they are all of the service. */
+  subset: z.string().optional(),
+  /** The route that led there; missing without one. */
+  route: z
+    .object({
+      /** The service that was asked for. */
+      service: z.string(),
+      virtualService: z.string(),
+      destinations: z.array(
+        z.object({ service: z.string(), subset: z.string().optional(), weight: z.number(), chosen: z.boolean() }),
+      ),
+    })
+    .optional(),
   /** The method of the service, or `affinity`: the client had this backend before. */
   by: z.enum([...balancing.options, 'affinity']),
   /** Why it was this one, in words. */

@@ -5,14 +5,17 @@ import { choiceText, exclusionText } from '../pipeline/choice-text.ts';
 import { renderText } from '../pipeline/text.ts';
 import type { KeptChoice } from '../table/kept-choices.ts';
 import type { Backend } from '../table/service.ts';
+import type { TakenRoute } from '../table/service-routes.ts';
 import { reportPort } from './services.ts';
 
 export function reportChoice(choice: KeptChoice): ChoiceReport {
-  const { selection, pin, by } = choice;
-  const { service, port, candidates, excluded } = selection;
+  const { selection, pin, by, route } = choice;
+  const { service, subset, port, candidates, excluded } = selection;
   return {
     service: service.id,
     port: reportPort(port),
+    ...(subset !== undefined && { subset }),
+    ...(route && { route: reportRoute(route) }),
     by,
     reason: renderText(choiceText(choice)),
     candidates: candidates.map(({ backend, weight, target, pinned }) => ({
@@ -23,6 +26,16 @@ export function reportChoice(choice: KeptChoice): ChoiceReport {
     })),
     excluded: excluded.map((one) => ({ ...nameOfBackend(one.backend), why: exclusionText(one) })),
   };
+}
+
+function reportRoute({ service, rule, route, destination }: TakenRoute): NonNullable<ChoiceReport['route']> {
+  const destinations = route.destinations.map((one) => ({
+    service: one.service,
+    ...(one.subset !== undefined && { subset: one.subset }),
+    weight: one.weight,
+    chosen: one === destination,
+  }));
+  return { service, virtualService: rule, destinations };
 }
 
 function nameOfBackend({ endpoint, address, host }: Backend): {

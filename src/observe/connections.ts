@@ -94,11 +94,13 @@ function backendOf({ slot, pin }: ConnectionEntry, { tables: { services } }: Con
 
 /** The service that it was opened through, and its port there. */
 function serviceOf(
-  { pin, places, protocol, original }: ConnectionEntry,
+  { slot, pin, places, protocol, original }: ConnectionEntry,
   { services }: ConnectionsQuestion['tables'],
 ): ConnectionReport['service'] {
-  const name = pin === undefined ? undefined : services.pinned(pin)?.service;
-  if (name === undefined) return null;
+  const owner = pin === undefined ? undefined : services.pinned(pin)?.service;
+  if (owner === undefined) return null;
+  // A route may have led to a backend of another service.
+  const name = services.kept(slot)?.route?.service ?? owner;
   const found =
     places[0] === OUTSIDE
       ? services.findPublished(protocol, original.destinationPort)

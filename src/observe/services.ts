@@ -5,7 +5,8 @@ import { formatIp } from '../flow/types.ts';
 import { DEFAULT_NAMESPACE, idOf, nameOf, type ResourceName } from '../model/name.ts';
 import type { ServiceBackendReport, ServiceReport, SpreadReport } from '../model/report.ts';
 import type { Fault } from '../table/health.ts';
-import type { Backend, PortSpreads, Service, ServicePort, Spread } from '../table/service.ts';
+import { routedTo } from '../table/service-routes.ts';
+import type { Backend, PortSpreads, RouteMatch, Service, ServicePort, Spread } from '../table/service.ts';
 import type { Services } from '../table/services.ts';
 import type { Topology } from '../table/topology.ts';
 import { inTurns } from '../turns.ts';
@@ -64,6 +65,7 @@ function reportService(question: ServicesQuestion, service: Service): ServiceRep
     externalTrafficPolicy: service.externalPolicy === 'local' ? 'Local' : 'Cluster',
     trafficDistribution: service.distribution,
     ...reportRule(service),
+    ...reportRouting(service, question.tables.services),
     backends: service.backends.map((backend, at) => {
       const ports = service.ports.map(({ targets }) => targets[at] || null);
       const report = reportBackend(question, service, backend);
@@ -90,6 +92,39 @@ function reportRule({ rule, maxConnections, portSpreads, subsets }: Service) {
       ),
     }),
   };
+}
+
+/** What a VirtualService says; nothing if there is none. */
+function reportRouting(
+  { routing, ports }: Service,
+  services: Services,
+): Pick<ServiceReport, 'virtualService' | 'routes'> {
+  if (!routing) return {};
+  const asked = ports.find(({ protocol }) => protocol === IP_TCP)?.l4Port ?? 0;
+  const routes = routing.routes.map(({ matches, destinations }) => ({
+    matches: matches.map(matchText),
+    destinations: destinations.map((destination) => {
+      const { service, subset, l4Port, weight } = destination;
+      const to = routedTo(destination, services.get(service), l4Port ?? matches[0]?.l4Port ?? asked);
+      return {
+        service,
+        ...(subset !== undefined && { subset }),
+        ...(l4Port !== undefined && { port: l4Port }),
+        weight,
+        ...('missing' in to && { missing: `service ${service} ${to.missing}` }),
+      };
+    }),
+  }));
+  return { virtualService: routing.rule, routes };
+}
+
+function matchText({ l4Port, namespace, labels }: RouteMatch): string {
+  const parts = [
+    ...(l4Port === undefined ? [] : [`port ${l4Port}`]),
+    ...(namespace === undefined ? [] : [`from namespace ${namespace}`]),
+    ...(labels.length === 0 ? [] : [`from ${labels.map(([key, value]) => `${key}=${value}`).join(',')}`]),
+  ];
+  return parts.join(' ') || 'all';
 }
 
 function reportSpreads(spreads: PortSpreads): Record<string, SpreadReport> {

@@ -15,7 +15,7 @@ import { nodePortObject } from '../table/node-ports.ts';
 import type { FoundPort } from '../table/service-addresses.ts';
 import { networkObject, publishedId, publishedObject, type Outside } from '../table/topology.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
-import { choiceText } from './choice-text.ts';
+import { chosenText } from './choice-text.ts';
 import { open } from './conversation.ts';
 import { refuseNone } from './no-backend.ts';
 import { refuseMartian, reject, routeTo } from './routed.ts';
@@ -68,8 +68,8 @@ function toService(view: FlowView, known: Entered, found: FoundPort, subject: Co
     return drop('martian', text`${tuple.source} is in a subnet of network ${within.name}, and comes from outside`);
   }
   const choice = tables.services.choose(found, OUTSIDE, { protocol, ...tuple });
-  if (choice.kind === 'none') return refuseNone(view, origin, { id, why: choice.why, reached });
-  const { backend, l4Port } = choice;
+  if (choice.kind === 'none') return refuseNone(view, origin, { id, ...choice, reached });
+  const { backend } = choice;
   // A backend in no network is not reached from outside.
   const vni = backend.vni!;
   view.consult(networkObject(vni));
@@ -79,6 +79,6 @@ function toService(view: FlowView, known: Entered, found: FoundPort, subject: Co
     view.forThisFrame();
     return refuseMartian(view, origin, tuple.source, tuple.destination);
   }
-  const way = text`service ${id}: backend ${backend.endpoint ?? backend.address}, port ${l4Port}, ${choiceText(choice)}`;
+  const way = text`service ${id}: ${chosenText(choice)}`;
   return open(view, known, { vni, protocol, original: tuple, choice, replies: vni, isFromOutside: true }, way);
 }

@@ -1,6 +1,9 @@
 /** Why a backend was chosen, and why others could not be: in words, for decisions and for `weft why`. */
 import type { Excluded, Exclusion } from '../table/candidates.ts';
 import type { KeptChoice } from '../table/kept-choices.ts';
+import type { RouteDestination } from '../table/service.ts';
+import type { Choice } from '../table/services.ts';
+import type { TakenRoute } from '../table/service-routes.ts';
 import { text, type Text } from './text.ts';
 
 const methods = {
@@ -12,11 +15,33 @@ const methods = {
   'source-hash': 'by the hash of the client’s address',
 } as const satisfies Record<KeptChoice['by'], string>;
 
+/** `backend default/web, port 8080, the only candidate`; after a route, how it came there. */
+export function chosenText(choice: Choice): Text {
+  const { backend, l4Port, route } = choice;
+  const chosen = text`backend ${backend.endpoint ?? backend.address}, port ${l4Port}, ${choiceText(choice)}`;
+  return route ? text`${routeText(route)}: ${chosen}` : chosen;
+}
+
 /** Follows the name of the backend: `one of 3 candidates, by the hash of the connection`. */
-export function choiceText({ by, selection: { candidates, service } }: Pick<KeptChoice, 'by' | 'selection'>): Text {
+export function choiceText({ by, selection: { candidates, service }, route }: Omit<KeptChoice, 'pin'>): Text {
   if (candidates.length === 1) return onlyOne;
-  const method = by === 'maglev' && service.affinityMs !== undefined ? 'source-hash' : by;
+  const { affinityMs } = route ?? service;
+  const method = by === 'maglev' && affinityMs !== undefined ? 'source-hash' : by;
   return text`one of ${candidates.length} candidates, ${methods[method]}`;
+}
+
+/** `virtualservice default/reviews leads to subset v3, weight 10 of 100`: follows the service that was asked for. */
+export function routeText({ service, rule, route, destination }: TakenRoute): Text {
+  const { weight } = destination;
+  const total = route.destinations.reduce((sum, one) => sum + one.weight, 0);
+  const share = route.destinations.length === 1 ? 'all' : `weight ${weight} of ${total}`;
+  return text`virtualservice ${rule} leads to ${destinationText(destination, service)}, ${share}`;
+}
+
+/** `subset v3`, `service shop/reviews`, `service shop/reviews, subset v3`. @param from the service that has the route */
+export function destinationText({ service, subset }: RouteDestination, from: string): string {
+  if (service === from && subset !== undefined) return `subset ${subset}`;
+  return subset === undefined ? `service ${service}` : `service ${service}, subset ${subset}`;
 }
 
 const onlyOne = text`the only candidate`;

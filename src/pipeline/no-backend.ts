@@ -13,7 +13,7 @@ import { text, type Text } from './text.ts';
 export function refuseNone(
   view: FlowView,
   origin: FrameOrigin,
-  { id, why, reached }: { readonly id: string; readonly why: NoChoice['why']; readonly reached: Text },
+  { id, why, detail, reached }: Pick<NoChoice, 'why' | 'detail'> & { readonly id: string; readonly reached: Text },
 ): Drop {
   switch (why) {
     case 'local':
@@ -28,6 +28,13 @@ export function refuseNone(
         origin,
         'service_full',
         text`service ${id}: all backends have as many connections as they may`,
+      );
+    case 'no_route':
+      return reject(
+        view,
+        origin,
+        'service_no_backend',
+        text`service ${id}: ${detail ?? 'its routes lead to nothing that is there'}`,
       );
     default:
       return why satisfies never;

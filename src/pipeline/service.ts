@@ -20,7 +20,7 @@ import type { FlowView } from '../flow/view.ts';
 import { isIp4, sameBytes } from '../flow/types.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
-import { choiceText } from './choice-text.ts';
+import { chosenText } from './choice-text.ts';
 import { refuseStray, subjectOf } from './conversation.ts';
 import type { PortOrigin } from './origin.ts';
 import { refuseNone } from './no-backend.ts';
@@ -91,7 +91,7 @@ function toService(view: FlowView, known: Connected, origin: PortOrigin): StageR
   const { id } = found.service;
   const stray = refuseStray(view, network, view.bytes('ip_src'), 'open');
   if (stray) return stray;
-  const selection = services.selection(found, network.vni, isIp4(address));
+  const selection = services.selection(found, network.vni, isIp4(address), origin.port.name);
   for (const object of selection.consulted) view.consultUntilOpen(object);
   if (selection.refusal) return refuseNone(view, origin, { id, why: selection.refusal, reached });
   return choose(view, known, origin, found);
@@ -121,9 +121,8 @@ function choose(view: FlowView, known: Connected, origin: PortOrigin, found: Fou
     view.forThisFrame();
     return reject(view, origin, 'no_connection', text`service ${id}: its connection has ended`);
   }
-  const choice = known.tables.services.choose(found, origin.network.vni, { protocol, ...tuple });
-  if (choice.kind === 'none') return refuseNone(view, origin, { id, why: choice.why, reached });
-  const { backend, l4Port } = choice;
-  const because = text`service ${id}: backend ${backend.endpoint ?? backend.address}, port ${l4Port}, ${choiceText(choice)}`;
+  const choice = known.tables.services.choose(found, origin.network.vni, { protocol, ...tuple }, origin.port.name);
+  if (choice.kind === 'none') return refuseNone(view, origin, { id, ...choice, reached });
+  const because = text`service ${id}: ${chosenText(choice)}`;
   return next(because, { ...known, leg: { kind: 'to_chosen', from: origin, choice, subject } });
 }

@@ -20,17 +20,21 @@ import type { ProtocolTuple } from '../flow/connection.ts';
 import type { PinnedBackend } from './backends.ts';
 import type { Candidates } from './candidates.ts';
 import { MaglevTable } from './maglev.ts';
+import type { FoundPort } from './service-addresses.ts';
 import type { Backend, BalancingMethod, Service, ServicePort, Spread } from './service.ts';
 
 /** Who may be chosen, and who may not and why. It stays as it is, and is kept with the connections that it decided. */
 export interface BackendSelection {
   readonly service: Service;
   readonly port: ServicePort;
+  /** The subset that they are in; undefined: the whole service. */
+  readonly subset: string | undefined;
   /** How connections are spread over the candidates. */
   readonly spread: Spread;
   readonly candidates: readonly Candidate[];
   readonly excluded: Candidates['excluded'];
-  readonly refusal: Candidates['refusal'];
+  /** `no_route`: the routes of the service lead to what is not there. */
+  readonly refusal: Candidates['refusal'] | 'no_route';
   /** The objects that it was made of: the service, and routes from the client to the backends. */
   readonly consulted: readonly string[];
 }
@@ -103,6 +107,12 @@ export function pickAmong(
   }
 }
 
+/** The selection for connections whose route leads to what is not there. */
+export function nobodyIn({ service, port, object }: FoundPort): BackendSelection {
+  const nobody = { candidates: [], excluded: [], refusal: 'no_route' as const, consulted: [object] };
+  return { service, port, subset: undefined, spread: service, ...nobody };
+}
+
 /** The selection for a connection when only these candidates may have one more. */
 export function withoutFull(selection: BackendSelection, open: readonly Candidate[], most: number): BackendSelection {
   const full = selection.candidates.filter((candidate) => !open.includes(candidate));
@@ -115,11 +125,18 @@ export function withoutFull(selection: BackendSelection, open: readonly Candidat
  * True if the same tuple gets the same backend until something changes that the decision consulted: the choice depends
  * neither on other connections nor on what the client had last.
  */
-export function isRepeated({ selection }: { readonly selection: BackendSelection }): boolean {
+export function isRepeated({
+  selection,
+  route,
+}: {
+  readonly selection: BackendSelection;
+  readonly route: { readonly affinityMs: number | undefined } | undefined;
+}): boolean {
   const { service, spread, candidates } = selection;
   if (spread.maxConnections !== undefined) return false;
-  if (candidates.length === 1) return true;
-  return service.affinityMs === undefined && (spread.balancing === 'maglev' || spread.balancing === 'source-hash');
+  const { affinityMs } = route ?? service;
+  if (candidates.length === 1 && (route === undefined || affinityMs === undefined)) return true;
+  return affinityMs === undefined && (spread.balancing === 'maglev' || spread.balancing === 'source-hash');
 }
 
 /** The table of a scope, which is built when it is needed for the first time, from the one before if there is one. */
@@ -173,6 +190,9 @@ function load({ pinned, weight }: Candidate): number {
   return (pinned.connections + 1) / weight;
 }
 
+/** Any number that no count of connections reaches soon. */
+const ROUTE = 0x526f_7574;
+
 function hasEqualWeights(candidates: readonly Candidate[]): boolean {
   return candidates.every(({ weight }) => weight === candidates[0]!.weight);
 }
@@ -185,6 +205,11 @@ function tupleHash({ protocol, source, destination, sourcePort, destinationPort 
     hash = Math.imul(hash ^ (number >>> 16), 0x01000193);
   }
   return mixed(hash);
+}
+
+/** Tells the destinations of a route apart; it has nothing to do with who is chosen there. */
+export function routeHash(tuple: ProtocolTuple, isByClient: boolean): number {
+  return isByClient ? mixed(clientHash(tuple) ^ ROUTE) : tupleHash(tuple, ROUTE);
 }
 
 function clientHash({ source }: ProtocolTuple): number {

@@ -5,7 +5,11 @@
  * full, it is known from then on which records it has, and those that are over are left out. Who looks at them does it
  * only when the others have reached the limit.
  */
+import type { ProtocolTuple } from '../flow/connection.ts';
+import { IP_TCP } from '../wire/ipv4.ts';
 import type { PinnedBackend } from './backends.ts';
+import { pickAmong, withoutFull, type BackendSelection, type Candidate, type Scope } from './balancer.ts';
+import type { BalancingMethod } from './service.ts';
 
 /** The records of connections. */
 export interface LimitedConnections {
@@ -43,6 +47,25 @@ export class ConnectionLimits {
     if (slots.size < most) return true;
     for (const slot of slots) if (this.#connections!.isOverWithChoice(slot)) slots.delete(slot);
     return slots.size < most;
+  }
+
+  /**
+   * Who gets a connection if it should be `first`: another one if that has as many as it may. The selection says who was left
+   * out. Undefined if all have.
+   */
+  choose(
+    first: Candidate,
+    scope: Scope,
+    tuple: ProtocolTuple,
+    method: BalancingMethod,
+  ): { readonly candidate: Candidate; readonly selection: BackendSelection } | undefined {
+    const { selection } = scope;
+    const { port, spread, candidates } = selection;
+    const most = port.protocol === IP_TCP ? spread.maxConnections : undefined;
+    if (most === undefined || this.hasRoom(first.pinned, most)) return { candidate: first, selection };
+    const open = candidates.filter(({ pinned }) => this.hasRoom(pinned, most));
+    if (open.length === 0) return undefined;
+    return { candidate: pickAmong(open, scope, tuple, method), selection: withoutFull(selection, open, most) };
   }
 
   #slotsOf(pin: number): Set<number> | undefined {

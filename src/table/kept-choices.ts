@@ -7,6 +7,7 @@
  * Beyond that, the oldest one is forgotten, and its connections only know their backend.
  */
 import type { BackendSelection } from './balancer.ts';
+import type { TakenRoute } from './service-routes.ts';
 import type { BalancingMethod } from './service.ts';
 
 /** How many backends the selections may name together: about 50 MB, if each has a value of its own. */
@@ -18,6 +19,8 @@ export interface KeptChoice {
   readonly pin: number;
   /** How it was chosen: by the method of the service, or because the client had it before. */
   readonly by: BalancingMethod | 'affinity';
+  /** The route that led there; undefined if the service that the client asked for has none for it. */
+  readonly route: TakenRoute | undefined;
 }
 
 interface Kept {
@@ -29,14 +32,14 @@ export class KeptChoices {
   readonly #most: number;
   readonly #bySelection = new Map<BackendSelection, Kept>();
   /** By slot of the connection. */
-  readonly #choices: ({ readonly kept: Kept; readonly pin: number; readonly by: KeptChoice['by'] } | undefined)[] = [];
+  readonly #choices: (({ readonly kept: Kept } & Omit<KeptChoice, 'selection'>) | undefined)[] = [];
   #backends = 0;
 
   constructor(most = MOST_BACKENDS_KEPT) {
     this.#most = most;
   }
 
-  set(slot: number, { selection, pin, by }: KeptChoice): void {
+  set(slot: number, { selection, pin, by, route }: KeptChoice): void {
     let kept = this.#bySelection.get(selection);
     if (!kept) {
       kept = { selection, connections: 0 };
@@ -48,7 +51,7 @@ export class KeptChoices {
       }
     }
     kept.connections++;
-    this.#choices[slot] = { kept, pin, by };
+    this.#choices[slot] = { kept, pin, by, route };
   }
 
   delete(slot: number): void {
@@ -63,7 +66,7 @@ export class KeptChoices {
   of(slot: number): KeptChoice | undefined {
     const choice = this.#choices[slot];
     const selection = choice?.kept.selection;
-    return choice && selection && { selection, pin: choice.pin, by: choice.by };
+    return choice && selection && { selection, pin: choice.pin, by: choice.by, route: choice.route };
   }
 
   #forget(selection: BackendSelection): void {

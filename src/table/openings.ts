@@ -1,7 +1,8 @@
 /** What a decision asks for when a connection is missing: who opens it, to whom, and what is to be translated. */
 import { INTERNAL, OUTSIDE, type Place, type Tuple } from '../flow/connection.ts';
 import type { Vni } from '../flow/types.ts';
-import type { Choice, ClientOrigin } from './services.ts';
+import type { ClientOrigin } from './service-keys.ts';
+import type { Choice } from './services.ts';
 
 /** By an endpoint: its source becomes `address`, with a port chosen for it. */
 export interface OutwardOpening {

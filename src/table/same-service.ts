@@ -5,6 +5,7 @@ import type {
   BackendCheck,
   OutlierSettings,
   PortSpreads,
+  Routing,
   Service,
   ServicePort,
   Spread,
@@ -20,6 +21,7 @@ export function sameService(a: Service, b: Service): boolean {
       a.externalPolicy === b.externalPolicy &&
       a.rule === b.rule &&
       sameSpreads(a, b) &&
+      sameRouting(a.routing, b.routing) &&
       same(a.subsets, b.subsets, sameSubset) &&
       a.drainMs === b.drainMs &&
       sameOutlier(a.outlier, b.outlier) &&
@@ -31,6 +33,11 @@ export function sameService(a: Service, b: Service): boolean {
       same(a.ports, b.ports, samePort) &&
       same(a.backends, b.backends, sameBackend))
   );
+}
+
+/** They are small, and plain data whose fields are always in one order. */
+function sameRouting(a: Routing | undefined, b: Routing | undefined): boolean {
+  return a === b || (a !== undefined && b !== undefined && JSON.stringify(a) === JSON.stringify(b));
 }
 
 function sameOutlier(a: OutlierSettings | undefined, b: OutlierSettings | undefined): boolean {

@@ -61,7 +61,17 @@ export class ServiceAddresses {
     return this.#at(address).map(({ object }) => object);
   }
 
-  give(address: Uint8Array, owner: Owner): void {
+  /** Puts the addresses of a service in the place of those that it had before. */
+  replace(before: Service | undefined, after: Service | undefined, owner: Owner): void {
+    const [old, now] = [before, after].map((service) => (service ? addressesOf(service) : [])) as [
+      Uint8Array[],
+      Uint8Array[],
+    ];
+    for (const address of without(old, now)) this.#take(address, owner);
+    for (const address of without(now, old)) this.#give(address, owner);
+  }
+
+  #give(address: Uint8Array, owner: Owner): void {
     const id = bytesId(address);
     const others = this.#at(address);
     const all = [...others, owner].sort((a, b) => (a.service.id < b.service.id ? -1 : 1));
@@ -72,7 +82,7 @@ export class ServiceAddresses {
     this.#changes.added(vipObject(address));
   }
 
-  take(address: Uint8Array, owner: Owner): void {
+  #take(address: Uint8Array, owner: Owner): void {
     const id = bytesId(address);
     const others = this.#at(address).filter((other) => other !== owner);
     if (others.length === 0) this.#owners.delete(id);
@@ -85,6 +95,17 @@ export class ServiceAddresses {
     const at = this.#owners.get(bytesId(address)) ?? [];
     return isList(at) ? at : [at];
   }
+}
+
+/** Where a service is reached: its VIPs, and the addresses of type LoadBalancer. */
+export function addressesOf({ vips, externalAddresses }: Service): Uint8Array[] {
+  return [...vips, ...externalAddresses];
+}
+
+/** Those that are not among the others. */
+function without(addresses: readonly Uint8Array[], others: readonly Uint8Array[]): readonly Uint8Array[] {
+  const ids = new Set(others.map(bytesId));
+  return addresses.filter((address) => !ids.has(bytesId(address)));
 }
 
 /** Which services have an address. */

@@ -30,6 +30,8 @@ export interface Service extends Spread {
   readonly portSpreads: PortSpreads;
   /** The parts of its backends that the rule names. */
   readonly subsets: readonly Subset[];
+  /** Where its connections go; undefined: to its own backends. */
+  readonly routing: Routing | undefined;
   /** When a backend to which connections fail is left alone for a while; undefined: never. */
   readonly outlier: OutlierSettings | undefined;
   /** How each backend is checked, by its own host; undefined: not at all. */
@@ -54,6 +56,39 @@ export interface OutlierSettings {
   readonly mostEjectedPercent: number;
   /** If a smaller share of the pool is left, there is a panic. */
   readonly leastHealthyPercent: number;
+}
+
+/** Where the connections of a service go: the first route that matches is taken. */
+export interface Routing {
+  /** The VirtualService, `NAMESPACE/NAME`. */
+  readonly rule: string;
+  readonly routes: readonly ServiceRoute[];
+}
+
+export interface ServiceRoute {
+  /** One of them is enough; without any, all connections match. */
+  readonly matches: readonly RouteMatch[];
+  /** At least one, each with a weight above 0. */
+  readonly destinations: readonly RouteDestination[];
+}
+
+/** All of it has to apply. */
+export interface RouteMatch {
+  /** The port of the service that the client asks for. */
+  readonly l4Port: number | undefined;
+  /** The namespace of the client's endpoint. */
+  readonly namespace: string | undefined;
+  /** Labels that the client's endpoint has, in the order of their keys. */
+  readonly labels: readonly (readonly [key: string, value: string])[];
+}
+
+export interface RouteDestination {
+  /** `NAMESPACE/NAME`. */
+  readonly service: string;
+  readonly subset: string | undefined;
+  /** A port of that service; undefined: the one that the client asks for, or the only one. */
+  readonly l4Port: number | undefined;
+  readonly weight: number;
 }
 
 /** How connections are spread over backends. */

@@ -20,14 +20,14 @@
  */
 import type { AddressSet } from '../flow/address-set.ts';
 import { OUTSIDE, type ConnectionTuples, type ProtocolTuple } from '../flow/connection.ts';
-import { addressId, bytesId } from '../flow/key.ts';
-import { isIp4, type Vni } from '../flow/types.ts';
-import { IP_TCP } from '../wire/ipv4.ts';
+import { bytesId } from '../flow/key.ts';
+import { isIp4 } from '../flow/types.ts';
 import { Affinity } from './affinity.ts';
 import { Backends, type PinnedBackend } from './backends.ts';
-import { pick, pickAmong, withoutFull, type Candidate, type Scope, type BackendSelection } from './balancer.ts';
+import { nobodyIn, pick, routeHash, type Candidate, type Scope, type BackendSelection } from './balancer.ts';
 import { candidatesOf, type BackendIndex } from './candidates.ts';
 import type { Changes } from './changes.ts';
+import { claimedBackend } from './claimed-backend.ts';
 import { ConnectionLimits, type LimitedConnections } from './connection-limits.ts';
 import { Health, type Fault, type FaultKind } from './health.ts';
 import { KeptChoices, type KeptChoice } from './kept-choices.ts';
@@ -36,13 +36,12 @@ import { PublishedBackends } from './published-backends.ts';
 import { reachFrom } from './reach.ts';
 import { sameService } from './same-service.ts';
 import { Scopes } from './scopes.ts';
-import { isPort, portOffset, ServiceAddresses, type FoundPort } from './service-addresses.ts';
-import { spreadOf, type Backend, type Service, type ServicePort } from './service.ts';
+import { backendId, clientId, scopeId, type ClientOrigin } from './service-keys.ts';
+import { destinationAt, routedServices, ServiceRoutes, type RoutedClient } from './service-routes.ts';
+import { addressesOf, isPort, ServiceAddresses, type FoundPort } from './service-addresses.ts';
+import { spreadOf, type Backend, type RouteDestination, type Service, type ServicePort } from './service.ts';
 import { formatPrefix, isInPrefix, type Prefix } from './routes.ts';
 import type { Topology } from './topology.ts';
-
-/** Where clients come from: a network, or outside. */
-export type ClientOrigin = Vni | typeof OUTSIDE;
 
 /** The backend of a new connection, to be opened with it. */
 export interface Choice extends KeptChoice {
@@ -50,12 +49,16 @@ export interface Choice extends KeptChoice {
   readonly backend: Backend;
   /** Its port, for the port that the client asked for. */
   readonly l4Port: number;
+  /** The scope that it was chosen in. */
+  readonly scope: string;
 }
 
-/** None: with the policy `local`, only other hosts have one; nobody has; or all have as many connections as they may. */
+/** None: only other hosts have one (`local`), nobody has, all are full, or a route leads to what is not there. */
 export interface NoChoice {
   readonly kind: 'none';
-  readonly why: 'local' | 'no_backend' | 'full';
+  readonly why: NonNullable<BackendSelection['refusal']> | 'full';
+  /** Of a route that leads to what is not there. */
+  readonly detail?: string;
   readonly selection: BackendSelection;
 }
 
@@ -93,6 +96,7 @@ export class Services {
   readonly #changes: Changes;
   readonly #services = new Map<string, Known>();
   readonly #addresses: ServiceAddresses;
+  readonly #routes: ServiceRoutes;
   readonly #nodePorts: NodePorts;
   readonly #backends = new Backends();
   readonly #health = new Health();
@@ -113,6 +117,7 @@ export class Services {
     this.#topology = topology;
     this.#changes = changes;
     this.#addresses = new ServiceAddresses(changes);
+    this.#routes = new ServiceRoutes(changes, (id) => this.get(id));
     this.#nodePorts = new NodePorts(changes);
     this.published = new PublishedBackends(changes);
     this.#scopes = new Scopes(scopesBytes);
@@ -150,6 +155,11 @@ export class Services {
     this.#changes.changed(...[...this.#services.keys()].map(serviceObject));
   }
 
+  /** Says by what routes tell an endpoint of this host from others; undefined: there is none. */
+  setClient(name: string, client: RoutedClient | undefined): void {
+    this.#routes.setClient(name, client);
+  }
+
   /** The addresses that VIPs are taken from. */
   setRanges(ranges: readonly Prefix[]): void {
     if (ranges.map(formatPrefix).join() === this.#ranges.map(formatPrefix).join()) return;
@@ -162,24 +172,21 @@ export class Services {
     const known = this.#services.get(service.id);
     if (known && sameService(known.service, service)) return;
     const added: Known = known ?? { service, object: serviceObject(service.id), balanced: [] };
-    const before = known ? addressesOf(known.service) : [];
-    const after = addressesOf(service);
-    this.#nodePorts.replace(known?.service, service);
-    this.published.replace(known?.service, service);
+    const before = known?.service;
+    this.#nodePorts.replace(before, service);
+    this.published.replace(before, service);
     if (known) this.#changes.changed(serviceObject(service.id));
     else this.#changes.added(serviceObject(service.id));
     added.service = service;
     this.#services.set(service.id, added);
     this.#health.keepOnly(service);
-    for (const address of without(before, after)) this.#addresses.take(address, added);
-    for (const address of without(after, before)) this.#addresses.give(address, added);
+    this.#addresses.replace(before, service, added);
     added.balanced = added.balanced.filter((balanced) => this.#follow(balanced, service, nowMs));
-    for (const address of after) {
-      this.#claim(added, bytesId(address));
+    this.#claimAll(added);
+    for (const address of addressesOf(service)) {
       // Its ports may take the place of those of another service, or leave it.
       this.#changes.changed(...this.servicesAt(address).filter((object) => object !== serviceObject(service.id)));
     }
-    for (const id of nodePortIds(service)) this.#claim(added, id);
     this.#renew(added);
   }
 
@@ -188,7 +195,7 @@ export class Services {
     const known = this.#services.get(id);
     if (!known) return;
     this.#services.delete(id);
-    for (const address of addressesOf(known.service)) this.#addresses.take(address, known);
+    this.#addresses.replace(known.service, undefined, known);
     this.#nodePorts.replace(known.service, undefined);
     this.published.replace(known.service, undefined);
     for (const { pinned } of known.balanced) for (const one of pinned.values()) this.#backends.remove(one);
@@ -199,6 +206,13 @@ export class Services {
   /** All services that there are have been set: connections from before a restart that belong to none of them end. */
   loaded(): void {
     this.#isLoaded = true;
+    // Those that routes have led to other services are claimed last, when these are known.
+    for (const known of this.#services.values()) {
+      for (const id of routedServices(known.service)) {
+        const to = this.#services.get(id);
+        if (to) this.#claimAll(known, to);
+      }
+    }
     this.#backends.endUnclaimed();
   }
 
@@ -275,55 +289,112 @@ export class Services {
   }
 
   /**
-   * Who may be chosen for clients in a place: `choose` finds a backend unless the selection has a refusal. A decision
-   * consults the objects of `selection.consulted`. @param isV4 the family of the address that they ask for
+   * Who may be chosen for clients in a place; none if it has a refusal. A decision consults its objects.
+   * @param isV4 the family of the address that they ask for @param client the endpoint, by `idOf`
    */
-  selection({ service, port }: FoundPort, from: ClientOrigin, isV4: boolean): BackendSelection {
-    return this.#scopeOf(this.#balancedOf(this.#services.get(service.id)!, port), from, isV4).selection;
+  selection(
+    found: FoundPort,
+    from: ClientOrigin,
+    isV4: boolean,
+    client?: string,
+  ): Pick<BackendSelection, 'consulted' | 'refusal'> {
+    const { route, consulted } = this.#routes.of(found, client);
+    if (!route) {
+      const { selection } = this.#scopeOf(this.#balancedAt(found), from, isV4);
+      return consulted.length === 1 ? selection : { ...selection, consulted: [...consulted, ...selection.consulted] };
+    }
+    const ways = route.destinations.map((destination) => {
+      const to = this.#routes.to(destination, found);
+      const scope = 'missing' in to ? undefined : this.#scopeOf(this.#balancedAt(to), from, isV4, destination.subset);
+      return { objects: [serviceObject(destination.service), ...(scope?.selection.consulted ?? [])], scope };
+    });
+    const [first, ...others] = ways.map(({ scope }) => (scope ? scope.selection.refusal : 'no_route'));
+    const refusal = others.every((other) => other === first) ? first : undefined;
+    return { consulted: [...new Set([...consulted, ...ways.flatMap(({ objects }) => objects)])], refusal };
   }
 
   /**
-   * Chooses a backend for a new connection. A decision consults the objects of `selection.consulted`.
-   * @param from where the client is, which has sent `tuple`
+   * Chooses a backend for a new connection. A decision consults the objects of `selection`.
+   * @param from where the client is, which has sent `tuple` @param client its endpoint, by `idOf`
    */
-  choose({ service, port, offset }: FoundPort, from: ClientOrigin, tuple: ProtocolTuple): Choice | NoChoice {
-    const balanced = this.#balancedOf(this.#services.get(service.id)!, port);
-    const scope = this.#scopeOf(balanced, from, isIp4(tuple.destination));
-    const { selection } = scope;
-    if (selection.refusal) return { kind: 'none', why: selection.refusal, selection };
-    const { balancing } = selection.spread;
-    const last = this.#lastOf(balanced, from, tuple, selection);
-    // Chosen by its address, a client mostly has the same one again, even if it has been forgotten.
-    const isByClient = service.affinityMs !== undefined && balancing === 'maglev';
-    const method = isByClient ? 'source-hash' : balancing;
-    const first = last ?? pick(scope, tuple, method);
-    const most = port.protocol === IP_TCP ? selection.spread.maxConnections : undefined;
-    this.#scopes.use(scope.id, scope);
-    if (most === undefined || this.#limits.hasRoom(first.pinned, most)) {
-      return chosen(first, offset, last ? 'affinity' : balancing, selection);
+  choose(found: FoundPort, from: ClientOrigin, tuple: ProtocolTuple, client?: string): Choice | NoChoice {
+    const { service, port } = found;
+    const { route } = this.#routes.of(found, client);
+    const isV4 = isIp4(tuple.destination);
+    const last = this.#lastOf(found, from, tuple);
+    if (!route) {
+      const scope = this.#scopeOf(this.#balancedAt(found), from, isV4);
+      return this.#chooseIn(scope, tuple, last, { offset: found.offset, affinityMs: service.affinityMs, route });
     }
-    const open = selection.candidates.filter(({ pinned }) => this.#limits.hasRoom(pinned, most));
-    if (open.length === 0) return { kind: 'none', why: 'full', selection };
-    return chosen(pickAmong(open, scope, tuple, method), offset, balancing, withoutFull(selection, open, most));
+    const isByClient = service.affinityMs !== undefined || spreadOf(service, port).balancing === 'source-hash';
+    const isOfLast = (destination: RouteDestination): boolean => {
+      const to = this.#routes.to(destination, found);
+      if (last === undefined || 'missing' in to) return false;
+      const { selection } = this.#scopeOf(this.#balancedAt(to), from, isV4, destination.subset);
+      return selection.candidates.some(({ pinned }) => pinned.pin === last);
+    };
+    const destination = route.destinations.find(isOfLast) ?? destinationAt(route, routeHash(tuple, isByClient));
+    const to = this.#routes.to(destination, found);
+    if ('missing' in to) {
+      const why = `${service.routing!.rule} leads to service ${destination.service}, which ${to.missing}`;
+      return { kind: 'none', why: 'no_route', detail: why, selection: nobodyIn(found) };
+    }
+    const scope = this.#scopeOf(this.#balancedAt(to), from, isV4, destination.subset);
+    const { protocol, l4Port } = port;
+    const { id, affinityMs, routing } = service;
+    const taken = { service: id, protocol, l4Port, affinityMs, rule: routing!.rule, route, destination };
+    return this.#chooseIn(scope, tuple, last, { offset: to.offset, affinityMs, route: taken });
+  }
+
+  #chooseIn(
+    scope: PortScope,
+    tuple: ProtocolTuple,
+    last: number | undefined,
+    { offset, affinityMs, route }: Pick<KeptChoice, 'route'> & { offset: number; affinityMs: number | undefined },
+  ): Choice | NoChoice {
+    const { selection } = scope;
+    const { candidates, spread, refusal } = selection;
+    if (refusal) return { kind: 'none', why: refusal, selection };
+    const { balancing } = spread;
+    const kept = last === undefined ? undefined : candidates.find(({ pinned }) => pinned.pin === last);
+    // Chosen by its address, a client mostly has the same one again, even if it has been forgotten.
+    const method = affinityMs !== undefined && balancing === 'maglev' ? 'source-hash' : balancing;
+    const first = kept ?? pick(scope, tuple, method);
+    // It may have got a table.
+    this.#scopes.use(scope.id, scope);
+    const found = this.#limits.choose(first, scope, tuple, method);
+    if (!found) return { kind: 'none', why: 'full', selection };
+    const { backend, target, pinned } = found.candidate;
+    const by = found.candidate === kept ? 'affinity' : balancing;
+    return {
+      kind: 'backend',
+      backend,
+      l4Port: target + offset,
+      pin: pinned.pin,
+      by,
+      selection: found.selection,
+      route,
+      scope: scope.id,
+    };
   }
 
   // 4. Connections
 
   /** Notes that a connection was opened in that slot. @param from where the client is, which has sent `tuple` */
-  opened(slot: number, { pin, by, selection }: Choice, from: ClientOrigin, tuple: ProtocolTuple, nowMs: number): void {
-    const { service, port } = selection;
+  opened(slot: number, choice: Choice, from: ClientOrigin, tuple: ProtocolTuple, nowMs: number): void {
+    const { pin, by, selection, route, scope: id } = choice;
     this.#backends.opened(pin);
     this.#limits.opened(pin, slot);
-    this.#kept.set(slot, { selection, pin, by });
-    const known = this.#services.get(service.id);
-    const balanced = known && balancedAt(known, port);
-    if (!balanced) return;
+    this.#kept.set(slot, { selection, pin, by, route });
     if (by !== 'affinity') {
-      const scope = this.#scopes.get(scopeId(balanced, from, isIp4(tuple.destination)));
+      const scope = this.#scopes.get(id);
       if (scope) scope.position++;
     }
-    const { affinityMs } = service;
-    if (affinityMs !== undefined) this.#affinity.set(clientId(balanced, from, tuple.source), pin, nowMs + affinityMs);
+    const { affinityMs } = route ?? selection.service;
+    if (affinityMs === undefined) return;
+    const known = this.#services.get(route?.service ?? selection.service.id);
+    const balanced = known && balancedAt(known, route ?? selection.port);
+    if (balanced) this.#affinity.set(clientId(balanced, from, tuple.source), pin, nowMs + affinityMs);
   }
 
   /** Notes that it has been closed. @param pin from its record */
@@ -370,6 +441,10 @@ export class Services {
   }
 
   // Ports at work
+
+  #balancedAt({ service, port }: Pick<FoundPort, 'service' | 'port'>): BalancedPort {
+    return this.#balancedOf(this.#services.get(service.id)!, port);
+  }
 
   #balancedOf(known: Known, port: ServicePort): BalancedPort {
     const there = balancedAt(known, port);
@@ -419,20 +494,21 @@ export class Services {
     return added;
   }
 
-  /** Gives the service those of its backends that connections from before a restart have. @param front as in `recovered` */
-  #claim(known: Known, front: string): void {
-    this.#backends.claim(front, ({ protocol, l4Port, back }) => {
-      const { service } = known;
-      const offsetOf = front === nodePortId(protocol, l4Port) ? nodePortOffset : portOffset;
-      const port = service.ports.find((one) => offsetOf(one, protocol, l4Port) !== undefined);
-      if (!port) return false;
-      const target = back.l4Port - offsetOf(port, protocol, l4Port)!;
-      const at = service.backends.findIndex(
-        (backend, at) => port.targets[at] === target && bytesId(backend.address) === bytesId(back.address),
-      );
-      if (at < 0) return false;
-      this.#balancedOf(known, port).pinned.set(backendId(port, service.backends[at]!, at), back);
-      back.service = service.id;
+  /** Gives a service those of its backends that connections to `known` from before a restart have. */
+  #claimAll(known: Known, to = known): void {
+    for (const address of addressesOf(known.service)) this.#claim(known, bytesId(address), to);
+    for (const id of nodePortIds(known.service)) this.#claim(known, id, to);
+  }
+
+  /** @param front as in `recovered` */
+  #claim({ service }: Known, front: string, to: Known): void {
+    this.#backends.claim(front, (unclaimed) => {
+      const isPublished = front === nodePortId(unclaimed.protocol, unclaimed.l4Port);
+      const claimed = claimedBackend(unclaimed, { service, isPublished }, to.service);
+      if (!claimed) return false;
+      const { port, at } = claimed;
+      this.#balancedOf(to, port).pinned.set(backendId(port, to.service.backends[at]!, at), unclaimed.back);
+      unclaimed.back.service = to.service.id;
       return true;
     });
   }
@@ -443,20 +519,19 @@ export class Services {
 
   // Scopes
 
-  #scopeOf(balanced: BalancedPort, from: ClientOrigin, isV4: boolean): PortScope {
-    const id = scopeId(balanced, from, isV4);
+  #scopeOf(balanced: BalancedPort, from: ClientOrigin, isV4: boolean, subset?: string): PortScope {
+    const id = scopeId(balanced, from, isV4, subset);
     const before = this.#scopes.get(id);
     const holds = before?.version === balanced.version && before.networksVersion === this.#topology.networksVersion;
     if (holds) return before;
-    const scope = { id, ...this.#renewed(balanced, from, isV4, before) };
+    const scope = { id, ...this.#renewed(balanced, { from, isV4, subset }, before) };
     this.#scopes.use(id, scope);
     return scope;
   }
 
   #renewed(
     balanced: BalancedPort,
-    from: ClientOrigin,
-    isV4: boolean,
+    { from, isV4, subset }: { from: ClientOrigin; isV4: boolean; subset: string | undefined },
     before: PortScope | undefined,
   ): Omit<PortScope, 'id'> {
     const { service, port, version } = balanced;
@@ -466,7 +541,7 @@ export class Services {
     const { chosen, excluded, refusal } = candidatesOf(
       service,
       port,
-      { isV4, policy },
+      { isV4, policy, subset },
       {
         host,
         zone,
@@ -479,9 +554,9 @@ export class Services {
       return { backend, weight: backend.weight, target: port.targets[at]!, pinned: this.#pinnedOf(balanced, at) };
     });
     const consulted = [balanced.object, ...reach.consulted];
-    const spread = spreadOf(service, port);
+    const spread = spreadOf(service, port, subset);
     return {
-      selection: { service, port, spread, candidates, excluded, refusal, consulted },
+      selection: { service, port, subset, spread, candidates, excluded, refusal, consulted },
       table: before?.table,
       tableOf: before?.tableOf,
       position: before?.position ?? 0,
@@ -490,31 +565,19 @@ export class Services {
     };
   }
 
-  /** The backend that the client had last, if it is still a candidate. */
-  #lastOf(
-    balanced: BalancedPort,
-    from: ClientOrigin,
-    { source }: ProtocolTuple,
-    { service, candidates }: BackendSelection,
-  ): Candidate | undefined {
-    if (service.affinityMs === undefined) return undefined;
-    const pin = this.#affinity.of(clientId(balanced, from, source));
-    return pin === undefined ? undefined : candidates.find(({ pinned }) => pinned.pin === pin);
+  /** The number of the backend that the client had last. */
+  #lastOf(found: FoundPort, from: ClientOrigin, { source }: ProtocolTuple): number | undefined {
+    if (found.service.affinityMs === undefined) return undefined;
+    return this.#affinity.of(clientId(this.#balancedAt(found), from, source));
   }
 }
 
 const none: ReadonlySet<number> = new Set();
 
-function chosen(
-  { backend, target, pinned: { pin } }: Candidate,
-  offset: number,
-  by: KeptChoice['by'],
-  selection: BackendSelection,
-): Choice {
-  return { kind: 'backend', backend, l4Port: target + offset, pin, by, selection };
-}
-
-function balancedAt({ balanced }: Known, { protocol, l4Port }: ServicePort): BalancedPort | undefined {
+function balancedAt(
+  { balanced }: Known,
+  { protocol, l4Port }: Pick<ServicePort, 'protocol' | 'l4Port'>,
+): BalancedPort | undefined {
   return balanced.find(({ port }) => port.protocol === protocol && port.l4Port === l4Port);
 }
 
@@ -526,28 +589,6 @@ function endOf({ endsAtMs }: PinnedBackend): number | undefined {
 function hasBackend({ backends }: Service, address: Uint8Array): boolean {
   const id = bytesId(address);
   return backends.some((backend) => bytesId(backend.address) === id);
-}
-
-function addressesOf({ vips, externalAddresses }: Service): readonly Uint8Array[] {
-  return [...vips, ...externalAddresses];
-}
-
-/** Those that are not among the others. */
-function without(addresses: readonly Uint8Array[], others: readonly Uint8Array[]): readonly Uint8Array[] {
-  const ids = new Set(others.map(bytesId));
-  return addresses.filter((address) => !ids.has(bytesId(address)));
-}
-
-function backendId({ targets }: ServicePort, { vni, address }: Backend, at: BackendIndex): string {
-  return `${addressId(vni ?? (0 as Vni), address)}${targets[at]}`;
-}
-
-function scopeId({ id }: BalancedPort, from: ClientOrigin, isV4: boolean): string {
-  return `${id}/${from}/${isV4 ? 4 : 6}`;
-}
-
-function clientId({ id }: BalancedPort, from: ClientOrigin, source: Uint8Array): string {
-  return `${addressId(from as Vni, source)}${id}`;
 }
 
 /** Everything about a service, whether it is present or absent. @param id `NAMESPACE/NAME` */

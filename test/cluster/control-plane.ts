@@ -152,7 +152,17 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     onMoved: (name) => endpoints.followHost(name),
   });
   const serving = serviceParts({
-    tables: forwarding,
+    tables: {
+      setService: (service) => forwarding.setService(service),
+      removeService: (service) => forwarding.removeService(service),
+      setHost: (name, zone) => forwarding.setHost(name, zone),
+      setServiceRanges: (ranges) => forwarding.setServiceRanges(ranges),
+      servicesLoaded: () => forwarding.servicesLoaded(),
+      setClient: (name, client) => {
+        forwarding.tables.services.setClient(name, client);
+        forwarding.controller.enforce();
+      },
+    },
     serviceCidrs: options.serviceCidrs,
     networks: () => networks,
     hosts: () => hosts,

@@ -141,7 +141,7 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
   refuses(
     t,
     'apiVersion: v1\nkind: Pod\n',
-    '2:7: kind: "Pod" is not accepted: accepted are "Namespace", "Network", "Host", "Endpoint", "Service", "EndpointSlice", "DestinationRule"',
+    '2:7: kind: "Pod" is not accepted: accepted are "Namespace", "Network", "Host", "Endpoint", "Service", "EndpointSlice", "DestinationRule", "VirtualService"',
   );
   refuses(
     t,
@@ -152,7 +152,7 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
   refuses(
     t,
     '{}',
-    '1:1: kind is missing: accepted are "Namespace", "Network", "Host", "Endpoint", "Service", "EndpointSlice", "DestinationRule"',
+    '1:1: kind is missing: accepted are "Namespace", "Network", "Host", "Endpoint", "Service", "EndpointSlice", "DestinationRule", "VirtualService"',
   );
   refuses(
     t,
@@ -462,7 +462,7 @@ t.test('over the API the same lines come without a place', async (t) => {
   );
   t.equal(
     message({ ...value, kind: 'Pod' }),
-    'kind: "Pod" is not accepted: accepted are "Namespace", "Network", "Host", "Endpoint", "Service", "EndpointSlice", "DestinationRule"',
+    'kind: "Pod" is not accepted: accepted are "Namespace", "Network", "Host", "Endpoint", "Service", "EndpointSlice", "DestinationRule", "VirtualService"',
   );
   for (const given of [null, undefined, 5, 'x', []]) t.match(message(given), /a map of fields is expected$/);
 });
@@ -477,6 +477,7 @@ t.test('JSON Schema of all resources and reports', async (t) => {
     'Service',
     'EndpointSlice',
     'DestinationRule',
+    'VirtualService',
   ]);
   t.match(resources['Network'], { required: ['apiVersion', 'kind', 'metadata', 'spec'], additionalProperties: false });
   t.match(resources['Network'], { properties: { spec: { properties: { vni: { minimum: 1, maximum: 16_777_214 } } } } });

@@ -119,6 +119,27 @@ t.test('the programs reach each other, on one host and across', { skip: needsRoo
   }
   t.same([...reached].sort(), ['reviews-v1', 'reviews-v2', 'reviews-v3'], 'by the address of their service');
 
+  const traffic = (file: string) => left.run('apply', '-f', join(example, 'traffic', file), '--wait=60s');
+  const versions = async (count: number): Promise<string[]> => {
+    const got = new Set<string>();
+    for (let i = 0; i < count; i++) {
+      got.add((await answer(`http://${service.spec.clusterIP}:9080/reviews/0`)).servedBy);
+    }
+    return [...got].sort();
+  };
+  await traffic('subsets.yaml');
+  await traffic('all-v1.yaml');
+  t.same(await versions(10), ['reviews-v1']);
+  await traffic('90-10.yaml');
+  t.notOk((await versions(40)).includes('reviews-v2'), 'the shares are those of v1 and v3');
+  await traffic('tester-v2.yaml');
+  t.same(await versions(10), ['reviews-v2'], 'the tester is told from others by its labels');
+  const shown = await left.run('services', 'reviews');
+  t.match(shown, /Rule: +destinationrule default\/reviews\n/);
+  t.match(shown, /Route 1: +from app=tester: subset v2\nRoute 2: +all: subset v1\n/);
+  await left.run('delete', 'virtualservice', 'reviews');
+  await left.run('delete', 'destinationrule', 'reviews');
+
   t.equal(await started.get('ratings-v1')!.stop('SIGTERM'), 0, 'a program ends when it is asked to');
   t.match((await product()).reviews, { servedBy: 'reviews-v2', ratingsFailed: /ECONNREFUSED/ });
   t.match(await ask('http://10.70.0.11:9080/productpage'), /the ratings are not available/);

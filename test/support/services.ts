@@ -4,7 +4,8 @@ import type { ProtocolTuple } from '../../src/flow/connection.ts';
 import { formatIp, parseIp, parseMac, type Vni } from '../../src/flow/types.ts';
 import { Changes } from '../../src/table/changes.ts';
 import type { Backend, Service, ServicePort } from '../../src/table/service.ts';
-import { Services, type Choice, type ClientOrigin, type NoChoice } from '../../src/table/services.ts';
+import type { ClientOrigin } from '../../src/table/service-keys.ts';
+import { Services, type Choice, type NoChoice } from '../../src/table/services.ts';
 import { Topology } from '../../src/table/topology.ts';
 import { IP_TCP } from '../../src/wire/ipv4.ts';
 
@@ -72,6 +73,7 @@ export function service(given: Partial<Service> = {}): Service {
     rule: undefined,
     portSpreads: new Map(),
     subsets: [],
+    routing: undefined,
     outlier: undefined,
     check: undefined,
     drainMs: 0,

@@ -6,7 +6,8 @@ import { bytesId } from '../../src/flow/key.ts';
 import { formatIp, parseIp } from '../../src/flow/types.ts';
 import { Backends } from '../../src/table/backends.ts';
 import type { Service } from '../../src/table/service.ts';
-import type { ClientOrigin, Services } from '../../src/table/services.ts';
+import type { ClientOrigin } from '../../src/table/service-keys.ts';
+import type { Services } from '../../src/table/services.ts';
 import { IP_TCP } from '../../src/wire/ipv4.ts';
 import { Random } from '../support/random.ts';
 import {

@@ -273,6 +273,7 @@ t.test(
       const selection = {
         service: value,
         port: value.ports[0]!,
+        subset: undefined,
         spread: value,
         candidates,
         excluded: [],
@@ -360,22 +361,22 @@ t.test('kept choices are limited: the oldest of former generations are forgotten
   services.set(service({ backends: backends(11) }), 0);
   const chosen = chosenFor(services, tuple(0));
   const [a, b, c] = [selection(4), selection(4), selection(4)];
-  kept.set(1, { selection: a, pin: 1, by: 'maglev' });
-  kept.set(2, { selection: a, pin: 1, by: 'maglev' });
-  kept.set(3, { selection: b, pin: 1, by: 'maglev' });
+  kept.set(1, { selection: a, pin: 1, by: 'maglev', route: undefined });
+  kept.set(2, { selection: a, pin: 1, by: 'maglev', route: undefined });
+  kept.set(3, { selection: b, pin: 1, by: 'maglev', route: undefined });
   t.same(
     [1, 2, 3].map((slot) => kept.of(slot)?.selection === (slot < 3 ? a : b)),
     [true, true, true],
   );
-  kept.set(4, { selection: c, pin: 1, by: 'maglev' });
+  kept.set(4, { selection: c, pin: 1, by: 'maglev', route: undefined });
   t.same(
     [1, 2, 3, 4].map((slot) => kept.of(slot) !== undefined),
     [false, false, true, true],
   );
   kept.delete(3);
-  kept.set(5, { selection: selection(4), pin: 1, by: 'maglev' });
+  kept.set(5, { selection: selection(4), pin: 1, by: 'maglev', route: undefined });
   t.ok(kept.of(4), 'a choice that no connection refers to any more takes no room');
   kept.delete(1);
-  kept.set(6, { selection: selection(11), pin: 1, by: 'affinity' });
+  kept.set(6, { selection: selection(11), pin: 1, by: 'affinity', route: undefined });
   t.ok(kept.of(6) === undefined, 'more than all of them may have');
 });

@@ -5,7 +5,7 @@ import { OUTSIDE } from '../../src/flow/connection.ts';
 import { formatIp, isIp4, parseIp, type Vni } from '../../src/flow/types.ts';
 import { candidatesOf, type Asked, type Candidates, type Surroundings } from '../../src/table/candidates.ts';
 import type { Backend, Service, ServicePort } from '../../src/table/service.ts';
-import type { ClientOrigin } from '../../src/table/services.ts';
+import type { ClientOrigin } from '../../src/table/service-keys.ts';
 import { Random } from '../support/random.ts';
 import {
   backend,

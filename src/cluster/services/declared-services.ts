@@ -23,6 +23,8 @@ import { addressesOf, nodePortsOf, shownService, type DeclaredService } from './
 export interface ServicesEnvironment extends ServicePlanEnvironment {
   /** Called with what has changed. Undefined: there is none. */
   readonly onChange: (name: string, before: DeclaredService | undefined, after: DeclaredService | undefined) => void;
+  /** @throws WeftError if others need it */
+  readonly refuseRemoval: (name: string) => void;
   /** Puts into force what has changed. */
   readonly settle: () => Promise<void>;
 }
@@ -78,6 +80,10 @@ export class DeclaredServices implements Reconciler {
 
   plan(resource: ServiceResource, draft: Draft): Planned {
     return new ServicePlan(this.#environment, resource, draft, this.find(idOf(resource.metadata))).make();
+  }
+
+  refuseRemoval(name: string): void {
+    this.#environment.refuseRemoval(name);
   }
 
   planRemoval(name: string): Transaction {

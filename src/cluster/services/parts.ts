@@ -18,6 +18,7 @@ import { Rules } from './rules.ts';
 import { ServiceEnforcement, type ServiceTables } from './service-enforcement.ts';
 import type { NetworksBeside } from './networks-beside.ts';
 import { ServiceRange } from './service-range.ts';
+import { VirtualServices } from './virtual-services.ts';
 import { DeclaredServices } from './declared-services.ts';
 
 /** What the keys of hosts begin with. */
@@ -43,6 +44,7 @@ export interface ServiceParts {
   readonly services: DeclaredServices;
   readonly slices: EndpointSlices;
   readonly destinationRules: Rules<DestinationRuleResource>;
+  readonly virtualServices: VirtualServices;
   readonly range: ServiceRange;
   readonly enforcement: ServiceEnforcement;
   readonly registers: readonly Register[];
@@ -66,6 +68,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     services: () => services,
     slices: () => slices,
     destinationRules: () => destinationRules,
+    virtualServices: () => virtualServices,
     endpoint: (name) => endpoints().find(name),
     networks: () => networks().all(),
     labelsOf: (host) => hosts().find(host)?.resource.metadata.labels,
@@ -73,6 +76,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
   });
   const services: DeclaredServices = new DeclaredServices({
     ...{ range, vips, nodePorts, networks: beside },
+    refuseRemoval: (name) => virtualServices.refuseServiceRemoval(name),
     publisherOf: (port, draft) => enforcement.publisherOf(port, draft),
     onChange: (name, before, after) => enforcement.serviceChanged(name, before, after),
     // The first time, everything that is stored has come.
@@ -86,14 +90,20 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     onChange: (service) => enforcement.slicesChanged(service),
     derived: (name) => enforcement.derived(name),
   });
+  const aboutServices = {
+    onChange: (service: string) => enforcement.rulesChanged(service),
+    hasService: (name: string) => services.find(name) !== undefined,
+  };
   const destinationRules = new Rules<DestinationRuleResource>(
     'DestinationRule',
     ({ metadata, spec }) => [idOf(serviceOf(spec.host, metadata.namespace))],
-    {
-      onChange: (service) => enforcement.rulesChanged(service),
-      hasService: (name) => services.find(name) !== undefined,
-    },
+    { ...aboutServices, refuseRemoval: (name, [service = '']) => virtualServices.refuseRuleRemoval(name, service) },
   );
+  const virtualServices: VirtualServices = new VirtualServices({
+    ...aboutServices,
+    service: (name) => services.find(name)?.resource,
+    ruleFor: (service, draft) => destinationRules.of(service, draft),
+  });
   const liveHosts: Register = {
     prefix: LIVE,
     see: (changes) => {
@@ -107,7 +117,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     },
   };
   return {
-    ...{ services, slices, destinationRules, range, enforcement },
+    ...{ services, slices, destinationRules, virtualServices, range, enforcement },
     registers: [range, vips, nodePorts, liveHosts, declaredHosts],
     clash: (subnets, texts) => range.clash(subnets, texts) ?? services.clash(subnets, texts),
     nodePortOwner: (port) => nodePorts.ownerOf(String(port)),

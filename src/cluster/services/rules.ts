@@ -6,12 +6,14 @@
 import { WeftError } from '../../error.ts';
 import { idOf, type Resource } from '../../model/resource.ts';
 import { Declarations } from '../declarations.ts';
-import type { Draft, Planned, Stored } from '../reconciler.ts';
+import type { Declared, Draft, Planned, Stored } from '../reconciler.ts';
 
 export interface RulesEnvironment {
   /** Called with a service whose rule has changed; it need not exist. */
   readonly onChange: (service: string) => void;
   readonly hasService: (name: string) => boolean;
+  /** @throws WeftError if others need a rule @param services those that it is for */
+  readonly refuseRemoval?: (name: string, services: readonly string[]) => void;
 }
 
 export class Rules<R extends Resource> extends Declarations<R> {
@@ -31,10 +33,14 @@ export class Rules<R extends Resource> extends Declarations<R> {
     this.#environment = environment;
   }
 
-  /** The one that holds for a service. */
-  of(service: string): R | undefined {
+  /** The one that holds for a service. @param draft or will, with a change */
+  of(service: string, draft?: Draft): R | undefined {
+    const planned = draft && this.#planned.get(draft)?.get(service);
+    if (planned !== undefined) return draft!.find<Declared<R>>(this.#kind, planned)?.resource;
     const [first] = this.#byService.get(service) ?? [];
-    return first === undefined ? undefined : this.find(first)?.resource;
+    if (first === undefined) return undefined;
+    const rule = draft ? draft.find<Declared<R>>(this.#kind, first) : this.find(first);
+    return rule && this.#servicesOf(rule.resource).includes(service) ? rule.resource : undefined;
   }
 
   override plan(resource: R, draft: Draft): Planned {
@@ -54,6 +60,11 @@ export class Rules<R extends Resource> extends Declarations<R> {
       planned.set(service, name);
     }
     return super.plan(resource, draft);
+  }
+
+  refuseRemoval(name: string): void {
+    const rule = this.find(name);
+    if (rule) this.#environment.refuseRemoval?.(name, this.#servicesOf(rule.resource));
   }
 
   override put(stored: readonly Stored<R>[]): void {
@@ -92,7 +103,7 @@ export class Rules<R extends Resource> extends Declarations<R> {
 
   /** True if a rule is, or will be with the change, for a service. */
   #isFor(name: string, service: string, draft: Draft): boolean {
-    const rule = draft.find<Stored<R>>(this.#kind, name);
+    const rule = draft.find<Declared<R>>(this.#kind, name);
     return rule !== undefined && this.#servicesOf(rule.resource).includes(service);
   }
 

@@ -17,8 +17,10 @@ import { addressValue } from '../../model/address.ts';
 import { NODE_PORTS } from '../../model/kinds/service.ts';
 import { idOf, nameOf, type Resource } from '../../model/resource.ts';
 import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
+import type { VirtualServiceResource } from '../../model/kinds/virtual-service.ts';
 import type { Prefix } from '../../table/routes.ts';
 import type { Service } from '../../table/service.ts';
+import type { RoutedClient } from '../../table/service-routes.ts';
 import { inTurns } from '../../turns.ts';
 import { isHere, isShared, type Endpoint } from '../endpoint.ts';
 import type { Network } from '../network.ts';
@@ -37,6 +39,8 @@ export interface ServiceTables {
   setService(service: Service): void;
   /** Does nothing if there is none. */
   removeService(id: string): void;
+  /** Says by what routes tell an endpoint of this host from others; undefined: there is none. */
+  setClient(name: string, client: RoutedClient | undefined): void;
   /** Says on which host this is, and in which zone. */
   setHost(name: string, zone: string | undefined): void;
   /** Sets the addresses that those of services are taken from. */
@@ -50,6 +54,7 @@ export interface ServiceEnforcementEnvironment {
   readonly services: () => DeclaredServices;
   readonly slices: () => EndpointSlices;
   readonly destinationRules: () => Rules<DestinationRuleResource>;
+  readonly virtualServices: () => Rules<VirtualServiceResource>;
   /** Unsorted changes come with `endpointChanged`. */
   readonly endpoint: (name: string) => Endpoint | undefined;
   /** The same array as long as none has changed. */
@@ -233,13 +238,14 @@ export class ServiceEnforcement {
   }
 
   #sourcesOf({ name, resource }: DeclaredService): ServiceSources {
-    const { endpoint, slices, destinationRules } = this.#environment;
+    const { endpoint, slices, destinationRules, virtualServices } = this.#environment;
     const selector = selectorOf(resource);
     const names = selector ? this.#labelled.matching(resource.metadata.namespace, selector).sort() : [];
     return {
       endpoints: names.flatMap((one) => endpoint(one) ?? []),
       slices: slices().of(name),
       rule: destinationRules().of(name),
+      routes: virtualServices().of(name),
       stateOf: this.#stateOf,
       endpointAt: (address) => {
         const at = this.#byAddress.get(address);
@@ -280,6 +286,7 @@ export class ServiceEnforcement {
   #enter({ name, resource, addresses, host }: Endpoint): void {
     const { metadata, spec } = resource;
     this.#labelled.add(name, metadata.namespace, metadata.labels);
+    if (host === undefined) this.#environment.tables.setClient(name, metadata);
     const at = host ?? this.#environment.hostName;
     const others = this.#byHost.get(at);
     if (others) others.add(name);
@@ -295,6 +302,7 @@ export class ServiceEnforcement {
   #leave({ name, resource, addresses, host }: Endpoint): void {
     const { metadata, spec } = resource;
     this.#labelled.remove(name, metadata.namespace, metadata.labels);
+    if (host === undefined) this.#environment.tables.setClient(name, undefined);
     const at = host ?? this.#environment.hostName;
     const others = this.#byHost.get(at);
     others?.delete(name);

@@ -18,7 +18,9 @@ import { readAnnotations, type PortRange } from '../../model/service-annotations
 import type { Backend, BackendCheck, Service, ServicePort } from '../../table/service.ts';
 import { nameOf } from '../../model/resource.ts';
 import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
+import type { VirtualServiceResource } from '../../model/kinds/virtual-service.ts';
 import type { Endpoint } from '../endpoint.ts';
+import { routingOf } from './route-settings.ts';
 import { ruleSettings, subsetsOf } from './rule-settings.ts';
 import type { DeclaredService } from './service.ts';
 
@@ -40,6 +42,8 @@ export interface ServiceSources {
   readonly slices: readonly EndpointSliceResource[];
   /** The DestinationRule for the service. */
   readonly rule: DestinationRuleResource | undefined;
+  /** The VirtualService for it. */
+  readonly routes: VirtualServiceResource | undefined;
   readonly stateOf: (endpoint: Endpoint) => EndpointState;
   /** The endpoint that has an address, whatever its network. */
   readonly endpointAt: (address: string) => Endpoint | undefined;
@@ -85,6 +89,7 @@ export function serviceValue(service: DeclaredService, sources: ServiceSources):
       distribution: distributionOf(spec.trafficDistribution),
       maxConnections: undefined,
     }),
+    routing: routingOf(sources.routes),
     ...{ drainMs, hasWildcard },
     check: checked && { ...checked.check, targets: candidates.map(({ targets }) => targets[ports.length]!) },
     externalName: isExternalName ? spec.externalName : undefined,

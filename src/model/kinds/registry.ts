@@ -11,6 +11,7 @@ import type { KindDefinition } from './kind.ts';
 import { namespaceKind } from './namespace.ts';
 import { networkKind } from './network.ts';
 import { serviceKind } from './service.ts';
+import { virtualServiceKind } from './virtual-service.ts';
 
 export const kinds: KindDefinition[] = [
   namespaceKind, //
@@ -20,6 +21,7 @@ export const kinds: KindDefinition[] = [
   serviceKind,
   endpointSliceKind,
   destinationRuleKind,
+  virtualServiceKind,
 ];
 
 /** @param kind of a validated resource, as in its manifest */

@@ -1,0 +1,26 @@
+/** Keys of what is known of the ports of services: of their backends, of the scopes of their clients, and of single clients. */
+import type { OUTSIDE } from '../flow/connection.ts';
+import { addressId } from '../flow/key.ts';
+import type { Vni } from '../flow/types.ts';
+import type { BackendIndex } from './candidates.ts';
+import type { Backend, ServicePort } from './service.ts';
+
+/** Where clients come from: a network, or outside. */
+export type ClientOrigin = Vni | typeof OUTSIDE;
+
+/** A port at work. */
+interface NumberedPort {
+  readonly id: number;
+}
+
+export function backendId({ targets }: ServicePort, { vni, address }: Backend, at: BackendIndex): string {
+  return `${addressId(vni ?? (0 as Vni), address)}${targets[at]}`;
+}
+
+export function scopeId({ id }: NumberedPort, from: ClientOrigin, isV4: boolean, subset: string | undefined): string {
+  return `${id}/${from}/${isV4 ? 4 : 6}${subset === undefined ? '' : `/${subset}`}`;
+}
+
+export function clientId({ id }: NumberedPort, from: ClientOrigin, source: Uint8Array): string {
+  return `${addressId(from as Vni, source)}${id}`;
+}
