@@ -5,8 +5,9 @@
  *   1. backends of the family of the address that have the port, with a weight, and are in the subset that is asked for
  *   2. those that the client's network reaches anyway: a service joins no networks
  *   3. with the policy `local`, those of this host, which is the client's
- *   4. the first of these sets that is not empty: ready and not terminating, serving and terminating (KEP-1669).
- *      A backend that is ejected, or whose checks fail, is in neither (`health.ts`).
+ *   4. the first of these sets that is not empty: ready and not terminating, serving and terminating (KEP-1669), and then
+ *      the same two of those that are ejected (`health.ts`): a client that reaches no others is better off with them than
+ *      with nobody. Whose checks fail is in none of them.
  *   5. of these, those that are near, if there are any (KEP-3015): on this host, or else in its zone. If it is not known
  *      of all of them where they are, all are as near. There are never more than a Maglev table can have.
  */
@@ -80,6 +81,7 @@ export function candidatesOf(
   const excluded: Excluded[] = [];
   const ready: BackendIndex[] = [];
   const leaving: BackendIndex[] = [];
+  const ejected = { ready: [] as BackendIndex[], leaving: [] as BackendIndex[] };
   /** Whether hosts that the policy excludes have one. */
   let isElsewhere = false;
 
@@ -96,18 +98,25 @@ export function candidatesOf(
       const isReady = backend.ready && !backend.terminating;
       const isLeaving = backend.terminating && backend.serving;
       if (!isReady && !isLeaving) exclude(backend.terminating ? 'terminating' : 'not_ready');
-      else if (fault) exclude(fault.kind, fault.detail);
+      else if (fault?.kind === 'check_failed') exclude(fault.kind, fault.detail);
       else if (policy === 'local' && (host === undefined || backend.host !== host)) {
-        isElsewhere = true;
-        exclude('other_host');
-      } else (isReady ? ready : leaving).push(at);
+        if (fault) exclude(fault.kind, fault.detail);
+        else exclude('other_host');
+        isElsewhere ||= !fault;
+      } else {
+        const set = fault ? ejected : { ready, leaving };
+        (isReady ? set.ready : set.leaving).push(at);
+      }
     }
   }
-  if (ready.length === 0 && leaving.length === 0) {
-    return { chosen: [], excluded, refusal: isElsewhere ? 'local' : 'no_backend' };
+  const sets = [ready, leaving, ejected.ready, ejected.leaving];
+  const eligible = sets.find((set) => set.length > 0);
+  if (!eligible) return { chosen: [], excluded, refusal: isElsewhere ? 'local' : 'no_backend' };
+  for (const at of sets.flatMap((set) => (set === eligible ? [] : set))) {
+    const backend = backends[at]!;
+    const fault = faultOf(backend);
+    excluded.push(fault ? { backend, why: fault.kind, detail: fault.detail } : { backend, why: 'terminating' });
   }
-  const eligible = ready.length > 0 ? ready : leaving;
-  if (ready.length > 0) for (const at of leaving) excluded.push({ backend: backends[at]!, why: 'terminating' });
   const near = nearest(backends, eligible, spreadOf(service, port, subset).distribution, { host, zone });
   const isNear = new Set(near);
   for (const at of eligible) if (!isNear.has(at)) excluded.push({ backend: backends[at]!, why: 'farther_away' });

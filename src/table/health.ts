@@ -56,11 +56,13 @@ export class Health {
     return this.#faults.get(id)?.get(bytesId(address))?.has(kind) ?? false;
   }
 
-  /** What is wrong with a backend; undefined if nothing is. */
+  /** What is wrong with a backend; undefined if nothing is. Of both, that its checks fail, since that excludes it always. */
   of(id: string, { address }: Pick<Backend, 'address'>): Fault | undefined {
-    const service = this.#faults.get(id);
-    const faults = service?.get(bytesId(address));
-    for (const [kind, detail] of faults ?? []) return { kind, detail };
+    const faults = this.#faults.get(id)?.get(bytesId(address));
+    for (const kind of ['check_failed', 'ejected'] as const) {
+      const detail = faults?.get(kind);
+      if (detail !== undefined) return { kind, detail };
+    }
     return undefined;
   }
 }

@@ -64,13 +64,17 @@ export function publishedPortsOf(
   protocol: number,
 ): readonly PublishedPorts[] {
   return services.flatMap(({ backends, ports }) => {
-    const at = backends.findIndex((backend) => backend.vni === vni && sameBytes(backend.address, address));
-    if (at < 0) return [];
-    const published = ports.filter((port) => port.protocol === protocol && port.nodePort !== undefined);
-    return published.flatMap(({ targets, l4Port, lastL4Port }) => {
-      const first = targets[at] ?? 0;
-      return first === 0 ? [] : [{ first, last: first + lastL4Port - l4Port }];
+    // Slices may have one address with several ports, each of which is a backend.
+    const places = [...backends.keys()].filter((at) => {
+      const backend = backends[at]!;
+      return backend.vni === vni && sameBytes(backend.address, address);
     });
+    const published = ports.filter((port) => port.protocol === protocol && port.nodePort !== undefined);
+    return published.flatMap(({ targets, l4Port, lastL4Port }) =>
+      [...new Set(places.map((at) => targets[at] ?? 0))].flatMap((first) =>
+        first === 0 ? [] : [{ first, last: first + lastL4Port - l4Port }],
+      ),
+    );
   });
 }
 

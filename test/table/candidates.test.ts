@@ -4,6 +4,7 @@ import { routing } from '../../src/cluster/routing.ts';
 import { OUTSIDE } from '../../src/flow/connection.ts';
 import { formatIp, isIp4, parseIp, type Vni } from '../../src/flow/types.ts';
 import { candidatesOf, type Asked, type Candidates, type Surroundings } from '../../src/table/candidates.ts';
+import type { Fault } from '../../src/table/health.ts';
 import type { Backend, Service, ServicePort } from '../../src/table/service.ts';
 import type { ClientOrigin } from '../../src/table/service-keys.ts';
 import { Random } from '../support/random.ts';
@@ -85,6 +86,30 @@ t.test(
     t.equal(candidates(value('same-node', ...all), { host: undefined, zone: undefined }), '1 2 3');
   },
 );
+
+t.test('ejected ones are used by clients that reach no others, but never one whose checks fail', async (t) => {
+  const value = service({ backends: backends(3, (at) => ({ host: at === 2 ? 'b' : 'a' })) });
+  const faults = new Map<number, Fault['kind']>([
+    [0, 'ejected'],
+    [1, 'check_failed'],
+  ]);
+  const faultOf = (one: Backend): Fault | undefined => {
+    const kind = faults.get(value.backends.indexOf(one));
+    return kind && { kind, detail: 'no' };
+  };
+  const isNear = (one: Backend): boolean => one.host === 'a';
+  t.equal(candidates(value, { faultOf }), '3');
+  t.equal(candidates(value, { faultOf, reaches: isNear }), '1', 'its network does not reach the third one');
+  t.equal(candidates(value, { faultOf }, { policy: 'local' }), '1');
+  const asked = { isV4: true, policy: 'cluster' } as const;
+  const surroundings: Surroundings = { host: 'a', zone: undefined, reaches: isNear, faultOf };
+  t.same(
+    candidatesOf(value, value.ports[0]!, asked, surroundings).excluded.map(({ why }) => why),
+    ['check_failed', 'unreachable'],
+  );
+  faults.set(0, 'check_failed');
+  t.equal(candidates(value, { faultOf, reaches: isNear }), 'no_backend');
+});
 
 t.test('families never cross', async (t) => {
   const { services } = serviceTable();
@@ -190,12 +215,16 @@ t.test(`the same as a naive twin (seed ${seed})`, async (t) => {
       subset: random.pick([undefined, 'v1', 'v2', 'v3']),
     };
     const reachable = new Set(all.filter(() => random.chance(0.8)));
-    const faulty = new Set(all.filter(() => random.chance(0.2)));
+    const faults = new Map(
+      all.flatMap((one): [Backend, Fault][] =>
+        random.chance(0.4) ? [[one, { kind: random.pick(['ejected', 'check_failed']), detail: 'by chance' }]] : [],
+      ),
+    );
     const here: Surroundings = {
       host: random.pick(['a', 'b', undefined]),
       zone: random.pick(['1', '2', undefined]),
       reaches: (one) => reachable.has(one),
-      faultOf: (one) => (faulty.has(one) ? { kind: 'ejected', detail: 'by chance' } : undefined),
+      faultOf: (one) => faults.get(one),
     };
     const found = candidatesOf(value, port, asked, here);
     const naive = twin(value, port, asked, here);
@@ -220,15 +249,18 @@ function twin(
       targets[at] !== 0 &&
       one.weight > 0 &&
       reaches(one) &&
-      !faultOf(one) &&
+      faultOf(one)?.kind !== 'check_failed' &&
       (subset === undefined || one.subsets.includes(subset)),
   );
   const first = (among: Backend[]): Backend[] => {
     const ready = among.filter((one) => one.ready && !one.terminating);
     return ready.length > 0 ? ready : among.filter((one) => one.serving && one.terminating);
   };
-  const eligible = first(policy === 'local' ? usable.filter((one) => host !== undefined && one.host === host) : usable);
-  if (eligible.length === 0) return { chosen: [], refusal: first(usable).length > 0 ? 'local' : 'no_backend' };
+  const admitted = policy === 'local' ? usable.filter((one) => host !== undefined && one.host === host) : usable;
+  const sound = (among: Backend[]): Backend[] => among.filter((one) => !faultOf(one));
+  const healthy = first(sound(admitted));
+  const eligible = healthy.length > 0 ? healthy : first(admitted);
+  if (eligible.length === 0) return { chosen: [], refusal: first(sound(usable)).length > 0 ? 'local' : 'no_backend' };
   let chosen = eligible;
   const nearness = subsets.find(({ name }) => name === subset)?.distribution ?? distribution;
   const inZone = eligible.every((one) => one.zone !== undefined) ? eligible.filter((one) => one.zone === zone) : [];

@@ -28,6 +28,9 @@ t.test('a backend whose checks fail, or that is ejected, is no candidate until b
   services.setHealth(ID, address(2), 'ejected', '5 connections in a row have failed');
   t.ok(changes.isEmpty, 'no news');
   services.setHealth(ID, address(1), 'check_failed', undefined);
+  services.setHealth(ID, address(1), 'check_failed', 'connection refused');
+  t.match(services.healthOf(ID, backends(1)[0]!), { kind: 'check_failed' }, 'which excludes it always');
+  services.setHealth(ID, address(1), 'check_failed', undefined);
   t.equal(candidates(services), '3 4');
   t.same(services.healthOf(ID, { ...backends(1)[0]! }), {
     kind: 'ejected',
@@ -53,7 +56,7 @@ t.test('it stays when the service changes, as long as the service has the backen
   t.equal(candidates(services), '1 2 3 4 5');
 });
 
-t.test('who terminates takes over if no ready one is healthy, and then there is nobody', async (t) => {
+t.test('who terminates takes over if no ready one is healthy, and then who is ejected', async (t) => {
   const { services } = serviceTable();
   const leaving = { ready: false, serving: true, terminating: true };
   services.set(service({ backends: backends(3, (at) => (at === 2 ? leaving : {})) }), 0);
@@ -62,5 +65,7 @@ t.test('who terminates takes over if no ready one is healthy, and then there is 
   services.setHealth(ID, address(2), 'ejected', 'no');
   t.equal(candidates(services), '3');
   services.setHealth(ID, address(3), 'check_failed', 'no');
+  t.equal(candidates(services), '1 2');
+  for (const last of [1, 2]) services.setHealth(ID, address(last), 'check_failed', 'no');
   t.match(chosenFor(services, tuple(0)), { kind: 'none', why: 'no_backend' });
 });

@@ -27,6 +27,16 @@ t.test('the ports of a backend are its own, also those of a range', async (t) =>
   t.same(portsOf('10.0.1.1', IP_TCP, 7 as Vni), [], 'the same address in another network');
 });
 
+t.test('an address with several ports of slices is several backends, all of which are published', async (t) => {
+  const twice = [...backends(1), ...backends(1)];
+  const ports = [servicePort(2, { nodePort: 30_080, targets: [8080, 9090] })];
+  const found = publishedPortsOf([service({ ports, backends: twice })], BLUE, parseIp('10.0.1.1'), IP_TCP);
+  t.same(found, [
+    { first: 8080, last: 8080 },
+    { first: 9090, last: 9090 },
+  ]);
+});
+
 t.test(`as a naive twin has it, and whoever asked is told of each change (seed ${seed})`, async (t) => {
   const random = new Random(seed);
   const { services, changes } = serviceTable();
