@@ -2,7 +2,9 @@
  * Answers of other name servers. They go to the client as they came, byte by byte, but for what concerns only the message:
  * its number, the letters of the question, the lifetimes by now, and OPT. So no kind of record has to be known here.
  */
+import { decode } from 'dns-packet';
 import { HEADER_BYTES, optOf, RCODE, readLabels, type Question } from './message.ts';
+import type { ResourceRecord } from './resource-record.ts';
 
 export interface ForeignAnswer {
   /** Without OPT. */
@@ -17,6 +19,8 @@ export interface ForeignAnswer {
   readonly names: readonly number[];
 }
 
+/** dns-packet follows pointers to pointers: 64 KiB of them would take seconds. This is more than 500 addresses. */
+const MOST_READ_BYTES = 8192;
 /** The longest lifetimes that are believed, of answers and of negative ones, in seconds. */
 const MOST_LIFE_S = 3600;
 const MOST_NEGATIVE_LIFE_S = 60;
@@ -87,6 +91,21 @@ export function relay(answer: ForeignAnswer, question: Question, limitBytes: num
   else for (const at of [6, 8, 10]) message.writeUInt16BE(0, at);
   if (question.edns) message.writeUInt16BE(message.readUInt16BE(10) + 1, 10);
   return message;
+}
+
+/** The addresses that an answer has, and the aliases on the way to them. @returns undefined if it cannot be read, or is too long */
+export function recordsOf(bytes: Buffer): readonly ResourceRecord[] | undefined {
+  if (bytes.length > MOST_READ_BYTES) return undefined;
+  try {
+    const { answers = [] } = decode(bytes);
+    return answers.flatMap((record): ResourceRecord[] => {
+      const { name, type } = record;
+      if (type !== 'A' && type !== 'AAAA' && type !== 'CNAME') return [];
+      return [{ name: name.toLowerCase(), type, data: record.data.toLowerCase(), ttl: record.ttl ?? 0 }];
+    });
+  } catch {
+    return undefined;
+  }
 }
 
 /** Where the name at `at` ends, which may end with a pointer. */

@@ -8,13 +8,12 @@
  */
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { decode } from 'dns-packet';
 import type { ServerSurroundings } from '../internal/server.ts';
 import { parseIp } from '../flow/types.ts';
 import { packageRoot } from '../package.ts';
 import { AnswerCache } from './answer-cache.ts';
 import { CLASS_IN, writeQuestion, type Question } from './message.ts';
-import { readAnswer, relay, type ForeignAnswer } from './foreign-answer.ts';
+import { readAnswer, recordsOf, relay, type ForeignAnswer } from './foreign-answer.ts';
 import type { FromUpstreams, ToUpstreams } from './upstream-messages.ts';
 import type { ResourceRecord } from './resource-record.ts';
 
@@ -69,17 +68,7 @@ export class ForeignNames {
   /** Asks what an alias leads to. @returns its records; undefined if nobody answers */
   async follow(question: Question, target: string, client: number): Promise<readonly ResourceRecord[] | undefined> {
     const answer = await this.#ask({ ...writeQuestion(question, target), edns: undefined }, client);
-    if (!answer) return undefined;
-    try {
-      const { answers = [] } = decode(Buffer.from(answer.bytes));
-      return answers.flatMap((record): ResourceRecord[] => {
-        const { name, type } = record;
-        if (type !== 'A' && type !== 'AAAA' && type !== 'CNAME') return [];
-        return [{ name: name.toLowerCase(), type, data: record.data.toLowerCase(), ttl: record.ttl ?? 0 }];
-      });
-    } catch {
-      return undefined;
-    }
+    return answer && recordsOf(answer.bytes);
   }
 
   async #ask(question: Question, client: number): Promise<ForeignAnswer | undefined> {

@@ -39,6 +39,7 @@ class Asking {
   readonly #closers: (() => void)[] = [];
   /** Servers that do not answer this question. */
   readonly #failed = new Set<string>();
+  readonly #overTcp = new Set<string>();
   /** What one of them said. */
   #refusal: Uint8Array | undefined;
   #tries = 0;
@@ -83,7 +84,10 @@ class Asking {
     socket.connect(DNS_L4_PORT, server, () => socket.send(query));
   }
 
+  /** However often it says that its answer is truncated, it is asked once. */
   #askOverTcp(server: string): void {
+    if (this.#isDone || this.#overTcp.has(server)) return;
+    this.#overTcp.add(server);
     const query = this.#query();
     const socket = connect({ host: server, port: DNS_L4_PORT });
     let received: Buffer = Buffer.alloc(0);

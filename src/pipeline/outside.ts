@@ -91,7 +91,7 @@ export function leave(view: FlowView, known: Balanced, origin: PortOrigin): Stag
   const stray = refuseStray(view, network, source);
   if (stray) return stray;
   const relation = relationOf(view, known);
-  const injected = refuseVxlan(view, tables, relation.subject);
+  const injected = refuseVxlan(view, tables, relation, choice);
   return injected ?? goOut(view, known, { origin, outside, address, source, destination, choice, ...relation });
 }
 
@@ -166,11 +166,17 @@ function wayOut(outside: Outside): Way {
   return { kind: 'link', port: outside.portNo, end: 'the host’s end', segment: outside, macs };
 }
 
-/** Whoever receives it could take it for an encapsulated frame of this host. */
-function refuseVxlan(view: FlowView, { topology }: Tables, subject: Subject | undefined): Drop | undefined {
+/** Whoever receives it could take it for an encapsulated frame of this host. What counts is the port that it goes out to. */
+function refuseVxlan(
+  view: FlowView,
+  { topology, connections }: Tables,
+  { subject, found }: Pick<Leaving, 'subject' | 'found'>,
+  choice: Choice | undefined,
+): Drop | undefined {
   if (subject?.kind !== 'conversation' || subject.protocol !== IP_UDP) return undefined;
   view.consult(tunnelObject);
-  const { destinationPort } = subject.tuple;
+  const ofBackend = found && !found.reply ? connections.tuples(found.slot).translated.destinationPort : choice?.l4Port;
+  const destinationPort = ofBackend ?? subject.tuple.destinationPort;
   if (destinationPort !== VXLAN_L4_PORT && destinationPort !== topology.vxlanL4Port) return undefined;
   return drop('vxlan_injection', text`UDP port ${destinationPort} is VXLAN: not from a container`);
 }

@@ -164,7 +164,8 @@ export class Services {
   setRanges(ranges: readonly Prefix[]): void {
     if (ranges.map(formatPrefix).join() === this.#ranges.map(formatPrefix).join()) return;
     this.#ranges = ranges;
-    this.#changes.changed(rangesObject);
+    for (const known of this.#services.values()) this.#renew(known);
+    this.#changes.changed(rangesObject, ...[...this.#services.keys()].map(serviceObject));
   }
 
   /** Adds a service, or puts it in the place of the one with its id. @param nowMs begins the time to drain */
@@ -545,7 +546,8 @@ export class Services {
       {
         host,
         zone,
-        reaches: (backend) => reach.has(backend),
+        // Addresses of services are nowhere else: a packet to one would leave by the way outside.
+        reaches: (backend) => !this.isInRange(backend.address) && reach.has(backend),
         faultOf: (backend) => this.#health.of(service.id, backend),
       },
     );

@@ -363,6 +363,32 @@ t.test('a record that gives an address away twice is refused, until the first on
   t.ok(plane.forwarding.tables.services.get('default/db'));
 });
 
+t.test('a record with node ports that are none is refused: nothing is opened on the host for it', async (t) => {
+  const plane = await openControlPlane(t);
+  await plane.cluster.apply([service('sip', nodePort, { annotations: { 'weft.dev/ports': '5060-5069' } })]);
+  const { value } = (await plane.store.get('services/default/sip'))!;
+  const { resource, ...rest } = value as { resource: { metadata: object } };
+  const other = {
+    ...rest,
+    clusterIps: [],
+    resource: { ...resource, metadata: { ...resource.metadata, name: 'other' } },
+  };
+  for (const nodePorts of [
+    [-5, 30_100],
+    [70_000, 30_100],
+    [1.5, 30_100],
+    [80, 30_100],
+    [30_100, 32_760],
+  ]) {
+    await plane.write({ 'services/default/other': { ...other, nodePorts } });
+    const refused = async () => plane.cluster.get(kind('svc'), { name: 'other' });
+    await t.rejects(refused, { message: /node ?ports?/i }, nodePorts.join());
+    t.equal(plane.forwarding.tables.services.get('default/other'), undefined);
+  }
+  await plane.write({ 'services/default/other': { ...other, nodePorts: [0, 32_758] } });
+  t.ok(plane.forwarding.tables.services.get('default/other'), 'the last ones');
+});
+
 /** What holds on every store that several hosts share. */
 async function sharing(t: Test, store: Store, other: Store): Promise<void> {
   const left = await openControlPlane(t, undefined, { host: 'left', shared: store, serviceCidrs: ['10.60.0.0/24'] });

@@ -42,6 +42,9 @@ function answers(query, isUdp) {
       isUdp && first === 'large' ? { ...whole, flags: whole.flags | TRUNCATED_RESPONSE } : { ...whole, answers: many },
     ];
   }
+  if (first === 'insistent' && isUdp) {
+    return Array.from({ length: 50 }, () => ({ ...whole, flags: whole.flags | TRUNCATED_RESPONSE }));
+  }
   const right = {
     ...whole,
     answers: [a(question.name, isLast ? '192.0.2.2' : '192.0.2.1', first === 'brief' ? 0 : 300)],

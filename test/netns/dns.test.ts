@@ -314,6 +314,12 @@ async function names(
       ['udp', 'tcp'],
       'and the answer is known by then',
     );
+    t.match(await dig(app, OPEN, 'insistent.example'), { answers: ['192.0.2.1'] });
+    t.same(
+      asked('insistent.example').map(([, , how]) => how),
+      ['udp', 'tcp'],
+      'once, however often it says so',
+    );
     const cut = await dig(app, OPEN, '+ignore +noedns wide.example');
     t.match(cut.text, /flags: qr tc rd ra;/);
     t.same(cut.answers, []);

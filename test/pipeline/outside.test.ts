@@ -10,6 +10,7 @@ import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP, parseIpv4 } from '../../src/wire/ip
 import { parseIpv6 } from '../../src/wire/ipv6.ts';
 import { buildTcp, buildUdp } from '../../src/wire/l4.ts';
 import { echo, ip, tcp, udp, wireIp, type Ends } from '../support/frames.ts';
+import { backend, service, servicePort } from '../support/services.ts';
 import { fragmentOf } from '../support/random-fragments.ts';
 import {
   RED,
@@ -273,6 +274,25 @@ for (const [name, open] of Object.entries(datapaths)) {
       const before = states();
       send();
       t.same([received(), states(), drops()], [[0, 0, 0], before, { ipv4_checksum: 6 }], 'by cached flows neither');
+      net.close();
+    });
+
+    t.test('no VXLAN leaves through a service: what counts is the port of its backend', async (t) => {
+      const { net, host, web: one, outside, drops } = lab(open);
+      const through = (last: number, l4Port: number, target: number): void => {
+        const vips = [parseIp(`10.96.0.${last}`)];
+        const ports = [servicePort(1, { protocol: IP_UDP, l4Port, targets: [target] })];
+        const backends = [backend(remote.ip4, { vni: undefined })];
+        host.forwarding.setService(service({ id: `default/s${last}`, vips, ports, backends }));
+        one.send(udp({ ...leaving(web, 'ip4'), dst: `10.96.0.${last}` }, 40_000, l4Port));
+      };
+      through(1, 53, 4789);
+      t.same([outside.received, drops()], [[], { vxlan_injection: 1 }]);
+      through(2, 4789, 53);
+      t.same(seen(only(t, outside)).to, [text(remote.ip4), 53]);
+      // Also when it is known by then.
+      one.send(udp({ ...leaving(web, 'ip4'), dst: '10.96.0.2' }, 40_000, 4789));
+      t.equal(drops()['vxlan_injection'], 1);
       net.close();
     });
 

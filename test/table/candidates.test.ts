@@ -1,6 +1,6 @@
 /** Which backends a client may be given: Kubernetes' rules, one by one, and against a naive twin. */
 import t from 'tap';
-import { routing } from '../../src/cluster/routing.ts';
+import { prefixOf, routing } from '../../src/cluster/routing.ts';
 import { OUTSIDE } from '../../src/flow/connection.ts';
 import { formatIp, isIp4, parseIp, type Vni } from '../../src/flow/types.ts';
 import { candidatesOf, type Asked, type Candidates, type Surroundings } from '../../src/table/candidates.ts';
@@ -158,6 +158,17 @@ t.test('only what the client’s network reaches anyway; a change of routes coun
   red(true);
   t.equal(of(OUTSIDE), '10.2.0.9 10.0.0.8');
   t.equal(of(77 as Vni), '', 'a network that does not exist');
+});
+
+t.test('an address of the range of services is no backend: it would be looked for outside', async (t) => {
+  const { services, topology, changes } = serviceTable();
+  topology.setNetwork({ name: 'blue', vni: BLUE, outside: true, ...routing('blue', ['10.0.0.0/16'], []) });
+  services.set(service({ backends: [backend('10.96.0.7', { vni: undefined })] }), 0);
+  t.match(chosenFor(services, tuple(0)), { kind: 'backend' });
+  changes.drain();
+  services.setRanges([prefixOf('10.96.0.0/16')]);
+  t.ok(changes.drain().changed.includes('service/default/web'));
+  t.match(chosenFor(services, tuple(0)), { kind: 'none', why: 'no_backend' });
 });
 
 t.test('a decision consults the service and the routes that it depends on, each once', async (t) => {

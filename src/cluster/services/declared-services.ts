@@ -6,6 +6,7 @@ import { WeftError } from '../../error.ts';
 import { addressValue, type Subnet } from '../../model/address.ts';
 import {
   loadBalancerIpsOf,
+  NODE_PORTS,
   serviceAllotted,
   type ServiceAllotted,
   type ServiceResource,
@@ -13,12 +14,13 @@ import {
 import type { Entries } from '../../model/publish.ts';
 import { compareNames } from '../../model/name-order.ts';
 import { idOf, type Resource } from '../../model/resource.ts';
+import { readAnnotations } from '../../model/service-annotations.ts';
 import { validate } from '../../model/validate.ts';
 import type { Transaction } from '../../store/store.ts';
 import type { Declared, Draft, Planned, Reconciler, Stored } from '../reconciler.ts';
 import { ServiceEntries } from './service-entries.ts';
 import { ServicePlan, type ServicePlanEnvironment } from './service-plan.ts';
-import { addressesOf, nodePortsOf, shownService, type DeclaredService } from './service.ts';
+import { addressesOf, countOf, nodePortsOf, shownService, type DeclaredService } from './service.ts';
 
 export interface ServicesEnvironment extends ServicePlanEnvironment {
   /** Called with what has changed. Undefined: there is none. */
@@ -94,9 +96,12 @@ export class DeclaredServices implements Reconciler {
     return { expect: claims, delete: claims.map(({ key }) => key) };
   }
 
-  /** Two services with one address would take each other's connections. */
+  /** Two services with one address would take each other's connections. A node port is opened on the host. */
   check({ name, resource, record }: Stored<ServiceResource>, others: readonly Stored[]): void {
-    const { clusterIps } = validate(serviceAllotted, record);
+    const { clusterIps, nodePorts } = validate(serviceAllotted, record);
+    const wrong = nodePortsBeyond(resource, nodePorts);
+    if (wrong !== undefined)
+      throw new WeftError('invalid', `node port ${wrong} is none: accepted are ${nodePortRange}`);
     const together = this.#together.get(others) ?? new Map<string, string>();
     this.#together.set(others, together);
     const addresses = [...clusterIps, ...loadBalancerIpsOf(resource)];
@@ -136,4 +141,14 @@ export class DeclaredServices implements Reconciler {
     this.#entries.set(name, after);
     if (before || after) this.#environment.onChange(name, before, after);
   }
+}
+
+const nodePortRange = `${NODE_PORTS.first} to ${NODE_PORTS.last}`;
+
+/** The first of its node ports that is none. A range of ports has as many. */
+function nodePortsBeyond({ metadata, spec }: ServiceResource, nodePorts: readonly number[]): number | undefined {
+  const { ranges } = readAnnotations(metadata.annotations);
+  const lasts = nodePorts.map((port, at) => port + countOf(ranges[at - spec.ports.length]) - 1);
+  const at = nodePorts.findIndex((port, n) => port !== 0 && (port < NODE_PORTS.first || lasts[n]! > NODE_PORTS.last));
+  return at < 0 ? undefined : nodePorts[at]! < NODE_PORTS.first ? nodePorts[at] : lasts[at];
 }
