@@ -46,6 +46,7 @@ Napi::Object LayoutObject(Napi::Env env) {
   layout["reasons"] = reasons;
 
   auto numbers = Napi::Object::New(env);
+  numbers["INTERNAL"] = number(kInternal);
   numbers["PROBE_VNI"] = number(kProbeVni);
   numbers["PROBE_VNIS"] = number(kProbeVnis);
   numbers["KEY_BYTES"] = number(kKeyBytes);

@@ -36,6 +36,7 @@ struct PortRates {
   Rate storm;
   Rate upcalls;
   Rate answers;
+  Rate sockets;
 };
 
 // Has a cache line of its own: only those who take from it pay for it.

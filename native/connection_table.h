@@ -48,6 +48,8 @@ namespace weft {
 
 // The place of packets from outside all networks.
 inline constexpr uint32_t kOutside = 0;
+// The place of packets from weft's own sockets: INTERNAL of src/flow/connection.ts.
+inline constexpr uint32_t kInternal = 0x0100'0000;
 
 // The key of a connection: a tuple, and the place where it was seen.
 struct TupleKey {

@@ -61,6 +61,10 @@ bool is_flooded(const Action* actions, size_t count, const Key& key) {
   return (group || count > 1) && (actions->op == Op::output || actions->op == Op::encap);
 }
 
+// What it takes of the rate of frames to weft's own sockets: one for each packet, and one more for each KiB, since what
+// waits there takes memory.
+uint64_t socket_units(const Frame& frame) { return segment_count(frame) + frame.length / 1024; }
+
 }  // namespace
 
 Datapath::Datapath(size_t flow_cap, ConnectionTable* connections, uint64_t seed, uint32_t worker, MemoryHooks hooks)
@@ -401,11 +405,17 @@ void Datapath::fragment(const Action* actions, size_t count, uint32_t mtu, const
 void Datapath::output(uint16_t number, const Frame& frame, uint16_t from) {
   Port* to = port(number);
   if (!to || to->is_tunnel()) return drop(from, Reason::port_gone);
+  if (to->place == kInternal && !admits_to_sockets(frame, from)) return drop(from, Reason::rate_limit_sockets);
   if (to->egress) {
     const uint32_t bytes = wire_bytes(frame);
     if (!to->egress_queue.empty() || !to->egress->take(bytes, now_ms_)) return wait(to, false, frame, {}, from, bytes);
   }
   send(to, frame, from);
+}
+
+bool Datapath::admits_to_sockets(const Frame& frame, uint16_t from) {
+  const Port* port = this->port(from);
+  return !port || !port->sockets || port->sockets->take(socket_units(frame), now_ms_);
 }
 
 void Datapath::send(Port* to, const Frame& frame, uint16_t from) {

@@ -18,7 +18,7 @@
   X(fragment_overlap) X(fragment_duplicate) X(fragment_limit) X(fragment_timeout)    \
   X(upcall_queue_full) X(upcall_parked_full) X(upcall_rate_limit) X(upcall_lost)          \
   X(rate_limit_ingress)    \
-  X(rate_limit_egress) X(storm_control)                                              \
+  X(rate_limit_egress) X(storm_control) X(rate_limit_sockets)                        \
   X(port_gone) X(port_down) X(tx_error)                                \
   X(underlay_mtu) X(underlay_unreachable) X(underlay_error) X(underlay_missing)      \
   X(bad_source_mac) X(vlan_not_carried) X(bridge_control) X(spoof_mac) X(spoof_ip4)  \

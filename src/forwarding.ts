@@ -26,7 +26,7 @@ import {
 import type { LivenessSettings, PeerLiveness, ProbeStranger } from './datapath/liveness.ts';
 import type { TapOpened } from './flow/tap.ts';
 import { WeftError } from './error.ts';
-import { ANSWERS, DEFAULT_STORM, UPCALLS, type StormRates } from './forwarding/rates.ts';
+import { ANSWERS, DEFAULT_STORM, SOCKETS, UPCALLS, type StormRates } from './forwarding/rates.ts';
 import { LEAST_MTU } from './flow/action.ts';
 import {
   ConnectionRecords,
@@ -451,7 +451,8 @@ export class Forwarding<D extends Datapath = Datapath> {
   #ratesOf(rates: PortRates, kind: 'port' | 'tunnel'): PortRates {
     const frames = this.#storm[kind];
     const storm = frames > 0 && { storm: { perSecond: frames, burst: frames } };
-    return { ...rates, ...storm, upcalls: UPCALLS[kind], answers: ANSWERS[kind] };
+    const sockets = kind === 'port' && { sockets: SOCKETS };
+    return { ...rates, ...storm, ...sockets, upcalls: UPCALLS[kind], answers: ANSWERS[kind] };
   }
 
   /** Gives this host another MAC to ask for neighbors with. @param hostId as in `ForwardingOptions` */

@@ -241,12 +241,14 @@ void test_datapath() {
   datapath.port(3)->ingress = bucket_of({.per_second = 5000, .burst = 100, .queue = 2000});
   datapath.port(1)->egress = bucket_of({.per_second = 5000, .burst = 100, .queue = 2000});
   datapath.port(1)->storm = bucket_of({.per_second = 20, .burst = 5});
+  datapath.port(2)->place = kInternal;
+  datapath.port(3)->sockets = bucket_of({.per_second = 20, .burst = 5});
   for (uint16_t number = 1; number <= 3; ++number) datapath.port(number)->answers = bucket_of({.per_second = 1, .burst = 1});
   const Rate upcalls = {.per_second = 2000, .burst = 40};
   datapath.port(3)->upcalls = std::make_unique<UpcallRate>(upcalls, 1, std::make_shared<UpcallBuckets>(upcalls));
   std::vector<uint32_t> ids;
   uint32_t last_id = 0;
-  static constexpr Reason kRare[] = {Reason::connection_gone, Reason::icmp_unrelated, Reason::ipv4_checksum, Reason::rate_limit_ingress, Reason::rate_limit_egress, Reason::storm_control};
+  static constexpr Reason kRare[] = {Reason::connection_gone, Reason::icmp_unrelated, Reason::ipv4_checksum, Reason::rate_limit_ingress, Reason::rate_limit_egress, Reason::storm_control, Reason::rate_limit_sockets};
   // Some outcomes are rare with some seeds: it goes on until each was seen often enough.
   const auto is_rare = [&datapath] {
     return datapath.counters().unanswered <= 10 || std::ranges::any_of(kRare, [&datapath](Reason reason) {

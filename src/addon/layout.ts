@@ -26,6 +26,7 @@ import {
   CONNECTION_OWNER,
   CONNECTION_PIN,
   CONNECTION_PLACES,
+  INTERNAL,
   CONNECTION_TRANSLATED,
   CONNECTION_VIA,
 } from '../flow/connection.ts';
@@ -53,6 +54,7 @@ export const ownLayout: AddonLayout = {
   refusals: Object.keys(refusalNumbers),
   reasons: dropReasons.map(([name]) => name),
   numbers: {
+    INTERNAL,
     PROBE_VNI,
     PROBE_VNIS,
     KEY_BYTES,

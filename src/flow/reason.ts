@@ -59,6 +59,7 @@ export const dropReasons = [
   ['rate_limit_ingress', 'more than the port’s ingress rate limit lets into the switch'],
   ['rate_limit_egress', 'more than the output port’s egress rate limit lets out of the switch'],
   ['storm_control', 'more flooded frames than one port may send'],
+  ['rate_limit_sockets', 'more than one port may send to weft’s own sockets, such as those of DNS'],
   // transmit
   ['port_gone', 'the output port does not exist'],
   ['port_down', 'the interface in the container is down'],

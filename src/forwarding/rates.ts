@@ -29,6 +29,14 @@ export const UPCALLS = {
 } as const satisfies Record<string, Rate>;
 
 /**
+ * How much one port may send to weft's own sockets, per second and at once, in packets and KiB (`datapath.ts`). All
+ * containers share the thread of the sockets and its buffers, where a datagram that finds no room is lost unseen. The
+ * thread answers more than 35,000 questions a second when it has a processor for itself, so ten ports that use up this rate
+ * leave the others their share even if it has little more than half of one.
+ */
+export const SOCKETS: Rate = { perSecond: 2000, burst: 500 };
+
+/**
  * How many refused frames of one port the datapath answers, per second and at once: enough for programs that try one
  * address after another, and few enough that answers to made-up senders are no flood. The tunnel brings the frames of
  * all other hosts.

@@ -27,6 +27,9 @@ import type { Answerer, OpenServer, ServerPort, ServerSurroundings } from './ser
 /** How many connections to all servers may be open. */
 const LIMITS: ShareLimits = { ofAll: 1024, ofClient: 64 };
 
+/** How much may wait to be read from a UDP socket, as far as net.core.rmem_max allows it. The kernel allows twice as much. */
+const RECEIVE_BYTES = 4 << 20;
+
 const port = parentPort!;
 const { descriptor, addresses, servers, clients } = workerData as ThreadStart;
 const known = new Map(clients.map((client) => [client.id, client]));
@@ -56,7 +59,8 @@ for (const [at, { listening }] of servers.entries()) {
 tell({ kind: 'listening' });
 
 async function openUdp({ l4Port }: ServerPort, answerer: Answerer, address: string): Promise<void> {
-  const socket = createSocket(isIPv6(address) ? { type: 'udp6', ipv6Only: true } : { type: 'udp4' });
+  const family = isIPv6(address) ? ({ type: 'udp6', ipv6Only: true } as const) : ({ type: 'udp4' } as const);
+  const socket = createSocket({ ...family, recvBufferSize: RECEIVE_BYTES });
   socket.on('message', (message, from) => {
     if (from.port === 0) return; // nobody can be answered there, and `send` throws
     const client = clientAt(from.address);

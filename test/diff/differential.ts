@@ -32,6 +32,7 @@ import {
   CONNECTION_HALF,
   CONNECTION_REPLY_HALF,
   connectionBytes,
+  INTERNAL,
   recordAt,
   type ConnectionRecords,
   type Place,
@@ -50,6 +51,8 @@ import { Reached } from './reached.ts';
 
 /** Answers upcalls. It sees one datapath, and must not depend on anything else except its random numbers. */
 export interface Decider {
+  /** The port that leads to weft's own sockets, if there is one. */
+  readonly socketsPort?: number;
   /** Runs inside `onUpcall`. */
   upcalls(batch: readonly Upcall[]): void;
   /** Something of its own: late answers, changes of flows. */
@@ -332,6 +335,7 @@ function randomRates(random: Random): PortRates {
     ...(random.chance(0.3) && { storm: rate(100) }),
     ...(random.chance(0.3) && { upcalls: rate(100) }),
     ...(random.chance(0.3) && { answers: rate(20) }),
+    ...(random.chance(0.3) && { sockets: rate(100) }),
   };
 }
 
@@ -502,7 +506,7 @@ class World {
           kind: 'memory',
           name: `m${port}`,
           offloads,
-          place: placeOf[port]!,
+          place: port === this.#decider.socketsPort ? INTERNAL : placeOf[port]!,
           transmit: (frame, offload) => {
             this.#got.push({ port, frame });
             if (this.#got.length > ANSWERABLE) this.#got.shift();

@@ -32,6 +32,7 @@ interface Known {
 }
 
 export class RandomDecider implements Decider {
+  readonly socketsPort = 4;
   readonly #context: DeciderContext;
   readonly #lateness: number;
   readonly #overlapping: boolean;

@@ -69,6 +69,7 @@ const toReach = {
       'rate_limit_ingress',
       'rate_limit_egress',
       'storm_control',
+      'rate_limit_sockets',
       'port_gone',
       'underlay_missing',
       'too_big',

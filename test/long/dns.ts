@@ -1,14 +1,15 @@
 /**
- *   host ─ weft ─ internal ─ DNS;  web (red 10.44.0.0/24)
+ *   host ─ weft ─ internal ─ DNS;  web, bad0 … bad9 (red 10.44.0.0/24)
  *
  * `npm run test:dns -- --seconds 60 --seed 1`: damaged questions over UDP and TCP for so long, which must not stop the server or
- * make it throw; then how many questions a second it answers, and how fast at 1,000 a second.
+ * make it throw; then how fast it answers 1,000 questions a second, and how much of the processor 6,000 a second take, from
+ * several clients, since each may send so many only; and what is left for one client beside others that send all they can.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import t from 'tap';
-import { openLab } from '../support/lab.ts';
+import { openLab, type Namespace } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 import { Weft } from '../support/weft.ts';
@@ -22,6 +23,10 @@ const script = (name: string): string => fileURLToPath(new URL(`../discovery/${n
 const GATEWAY = '10.44.0.1';
 const NAME = 'web.red.weft';
 const TICKS_A_SECOND = 100;
+const FLOODERS = 10;
+const LEAST_PER_CORE = 5000;
+/** The share of questions that is answered beside floods. */
+const LEAST_ANSWERED = 0.99;
 
 /** Seconds of processor that each thread has used, by id. */
 function threadSeconds(pid: number): Map<string, number> {
@@ -51,20 +56,57 @@ t.test('the DNS server', { skip: needsRoot }, async (t) => {
     t.notMatch(weft.log(), /own sockets/, 'nothing was thrown');
   });
 
+  const others: { readonly name: string; readonly namespace: Namespace }[] = [];
+  for (let i = 0; i < FLOODERS; i++) {
+    const name = `bad${i}`;
+    const namespace = await lab.namespace(name);
+    await weft.attach(namespace, { name, network: 'red' });
+    others.push({ name, namespace });
+  }
+  const ask = async (from: Namespace, rate: number, seconds: number): Promise<Record<string, number>> => {
+    const words = [script('load.mjs'), GATEWAY, NAME, String(rate), String(seconds)];
+    return JSON.parse(await from.run([process.execPath, ...words], { timeoutMs: 3_600_000 })) as Record<string, number>;
+  };
+
   await t.test('load', async (t) => {
-    for (const rate of ['1000', 'max']) {
+    for (const clients of [1, 5]) {
+      const rate = clients === 1 ? 1000 : 1200;
       const before = threadSeconds(weft.pid);
-      const report = JSON.parse(await run(script('load.mjs'), GATEWAY, NAME, rate, '10')) as Record<string, number>;
+      const from = others.slice(0, clients).map(({ namespace }) => namespace);
+      const reports = await Promise.all(from.map((one) => ask(one, rate, 10)));
       const used = [...threadSeconds(weft.pid)]
         .map(([id, seconds]) => seconds - (before.get(id) ?? 0))
         .sort((a, b) => b - a);
       t.comment(
-        `${rate} a second: ${JSON.stringify(report)}; processor seconds of the busiest threads: ${used
+        `${clients} times ${rate} a second: ${JSON.stringify(reports)}; processor seconds of the busiest threads: ${used
           .slice(0, 3)
           .map((s) => s.toFixed(2))
           .join()}`,
       );
-      t.equal(report['answered'], report['asked']);
+      for (const report of reports) t.equal(report['answered'], report['asked']);
+      const asked = reports.reduce((sum, report) => sum + report['asked']!, 0);
+      const all = used.reduce((sum, seconds) => sum + seconds, 0);
+      t.comment(`${Math.round(asked / all)} a second of all threads together`);
+      if (clients > 1) t.ok(asked / all >= LEAST_PER_CORE, `${LEAST_PER_CORE} a second and core`);
     }
   });
+
+  for (const count of [1, FLOODERS]) {
+    await t.test(`beside ${count} that send all they can`, async (t) => {
+      const flooders = others.slice(0, count);
+      const floods = flooders.map(({ namespace }) =>
+        // They are to take the sockets, and not the processor.
+        namespace.start(['nice', '-n', '19', process.execPath, script('flood.mjs'), GATEWAY, NAME]),
+      );
+      await until(() => floods.every(({ lines }) => lines.length > 0), { what: 'all have begun', timeoutMs: 60_000 });
+      const before = await weft.drops('web');
+      const { asked, answered, ...times } = await ask(web, 200, 20);
+      t.comment(`${answered} of ${asked} were answered: ${JSON.stringify(times)}`);
+      for (const flood of floods) await flood.stop('SIGKILL');
+      t.ok(answered! >= LEAST_ANSWERED * asked!, `${answered} of ${asked} were answered`);
+      for (const { name } of flooders) t.ok((await weft.drops(name))['rate_limit_sockets'], `${name} was held back`);
+      const after = await weft.drops('web');
+      t.equal(after['rate_limit_sockets'], before['rate_limit_sockets'], 'and nobody else');
+    });
+  }
 });

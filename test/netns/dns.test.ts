@@ -181,6 +181,20 @@ for (const datapath of datapathKinds) {
       },
     );
 
+    await t.test('a client that asks as much as it can takes nothing from the others', async (t) => {
+      const greedy = await attach('flood', 'red');
+      const [before, flood] = [
+        await weft.drops('web'),
+        greedy.start([process.execPath, script('flood.mjs'), RED, 'web.red.weft']),
+      ];
+      const held = async (): Promise<number> => (await weft.drops('flood'))['rate_limit_sockets'] ?? 0;
+      await until(async () => (await held()) > 0, { what: 'it is held back' });
+      for (let i = 0; i < 20; i++) t.match(await dig(web, RED, '+tries=5 web.red.weft'), { answers: ['10.44.0.2'] });
+      await flood.stop('SIGKILL');
+      t.equal((await weft.drops('web'))['rate_limit_sockets'], before['rate_limit_sockets'], 'and nobody else');
+      await weft.run('detach', 'flood');
+    });
+
     const seed = process.env['SEED'] ?? String(process.pid);
     await t.test(`damaged questions, seed ${seed}`, async (t) => {
       const fuzz = web.start([process.execPath, script('fuzz.mjs'), RED, 'web.red.weft', seed, '1000']);

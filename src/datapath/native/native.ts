@@ -369,8 +369,8 @@ class Native implements NativeSwitch {
   }
 }
 
-function encodeRates({ ingress, egress, storm, upcalls, answers }: PortRates): Float64Array {
-  const numbers = [ingress, egress, storm, upcalls, answers].flatMap((rate) => [
+function encodeRates({ ingress, egress, storm, upcalls, answers, sockets }: PortRates): Float64Array {
+  const numbers = [ingress, egress, storm, upcalls, answers, sockets].flatMap((rate) => [
     rate?.perSecond ?? 0,
     rate?.burst ?? 0,
     rate?.queue ?? 0,

@@ -39,14 +39,15 @@ export class Bucket {
 }
 
 /** The buckets of a port. */
-export type Buckets = { readonly [name in 'ingress' | 'egress' | 'storm' | 'answers']?: Bucket };
+export type Buckets = { readonly [name in 'ingress' | 'egress' | 'storm' | 'answers' | 'sockets']?: Bucket };
 
 /** They start full. */
-export function bucketsOf({ ingress, egress, storm, answers }: PortRates): Buckets {
+export function bucketsOf({ ingress, egress, storm, answers, sockets }: PortRates): Buckets {
   return {
     ...(ingress && { ingress: new Bucket(ingress) }),
     ...(egress && { egress: new Bucket(egress) }),
     ...(storm && { storm: new Bucket(storm) }),
     ...(answers && { answers: new Bucket(answers) }),
+    ...(sockets && { sockets: new Bucket(sockets) }),
   };
 }

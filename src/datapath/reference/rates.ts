@@ -6,7 +6,7 @@ import type { FlowKey } from '../../flow/key.ts';
 import type { PortNo } from '../../flow/types.ts';
 import type { PortRates } from '../datapath.ts';
 import { bucketsOf, type Bucket, type Buckets } from './bucket.ts';
-import { wireBytes, type Frame } from './offload.ts';
+import { segmentCount, wireBytes, type Frame } from './offload.ts';
 import { RateQueue } from './rate-queue.ts';
 import type { Tally } from './tally.ts';
 import { UpcallRate } from './upcall-rate.ts';
@@ -67,6 +67,15 @@ export class Rates {
   /** May a refused frame from `port` be answered now? */
   admitsAnswer(port: PortNo): boolean {
     return this.#buckets.get(port)?.answers?.take(1, this.#clock()) ?? true;
+  }
+
+  /**
+   * May a frame from `port` go to weft's own sockets now? One is taken for each packet, and one more for each KiB, since
+   * what waits there takes memory.
+   */
+  admitsToSockets(port: PortNo, frame: Frame): boolean {
+    const units = segmentCount(frame) + (frame.bytes.length >> 10);
+    return this.#buckets.get(port)?.sockets?.take(units, this.#clock()) ?? true;
   }
 
   upcalls(port: PortNo): UpcallRate | undefined {

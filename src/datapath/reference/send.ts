@@ -4,6 +4,7 @@
  * has run to its end.
  */
 import type { Action } from '../../flow/action.ts';
+import { INTERNAL } from '../../flow/connection.ts';
 import { fields } from '../../flow/fields.ts';
 import { ENTROPY_FIRST_PORT, ENTROPY_PORTS, entropyPort, flowHash } from '../../flow/hash.ts';
 import { readBytes, readNumber, type FlowKey } from '../../flow/key.ts';
@@ -46,6 +47,9 @@ export class Sender {
   output(to: PortNo, frame: Frame, from: PortNo | undefined): void {
     const spec = this.#ports.get(to);
     if (spec?.kind !== 'memory' && spec?.kind !== 'tap') return this.#tally.dropped(from, 'port_gone');
+    if (spec.place === INTERNAL && from !== undefined && !this.#rates.admitsToSockets(from, frame)) {
+      return this.#tally.dropped(from, 'rate_limit_sockets');
+    }
     if (this.#rates.admitsOut(to, frame, from)) this.#pass(to, spec, frame, from);
   }
 
