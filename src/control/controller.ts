@@ -130,7 +130,8 @@ export class Controller {
   }
 
   /**
-   * Ends the connections to backends that are gone, or whose time to drain is over, and tells both ends of those of TCP:
+   * Ends the connections to backends that are gone, or have moved so that their replies come in elsewhere, or whose time
+   * to drain is over, and tells both ends of those of TCP:
    * the first ones before this returns, and if there are many, the others in the next turns. It is done again when the time
    * of others is over.
    */
@@ -139,7 +140,10 @@ export class Controller {
     const { connections, services } = tables;
     this.#inTurns(() => {
       const now = clock();
-      const ended = connections.pinned(services.ended(now), TURN_ENDED);
+      const gone = connections.pinned(services.ended(now), TURN_ENDED);
+      const { followed, changed } = connections.follow(services.moved, now, TURN_ENDED - gone.length);
+      changes.changed(...changed);
+      const ended = [...gone, ...followed];
       for (const connection of ended) {
         const resets = resetsOf(connection, tables);
         if (resets) this.originate(resets.toBackend, { port: resets.port });
@@ -149,6 +153,7 @@ export class Controller {
       }
       this.enforce();
       if (ended.length === TURN_ENDED) return true;
+      services.moved.clear();
       this.#endLater(now);
       return false;
     });

@@ -66,7 +66,7 @@ interface WatchedConnection {
   readonly openedAtMs: number;
 }
 
-export class OutlierDetection implements Pick<Services, 'opened' | 'closed' | 'recovered'> {
+export class OutlierDetection implements Pick<Services, 'opened' | 'closed' | 'recovered' | 'reopened'> {
   readonly #options: OutlierDetectionOptions;
   readonly #watched = new Map<string, WatchedService>();
   /** Those with ejected backends. */
@@ -107,6 +107,11 @@ export class OutlierDetection implements Pick<Services, 'opened' | 'closed' | 'r
 
   recovered(connection: Parameters<Services['recovered']>[0], pin: number): void {
     this.#options.services.recovered(connection, pin);
+  }
+
+  /** It goes on, and has been judged. */
+  reopened(slot: number, pin: number): void {
+    this.#options.services.reopened(slot, pin);
   }
 
   // What else is known

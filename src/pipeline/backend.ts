@@ -5,7 +5,8 @@
  * 2. A new connection is opened when the next hop is known, because that decides where replies come in: from a port of
  *    this host, in the network of the backend. The host of any other backend routes them, so they come in the network of
  *    the client.
- * 3. If the backend has moved since, replies come in at the other place, where nobody knows the connection. So it ends.
+ * 3. If the backend has moved since, replies come in at the other place, where nobody knows the connection. So it ends, as
+ *    soon as the service says so (`Services.moved`), or else with the next packet.
  */
 import type { Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';

@@ -11,11 +11,16 @@
  * A backend that is gone leaves at once, and one that terminates has time to drain. `ended` tells whose time is over: the
  * owner of the connections closes them, which is how a number becomes free.
  */
+import type { Vni } from '../flow/types.ts';
+
 /** One end of a connection. */
 export interface L4End {
   readonly address: Uint8Array;
   readonly l4Port: number;
 }
+
+/** In which network replies of a backend come in: its own if it is on this host, or that of its client. */
+export type RepliesIn = Vni | 'of_client';
 
 export interface PinnedBackend extends L4End {
   /** 32 bits; never 0. */
@@ -26,6 +31,8 @@ export interface PinnedBackend extends L4End {
   connections: number;
   /** When they end; undefined if they may stay. */
   endsAtMs: number | undefined;
+  /** Undefined while nobody knows. */
+  replies: RepliesIn | undefined;
 }
 
 /** Where the client of a recovered connection has sent to. */
@@ -45,6 +52,8 @@ const GONE = -Infinity;
 const MOST_PINS = 2 ** 32 - 1;
 
 export class Backends {
+  /** By number: those whose connections may still have the other place, and where their replies come in now. */
+  readonly moved = new Map<number, RepliesIn>();
   readonly #pinned = new Map<number, PinnedBackend>();
   /** By `Front.front`. */
   readonly #unclaimed = new Map<string, Unclaimed[]>();
@@ -64,7 +73,15 @@ export class Backends {
   add(service: string, { address, l4Port }: L4End): PinnedBackend {
     do this.#last = this.#last === MOST_PINS ? 1 : this.#last + 1;
     while (this.#pinned.has(this.#last));
-    const pinned = { pin: this.#last, service, address, l4Port, connections: 0, endsAtMs: undefined };
+    const pinned = {
+      pin: this.#last,
+      service,
+      address,
+      l4Port,
+      connections: 0,
+      endsAtMs: undefined,
+      replies: undefined,
+    };
     this.#pinned.set(pinned.pin, pinned);
     return pinned;
   }
@@ -81,6 +98,13 @@ export class Backends {
     pinned.endsAtMs = endsAtMs;
     if (endsAtMs === undefined) this.#leaving.delete(pinned);
     else this.#leaving.add(pinned);
+  }
+
+  /** Where its replies come in. If that has changed, or is known again after a restart, it is among `moved`. */
+  place(pinned: PinnedBackend, replies: RepliesIn): void {
+    if (pinned.replies === replies) return;
+    pinned.replies = replies;
+    if (pinned.connections > 0) this.moved.set(pinned.pin, replies);
   }
 
   opened(pin: number): void {
@@ -102,7 +126,7 @@ export class Backends {
   recover(pin: number, from: Front, back: L4End): void {
     const known = this.#pinned.get(pin);
     if (known) return void known.connections++;
-    const pinned = { pin, service: undefined, ...back, connections: 1, endsAtMs: undefined };
+    const pinned = { pin, service: undefined, ...back, connections: 1, endsAtMs: undefined, replies: undefined };
     this.#pinned.set(pin, pinned);
     this.#last = Math.max(this.#last, pin);
     const others = this.#unclaimed.get(from.front);
@@ -147,6 +171,7 @@ export class Backends {
   #forgetUnused(pinned: PinnedBackend): void {
     if (pinned.connections > 0 || pinned.endsAtMs !== GONE) return;
     this.#pinned.delete(pinned.pin);
+    this.moved.delete(pinned.pin);
     this.#leaving.delete(pinned);
   }
 }

@@ -47,6 +47,7 @@ import { ROOM_FREE, ROOM_NONE, type ConnectionStore } from '../flow/connection-s
 import type { DropReason } from '../flow/reason.ts';
 import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
+import type { RepliesIn } from './backends.ts';
 import { CLIENT_ADDRESSES, clientAddress, clientOfAddress } from './clients.ts';
 import { EndedConnections, pinnedAt, type PinnedConnection } from './ended-connections.ts';
 import { NatPorts } from './nat-ports.ts';
@@ -82,7 +83,7 @@ export interface ConnectionOptions {
   /** Called when a connection has ended, with the tuple that the transit address sent, or would have sent. */
   readonly onClosed?: ((outside: ProtocolTuple) => void) | undefined;
   /** Who is told of connections with a choice. */
-  readonly services: Pick<Services, 'opened' | 'closed' | 'recovered'>;
+  readonly services: Pick<Services, 'opened' | 'closed' | 'recovered' | 'reopened'>;
 }
 
 export interface Found {
@@ -254,6 +255,52 @@ export class ConnectionTable {
   pinned(pins: ReadonlySet<number>, limit = Infinity): readonly PinnedConnection[] {
     const { records } = this.#store;
     return pins.size === 0 ? [] : this.#toBackends((slot) => pins.has(records.pin(slot)), limit);
+  }
+
+  /**
+   * Finds connections to backends that have moved, at most `limit`, and changes the place where their replies come in, so
+   * that they are found there: for their ends to be told, and then refused. Only if others have their tuple there, the
+   * place stays. Returns them, and the names of what changed.
+   */
+  follow(
+    moved: ReadonlyMap<number, RepliesIn>,
+    nowMs: number,
+    limit = Infinity,
+  ): { readonly followed: readonly PinnedConnection[]; readonly changed: readonly string[] } {
+    const { records } = this.#store;
+    const isElsewhere = (slot: number): boolean => this.#placeIfMoved(records.read(slot), moved) !== undefined;
+    const found = moved.size === 0 ? [] : this.#toBackends(isElsewhere, limit);
+    const changed: string[] = [];
+    const followed = found.flatMap((connection) => {
+      const replies = this.#placeIfMoved(connection, moved)!;
+      if (this.#store.find(replies, connection.protocol, turned(connection.translated)) >= 0) return [connection];
+      changed.push(...this.#close(connection.slot));
+      const slot = this.#reopen({ ...connection, places: [connection.places[0], replies] }, nowMs);
+      return slot === undefined ? [] : [pinnedAt(records, slot)];
+    });
+    return { followed, changed };
+  }
+
+  /** Where its replies come in; undefined if that is where they come in already, or always do. */
+  #placeIfMoved(connection: ConnectionTuples, moved: ReadonlyMap<number, RepliesIn>): Vni | undefined {
+    const { places, pin } = connection;
+    const replies = pin !== undefined && isToService(connection) ? moved.get(pin) : undefined;
+    const place = replies === 'of_client' ? (places[0] as Vni) : replies;
+    return place === places[1] ? undefined : place;
+  }
+
+  /** Opens again what was closed. Returns its slot; undefined if there is no room any more. */
+  #reopen(connection: PinnedConnection, nowMs: number): number | undefined {
+    const [vni, endpoint] = [networkOf(connection), endpointOf(connection)];
+    const owner = this.#owners.add(vni, endpoint);
+    const slot = owner === undefined ? -1 : this.#store.open(connection, owner, nowMs, [-1, -1]);
+    if (slot < 0) {
+      if (owner !== undefined) this.#owners.delete(vni, endpoint);
+      return undefined;
+    }
+    this.#services.reopened(slot, connection.pin!);
+    for (const [at, half] of connection.halves.entries()) this.#store.records.writeHalf(slot, at === 1, half);
+    return slot;
   }
 
   /** The connections that came in from outside by another host, at most `limit`. */

@@ -6,7 +6,8 @@
  *   findPublished(…)        the port of a service that is published at a port of all hosts (`node-ports.ts`)
  *   choose(found, …)        a backend for a new connection, or why there is none; changes nothing
  *   opened, closed          the connection is open, or over
- *   ended                   whose connections must end: their backend has gone, or had enough time to drain
+ *   ended, moved            whose connections must end: their backend has gone, or had enough time to drain; or it is on
+ *                           another host now, so that its replies come in elsewhere
  *
  * There may be very many services, few of which are asked for by the containers of one host. So a service is only a value
  * with its addresses until a client comes; then its port is put to work (`BalancedPort`), with numbers for its backends
@@ -23,7 +24,8 @@ import { OUTSIDE, type ConnectionTuples, type ProtocolTuple } from '../flow/conn
 import { bytesId } from '../flow/key.ts';
 import { isIp4 } from '../flow/types.ts';
 import { Affinity } from './affinity.ts';
-import { Backends, type PinnedBackend } from './backends.ts';
+import { balancedAt, type BalancedPort, type KnownService } from './balanced-port.ts';
+import { Backends, type PinnedBackend, type RepliesIn } from './backends.ts';
 import { nobodyIn, pick, routeHash, type Candidate, type Scope, type BackendSelection } from './balancer.ts';
 import { candidatesOf, type BackendIndex } from './candidates.ts';
 import type { Changes } from './changes.ts';
@@ -62,26 +64,6 @@ export interface NoChoice {
   readonly selection: BackendSelection;
 }
 
-/** A port of a service that clients have asked for. */
-interface BalancedPort {
-  /** What names it in the keys of scopes and clients. */
-  readonly id: number;
-  /** That of the service. */
-  readonly object: string;
-  service: Service;
-  port: ServicePort;
-  /** Goes up with each change of the service or its health: what was made before does not hold any more. */
-  version: number;
-  /** By network, address and port of a backend. */
-  readonly pinned: Map<string, PinnedBackend>;
-}
-
-interface Known {
-  service: Service;
-  readonly object: string;
-  balanced: BalancedPort[];
-}
-
 interface PortScope extends Scope {
   readonly id: string;
   /** What it was made of: the version of the port, and of the networks. */
@@ -94,7 +76,7 @@ export class Services {
   readonly published: PublishedBackends;
   readonly #topology: Topology;
   readonly #changes: Changes;
-  readonly #services = new Map<string, Known>();
+  readonly #services = new Map<string, KnownService>();
   readonly #addresses: ServiceAddresses;
   readonly #routes: ServiceRoutes;
   readonly #nodePorts: NodePorts;
@@ -172,7 +154,7 @@ export class Services {
   set(service: Service, nowMs: number): void {
     const known = this.#services.get(service.id);
     if (known && sameService(known.service, service)) return;
-    const added: Known = known ?? { service, object: serviceObject(service.id), balanced: [] };
+    const added: KnownService = known ?? { service, object: serviceObject(service.id), balanced: [] };
     const before = known?.service;
     this.#nodePorts.replace(before, service);
     this.published.replace(before, service);
@@ -405,6 +387,12 @@ export class Services {
     this.#backends.closed(pin);
   }
 
+  /** Notes that the record of a connection is in another slot now. @param pin from its record */
+  reopened(slot: number, pin: number): void {
+    this.#backends.opened(pin);
+    this.#limits.opened(pin, slot);
+  }
+
   /** Takes over a connection from before a restart, before any service is set. @param pin from its record */
   recovered({ places, protocol, original, translated }: ConnectionTuples, pin: number): void {
     const { destination, destinationPort: l4Port } = original;
@@ -416,6 +404,14 @@ export class Services {
   /** The numbers of the backends whose connections must end now. */
   ended(nowMs: number): ReadonlySet<number> {
     return this.#isLoaded ? this.#backends.ended(nowMs) : none;
+  }
+
+  /**
+   * By number: the backends that have moved to this host or away, and where their replies come in now. Connections of which
+   * they come in elsewhere must end. Who has ended them clears it.
+   */
+  get moved(): Map<number, RepliesIn> {
+    return this.#backends.moved;
   }
 
   /** When connections to further backends must end; undefined if there are none. */
@@ -447,7 +443,7 @@ export class Services {
     return this.#balancedOf(this.#services.get(service.id)!, port);
   }
 
-  #balancedOf(known: Known, port: ServicePort): BalancedPort {
+  #balancedOf(known: KnownService, port: ServicePort): BalancedPort {
     const there = balancedAt(known, port);
     if (there) return there;
     const { service, object } = known;
@@ -476,6 +472,7 @@ export class Services {
         this.#backends.remove(one);
         continue;
       }
+      this.#place(one, backend);
       const isLeaving = backend.terminating && served.has(isIp4(backend.address));
       this.#backends.setEnd(one, isLeaving ? (endOf(one) ?? nowMs + service.drainMs) : undefined);
     }
@@ -492,17 +489,24 @@ export class Services {
     if (there && this.#backends.has(there)) return there;
     const added = this.#backends.add(service.id, { address: backend.address, l4Port: port.targets[at]! });
     pinned.set(id, added);
+    this.#place(added, backend);
     return added;
   }
 
+  /** Notes where a backend is. Of one that is no endpoint, or is attached nowhere, nobody knows. */
+  #place(pinned: PinnedBackend, { vni, endpoint, host }: Backend): void {
+    if (vni === undefined || endpoint === undefined || host === undefined || this.#host.name === undefined) return;
+    this.#backends.place(pinned, host === this.#host.name ? vni : 'of_client');
+  }
+
   /** Gives a service those of its backends that connections to `known` from before a restart have. */
-  #claimAll(known: Known, to = known): void {
+  #claimAll(known: KnownService, to = known): void {
     for (const address of addressesOf(known.service)) this.#claim(known, bytesId(address), to);
     for (const id of nodePortIds(known.service)) this.#claim(known, id, to);
   }
 
   /** @param front as in `recovered` */
-  #claim({ service }: Known, front: string, to: Known): void {
+  #claim({ service }: KnownService, front: string, to: KnownService): void {
     this.#backends.claim(front, (unclaimed) => {
       const isPublished = front === nodePortId(unclaimed.protocol, unclaimed.l4Port);
       const claimed = claimedBackend(unclaimed, { service, isPublished }, to.service);
@@ -510,11 +514,12 @@ export class Services {
       const { port, at } = claimed;
       this.#balancedOf(to, port).pinned.set(backendId(port, to.service.backends[at]!, at), unclaimed.back);
       unclaimed.back.service = to.service.id;
+      this.#place(unclaimed.back, to.service.backends[at]!);
       return true;
     });
   }
 
-  #renew({ balanced }: Known): void {
+  #renew({ balanced }: KnownService): void {
     for (const one of balanced) one.version++;
   }
 
@@ -575,13 +580,6 @@ export class Services {
 }
 
 const none: ReadonlySet<number> = new Set();
-
-function balancedAt(
-  { balanced }: Known,
-  { protocol, l4Port }: Pick<ServicePort, 'protocol' | 'l4Port'>,
-): BalancedPort | undefined {
-  return balanced.find(({ port }) => port.protocol === protocol && port.l4Port === l4Port);
-}
 
 /** A deadline that has begun. */
 function endOf({ endsAtMs }: PinnedBackend): number | undefined {

@@ -19,6 +19,7 @@ export const noServices: ConnectionOptions['services'] = {
   opened: () => undefined,
   closed: () => undefined,
   recovered: () => undefined,
+  reopened: () => undefined,
 };
 
 /** By the datapath that has it. */

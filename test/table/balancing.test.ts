@@ -267,7 +267,10 @@ t.test(
         backend: one,
         weight: 1,
         target: 80,
-        pinned: { pin: at + 1, service: 'a', address: one.address, l4Port: 80, connections: 0, endsAtMs: undefined },
+        pinned: {
+          ...{ pin: at + 1, service: 'a', address: one.address, l4Port: 80, connections: 0 },
+          ...{ endsAtMs: undefined, replies: undefined },
+        },
       }));
       const value = service({ backends: backends(count) });
       const selection = {

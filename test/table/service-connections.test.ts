@@ -88,6 +88,50 @@ for (const [kind, openStore] of Object.entries(stores)) {
     );
   });
 
+  t.test(
+    `${kind}: connections follow their backend to the place where its replies come in, also after a crash`,
+    async (t) => {
+      const { memory, services, connections, opening, openingFromOutside, entries } = lab();
+      const on = (host: string | undefined) => ({
+        ...published('10.1.0.9'),
+        backends: [backend('10.1.0.9', { vni: RED, endpoint: 'default/a', host })],
+      });
+      services.setHost('here', undefined);
+      services.set(on('here'), 0);
+      services.loaded();
+      const blue = { ...opening(1), vni: BLUE, original: { ...tuple(1), source: parseIp('10.2.0.2') } };
+      for (const one of [blue, opening(2), openingFromOutside(3)]) connections.open(one, 0);
+      const placesOf = (all: ReturnType<typeof entries>) => all.map(({ places }) => places.join()).sort();
+      const before = placesOf(entries());
+      services.set(on(undefined), 0);
+      t.equal(connections.follow(services.moved, 0).followed.length, 0, 'it is attached nowhere: nobody knows');
+      services.set(on('there'), 0);
+      const [one, ...others] = connections.follow(services.moved, 0).followed;
+      t.same(others, []);
+      t.same([one!.places, one!.original], [[BLUE, BLUE], blue.original]);
+      t.match(connections.lookup(BLUE, IP_TCP, turned(one!.translated)), { slot: one!.slot, reply: true });
+      t.equal(connections.lookup(RED, IP_TCP, turned(one!.translated)), undefined);
+      t.equal(services.pinned(one!.pin!)?.connections, 3);
+      t.same(connections.follow(services.moved, 0).followed, [], 'each once');
+      services.moved.clear();
+      t.equal(services.moved.size, 0);
+
+      const again = lab(memory);
+      again.connections.recover(500);
+      again.services.setHost('here', undefined);
+      again.services.set(on('here'), 500);
+      again.services.loaded();
+      t.same(
+        again.connections.follow(again.services.moved, 500).followed.map(({ original }) => original),
+        [blue.original],
+        'it has come back meanwhile',
+      );
+      t.same(placesOf(again.entries()), before);
+      for (const { slot } of again.entries()) again.connections.retire(slot, 500);
+      t.equal(again.services.connectionsOf(on('here').id)[0], 0, 'and all have counted');
+    },
+  );
+
   t.test(`${kind}: a client outside keeps address and port, and counts for the backend`, async (t) => {
     const { services, connections, openingFromOutside, entries } = lab(undefined, 2);
     services.set(published('10.1.0.9'), 0);
