@@ -3,7 +3,8 @@
  * longer to find hundreds of small modules than weft takes to start, and a switch that restarts
  * should be forwarding again before anybody notices.
  */
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, readFileSync, rmSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { execFileSync } from 'node:child_process';
 import { build } from 'esbuild';
 
@@ -42,6 +43,20 @@ await build({
   },
 });
 
+/** `charset` leaves the templates of tags as they are, since a tag may read them raw. weft's do not. */
+const ascii = {
+  name: 'ascii',
+  setup(build) {
+    build.onLoad({ filter: /\.ts$/ }, async ({ path }) => {
+      const source = await readFile(path, 'utf8');
+      const escaped = source.replaceAll(
+        /[^\0-\x7f]/g,
+        (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+      );
+      return { contents: escaped, loader: 'ts' };
+    });
+  },
+};
 // The executable, and its program in one file: src/cli/load-program.ts says why, and how it is loaded.
 await build({
   ...common,
@@ -56,6 +71,7 @@ await build({
   outfile: 'dist/cli/program.cjs',
   format: 'cjs',
   charset: 'ascii',
+  plugins: [ascii],
   // A script that is loaded like this cannot import: what is not in the file is required.
   supported: { 'dynamic-import': false },
   define: { 'import.meta.url': 'bundleUrl' },
@@ -64,6 +80,8 @@ await build({
   },
   footer: { js: '})' },
 });
+if (readFileSync('dist/cli/program.cjs').some((byte) => byte > 0x7f))
+  throw new Error('dist/cli/program.cjs is read as ASCII (src/cli/load-program.ts), and has other characters');
 execFileSync(process.execPath, ['-e', "import('./dist/cli/load-program.js').then((built) => built.keepCompiled())"], {
   stdio: 'inherit',
 });

@@ -95,6 +95,12 @@ t.test('damaged, of another program, or of another Node.js, it is not used', asy
   }
 });
 
+t.test('read as Latin-1, every text is what it was in the source', async (t) => {
+  const program = new Copy(t).program.toString('latin1');
+  t.notMatch(program, /[^\0-\x7f]/);
+  t.match(program, String.raw` is an endpoint\u2019s`, 'in the template of a tag, too');
+});
+
 t.test('a start writes nothing beside the program', async (t) => {
   const copy = new Copy(t);
   rmSync(copy.path('program.cjs.cache'));
