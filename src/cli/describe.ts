@@ -8,7 +8,7 @@ import type { Resource } from '../model/resource.ts';
 import { endpointTable } from './endpoint-table.ts';
 import { backendTable } from './service-table.ts';
 import { parseNamed, withKinds, withNamespace, type NamespaceOptions } from './kind.ts';
-import { fields, pairsText, print, type Cell } from './print.ts';
+import { fields, numberText, pairsText, print, type Cell } from './print.ts';
 import { clientOf, globals, verb } from './verb.ts';
 
 interface Description {
@@ -86,31 +86,52 @@ async function descriptionText({ resource, report, endpoints, backends }: Descri
     ['Labels', pairsText(metadata.labels)],
     ...(metadata.annotations === undefined ? [] : [['Annotations', pairsText(metadata.annotations)] as const]),
   ]);
-  const sections = Object.keys(declared).length === 0 ? [head] : [head, `Spec:\n${objectText({ ...declared })}`];
+  const sections =
+    Object.keys(declared).length === 0 ? [head] : [head, `Spec:\n${await objectText({ ...declared }, String)}`];
   if (report) {
     // Leaves out what the header and the spec already say.
     const live = Object.fromEntries(Object.entries(report).filter(([key]) => !(key in metadata) && key !== 'network'));
     if (typeof live.endpoints === 'number') delete live.endpoints;
-    sections.push(`Status:\n${objectText(live)}`);
+    sections.push(`Status:\n${await objectText(live, numberText)}`);
   }
   if (endpoints) sections.push(`Endpoints:\n${await endpointTable(endpoints)}`);
   if (backends) sections.push(`Backends:\n${await backendTable(backends)}`);
   return sections.join('\n');
 }
 
-function objectText(object: Readonly<Record<string, unknown>>): string {
-  return fields(
-    Object.entries(object).map(([key, value]) => [key, value === null ? '' : valueText(value)] as const),
-    '  ',
-  );
+/**
+ * A line for each field. What has maps within maps is a block of YAML: on one line, nobody could tell what belongs to what.
+ * @param number how numbers within maps are written: those that were declared are exact, counters are short
+ */
+async function objectText(
+  object: Readonly<Record<string, unknown>>,
+  number: (value: number) => string,
+): Promise<string> {
+  const { stringify } = await import('./yaml.ts');
+  const entries = Object.entries(object);
+  const isBlock = ([, value]: readonly [string, unknown]): boolean => hasMapInMap(value);
+  const lines = entries
+    .filter((entry) => !isBlock(entry))
+    .map(([key, value]) => [key, value === null ? '' : valueText(value, number)] as const);
+  const blocks = entries
+    .filter(isBlock)
+    .map(([key, value]) => stringify({ [key]: value }).replaceAll(/^(?=.)/gm, '  '));
+  return [...(lines.length > 0 ? [fields(lines, '  ')] : []), ...blocks].join('');
 }
 
-function valueText(value: unknown): Cell {
-  if (Array.isArray(value)) return value.map(valueText).join(typeof value[0] === 'object' ? '; ' : ', ');
+function hasMapInMap(value: unknown, isInMap = false): boolean {
+  if (Array.isArray(value)) return value.some((one) => hasMapInMap(one, isInMap));
+  if (typeof value !== 'object' || value === null) return false;
+  return isInMap || Object.values(value).some((one) => hasMapInMap(one, true));
+}
+
+function valueText(value: unknown, number: (value: number) => string): Cell {
+  const textOf = (one: unknown): Cell => valueText(one, number);
+  if (Array.isArray(value)) return value.map(textOf).join(typeof value[0] === 'object' ? '; ' : ', ');
   if (typeof value === 'object' && value !== null) {
     const pairs = Object.entries(value).map(([key, one]) => [
       key,
-      typeof one === 'number' ? one : String(valueText(one)),
+      typeof one === 'number' ? number(one) : String(textOf(one)),
     ]);
     return pairsText(Object.fromEntries(pairs));
   }

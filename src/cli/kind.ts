@@ -39,6 +39,8 @@ export function withNamespace(command: Command): Command {
 export async function parseTarget(kindText: string, name: string | undefined, command: Command): Promise<Target> {
   const { findKind, unknownKindText } = await loadKinds();
   const [text = '', slashed, ...more] = name === undefined ? kindText.split('/') : [kindText];
+  if (name !== undefined && text.includes('/'))
+    command.error(`error: ${text} ${name}: give one resource at a time, as KIND NAME or KIND/NAME; -f takes many`);
   const kind = findKind(text);
   if (kind === undefined) command.error(`error: ${unknownKindText(text)}`);
   const given = name ?? slashed;

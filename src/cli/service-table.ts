@@ -36,7 +36,7 @@ export async function serviceText(service: ServiceReport, isWide: boolean): Prom
     ['Addresses', addressText(service)],
     ...externalCells(service),
     ['Ports', ports.map((port) => (port.name === '' ? portText(port) : `${port.name} ${portText(port)}`)).join(', ')],
-    ['Method', service.balancing],
+    ['Method', methodText(service)],
     ['Affinity', affinityText(service)],
     ...ruleFields(service),
     ...(isWide ? policyCells(service) : []),
@@ -69,7 +69,7 @@ export function serviceRow(service: ServiceReport, isWide: boolean): Cell[] {
     service.ports.map(portText).join(','),
     `${ready}/${backends.length}`,
     numberText(backends.reduce((sum, { connections }) => sum + connections, 0)),
-    service.balancing,
+    methodText(service),
     affinityText(service),
     ...(isWide ? [service.externalAddresses.join(','), ...policyCells(service).map(([, cell]) => cell)] : []),
   ];
@@ -113,6 +113,11 @@ function policyCells(service: ServiceReport): [string, Cell][] {
     ['Distribution', service.trafficDistribution],
     ['Drain', durationText(service.drainMs)],
   ];
+}
+
+/** Without an address, weft balances nothing: clients choose by themselves. */
+function methodText({ addresses, balancing }: ServiceReport): string {
+  return addresses.length === 0 ? '' : balancing;
 }
 
 function addressText({ addresses, externalName }: ServiceReport): string {

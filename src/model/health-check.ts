@@ -76,6 +76,7 @@ const fields = {
   '-successes': counted('how many successes in a row make a backend healthy', MOST_IN_A_ROW).default(1),
 } as const;
 const schema = z.object(fields);
+export const HEALTH_CHECK_KEYS: readonly string[] = Object.keys(fields).map((suffix) => HEALTH_CHECK + suffix);
 
 /** Reads validated annotations. @returns undefined if they ask for no checks */
 export function healthCheckOf(annotations: Annotations): HealthCheckSpec | undefined {
@@ -102,9 +103,8 @@ export function checkHealthAnnotations(annotations: Annotations, context: z.Refi
   const suffixes = Object.keys(found);
   for (const suffix of suffixes) {
     if (suffix in fields) continue;
-    const known = Object.keys(fields).map((one) => `${HEALTH_CHECK}${one}`);
-    const hint = didYouMean(`${HEALTH_CHECK}${suffix}`, known) || ':';
-    return refuse(suffix, `is not supported here${hint} accepted are ${known.join(', ')}`);
+    const hint = didYouMean(`${HEALTH_CHECK}${suffix}`, HEALTH_CHECK_KEYS) || ':';
+    return refuse(suffix, `is not supported here${hint} accepted are ${HEALTH_CHECK_KEYS.join(', ')}`);
   }
   const [first] = suffixes;
   if (first === undefined) return;

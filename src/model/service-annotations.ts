@@ -1,5 +1,5 @@
 /** weft's own additions to a Service, which are annotations: `weft.dev/…`. Those of others are kept, and mean nothing here. */
-import { HEALTH_CHECK, isAboutChecks } from './health-check.ts';
+import { HEALTH_CHECK_KEYS, isAboutChecks } from './health-check.ts';
 import { didYouMean } from './nearest.ts';
 import { outsideAddress, quote } from './value.ts';
 
@@ -65,7 +65,8 @@ const readers = {
   balancing: (text: string, refuse: (message: string) => void) => {
     const balancing = methods.find((method) => method === text);
     if (balancing) return { balancing };
-    refuse(`${quote(text)} is not a way of balancing${didYouMean(text, methods)}: accepted are ${methods.join(', ')}`);
+    const hint = didYouMean(text, methods) || ':';
+    refuse(`${quote(text)} is not a way of balancing${hint} accepted are ${methods.join(', ')}`);
     return {};
   },
   wildcard: (text: string, refuse: (message: string) => void) => {
@@ -103,8 +104,9 @@ export function readAnnotations(
       const reader = readers[own as keyof typeof readers];
       return { ...known, ...reader(text, (message) => refuse(key, message)) };
     }
-    const names = [...Object.keys(readers).map((name) => PREFIX + name), HEALTH_CHECK];
-    refuse(key, `${quote(key)} is no annotation of weft${didYouMean(key, names)}: accepted are ${names.join(', ')}`);
+    const names = [...Object.keys(readers).map((name) => PREFIX + name), ...HEALTH_CHECK_KEYS];
+    const hint = didYouMean(key, names) || ':';
+    refuse(key, `${quote(key)} is no annotation of weft${hint} accepted are ${names.join(', ')}`);
     return known;
   }, read);
 }

@@ -72,6 +72,7 @@ t.test('wrong usage exits 2 with one line that leads to the help', async (t) => 
     [['get', 'pod'], /"pod" is not a kind; there are Namespace, Network, Host, Endpoint/],
     [['delete', 'endpoint/shop/web'], /endpoint\/shop\/web: a name has no "\/"; -n gives the namespace/],
     [['describe', 'ep', 'shop/web'], /shop\/web: a name has no "\/"; -n gives the namespace/],
+    [['delete', 'svc/web', 'svc/db'], /svc\/web svc\/db: give one resource at a time, as KIND NAME or KIND\/NAME/],
     [['get', 'netwrok'], /"netwrok" is not a kind, did you mean "Network"\? there are/],
     [
       ['network', 'create', 'blue', '--subnet', '10.0.0.0/24', '--rang', '10.0.0.2-10.0.0.9'],
@@ -310,6 +311,34 @@ t.test('networks, endpoints and resources', async (t) => {
   t.match(described, /Spec:\n {2}subnets: +10\.0\.0\.0\/24\n/);
   t.match(described, /Status:\n {2}vni: +100\n/);
   t.match(described, /Endpoints:\nNAME +[^]*\nweb /);
+});
+
+t.test('what was declared is described exactly, and maps within maps as YAML', async (t) => {
+  const { sw, weft } = await fixture(t);
+  const declared = (kind: string, spec: object): void =>
+    void Object.assign(sw, { get: () => [{ apiVersion: 'v1', kind, metadata: { name: 'shop', labels: {} }, spec }] });
+  declared('Service', { type: 'NodePort', ports: [{ port: 80, nodePort: 30_080 }] });
+  const shop = (await weft(['describe', 'service', 'shop'])).stdout;
+  t.match(shop, 'Spec:\n  type:   NodePort\n  ports:  port=80,nodePort=30080\n');
+  declared('DestinationRule', {
+    trafficPolicy: { connectionPool: { tcp: { maxConnections: 20_000 } } },
+    host: 'shop',
+    subsets: [{ name: 'v1', labels: { version: 'v1' } }],
+  });
+  t.match(
+    (await weft(['describe', 'destinationrule', 'shop'])).stdout,
+    `Spec:
+  host:  shop
+  trafficPolicy:
+    connectionPool:
+      tcp:
+        maxConnections: 20000
+  subsets:
+    - name: v1
+      labels:
+        version: v1
+`,
+  );
 });
 
 t.test('decisions read like ofproto/trace', async (t) => {

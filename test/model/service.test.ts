@@ -233,10 +233,11 @@ t.test('weft’s own annotations are read, and others mean nothing', async (t) =
     ['ports', '1-70000', /is not a range of ports/],
     ['drain', '30', /"30" is not a time like 500ms, 30s, 5m or 1h, at most 24h$/],
     ['drain', '25h', /is not a time/],
-    ['balancing', 'meglev', /"meglev" is not a way of balancing, did you mean "maglev"\?: accepted are maglev, round-/],
+    ['balancing', 'meglev', /"meglev" is not a way of balancing, did you mean "maglev"\? accepted are maglev, round-/],
     ['wildcard', 'yes', /accepted are "true", "false"$/],
     ['load-balancer-ips', '192.0.2.1', /may only be used when `type` is 'LoadBalancer'$/],
-    ['drian', '5s', /"weft.dev\/drian" is no annotation of weft, did you mean "weft.dev\/drain"\?/],
+    ['drian', '5s', /"weft.dev\/drian" is no annotation of weft, did you mean "weft.dev\/drain"\? accepted are weft/],
+    ['healthcheck-interval', '5s', /no annotation of weft, did you mean "weft.dev\/health-check-interval"\?/],
   ] as const) {
     const found = problemOf(service({}, { annotations: { [`weft.dev/${key}`]: text } }));
     t.match(found, message);
