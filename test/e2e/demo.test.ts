@@ -205,12 +205,14 @@ await t.test('interrupted while its programs run, it ends them; what is not as p
     'its programs have ended',
   );
 
+  // How far it gets before they have ended depends on the machine; it cannot go on from the next step that asks them.
   const broken = lab.start([...demo, '--scenario', 'bookinfo']);
   await broken.says('the versions of reviews share its connections');
   for (const pid of await processesIn('reviews-v1', 'reviews-v2', 'reviews-v3')) process.kill(pid);
   t.equal(await broken.wait(LONGEST_MS), 1);
-  t.match(broken.stderr, /^weft: not as promised: shares: /);
-  t.match(broken.stdout, /^shares .* NOT AS PROMISED: /m);
+  const [, step] = /^weft: not as promised: (shares|drain): /.exec(broken.stderr) ?? [];
+  t.ok(step, broken.stderr);
+  t.match(broken.stdout, new RegExp(`^${step} .* NOT AS PROMISED: `, 'm'));
   t.same(await remains(), []);
 });
 
