@@ -140,7 +140,7 @@ await t.test('a host loses its power, is noticed, replaced, and comes back', asy
 });
 
 await t.test(
-  'services: names, shares, backends that are drained and ejected, and a host that is lost and comes back',
+  'services: names, shares, a split by a VirtualService, backends that are drained and ejected, and a host that is lost and comes back',
   async (t) => {
     t.same(await remains(), []);
     const lab = openLab(t);
@@ -153,6 +153,9 @@ await t.test(
     const timeOf = (what: RegExp): number => events.find((event) => what.test(event.what))?.time ?? Number.NaN;
     const inOrder = [
       timeOf(/^tester: has the first page$/),
+      timeOf(/^alpha: weft apply -f traffic\/90-10\.yaml --wait$/),
+      timeOf(/^tester: has asked reviews 300 times: v1 \d\d%, v2 0%, v3 \d+%$/),
+      timeOf(/^alpha: weft delete virtualservice reviews$/),
       timeOf(/^alpha: weft label endpoint reviews-v\d weft\.dev\/drain=true/),
       timeOf(/^tester: reviews-v\d answers new connections again$/),
       timeOf(/^alpha: ejects reviews-v3$/),
@@ -169,8 +172,9 @@ await t.test(
       JSON.stringify(events),
     );
     t.ok(inOrder.every((time) => time > 0));
-    for (const step of ['names', 'shares', 'drain', 'host back'])
+    for (const step of ['names', 'shares', 'split', 'drain', 'host back'])
       t.match(stdout, new RegExp(`^${step} +[1-9]\\d* +0 +[\\d.]+ s `, 'm'), `no request fails: ${step}`);
+    t.match(stdout, /^split +.* v1 (8[3-9]|9\d)%, v2 0%, v3 (\d|1[0-7])%$/m);
     t.match(
       stdout,
       /^failure +[1-9]\d* +([1-9]|10) +[\d.]+ s +reviews-v3 was ejected after \d+ failures, and came back$/m,

@@ -4,11 +4,12 @@
  *
  *   1. names       every program finds the others by their names
  *   2. shares      the versions of `reviews` share its connections
- *   3. drain       a backend gets no new connections, and keeps those that it has
- *   4. failure     a backend whose connections fail is ejected, and comes back when its time is over
- *   5. host lost   beta loses its power: what is on alpha goes on
- *   6. host back   beta has power again, and its backends are used again
- *   7. what happened when, and what was lost
+ *   3. split       a VirtualService shares them otherwise, and is deleted
+ *   4. drain       a backend gets no new connections, and keeps those that it has
+ *   5. failure     a backend whose connections fail is ejected, and comes back when its time is over
+ *   6. host lost   beta loses its power: what is on alpha goes on
+ *   7. host back   beta has power again, and its backends are used again
+ *   8. what happened when, and what was lost
  */
 import type { ChildProcess } from 'node:child_process';
 import { Client } from '../../api/client.ts';
@@ -42,6 +43,10 @@ const COUNTED = 300;
 const AT_ONCE = 8;
 /** How far a share of them may be from what it should be; by chance, it is so once in a million times. */
 const SHARE_TOLERANCE = 0.13;
+/** What traffic/90-10.yaml says, and how far a share may be from it; by chance, it is so once in ten thousand times. */
+const SPLIT = { v1: 0.9, v2: 0, v3: 0.1 } as const;
+const SPLIT_MANIFEST = 'traffic/90-10.yaml';
+const SPLIT_TOLERANCE = 0.07;
 const DRAINING = 'weft.dev/drain';
 const FAILING = 'reviews-v3';
 /** Of a backend that fails: the rule says after how many failures it is ejected, and some more are under way by then. */
@@ -68,6 +73,8 @@ export async function bookinfo(plan: Plan, signal: AbortSignal): Promise<string[
     await steps.take('names', 0, names);
     await say('the versions of reviews share its connections');
     await steps.take('shares', 0, shares);
+    await say('a VirtualService gives one in ten of them to v3, and the others to v1');
+    await steps.take('split', 0, split);
     await say('a backend of reviews is drained');
     await steps.take('drain', 0, drain);
     await say(`the program of ${FAILING} is killed`);
@@ -101,12 +108,19 @@ export async function bookinfo(plan: Plan, signal: AbortSignal): Promise<string[
 
   async function shares(): Promise<string> {
     const counts = await countReviews();
-    for (const version of versions) {
-      const share = (counts.get(`reviews-${version}`) ?? 0) / COUNTED;
-      if (Math.abs(share - 1 / versions.length) > SHARE_TOLERANCE)
-        throw new WeftError('system', `reviews-${version} has ${percent(share)} of the connections, and not a third`);
-    }
+    requireShares(counts, { v1: 1 / 3, v2: 1 / 3, v3: 1 / 3 }, SHARE_TOLERANCE);
     timeline.note('tester', `has asked reviews ${COUNTED} times: ${countsText(counts)}`);
+    return countsText(counts);
+  }
+
+  async function split(): Promise<string> {
+    timeline.note(alpha.name, `weft apply -f ${SPLIT_MANIFEST} --wait`);
+    await weft(alpha, ['apply', '-f', manifestHere(SPLIT_MANIFEST), '--wait'], signal);
+    const counts = await countReviews();
+    requireShares(counts, SPLIT, SPLIT_TOLERANCE);
+    timeline.note('tester', `has asked reviews ${COUNTED} times: ${countsText(counts)}`);
+    await weft(alpha, ['delete', 'virtualservice', 'reviews'], signal);
+    timeline.note(alpha.name, 'weft delete virtualservice reviews');
     return countsText(counts);
   }
 
@@ -258,13 +272,32 @@ async function startReviews(version: (typeof versions)[number], signal: AbortSig
   return [name, await stage.startProgram(name, programIn(name, 'reviews', { VERSION: version }), signal)];
 }
 
+/** @throws WeftError if a version has another share, or any where none is due */
+function requireShares(
+  counts: ReadonlyMap<string, number>,
+  due: Readonly<Record<(typeof versions)[number], number>>,
+  tolerance: number,
+): void {
+  for (const version of versions) {
+    const share = shareOf(version, counts);
+    const isDue = due[version] === 0 ? share === 0 : Math.abs(share - due[version]) <= tolerance;
+    if (!isDue)
+      throw new WeftError(
+        'system',
+        `reviews-${version} has ${percent(share)} of the connections, and not ${percent(due[version])}`,
+      );
+  }
+}
+
+function shareOf(version: (typeof versions)[number], counts: ReadonlyMap<string, number>): number {
+  return (counts.get(`reviews-${version}`) ?? 0) / COUNTED;
+}
+
 function percent(share: number): string {
   return `${Math.round(share * 100)}%`;
 }
 
 /** `v1 33%, v2 34%, v3 33%` */
 function countsText(counts: ReadonlyMap<string, number>): string {
-  return versions
-    .map((version) => `${version} ${percent((counts.get(`reviews-${version}`) ?? 0) / COUNTED)}`)
-    .join(', ');
+  return versions.map((version) => `${version} ${percent(shareOf(version, counts))}`).join(', ');
 }
