@@ -21,6 +21,7 @@ import type { FlowView } from '../flow/view.ts';
 import { endpointOf, type Found } from '../table/connections.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { publishedBackendObject, publishedBackendsObject, publishedPortsOf } from '../table/published-backends.ts';
+import { routedServices } from '../table/service-routes.ts';
 import { serviceObject } from '../table/services.ts';
 import { gatewayMac } from '../table/topology.ts';
 import { vtepObject, vtepStateObject } from '../table/vteps.ts';
@@ -107,12 +108,11 @@ export function refuseEntry(view: FlowView, tables: Tables, foreign: Foreign): D
 /** True if services publish that port of the address. */
 function isPublished(view: FlowView, { services }: Tables, vni: Vni, address: Uint8Array): boolean {
   view.consult(publishedBackendObject(address));
-  const ids = [...services.published.servicesOf(address)];
-  for (const id of ids) view.consult(serviceObject(id));
+  const publishers = [...services.published.servicesOf(address)].flatMap((id) => services.get(id) ?? []);
+  for (const one of publishers) for (const id of [one.id, ...routedServices(one)]) view.consult(serviceObject(id));
   const protocol = view.number('ip_proto');
   if (protocol !== IP_TCP && protocol !== IP_UDP) return false;
-  const publishing = ids.flatMap((id) => services.get(id) ?? []);
-  const ports = publishedPortsOf(publishing, vni, address, protocol);
+  const ports = publishedPortsOf(publishers, { vni, address, protocol }, (id) => services.get(id));
   const singles = ports.filter(({ first, last }) => first === last);
   const isSingle = view.isOneOf(
     'l4_dst',

@@ -101,7 +101,7 @@ export class Services {
     this.#addresses = new ServiceAddresses(changes);
     this.#routes = new ServiceRoutes(changes, (id) => this.get(id));
     this.#nodePorts = new NodePorts(changes);
-    this.published = new PublishedBackends(changes);
+    this.published = new PublishedBackends(changes, (id) => this.get(id));
     this.#scopes = new Scopes(scopesBytes);
   }
 
@@ -156,12 +156,12 @@ export class Services {
     if (known && sameService(known.service, service)) return;
     const added: KnownService = known ?? { service, object: serviceObject(service.id), balanced: [] };
     const before = known?.service;
-    this.#nodePorts.replace(before, service);
-    this.published.replace(before, service);
-    if (known) this.#changes.changed(serviceObject(service.id));
-    else this.#changes.added(serviceObject(service.id));
     added.service = service;
     this.#services.set(service.id, added);
+    this.#nodePorts.replace(before, service);
+    this.published.follow(service.id, before);
+    if (known) this.#changes.changed(serviceObject(service.id));
+    else this.#changes.added(serviceObject(service.id));
     this.#health.keepOnly(service);
     this.#addresses.replace(before, service, added);
     added.balanced = added.balanced.filter((balanced) => this.#follow(balanced, service, nowMs));
@@ -180,7 +180,7 @@ export class Services {
     this.#services.delete(id);
     this.#addresses.replace(known.service, undefined, known);
     this.#nodePorts.replace(known.service, undefined);
-    this.published.replace(known.service, undefined);
+    this.published.follow(id, known.service);
     for (const { pinned } of known.balanced) for (const one of pinned.values()) this.#backends.remove(one);
     this.#health.forget(id);
     this.#changes.changed(serviceObject(id));

@@ -10,7 +10,7 @@
  *   outside HOST TRANSIT… [mtu=BYTES]                        the link to the host: the port HOST/outside
  *   services PREFIX…                                         the addresses that those of services are taken from, on every host
  *   service NAME vip=IP[,IP] port=PORT[-LAST]:PORT/tcp|udp[@NODEPORT]… [backend=HOST/PORT[:PORT]]… [policy=local] [outside-policy=local]
- *           [balancing=METHOD] [affinity=MS] [most=CONNECTIONS]
+ *           [balancing=METHOD] [affinity=MS] [most=CONNECTIONS] [leads-to=NAME]
  *   service NAME                                             there is none any more
  *   listen HOST PORT/tcp|udp…                                weft’s own sockets: the port HOST/internal
  *   publish HOST/PORT HOSTPORT:PORT/tcp|udp
@@ -46,7 +46,7 @@ import {
   OUTSIDE_MAC,
 } from '../../src/table/topology.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
-import type { Service } from '../../src/table/service.ts';
+import type { Routing, Service } from '../../src/table/service.ts';
 import { backend, service, servicePort } from '../support/services.ts';
 import { checkConservation } from '../conformance/harness.ts';
 import { buildFrame, ecnOf, type Speaker } from './said.ts';
@@ -263,7 +263,7 @@ export class Lab {
         targets: declared.map(({ ownPort }) => Number(ownPort ?? target)),
       });
     });
-    const [affinity, most] = ['affinity', 'most'].map((field) => fields.get(field)?.[0]);
+    const [affinity, most, other] = ['affinity', 'most', 'leads-to'].map((field) => fields.get(field)?.[0]);
     return service({
       ...{ id, backends, ports, vips: fields.get('vip')![0]!.split(',').map(parseIp) },
       internalPolicy: fields.get('policy')?.[0] === 'local' ? 'local' : 'cluster',
@@ -271,6 +271,7 @@ export class Lab {
       balancing: (fields.get('balancing')?.[0] ?? 'maglev') as Service['balancing'],
       affinityMs: affinity === undefined ? undefined : Number(affinity),
       maxConnections: most === undefined ? undefined : Number(most),
+      routing: other === undefined ? undefined : leadingTo(other),
     });
   }
 
@@ -410,6 +411,12 @@ function sorted(words: readonly string[]): [plain: string[], fields: Map<string,
     if (value !== undefined) fields.set(name, [...(fields.get(name) ?? []), value]);
   }
   return [plain, fields];
+}
+
+/** All connections go to another service. */
+function leadingTo(name: string): Routing {
+  const destination = { service: `default/${name}`, subset: undefined, l4Port: undefined, weight: 1 };
+  return { rule: 'default/rule', routes: [{ matches: [], destinations: [destination] }] };
 }
 
 function hostOf(place: string): string {
