@@ -3,13 +3,17 @@
  *
  * A record stays for a while after its connection is over, and such ones must not count. So of a backend that seems to be
  * full, it is known from then on which records it has, and those that are over are left out. Who looks at them does it
- * only when the others have reached the limit.
+ * only when the others have reached the limit, and only at some of them, since there may be very many: the next connection
+ * looks at the next ones.
  */
 import type { ProtocolTuple } from '../flow/connection.ts';
 import { IP_TCP } from '../wire/ipv4.ts';
 import type { PinnedBackend } from './backends.ts';
 import { pickAmong, withoutFull, type BackendSelection, type Candidate, type Scope } from './balancer.ts';
 import type { BalancingMethod } from './service.ts';
+
+/** At how many records one new connection looks: takes some tens of microseconds. */
+const MOST_LOOKED = 1024;
 
 /** The records of connections. */
 export interface LimitedConnections {
@@ -39,13 +43,18 @@ export class ConnectionLimits {
     if (slots?.size === 0) this.#slots.delete(pin);
   }
 
-  /** True if it may have one more. */
-  hasRoom({ pin, connections }: PinnedBackend, most: number): boolean {
+  /** True if it may have one more, as far as so many looks tell. */
+  #hasRoom({ pin, connections }: PinnedBackend, most: number, looks: number): boolean {
     if (connections < most) return true;
     const slots = this.#slotsOf(pin);
     if (!slots) return false;
-    if (slots.size < most) return true;
-    for (const slot of slots) if (this.#connections!.isOverWithChoice(slot)) slots.delete(slot);
+    let left = Math.min(looks, slots.size);
+    for (const slot of slots) {
+      if (slots.size < most || left-- === 0) break;
+      slots.delete(slot);
+      // Behind the others.
+      if (!this.#connections!.isOverWithChoice(slot)) slots.add(slot);
+    }
     return slots.size < most;
   }
 
@@ -62,8 +71,9 @@ export class ConnectionLimits {
     const { selection } = scope;
     const { port, spread, candidates } = selection;
     const most = port.protocol === IP_TCP ? spread.maxConnections : undefined;
-    if (most === undefined || this.hasRoom(first.pinned, most)) return { candidate: first, selection };
-    const open = candidates.filter(({ pinned }) => this.hasRoom(pinned, most));
+    if (most === undefined || this.#hasRoom(first.pinned, most, MOST_LOOKED)) return { candidate: first, selection };
+    const looks = Math.ceil(MOST_LOOKED / candidates.length);
+    const open = candidates.filter(({ pinned }) => this.#hasRoom(pinned, most, looks));
     if (open.length === 0) return undefined;
     return { candidate: pickAmong(open, scope, tuple, method), selection: withoutFull(selection, open, most) };
   }

@@ -14,16 +14,21 @@ const methods: readonly BalancingMethod[] = ['maglev', 'round-robin', 'least-con
 function records(services: Services) {
   const open = new Map<number, { readonly pin: number; isOver: boolean }>();
   let scans = 0;
+  let looks = 0;
   services.watch({
     pinned: (pins) => {
       scans++;
       return [...open].flatMap(([slot, { pin }]) => (pins.has(pin) ? [{ slot }] : []));
     },
-    isOverWithChoice: (slot) => open.get(slot)!.isOver,
+    isOverWithChoice: (slot) => {
+      looks++;
+      return open.get(slot)!.isOver;
+    },
   });
   return {
     open,
     scans: () => scans,
+    looks: () => looks,
     /** @returns the last number of its backend’s address, or why there is none */
     connect: (slot: number, of = tuple(slot)): string => {
       const choice = chosenFor(services, of);
@@ -92,6 +97,22 @@ t.test('what is over does not count, whatever was known when it was opened', asy
     ['1', '1', '1', '1', 'full'],
   );
   t.equal(scans(), 1, 'all records are looked at once');
+});
+
+t.test('whoever asks for a full backend costs little, however many connections it has', async (t) => {
+  const { services } = serviceTable();
+  const most = 5000;
+  services.set(service({ backends: backends(2), maxConnections: most }), 0);
+  const { open, connect, looks } = records(services);
+  for (let slot = 0; slot < 2 * most; slot++) connect(slot);
+  const before = looks();
+  const refused = 20;
+  for (let n = 0; n < refused; n++) t.equal(connect(2 * most), 'full');
+  t.ok(looks() - before <= refused * 2 * 1024, `${looks() - before} records`);
+  open.get(most)!.isOver = true;
+  let tries = 1;
+  while (connect(2 * most) === 'full' && tries < 20) tries++;
+  t.ok(tries <= 1 + most / 512, `one that is over is found by connection ${tries}`);
 });
 
 t.test('the limit is for each port, and for TCP alone; affinity does not overrule it', async (t) => {
