@@ -23,7 +23,7 @@ export interface PortRange {
   readonly protocol: 'TCP' | 'UDP' | undefined;
 }
 
-const PREFIX = 'weft.dev/';
+export const ANNOTATION_PREFIX = 'weft.dev/';
 export const LOAD_BALANCER_IPS = 'weft.dev/load-balancer-ips';
 /** Those about connections to the addresses of a service. */
 export const FOR_CONNECTIONS = ['weft.dev/ports', 'weft.dev/balancing', 'weft.dev/drain'];
@@ -98,13 +98,13 @@ export function readAnnotations(
     ...{ ranges: [], drainMs: DEFAULT_DRAIN_MS, balancing: 'maglev', hasWildcard: false, loadBalancerIps: [] },
   };
   return Object.entries(annotations ?? {}).reduce((known, [key, text]) => {
-    if (!key.startsWith(PREFIX) || isAboutChecks(key)) return known;
-    const own = key.slice(PREFIX.length);
+    if (!key.startsWith(ANNOTATION_PREFIX) || isAboutChecks(key)) return known;
+    const own = key.slice(ANNOTATION_PREFIX.length);
     if (Object.hasOwn(readers, own)) {
       const reader = readers[own as keyof typeof readers];
       return { ...known, ...reader(text, (message) => refuse(key, message)) };
     }
-    const names = [...Object.keys(readers).map((name) => PREFIX + name), ...HEALTH_CHECK_KEYS];
+    const names = [...Object.keys(readers).map((name) => ANNOTATION_PREFIX + name), ...HEALTH_CHECK_KEYS];
     const hint = didYouMean(key, names) || ':';
     refuse(key, `${quote(key)} is no annotation of weft${hint} accepted are ${names.join(', ')}`);
     return known;

@@ -283,6 +283,15 @@ t.test('an EndpointSlice says which addresses, of one family', async (t) => {
     'null is as if it were not there',
   );
   t.equal(problemOf(slice({}, { name: 'example.com-1' })), 'accepted', 'a name has dots');
+  t.equal(
+    problemOf(slice({}, { annotations: { 'example.com/a': 'b' } })),
+    'accepted',
+    'annotations of others are kept',
+  );
+  t.equal(
+    problemOf(slice({}, { annotations: { 'weft.dev/drain': '3s' } })),
+    'metadata.annotations["weft.dev/drain"]: "3s" is not accepted: "weft.dev/drain" has no effect here: write it in the Service',
+  );
   for (const [fields, message] of [
     [
       { addressType: 'FQDN' },

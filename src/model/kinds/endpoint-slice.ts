@@ -4,6 +4,7 @@
  */
 import * as z from 'zod';
 import { addressValue, isIp4 } from '../address.ts';
+import { ANNOTATION_PREFIX } from '../service-annotations.ts';
 import { l4Port } from '../publish.ts';
 import { dnsLabel, dnsSubdomain, portProtocol, upstreamMetadata } from './upstream.ts';
 import { name, quote, unicastAddress } from '../value.ts';
@@ -102,10 +103,16 @@ const endpointSliceSchema = z
     endpoints: z.array(sliceEndpoint).max(MOST_ENDPOINTS, `must have at most ${MOST_ENDPOINTS} items`).default([]),
     ports: z.array(slicePort).max(MOST_PORTS, `must have at most ${MOST_PORTS} items`).nullable().default([]),
   })
-  .superRefine(({ metadata: { labels }, addressType, endpoints, ports }, context) => {
+  .superRefine(({ metadata: { labels, annotations }, addressType, endpoints, ports }, context) => {
     const refuse = (path: PropertyKey[], input: unknown, message: string): void => {
       context.addIssue({ code: 'custom', path, input, message });
     };
+    for (const key of Object.keys(annotations ?? {}).filter((key) => key.startsWith(ANNOTATION_PREFIX)))
+      refuse(
+        ['metadata', 'annotations', key],
+        annotations?.[key],
+        `${quote(key)} has no effect here: write it in the Service`,
+      );
     const service = labels[SERVICE_NAME];
     if (service !== undefined && !name.safeParse(service).success)
       refuse(['metadata', 'labels', SERVICE_NAME], service, `${quote(service)} is not a name of a Service`);
