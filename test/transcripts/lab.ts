@@ -9,7 +9,7 @@
  *   detach HOST/PORT
  *   outside HOST TRANSIT… [mtu=BYTES]                        the link to the host: the port HOST/outside
  *   services PREFIX…                                         the addresses that those of services are taken from, on every host
- *   service NAME vip=IP[,IP] port=PORT[-LAST]:PORT/tcp|udp[@NODEPORT]… [backend=HOST/PORT[:PORT]]… [policy=local] [outside-policy=local]
+ *   service NAME vip=IP[,IP] port=PORT[-LAST]:PORT/tcp|udp[@NODEPORT]… [backend=HOST/PORT[:PORT]|IP[:PORT]]… [policy=local] [outside-policy=local]
  *           [balancing=METHOD] [affinity=MS] [most=CONNECTIONS] [leads-to=NAME]
  *   service NAME                                             there is none any more
  *   listen HOST PORT/tcp|udp…                                weft’s own sockets: the port HOST/internal
@@ -246,7 +246,10 @@ export class Lab {
   #declaredService(id: string, fields: ReadonlyMap<string, string[]>): Service {
     const declared = (fields.get('backend') ?? []).flatMap((text) => {
       const [place, ownPort] = text.split(':') as [string, string?];
-      const { addresses, vni } = this.#places.get(place)!;
+      const known = this.#places.get(place);
+      // Whoever has it is outside.
+      if (!known) return [{ ownPort, backend: backend(place, { vni: undefined }) }];
+      const { addresses, vni } = known;
       return addresses.map((address) => ({
         ownPort,
         backend: backend(address, { vni, endpoint: `default/${portOf(place)}`, host: hostOf(place) }),
