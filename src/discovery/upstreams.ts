@@ -81,7 +81,11 @@ class Asking {
       if (message.readUInt16BE(2) & FLAG_TC) this.#askOverTcp(server);
       else this.#take(server, message);
     });
-    socket.connect(DNS_L4_PORT, server, () => socket.send(query));
+    // A callback of `connect` would be called when there is no route to it, too.
+    socket.on('connect', () => {
+      if (!this.#isDone) socket.send(query);
+    });
+    socket.connect(DNS_L4_PORT, server);
   }
 
   /** However often it says that its answer is truncated, it is asked once. */

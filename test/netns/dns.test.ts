@@ -294,6 +294,20 @@ for (const datapath of datapathKinds) {
           what: 'the other one is asked',
         });
       });
+
+      await t.test('a server that no route leads to fails, and nothing else does', async (t) => {
+        writeFileSync(file, 'nameserver 203.0.113.1\nnameserver 2001:db8::1\n');
+        let count = 0;
+        await until(async () => (await dig(app, OPEN, `brief.away${count++}.example`)).status === 'SERVFAIL', {
+          what: 'nobody else is asked',
+        });
+        t.match(await dig(app, OPEN, 'app.open.weft'), { answers: ['10.47.0.2'] });
+        writeFileSync(file, 'nameserver 203.0.113.1\nnameserver 127.0.0.2\n');
+        await until(async () => (await dig(app, OPEN, `brief.back${count++}.example`)).answers.includes('192.0.2.2'), {
+          what: 'the next one is asked',
+        });
+        t.notMatch(weft.log(), /not as they should be/);
+      });
     });
 }
 
