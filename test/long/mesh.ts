@@ -1,28 +1,35 @@
 /**
  * What services promise while things change and fail, for longer than in `npm test`, and with its limits.
  *
- *     npm run test:mesh -- [--only rolling,kill,changes,power] [--datapath native] [--times 20] [--rate 200] [--seed 1]
+ *     npm run test:mesh -- [--only rolling,kill,changes,crash,resets,power] [--datapath native] [--times 20] [--rate 200] [--seed 1]
  *
  *   rolling   all backends are replaced while clients connect, so many times a second: no request fails
  *   kill      daemons are killed and taken over, etcd goes away, and daemons are killed while a backend leaves, so many
  *             times: each connection keeps its backend, none to another backend is reset, none to one that left lives on
  *   changes   backends come, are drained, leave and go: only connections to those that go break
+ *   crash     the program of a backend is killed: at most ten connections fail until it is ejected, at 100 a second
+ *   resets    a backend leaves: both ends of its connections are reset, and UDP goes on with another one, within 100 ms
  *   power     a host with backends loses its power: new connections go elsewhere within a second
  *
- * `rolling` and `changes` run on one host and on three, `kill` on one and on two, `power` on three; several hosts share an etcd.
+ * `rolling`, `changes` and `crash` run on one host and on three, `kill` and `resets` on one and on two, `power` on three; several hosts share an etcd.
  */
 import { parseArgs } from 'node:util';
 import t from 'tap';
 import { openLab } from '../support/lab.ts';
-import { changesUnderLoad, powerLoss } from '../support/mesh-changes.ts';
+import { changesUnderLoad, crashUnderLoad, powerLoss } from '../support/mesh-changes.ts';
 import { killsAndOutages } from '../support/mesh-kill.ts';
 import { rollingReplacement } from '../support/mesh-rolling.ts';
+import { serviceResets } from '../support/service-resets.ts';
 import { datapathKinds } from '../support/weft.ts';
 
-const parts = ['rolling', 'kill', 'changes', 'power'] as const;
+const parts = ['rolling', 'kill', 'changes', 'crash', 'resets', 'power'] as const;
 /** Of a lost host: when the last connection that fails, or takes more than 300 ms, begins. */
 const ELSEWHERE_WITHIN_MS = 1000;
 const LOSSES = 3;
+/** Of a backend whose program is killed, and connections a second. */
+const CRASH = { mostFailed: 10, rate: 100 };
+/** From when a change has been applied until both ends know. */
+const RESET_WITHIN_MS = 100;
 const USAGE = `usage: npm run test:mesh -- [--only ${parts.join(',')}] [--datapath native|reference] [--times N] [--rate N] [--seed N]
   --only      some of these, with commas between them (default: all)
   --datapath  one of the two (default: both)
@@ -75,6 +82,22 @@ for (const datapath of datapaths) {
       await t.test(`changes, ${datapath}, hosts: ${hosts}`, (t) =>
         changesUnderLoad(t, openLab(t), { datapath, hosts, connections: 100, rate, rounds: times }),
       );
+    }
+  }
+  if (only.includes('crash')) {
+    for (const hosts of [1, 3] as const) {
+      await t.test(`crash, ${datapath}, hosts: ${hosts}`, async (t) => {
+        const failed = await crashUnderLoad(t, openLab(t), { datapath, hosts, rate: CRASH.rate });
+        t.ok(failed <= CRASH.mostFailed, `${failed} failed`);
+      });
+    }
+  }
+  if (only.includes('resets')) {
+    for (const hosts of [1, 2] as const) {
+      await t.test(`resets, ${datapath}, hosts: ${hosts}`, async (t) => {
+        const all = await serviceResets(t, openLab(t), { datapath, hosts });
+        for (const { what, ms } of all) t.ok(ms <= RESET_WITHIN_MS, `${what}: ${ms.toFixed(0)} ms`);
+      });
     }
   }
   if (only.includes('power')) {

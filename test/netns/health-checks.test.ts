@@ -53,8 +53,8 @@ const service = (name: keyof typeof VIP, annotations: Readonly<Record<string, st
     metadata: {
       name,
       annotations: {
-        'weft.dev/health-check-interval': '200ms',
-        'weft.dev/health-check-timeout': '200ms',
+        'weft.dev/health-check-interval': '2s',
+        'weft.dev/health-check-timeout': '2s',
         'weft.dev/health-check-failures': '2',
         ...annotations,
       },

@@ -11,7 +11,7 @@ for (const datapath of datapathKinds) {
   await t.test(`backends come and go, ${datapath}`, { skip: needsRoot }, (t) =>
     changesUnderLoad(t, openLab(t), { datapath, hosts: 1, connections: 30, rate: 50, rounds: 1 }),
   );
-  await t.test(`a host loses its power, ${datapath}`, { skip: needsRoot }, async (t) => {
-    await powerLoss(t, openLab(t), { datapath, connections: 30, rate: 50 });
-  });
 }
+await t.test('a host loses its power', { skip: needsRoot }, async (t) => {
+  await powerLoss(t, openLab(t), { datapath: 'native', connections: 30, rate: 50 });
+});

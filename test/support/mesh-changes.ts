@@ -1,4 +1,6 @@
 /** Backends come and go, and a host loses its power, under connections that exchange data and clients that connect. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { Lab } from './lab.ts';
 import { goesOn, Mesh, type MeshOptions } from './mesh.ts';
@@ -57,6 +59,45 @@ export async function changesUnderLoad(t: Test, lab: Lab, options: ChangesOption
   t.comment(`${one!.exchanges} exchanges on ${one!.open} connections that stayed, beside ${begun} new ones`);
   t.same(one!.broken, []);
 }
+
+/** @returns how many connections failed after the program of one of three backends was killed, which is then ejected */
+export async function crashUnderLoad(
+  t: Test,
+  lab: Lab,
+  { rate, ...options }: Omit<MeshOptions, 'drain'> & Pick<ChangesOptions, 'rate'>,
+): Promise<number> {
+  const mesh = await Mesh.open(lab, options);
+  for (const name of ['one', 'two', 'three']) await mesh.addBackend(name);
+  const file = join(lab.directory, 'rule.yaml');
+  writeFileSync(file, ejecting);
+  await mesh.wefts[0].run('apply', '-f', file, '--wait=60s');
+  const load = await mesh.load(rate);
+  await until(async () => Object.keys((await load.report()).answered).length === 3, { what: 'each backend answers' });
+  const killedMs = monotonicMs();
+  await mesh.backends.at(-1)!.server.kill();
+  const before = (await load.report()).begun;
+  await until(async () => (await load.report()).begun > before + 10 * ENOUGH, { what: 'clients go on' });
+  const { begun, failed } = await load.finish();
+  const lastMs = Math.max(0, ...failed.map(([begunMs]) => begunMs - killedMs));
+  t.comment(`${failed.length} of ${begun} connections failed, the last of them ${lastMs.toFixed(0)} ms after the kill`);
+  t.ok(failed.length > 0, 'it was noticed');
+  t.same(
+    failed.filter(([begunMs]) => begunMs < killedMs - PAUSE_MS),
+    [],
+    'none before',
+  );
+  return failed.length;
+}
+
+const ejecting = `
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: web }
+spec:
+  host: web
+  trafficPolicy:
+    outlierDetection: { consecutiveLocalOriginFailures: 3, baseEjectionTime: 10m, maxEjectionPercent: 50 }
+`;
 
 export interface PowerLossOptions extends Pick<MeshOptions, 'datapath'> {
   readonly connections: number;

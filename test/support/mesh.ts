@@ -187,7 +187,8 @@ async function talker<Report>(at: Namespace, ...words: readonly (string | number
   return new Talker<Report>(process);
 }
 
-async function seesOthers(weft: Weft, count: number): Promise<void> {
+/** Waits until a host has heard the probes of so many others. */
+export async function seesOthers(weft: Weft, count: number): Promise<void> {
   await until(async () => (await weft.client.hosts()).filter(({ state }) => state === 'up').length === count, {
     what: 'each host has heard the others’ probes',
   });
