@@ -35,6 +35,8 @@ import { openLogger } from './logger.ts';
 const TRIM_MS = 3000;
 /** How long responses in progress may take when the daemon stops. */
 const CLOSE_MS = 1000;
+/** How long connections may take to end when everything has stopped. To a store that is silent, they do not. */
+const LEAVE_MS = 2000;
 /** The pause before a holder that has ended is started again, which doubles each time. */
 const HOLDER_PAUSE_MS = { first: 1000, longest: 600_000 };
 
@@ -141,7 +143,14 @@ class Daemon {
       this.#logger.info('stopped');
     } finally {
       await this.#api.close(AbortSignal.timeout(CLOSE_MS));
+      setTimeout(() => this.#leave(), LEAVE_MS).unref();
     }
+  }
+
+  /** Ends the process, although something is open whose other end does not answer. */
+  #leave(): never {
+    this.#logger.warn({ open: process.getActiveResourcesInfo() }, 'the process ends, and leaves what is still open');
+    process.exit();
   }
 
   // 2. What other daemons have left

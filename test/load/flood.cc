@@ -217,6 +217,7 @@ class Frames {
         peer_(options.ip4("peer")),
         gateway_(options.ip4("gateway")),
         outside_(options.ip4("outside")),
+        vip_(options.ip4("vip")),
         ip6_(options.ip6("ip6")),
         peer6_(options.ip6("peer6")),
         random_(static_cast<uint64_t>(options.number("seed"))) {}
@@ -280,6 +281,18 @@ class Frames {
     } else if (mode_ == "udp-outside") {
       frame.ethernet(gateway_mac_.data(), mac_.data(), kIp4);
       udp(frame.ip4(ip_.data(), outside_.data(), kUdp, kUdpBytes), 1024 + random_.next() % 64'000, 1 + random_.next() % 65'000, kUdpBytes);
+    } else if (mode_ == "vip-ports") {
+      // The service has one of them: each other one is refused.
+      frame.ethernet(gateway_mac_.data(), mac_.data(), kIp4);
+      const uint32_t from = 1024 + random_.next() % 64'000, to_port = 1 + random_.next() % 65'535;
+      if (random_.next() & 1) {
+        udp(frame.ip4(ip_.data(), vip_.data(), kUdp, kUdpBytes), from, to_port, kUdpBytes);
+      } else {
+        syn(frame.ip4(ip_.data(), vip_.data(), kTcp, 20), from, to_port, random_.next(), frame.at + 14);
+      }
+    } else if (mode_ == "vip-syn") {
+      frame.ethernet(gateway_mac_.data(), mac_.data(), kIp4);
+      syn(frame.ip4(ip_.data(), vip_.data(), kTcp, 20), 1024 + random_.next() % 64'000, 80, random_.next(), frame.at + 14);
     } else if (mode_ == "arp") {
       arp(&frame, 1, mac_.data(), ip_.data(), gateway_.data());
     } else if (mode_ == "ttl") {
@@ -355,7 +368,7 @@ class Frames {
 
   const std::string mode_;
   const std::array<uint8_t, 6> mac_, peer_mac_, gateway_mac_;
-  const std::array<uint8_t, 4> ip_, peer_, gateway_, outside_;
+  const std::array<uint8_t, 4> ip_, peer_, gateway_, outside_, vip_;
   const std::array<uint8_t, 16> ip6_, peer6_;
   Random random_;
 };

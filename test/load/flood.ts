@@ -16,7 +16,7 @@ const modes = {
   container: [
     ...['spoofed-ip4', 'spoofed-ip6', 'spoofed-mac', 'spoofed-arp', 'spoofed-nd'],
     ...['unknown-mac', 'scan', 'ports', 'syn', 'udp-outside', 'arp', 'ttl', 'icmp-errors', 'fragments'],
-    ...['ethertypes', 'headers'],
+    ...['ethertypes', 'headers', 'vip-ports', 'vip-syn'],
   ],
   tunnel: ['unknown-vteps', 'unknown-vnis', 'peer-macs', 'peer-destinations', 'peer-ports'],
 } as const satisfies Record<Place, readonly string[]>;

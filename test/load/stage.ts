@@ -5,8 +5,8 @@
  *                   │ server ───┘ (looked at)   │              │ (forges, too)  │
  *                   └──────────────────────────┘              └────────────────┘
  *
- * Where floods come from, and who else wants to be served. A container floods through its own
- * interface. Floods from the underlay are made on the right host, with any outer source.
+ * Where floods come from, and who else wants to be served. The server is the backend of a service.
+ * A container floods through its own interface, and answers nothing. Floods from the underlay are made on the right host, with any outer source.
  */
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -31,7 +31,29 @@ export type Place = 'container' | 'tunnel';
 
 const ECHO_PORT = '7301';
 const REQUESTS_PORT = '7302';
+/** A flow of a client to the service and one to its server may have one source port: behind the service, they would be one. */
+const SERVICE_ECHO_PORT = '7303';
 const GATEWAY = '10.44.0.1';
+const VIP = '10.96.0.80';
+
+const service = `
+apiVersion: v1
+kind: Service
+metadata: { name: server }
+spec:
+  selector: { app: server }
+  clusterIP: ${VIP}
+  ports:
+    - { name: echo, port: ${ECHO_PORT}, targetPort: ${SERVICE_ECHO_PORT}, protocol: UDP }
+    - { name: requests, port: 80, targetPort: ${REQUESTS_PORT} }
+`;
+/** No SYN of it becomes a connection, and none is ended by a reset of its kernel. */
+const silence = `table ip silent {
+  chain input {
+    type filter hook input priority 0
+    meta l4proto tcp drop
+  }
+}`;
 
 export interface FloodOptions {
   readonly mode: string;
@@ -102,16 +124,25 @@ export class Stage {
     const containers = {
       attacker: await attachContainer(lab, weft, 'attacker', 11),
       quiet: await attachContainer(lab, weft, 'quiet', 12),
-      server: await attachContainer(lab, weft, 'server', 13),
+      server: await attachContainer(lab, weft, 'server', 13, ['--label', 'app=server']),
       far: await attachContainer(lab, other, 'far', 114),
     };
+    const file = join(lab.directory, 'service.yaml');
+    writeFileSync(file, service);
+    await weft.run('apply', '-f', file);
+    await containers.attacker.namespace.run(['nft', silence]);
     const stage = new Stage(lab, weft, under, containers);
     for (const from of [containers.attacker, containers.quiet, containers.far]) {
       await ping(from.namespace, containers.server.ip4);
     }
     await ping(containers.quiet.namespace, '198.51.100.9');
-    for (const at of [containers.server.namespace, outside]) {
-      await at.start([floodTool.path, 'echo', '--port', ECHO_PORT]).says('ready');
+    const { namespace: server } = containers.server;
+    for (const [at, port] of [
+      [server, ECHO_PORT],
+      [server, SERVICE_ECHO_PORT],
+      [outside, ECHO_PORT],
+    ] as const) {
+      await at.start([floodTool.path, 'echo', '--port', port]).says('ready');
     }
     return stage;
   }
@@ -134,7 +165,7 @@ export class Stage {
         ...[floodTool.path, 'frames', '--interface', 'eth0', ...paced],
         ...['--mac', attacker.mac, '--ip', attacker.ip4, '--ip6', attacker.ip6],
         ...['--peer-mac', server.mac, '--peer', server.ip4, '--peer6', server.ip6],
-        ...['--gateway-mac', await this.#gatewayMac(), '--gateway', GATEWAY, '--outside', '198.51.100.9'],
+        ...['--gateway-mac', await this.#gatewayMac(), '--gateway', GATEWAY, '--outside', '198.51.100.9', '--vip', VIP],
       ]);
     }
     const { right, left } = this.#under;
@@ -146,7 +177,7 @@ export class Stage {
     ]);
   }
 
-  /** New flows of a container that does not flood: to the same host, and to the outside or through the tunnel. */
+  /** New flows of a container that does not flood: to the same host, and through a service and to the outside, or through the tunnel. */
   newFlows(
     from: Place,
     options: { rate: number; seconds: number; inTimeMs: number },
@@ -159,7 +190,8 @@ export class Stage {
       ]);
     const local = ask(this.#quiet.namespace, this.#server.ip4);
     if (from === 'tunnel') return { local, tunnel: ask(this.#far.namespace, this.#server.ip4) };
-    return { local, outside: ask(this.#quiet.namespace, '198.51.100.9') };
+    const { namespace: quiet } = this.#quiet;
+    return { local, service: ask(quiet, VIP), outside: ask(quiet, '198.51.100.9') };
   }
 
   /** Requests over one open connection, one at a time; through the tunnel if that is flooded. */

@@ -10,9 +10,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { etcdCluster } from '../support/cluster.ts';
+import { etcdAddress, etcdCluster } from '../support/cluster.ts';
 import { openLab } from '../support/lab.ts';
-import { until } from '../support/process.ts';
+import { monotonicMs, until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 import { probing, storeOutage, twoHostsOnEtcd } from '../support/store-outage.ts';
 import { Weft } from '../support/weft.ts';
@@ -98,4 +98,20 @@ await t.test('etcd is away when a host starts for the first time ever', { skip: 
   await etcd.start();
   await until(async () => (await weft.client.status()).forwarding, { what: 'it to forward' });
   await weft.run('network', 'create', 'blue', '--subnet', '10.44.0.0/24');
+});
+
+await t.test('etcd is silent: a daemon that is stopped ends', { skip: needsRoot }, async (t) => {
+  for (const isKnown of [false, true]) {
+    const lab = openLab(t);
+    const cluster = await etcdCluster(lab, 1);
+    const [weft] = (await cluster.up('native')) as [Weft];
+    await weft.createNetwork('blue --subnet 10.44.0.0/24');
+    await weft.attach(await lab.namespace('web'), { name: 'web', network: 'blue' });
+    await cluster.cut(cluster.hosts[0]!, [etcdAddress]);
+    const isReachable = async (): Promise<boolean> => (await weft.client.status()).sharedStore!.reachable;
+    if (isKnown) await until(async () => !(await isReachable()), { what: 'that to be known' });
+    const beganMs = monotonicMs();
+    await weft.stop();
+    t.comment(`${isKnown ? 'known' : 'not known'}: ended after ${(monotonicMs() - beganMs).toFixed(0)} ms`);
+  }
 });
