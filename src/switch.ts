@@ -38,11 +38,10 @@ import type {
   HostReport,
   InForceReport,
   NetworkReport,
-  ServiceNews,
-  ServiceReport,
   StatusReport,
   WhyReport,
 } from './model/report.ts';
+import type { ServiceNews, ServiceReport } from './model/service-report.ts';
 import type { Resource, ResourceName } from './model/resource.ts';
 import type { CaptureOptions, CaptureSink, ConnectionsOptions } from './observe/observer.ts';
 import { joinParts, type Parts, type SwitchOptions } from './parts.ts';

@@ -18,11 +18,10 @@ import type {
   InForceReport,
   MetricReport,
   NetworkReport,
-  ServiceEvent,
-  ServiceReport,
   StatusReport,
   WhyReport,
 } from '../model/report.ts';
+import type { ServiceEvent, ServiceReport } from '../model/service-report.ts';
 import type { TakeoverAnswer, TakeoverRequest } from '../handover/request.ts';
 import type { Resource, ResourceEvent } from '../model/resource.ts';
 import { CAPTURE_ID_HEADER, LOST, MESSAGE_HEADER_BYTES } from './capture-stream.ts';

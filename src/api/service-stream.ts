@@ -8,7 +8,7 @@
  * The next events are asked for when those before were taken, so nothing waits for a reader.
  */
 import { eventBytes } from './events.ts';
-import type { ServiceNews } from '../model/report.ts';
+import type { ServiceNews } from '../model/service-report.ts';
 
 /** The body of a response. `follow` is called at once; its signal is aborted when the reader goes away. */
 export function serviceStream(follow: (signal: AbortSignal) => AsyncIterable<ServiceNews>): ReadableStream<Uint8Array> {

@@ -37,11 +37,14 @@ export function connections(program: Command): void {
 
 /** A connection in some lines: who is at both ends, what is between them, and what has passed. */
 export function endsText(connection: ConnectionReport): string {
-  const { id, protocol, state, from, source, to, destination, translatedSource, translatedDestination } = connection;
+  const { id, protocol, state, from, source, to, via, destination, translatedSource, translatedDestination } =
+    connection;
   const service = serviceText(connection);
+  const as = translatedSource === source ? [] : [`as ${translatedSource}`];
+  const by = via === undefined ? [] : [`by host ${via}`];
   return [
     `Connection ${id}: ${protocol}, ${state}`,
-    `From: ${named(from, source)}${translatedSource === source ? '' : `, as ${translatedSource}`}`,
+    `From: ${[named(from, source), ...as, ...by].join(', ')}`,
     ...(service === '' ? [] : [`Service: ${service}, ${destination}`]),
     `To: ${named(to, service === '' ? destination : translatedDestination)}`,
     `Passed: ${countText(connection.packets, connection.bytes)}, back ${countText(connection.replyPackets, connection.replyBytes)}`,
@@ -67,11 +70,12 @@ function isTranslatedTo({ destination, translatedDestination }: ConnectionReport
   return destination !== translatedDestination;
 }
 
-/** The end of the connection that has another address on the other side, with who is there. */
+/** The end of the connection that has another address on the other side, with who is there; or where that is known. */
 function translatedText(connection: ConnectionReport): string {
-  const { direction, to, source, translatedSource, translatedDestination } = connection;
+  const { direction, to, via, source, translatedSource, translatedDestination } = connection;
   if (direction === 'internal') return '';
   if (direction === 'gateway') return 'to weft itself';
+  if (via !== undefined) return `by host ${via}`;
   return [
     ...(source === translatedSource || direction === 'published' ? [] : [`from ${translatedSource}`]),
     ...(isTranslatedTo(connection) ? [`to ${named(to, translatedDestination)}`] : []),

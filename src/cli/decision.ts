@@ -1,5 +1,6 @@
 /** A decision as text, after `ofproto/trace`: one line for each stage, with the fields that it read. */
-import type { ChoiceReport, DecisionReport } from '../model/report.ts';
+import type { DecisionReport } from '../model/report.ts';
+import type { ChoiceReport } from '../model/service-report.ts';
 
 /** Columns for the name of a stage: the same in every decision, so that two of them can be compared line by line. */
 const STAGE_COLUMNS = 10;

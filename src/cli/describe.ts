@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import type { Client } from '../api/client.ts';
 import { WeftError } from '../error.ts';
-import type { EndpointReport, HostReport, NetworkReport, ServiceBackendReport } from '../model/report.ts';
+import type { EndpointReport, HostReport, NetworkReport } from '../model/report.ts';
+import type { ServiceBackendReport } from '../model/service-report.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import type { Resource } from '../model/resource.ts';
 import { endpointTable } from './endpoint-table.ts';

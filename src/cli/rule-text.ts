@@ -1,5 +1,5 @@
 /** What rules say about a service, in words. */
-import type { ServiceReport, SpreadReport } from '../model/report.ts';
+import type { ServiceReport, SpreadReport } from '../model/service-report.ts';
 import type { Cell } from './print.ts';
 
 /** A line for each thing that they say; nothing if there are none. */

@@ -1,6 +1,6 @@
 /** Services and their backends as tables. */
 import { idOf } from '../model/name.ts';
-import type { ServiceBackendReport, ServiceReport } from '../model/report.ts';
+import type { ServiceBackendReport, ServiceReport } from '../model/service-report.ts';
 import { portText } from './decision.ts';
 import type { NamespaceOptions } from './kind.ts';
 import { colours, durationText, fields, numberText, table, type Cell, type Colour } from './print.ts';

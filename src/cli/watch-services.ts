@@ -5,7 +5,7 @@
 import type { Followed } from '../api/client.ts';
 import { compareNames } from '../model/name-order.ts';
 import { idOf } from '../model/name.ts';
-import type { ServiceBackendReport, ServiceEvent, ServiceEventReport, ServiceReport } from '../model/report.ts';
+import type { ServiceBackendReport, ServiceEvent, ServiceEventReport, ServiceReport } from '../model/service-report.ts';
 import { GrowingTable } from './growing-table.ts';
 import { untilInterrupted } from './interrupt.ts';
 import { printOne, write, type Cell } from './print.ts';

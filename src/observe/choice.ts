@@ -1,6 +1,6 @@
 /** How the backend of a connection was chosen, as `weft why` and `weft trace` show it. */
 import { formatIp } from '../flow/types.ts';
-import type { ChoiceReport } from '../model/report.ts';
+import type { ChoiceReport } from '../model/service-report.ts';
 import { choiceText, exclusionText } from '../pipeline/choice-text.ts';
 import { renderText } from '../pipeline/text.ts';
 import type { KeptChoice } from '../table/kept-choices.ts';

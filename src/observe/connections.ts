@@ -121,6 +121,7 @@ function reportConnection(entry: ConnectionEntry, ends: Ends, question: Connecti
     ...owner,
     from: fullName(from),
     to: fullName(to),
+    ...(entry.via && { via: formatIp(entry.via) }),
     service: serviceOf(entry, question.tables),
     source: formatEnd(original.source, original.sourcePort),
     destination: formatEnd(original.destination, original.destinationPort),

@@ -20,11 +20,10 @@ import type {
   DatapathReport,
   DropReport,
   FlowReport,
-  ServiceNews,
-  ServiceReport,
   StatusReport,
   WhyReport,
 } from '../model/report.ts';
+import type { ServiceNews, ServiceReport } from '../model/service-report.ts';
 import type { ResourceName } from '../model/name.ts';
 import { OWN_PORT } from '../table/topology.ts';
 import { tunnelClash } from './clashes.ts';

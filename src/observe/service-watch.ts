@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto';
 import { WeftError } from '../error.ts';
 import { idOf, nameOf } from '../model/name.ts';
-import type { ServiceEvent, ServiceNews, ServiceReport } from '../model/report.ts';
+import type { ServiceEvent, ServiceNews, ServiceReport } from '../model/service-report.ts';
 
 /** The time between two looks is at least so long, and so many times longer than a look takes; but not longer than that. */
 const PAUSE_MS = { shortest: 1000, longest: 10_000 };

@@ -3,7 +3,7 @@ import type { Endpoint } from '../cluster/endpoint.ts';
 import { WeftError } from '../error.ts';
 import { formatIp } from '../flow/types.ts';
 import { DEFAULT_NAMESPACE, idOf, nameOf, type ResourceName } from '../model/name.ts';
-import type { ServiceBackendReport, ServiceReport, SpreadReport } from '../model/report.ts';
+import type { ServiceBackendReport, ServiceReport, SpreadReport } from '../model/service-report.ts';
 import type { Fault } from '../table/health.ts';
 import { routedTo } from '../table/service-routes.ts';
 import type { Backend, PortSpreads, RouteMatch, Service, ServicePort, Spread } from '../table/service.ts';

@@ -2,17 +2,15 @@
 import type { FollowOptions, SwitchMethods } from '../../src/api/target.ts';
 import { WeftError } from '../../src/error.ts';
 import type {
-  ChoiceReport,
   ConnectionReport,
   DecisionReport,
   DropReport,
   EndpointReport,
   FlowReport,
   NetworkReport,
-  ServiceNews,
-  ServiceReport,
   StatusReport,
 } from '../../src/model/report.ts';
+import type { ChoiceReport, ServiceNews, ServiceReport } from '../../src/model/service-report.ts';
 import { idOf, type Resource } from '../../src/model/resource.ts';
 import { Pcapng, type PcapngFrame } from '../../src/observe/pcapng.ts';
 

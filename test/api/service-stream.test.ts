@@ -1,7 +1,7 @@
 /** Services to readers over HTTP: nothing waits for a reader, and one that leaves ends what it followed. */
 import t from 'tap';
 import { serviceStream } from '../../src/api/service-stream.ts';
-import type { ServiceNews } from '../../src/model/report.ts';
+import type { ServiceNews } from '../../src/model/service-report.ts';
 import { service } from './fake-switch.ts';
 
 const news = (isListed = false): ServiceNews => ({ events: [{ type: 'ADDED', object: service }], isListed });

@@ -1,7 +1,7 @@
 /** `weft services`, and what `weft connections`, `why` and `trace` say of connections through services. */
 import t from 'tap';
 import { decisionText } from '../../src/cli/decision.ts';
-import type { ServiceBackendReport, ServiceEvent, ServiceNews, ServiceReport } from '../../src/model/report.ts';
+import type { ServiceBackendReport, ServiceEvent, ServiceNews, ServiceReport } from '../../src/model/service-report.ts';
 import { choice, decision, service, untilFollowers } from '../api/fake-switch.ts';
 import { until } from '../support/process.ts';
 import { finish, fixture } from './fixture.ts';

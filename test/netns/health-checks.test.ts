@@ -9,7 +9,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { ServiceReport } from '../../src/model/report.ts';
+import type { ServiceReport } from '../../src/model/service-report.ts';
 import { etcdCluster } from '../support/cluster.ts';
 import { openLab } from '../support/lab.ts';
 import { until, type Background } from '../support/process.ts';

@@ -9,7 +9,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { ServiceBackendReport, ServiceReport } from '../../src/model/report.ts';
+import type { ServiceBackendReport, ServiceReport } from '../../src/model/service-report.ts';
 import { openLab } from '../support/lab.ts';
 import { until, type Background } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';

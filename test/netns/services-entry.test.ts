@@ -88,7 +88,7 @@ function byAnotherHost(datapath: DatapathKind): void {
         own((await b.json('connections')) as ConnectionReport[]),
       ];
       t.match(atEntry, { direction: 'published', service: { name: 'default/web' }, to: 'default/web' });
-      t.match(atBackend, { direction: 'published', to: 'default/web' });
+      t.match(atBackend, { direction: 'published', to: 'default/web', via: entry[4] });
     });
 
     await t.test('large answers and questions arrive whole', async (t) => {

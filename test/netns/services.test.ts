@@ -10,7 +10,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { ConnectionReport, ServiceReport, WhyReport } from '../../src/model/report.ts';
+import type { ConnectionReport, WhyReport } from '../../src/model/report.ts';
+import type { ServiceReport } from '../../src/model/service-report.ts';
 import { openLab, type Namespace } from '../support/lab.ts';
 import { until, type Background } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';

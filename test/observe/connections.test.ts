@@ -2,7 +2,9 @@
 import t from 'tap';
 import { OUTSIDE } from '../../src/flow/connection.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
+import { endsText } from '../../src/cli/connections.ts';
 import { endpointSchema } from '../../src/model/kinds/endpoint.ts';
+import type { ConnectionReport } from '../../src/model/report.ts';
 import { reportConnections, TURN_CONNECTIONS, type ConnectionsQuestion } from '../../src/observe/connections.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Changes } from '../../src/table/changes.ts';
@@ -107,6 +109,23 @@ t.test('one from outside to a node port: its service, the port there, and the ba
     });
   }
   t.equal(connections.size, 1);
+});
+
+t.test('one from outside that came in by another host says by which one', async (t) => {
+  const asked = question(2);
+  const [source, destination] = [parseIp('203.0.113.9'), parseIp('10.0.0.10')];
+  const original = { source, sourcePort: 5555, destination, destinationPort: 8080 };
+  asked.tables.connections.open({ vni: 100 as Vni, protocol: UDP, original, via: parseIp('192.0.2.1') }, 0);
+  const found: ConnectionReport[] = [];
+  for await (const report of reportConnections({ ...asked, of: 'web' })) found.push(report);
+  t.match(found, [{ direction: 'published', from: null, to: 'default/web', service: null, via: '192.0.2.1' }]);
+  t.equal(
+    endsText(found[0]!).split('\n').slice(1, 3).join('\n'),
+    'From: 203.0.113.9:5555, by host 192.0.2.1\nTo: default/web 10.0.0.10:8080',
+  );
+  for await (const report of reportConnections({ ...asked, of: undefined })) {
+    if (report.from !== 'default/web' && report.to !== 'default/web') t.notOk('via' in report);
+  }
 });
 
 t.test('many of them do not hold up everything else', async (t) => {

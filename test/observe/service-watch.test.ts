@@ -2,7 +2,7 @@
 import t from 'tap';
 import { WeftError } from '../../src/error.ts';
 import { idOf } from '../../src/model/name.ts';
-import type { ServiceNews, ServiceReport } from '../../src/model/report.ts';
+import type { ServiceNews, ServiceReport } from '../../src/model/service-report.ts';
 import { watchServices } from '../../src/observe/service-watch.ts';
 import { service } from '../api/fake-switch.ts';
 

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { IP_TCP } from '../../src/wire/ipv4.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
-import type { ServiceReport } from '../../src/model/report.ts';
+import type { ServiceReport } from '../../src/model/service-report.ts';
 import { reportServices } from '../../src/observe/services.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { Services } from '../../src/table/services.ts';

@@ -14,7 +14,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { Client } from '../../api/client.ts';
 import { WeftError } from '../../error.ts';
-import type { ServiceBackendReport } from '../../model/report.ts';
+import type { ServiceBackendReport } from '../../model/service-report.ts';
 import { write } from '../print.ts';
 import { eventually } from './commands.ts';
 import { containersOf, manifestHere, programIn } from './example.ts';
