@@ -90,6 +90,19 @@ t.test('what it leads to has to be there, and is named if it is not', async (t) 
     [{ match: [{ port: 81 }], route: [to('v1')] }],
     'VS: spec.tcp[0].match[0].port: 81 is no TCP port of service "reviews"',
   );
+  await cluster.apply([
+    manifest('Service', 'alias', { type: 'ExternalName', externalName: 'a.example' }),
+    manifest('Service', 'headless', { clusterIP: 'None', ports: [{ port: 80 }] }),
+  ]);
+  await refuses(
+    [{ route: [{ destination: { host: 'alias' } }] }],
+    'VS: spec.tcp[0].route[0].destination.host: service "alias" is another name (type ExternalName), and has no backends',
+  );
+  for (const name of ['alias', 'headless'])
+    await t.rejects(cluster.apply([routes([{ route: [to()] }], ['reviews', name])]), {
+      code: 'invalid',
+      message: `virtualservice "reviews": spec.hosts[1]: service "${name}" has no address, so clients choose where they connect to, and a route has no effect`,
+    });
   await t.rejects(cluster.apply([routes([{ route: [to()] }], ['none'])]), { code: 'not_found' });
   await t.rejects(cluster.apply([routes([{ route: [{ destination: { host: 'none' } }] }])]), { code: 'not_found' });
   t.equal(virtualServices.find('reviews'), undefined, 'nothing of it is stored');

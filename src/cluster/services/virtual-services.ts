@@ -92,6 +92,10 @@ export class VirtualServices extends Rules<VirtualServiceResource> {
     { service, ruleFor }: Pick<VirtualServicesEnvironment, 'service' | 'ruleFor'>,
   ): string | undefined {
     const hosts = hostsOf(resource);
+    for (const [n, name] of hosts.entries()) {
+      if (isWithoutAddress(service(name)))
+        return `spec.hosts[${n}]: service "${name}" has no address, so clients choose where they connect to, and a route has no effect`;
+    }
     for (const [at, { match, route }] of resource.spec.tcp.entries()) {
       for (const [n, { port }] of match.entries()) {
         const hasPort = (name: string): boolean => hasTcpPort(service(name), port!);
@@ -103,6 +107,8 @@ export class VirtualServices extends Rules<VirtualServiceResource> {
         const field = `spec.tcp[${at}].route[${n}].destination`;
         const name = idOf(serviceOf(destination.host, resource.metadata.namespace));
         const { subset, port } = destination;
+        if (service(name)?.spec.type === 'ExternalName')
+          return `${field}.host: service "${name}" is another name (type ExternalName), and has no backends`;
         const subsets = ruleFor(name)?.spec.subsets ?? [];
         if (subset !== undefined && !subsets.some((one) => one.name === subset)) {
           return `${field}.subset: "${subset}" is no subset of service "${name}": a DestinationRule for it has to name that first`;
@@ -137,6 +143,11 @@ function destinationsOf({ metadata, spec }: VirtualServiceResource) {
 
 function servicesOf(resource: VirtualServiceResource): ReadonlySet<string> {
   return new Set([...hostsOf(resource), ...destinationsOf(resource).map(({ service }) => service)]);
+}
+
+/** Headless, or another name. */
+function isWithoutAddress(service: ServiceResource | undefined): boolean {
+  return service?.spec.type === 'ExternalName' || service?.spec.clusterIP === 'None';
 }
 
 function hasTcpPort(service: ServiceResource | undefined, number: number): boolean {
