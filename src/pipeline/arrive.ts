@@ -57,7 +57,7 @@ function toService(view: FlowView, known: Entered, found: FoundPort, subject: Co
   const { id } = found.service;
   const selection = tables.services.selection(found, OUTSIDE, isIp4(tuple.destination));
   for (const object of selection.consulted) view.consult(object);
-  if (selection.refusal) return refuseNone(view, origin, { id, why: selection.refusal, reached });
+  if (selection.refusal) return refuseNone(view, origin, { id, why: selection.refusal, selection, reached });
   if (protocol === IP_TCP && view.beginsTcp() === false) {
     view.forThisFrame();
     return reject(view, origin, 'no_connection', text`service ${id}: its connection has ended`);

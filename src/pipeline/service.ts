@@ -93,7 +93,7 @@ function toService(view: FlowView, known: Connected, origin: PortOrigin): StageR
   if (stray) return stray;
   const selection = services.selection(found, network.vni, isIp4(address), origin.port.name);
   for (const object of selection.consulted) view.consultUntilOpen(object);
-  if (selection.refusal) return refuseNone(view, origin, { id, why: selection.refusal, reached });
+  if (selection.refusal) return refuseNone(view, origin, { id, why: selection.refusal, selection, reached });
   return choose(view, known, origin, found);
 }
 

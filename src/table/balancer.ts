@@ -39,6 +39,9 @@ export interface BackendSelection {
   readonly consulted: readonly string[];
 }
 
+/** Whether anybody may be chosen; with a refusal, who was excluded. */
+export type Eligibility = Pick<BackendSelection, 'consulted' | 'refusal' | 'excluded'>;
+
 export interface Candidate {
   readonly backend: Backend;
   readonly weight: number;

@@ -26,7 +26,8 @@ import { isIp4 } from '../flow/types.ts';
 import { Affinity } from './affinity.ts';
 import { balancedAt, type BalancedPort, type KnownService } from './balanced-port.ts';
 import { Backends, type PinnedBackend, type RepliesIn } from './backends.ts';
-import { nobodyIn, pick, routeHash, type Candidate, type Scope, type BackendSelection } from './balancer.ts';
+import type { BackendSelection, Candidate, Eligibility, Scope } from './balancer.ts';
+import { nobodyIn, pick, routeHash } from './balancer.ts';
 import { candidatesOf, type BackendIndex } from './candidates.ts';
 import type { Changes } from './changes.ts';
 import { claimedBackend } from './claimed-backend.ts';
@@ -275,12 +276,7 @@ export class Services {
    * Who may be chosen for clients in a place; none if it has a refusal. A decision consults its objects.
    * @param isV4 the family of the address that they ask for @param client the endpoint, by `idOf`
    */
-  selection(
-    found: FoundPort,
-    from: ClientOrigin,
-    isV4: boolean,
-    client?: string,
-  ): Pick<BackendSelection, 'consulted' | 'refusal'> {
+  selection(found: FoundPort, from: ClientOrigin, isV4: boolean, client?: string): Eligibility {
     const { route, consulted } = this.#routes.of(found, client);
     if (!route) {
       const { selection } = this.#scopeOf(this.#balancedAt(found), from, isV4);
@@ -293,7 +289,8 @@ export class Services {
     });
     const [first, ...others] = ways.map(({ scope }) => (scope ? scope.selection.refusal : 'no_route'));
     const refusal = others.every((other) => other === first) ? first : undefined;
-    return { consulted: [...new Set([...consulted, ...ways.flatMap(({ objects }) => objects)])], refusal };
+    const excluded = refusal ? ways.flatMap(({ scope }) => scope?.selection.excluded ?? []) : [];
+    return { consulted: [...new Set([...consulted, ...ways.flatMap(({ objects }) => objects)])], refusal, excluded };
   }
 
   /**

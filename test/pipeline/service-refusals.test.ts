@@ -6,11 +6,12 @@ import { fields } from '../../src/flow/fields.ts';
 import { emptyKey, writeNumber } from '../../src/flow/key.ts';
 import { formatMac, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { decide } from '../../src/pipeline/decide.ts';
+import { renderText } from '../../src/pipeline/text.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
-import type { Service } from '../../src/table/service.ts';
+import type { Backend, Service } from '../../src/table/service.ts';
 import { Services } from '../../src/table/services.ts';
 import { gatewayMac, hostMacOf, Topology } from '../../src/table/topology.ts';
 import { IP_UDP } from '../../src/wire/ipv4.ts';
@@ -39,8 +40,20 @@ for (const [what, given, count, isCached] of cases) {
   });
 }
 
+t.test('without a backend that is ready, it says what excludes the first ones', async (t) => {
+  const because = (count: number, more: Partial<Backend>): string => {
+    const { reason, stages } = refusal({}, count, more);
+    t.equal(reason, 'service_no_backend');
+    return renderText(stages.at(-1)!.because);
+  };
+  const none = 'service default/web: no backend is ready that this network reaches';
+  t.match(because(0, {}), `${none} (it has none); answered by`);
+  t.match(because(2, { ready: false }), `${none} (10.0.0.3: it is not ready, 10.0.0.4: it is not ready); answered by`);
+  t.match(because(5, { weight: 0, endpoint: 'default/b' }), / \(default\/b: its weight is 0, .*, and 2 more\); /);
+});
+
 /** What happens to the first packet of a client to a service whose backends do not answer. */
-function refusal(given: Partial<Service>, count: number): ReturnType<typeof decide> {
+function refusal(given: Partial<Service>, count: number, more: Partial<Backend> = {}): ReturnType<typeof decide> {
   const changes = new Changes();
   const topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)), changes);
   topology.setNetwork({ name: 'n1', vni, ...routing('n1', ['10.0.0.0/24'], []) });
@@ -50,7 +63,7 @@ function refusal(given: Partial<Service>, count: number): ReturnType<typeof deci
   const fdb = new Fdb({ quota: 8, ageingMs: 1000 }, changes);
   fdb.setStatic(vni, mac, { kind: 'port', port: portNo });
   const neighbors = new NeighborTable({ quota: 64 }, changes);
-  const backends = ['10.0.0.3', '10.0.0.4'].slice(0, count).map((ip) => backend(ip, { vni }));
+  const backends = Array.from({ length: count }, (_, n) => backend(`10.0.0.${3 + n}`, { vni, ...more }));
   for (const { address } of backends) {
     neighbors.ask(vni, address, 0);
     neighbors.fail(vni, address, 0);
