@@ -74,7 +74,8 @@ const open: OpenServer = (surroundings) => {
       return undefined;
     },
     connection(socket, client) {
-      answerStream(socket, { after: surroundings.after, answer: (message) => answer(message, client, true) });
+      const { after, onFailed } = surroundings;
+      answerStream(socket, { after, onFailed, answer: (message) => answer(message, client, true) });
     },
     told(piece) {
       for (const change of piece as readonly ZoneChange[]) zone.apply(change);

@@ -20,15 +20,29 @@ export interface StreamOptions {
   readonly after: (delayMs: number, work: () => void) => () => void;
   /** Answers a question; undefined: there is no answer, and the connection ends. */
   readonly answer: (message: Uint8Array) => Uint8Array | Promise<Uint8Array | undefined> | undefined;
+  /** An answer has failed, which is a defect in weft: its connection ends, and no other one. */
+  readonly onFailed: (error: unknown) => void;
 }
 
-export function answerStream(socket: Socket, { after, answer }: StreamOptions): void {
+export function answerStream(socket: Socket, { after, answer, onFailed }: StreamOptions): void {
   let rest: Buffer = Buffer.alloc(0);
   let waiting = 0;
   let hasEnded = false;
   const expire = (): (() => void) => after(IDLE_MS, () => socket.destroy());
   let cancel = expire();
 
+  const failed = (error: unknown): void => {
+    onFailed(error);
+    socket.destroy();
+  };
+  const attempt: typeof answer = (message) => {
+    try {
+      return answer(message);
+    } catch (error) {
+      onFailed(error);
+      return undefined;
+    }
+  };
   const write = (message: Uint8Array | undefined): void => {
     waiting--;
     if (socket.destroyed) return;
@@ -49,9 +63,9 @@ export function answerStream(socket: Socket, { after, answer }: StreamOptions): 
       cancel();
       cancel = expire();
       waiting++;
-      const answered = answer(message);
+      const answered = attempt(message);
       if (!(answered instanceof Promise)) return write(answered); // which goes on reading
-      answered.then(write, () => socket.destroy());
+      answered.then(write, failed);
     }
     const isFull = waiting >= MOST_WAITING || socket.writableNeedDrain;
     if (isFull) socket.pause();
