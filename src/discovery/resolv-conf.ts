@@ -9,12 +9,12 @@ import { chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmdirSync, r
 import { join } from 'node:path';
 import { isHere, type Endpoint } from '../cluster/endpoint.ts';
 import type { Network } from '../cluster/network.ts';
-import { SERVICES } from './service-names.ts';
+import { CLUSTER_DOMAIN, SERVICES } from './service-names.ts';
 
 const ROOT = '/etc/netns';
 const OURS = '# Written by weft for the endpoint that is attached here, and removed when it is detached.';
 const NAMED = /^\/(?:var\/)?run\/netns\/([^/]+)$/;
-/** Names of services of the own namespace, of any, and of endpoints are tried before what is outside. */
+/** Names of services of the own namespace, of any, also with `.svc`, and of endpoints are tried before what is outside. */
 const NDOTS = 5;
 
 export interface ResolvConfsEnvironment {
@@ -112,7 +112,7 @@ export class ResolvConfs {
 function resolvConf({ resource, addresses }: Endpoint, { name, pools }: Network): string {
   const { namespace } = resource.metadata;
   const gateways = pools.filter((pool) => addresses.some((ip) => pool.contains(ip))).map(({ gateway }) => gateway);
-  const search = [`${namespace}.${SERVICES}`, SERVICES, `${name}.weft`];
+  const search = [`${namespace}.${SERVICES}`, SERVICES, CLUSTER_DOMAIN, `${name}.weft`];
   const lines = [
     OURS,
     ...gateways.map((gateway) => `nameserver ${gateway}`),

@@ -19,7 +19,8 @@ import {
   type ResourceRecord,
 } from './resource-record.ts';
 
-export const SERVICES = 'svc.cluster.local';
+export const CLUSTER_DOMAIN = 'cluster.local';
+export const SERVICES = `svc.${CLUSTER_DOMAIN}`;
 
 export class ServiceNames {
   readonly #byId = new Map<string, ZoneService>();

@@ -207,7 +207,7 @@ for (const datapath of datapathKinds) {
       const file = `/etc/netns/${web.name}/resolv.conf`;
       t.match(
         readFileSync(file, 'utf8'),
-        /^nameserver 10\.44\.0\.1\nnameserver fd44::1\nsearch default\.svc\.cluster\.local svc\.cluster\.local red\.weft\noptions ndots:5$/m,
+        /^nameserver 10\.44\.0\.1\nnameserver fd44::1\nsearch default\.svc\.cluster\.local svc\.cluster\.local cluster\.local red\.weft\noptions ndots:5$/m,
       );
       const within = async (of: Namespace, ...command: readonly string[]): Promise<string> => {
         const { stdout, stderr } = await weft.host.attempt(['ip', 'netns', 'exec', of.name, ...command]);
@@ -224,6 +224,33 @@ for (const datapath of datapathKinds) {
         t.same((await inside(musl, name)).split('\n').sort(), ['10.44.0.2', 'fd44::2'], `musl, ${name}`);
         t.equal(await inside(process.execPath, '-e', lookup, name), '10.44.0.2', `Node, as the C library, ${name}`);
       }
+      const services = join(lab.directory, 'resolved.yaml');
+      writeFileSync(
+        services,
+        `apiVersion: v1
+kind: Service
+metadata: { name: api, namespace: default }
+spec: { selector: { app: web }, clusterIP: 10.96.7.8, ports: [{ port: 80, targetPort: 8080 }] }
+`,
+      );
+      await weft.run('apply', '-f', services);
+      const full = 'api.default.svc.cluster.local';
+      await until(async () => (await dig(web, RED, full)).status === 'NOERROR', { what: 'the service is known' });
+      for (const [of, network] of [
+        [web, 'red'],
+        [db, 'blue'],
+      ] as const) {
+        for (const name of ['api', 'api.default', 'api.default.svc', full]) {
+          const what = `a service, ${name}, from ${network}`;
+          t.match(await within(of, 'getent', 'ahostsv4', name), /^10\.96\.7\.8 /, `glibc, ${what}`);
+          t.equal(await within(of, musl, name), '10.96.7.8', `musl, ${what}`);
+          t.equal(await within(of, process.execPath, '-e', lookup, name), '10.96.7.8', `Node, ${what}`);
+        }
+        t.equal(await within(of, process.execPath, '-e', resolve, full), '10.96.7.8', 'Node’s own');
+        t.match(await within(of, 'busybox', 'nslookup', full), /Address(?: 1)?: 10\.96\.7\.8/);
+      }
+      t.match(await inside('getent', 'hosts', '10.96.7.8'), /api\.default\.svc\.cluster\.local/);
+      await weft.run('delete', '-f', services);
       t.equal(await within(db, musl, 'db'), '10.45.0.2', '1: musl finds the one address of a name without AAAA');
       t.match(await within(db, 'getent', 'hosts', 'db'), /^10\.45\.0\.2 /);
       t.match(await inside('getent', 'hosts', '10.44.0.3'), /old\.shop\.red\.weft/);
