@@ -161,6 +161,7 @@ export class UnhealthyBackends implements Register {
       const services = [...this.#former.keys()];
       for (const id of services) this.follow(id);
       this.#options.after(FORMER_MS, () => {
+        if (this.#isClosed) return;
         this.#former = new Map();
         for (const id of services) this.follow(id);
         this.publish();

@@ -37,6 +37,14 @@ export function isIcmpError(protocol: number, type: number): boolean {
   return protocol === IP_ICMP && [3, ICMP_SOURCE_QUENCH, ICMP_REDIRECT, 11, 12].includes(type);
 }
 
+/** Does such an error say that its packet will not arrive, whatever its sender changes about it? */
+export function isUnreachable(protocol: number, type: number, code: number): boolean {
+  const [time4, , time6] = codes.time_exceeded;
+  const [unreachable4, , unreachable6] = codes.host_unreachable;
+  if (protocol === IP_ICMPV6) return type === unreachable6 || type === time6;
+  return type === time4 || (type === unreachable4 && code !== codes.too_big[1]);
+}
+
 /** May no ICMP error be sent about it? It is an ICMP error, or a redirect (RFC 1122 §3.2.2, RFC 4443 §2.4 e). */
 export function isNeverReported(protocol: number, type: number): boolean {
   return isIcmpError(protocol, type) || (protocol === IP_ICMPV6 && type === ND_REDIRECT);

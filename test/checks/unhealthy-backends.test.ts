@@ -92,6 +92,20 @@ t.test('what a host says of its own backends counts on all hosts, and of no othe
   await settled('b knows it', () => b.inForce.size === 0, a, b);
 });
 
+t.test('what the daemon before has said holds for a while, and nothing happens after the end', async (t) => {
+  const store = await openStore(t);
+  const value = { host: 'a', backends: { [WEB.id]: { '10.0.1.1': why } } };
+  await store.transact({ put: [{ key: key('a'), value }] });
+  for (const isClosed of [false, true]) {
+    const a = await hostOf(t, store, 'a');
+    t.same([...a.inForce], [['10.0.1.1', why]]);
+    if (isClosed) a.unhealthy.close();
+    else a.lease = undefined;
+    a.pass();
+    t.equal(a.inForce.size, isClosed ? 1 : 0, isClosed ? 'the tables may be gone by now' : 'its time is over');
+  }
+});
+
 t.test('a backend that moves, and a service that comes later', async (t) => {
   const store = await openStore(t);
   const [a, b] = [await hostOf(t, store, 'a'), await hostOf(t, store, 'b')];

@@ -37,7 +37,7 @@ const datapaths: Readonly<Record<string, Opener>> = {
 };
 
 /** What a backend does with what comes: answer, refuse, say nothing, or have its router say that it is not there. */
-type Manner = 'answers' | 'resets' | 'silent' | 'unreachable';
+type Manner = 'answers' | 'resets' | 'silent' | 'unreachable' | 'too big';
 
 for (const [kind, open] of Object.entries(datapaths)) {
   function lab(given: Partial<Service> = {}) {
@@ -72,9 +72,9 @@ for (const [kind, open] of Object.entries(datapaths)) {
       const back = { sourcePort: destinationPort, destinationPort: to, acknowledgment: sequence + 1 };
       const port = ports.get(last)!;
       const manner = manners.get(last) ?? 'answers';
-      if (manner === 'unreachable') {
+      if (manner === 'unreachable' || manner === 'too big') {
         const router = { mac: Buffer.from(macOf(last).replaceAll(':', ''), 'hex'), ip: parseIp(`10.0.0.${last}`) };
-        port.send(buildIcmpError('host_unreachable', frame, router));
+        port.send(buildIcmpError(manner === 'too big' ? 'too_big' : 'host_unreachable', frame, router, 1400));
       } else if (protocol === 'udp') {
         if (manner === 'answers') port.send(frames.udp(ends, destinationPort, to));
       } else if (manner === 'answers') port.send(frames.tcp(ends, { ...back, sequence: 77, flags: SYN | ACK }));
@@ -103,7 +103,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
     return { net, host, web, manners, connect, used, fault, arrived, client };
   }
 
-  const failing: Readonly<Record<Exclude<Manner, 'answers'>, string>> = {
+  const failing: Readonly<Record<Exclude<Manner, 'answers' | 'too big'>, string>> = {
     resets: '3 connections refused, until 1970-01-01T00:00:30Z',
     silent: 'no answer to 3 connections, until 1970-01-01T00:00:32Z',
     unreachable: 'not reached by 3 connections, until 1970-01-01T00:00:30Z',
@@ -214,6 +214,10 @@ for (const [kind, open] of Object.entries(datapaths)) {
     for (let i = 0; i < 15; i++) connect('udp');
     net.advance(3000);
     t.equal(fault(4), undefined);
+    manners.set(4, 'too big');
+    for (let i = 0; i < 9; i++) connect('udp');
+    net.advance(0);
+    t.equal(fault(4), undefined, 'it comes smaller the next time');
     manners.set(4, 'unreachable');
     for (let i = 0; i < 9; i++) connect('udp');
     net.advance(0);
