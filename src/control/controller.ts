@@ -32,7 +32,7 @@ import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
 import { mtuOf } from '../flow/action.ts';
 import { extract } from '../flow/extract.ts';
 import { fields } from '../flow/fields.ts';
-import { emptyKey, readNumber, writeNumber, type FlowKey } from '../flow/key.ts';
+import { emptyKey, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo, Vni } from '../flow/types.ts';
 import { announcement, neighborRequest, replyFrame } from '../pipeline/reply.ts';
 import type { ConnectionUse, Effect, NeighborName, Tables } from '../pipeline/stage.ts';
@@ -47,7 +47,7 @@ import { DropLog } from './drop-log.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
 import { RateLimit } from './rate-limit.ts';
 import { ReplyFlows } from './reply-flows.ts';
-import { isUnreachable } from '../wire/icmp-error.ts';
+import { saysUnreachable } from '../pipeline/unreachable.ts';
 import { resetOfBackend, resetsOf, type Resets } from '../pipeline/resets.ts';
 import { Resolver } from './resolver.ts';
 
@@ -490,11 +490,7 @@ export class Controller {
 
   /** ICMP errors are decided one by one. */
   #noteError({ actions: [first] }: Decision, key: FlowKey): void {
-    if (first?.op !== 'related' || !first.reply) return;
-    const [protocol, type, code] = [fields.ip_proto, fields.l4_src, fields.l4_dst].map((field) =>
-      readNumber(key, field),
-    );
-    if (!isUnreachable(protocol!, type!, code!)) return;
+    if (first?.op !== 'related' || !first.reply || !saysUnreachable(key)) return;
     this.#options.onUnreachable?.(first.slot);
     this.enforce();
   }
