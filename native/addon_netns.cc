@@ -83,10 +83,19 @@ Napi::Value Enter(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), weft::enter_netns(info[0].As<Napi::Number>()));
 }
 
+// (path of the namespace, address: 16 bytes, port, bytes that may wait) → descriptor | -errno
+Napi::Value OpenUdp(const Napi::CallbackInfo& info) {
+  const std::string path = info[0].As<Napi::String>();
+  const uint8_t* address = info[1].As<Napi::Uint8Array>().Data();
+  const auto port = static_cast<uint16_t>(info[2].As<Napi::Number>().Uint32Value());
+  return Napi::Number::New(info.Env(), weft::open_udp({path.c_str()}, address, port, info[3].As<Napi::Number>()));
+}
+
 }  // namespace
 
 void InitNetns(Napi::Env env, Napi::Object exports) {
   exports.Set("netnsExchange", Napi::Function::New(env, ExchangeAll));
   exports.Set("createNetns", Napi::Function::New(env, Create));
+  exports.Set("openUdp", Napi::Function::New(env, OpenUdp));
   exports.Set("enterNetns", Napi::Function::New(env, Enter));
 }

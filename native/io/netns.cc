@@ -15,6 +15,7 @@
 
 #include "fd.h"
 #include "privileges.h"
+#include "socket.h"
 
 #ifndef NETLINK_GET_STRICT_CHK
 #define NETLINK_GET_STRICT_CHK 12
@@ -90,6 +91,19 @@ int exchange_here(NetnsExchange* exchange) {
   return 0;
 }
 
+// Runs in the namespace, on the helper thread.
+int open_udp_here(const uint8_t address[16], uint16_t port, int receive_bytes) {
+  const bool v6 = !is_ip4(address);
+  Fd fd(socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (fd.get() < 0) return -errno;
+  int error = v6 ? set(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1) : 0;
+  if (!error) error = set_buffer(fd.get(), SO_RCVBUFFORCE, SO_RCVBUF, receive_bytes);
+  SocketAddress to;
+  const socklen_t length = to_socket_address(address, port, &to);
+  if (!error && bind(fd.get(), &to.any, length) < 0) error = -errno;
+  return error ? error : fd.release();
+}
+
 int enter_and(const NetnsTarget& target, NetnsTarget* entered, const std::function<int()>& work) {
   Fd netns;
   if (const int error = open_netns(target, &netns, entered)) return error;
@@ -118,6 +132,13 @@ int enter_netns(int fd) {
   if (setns(fd, CLONE_NEWNET) < 0) return -errno;
   drop_capabilities();
   return 0;
+}
+
+int open_udp(const NetnsTarget& target, const uint8_t address[16], uint16_t port, int receive_bytes) {
+  std::vector<NetnsVisit> visits;
+  visits.push_back({target, [=] { return open_udp_here(address, port, receive_bytes); }});
+  if (const int error = visit_netns(&visits)) return error;
+  return visits[0].result;
 }
 
 int netns_exchange(std::vector<NetnsExchange>* exchanges) {

@@ -51,6 +51,11 @@ int create_netns();
 // The calling thread enters the namespace of that descriptor for good, and gives up all its capabilities. 0 or -errno.
 int enter_netns(int fd);
 
+// Opens a UDP socket in a namespace, bound to address:port (IPv4-mapped or IPv6, for that family only), where datagrams of up
+// to `receive_bytes` may wait, however little net.core.rmem_max allows others. A thread that enters the namespace later, and
+// gives up its capabilities, cannot do this any more. Returns the descriptor or -errno.
+int open_udp(const NetnsTarget& target, const uint8_t address[16], uint16_t port, int receive_bytes);
+
 // Settings and rtnetlink messages for one namespace, and their results.
 struct NetnsExchange {
   std::string path;

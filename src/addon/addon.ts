@@ -40,6 +40,8 @@ export interface Addon extends PassingAddon {
   readonly netnsExchange: ExchangeWithNetns;
   /** Returns a descriptor, or -errno. */
   createNetns(): number;
+  /** Returns a descriptor, or -errno. The address has 16 bytes. */
+  openUdp(netns: string, address: Uint8Array, l4Port: number, receiveBytes: number): number;
   /** Returns 0 or -errno. Concerns only the calling thread. */
   enterNetns(descriptor: number): number;
   /** Returns the number of threads that could not be reached, or -errno; see native/io/privileges.h. */

@@ -18,6 +18,20 @@ export function createNetns(): number {
 }
 
 /**
+ * Opens a UDP socket in a namespace, bound to that address and port of it. Datagrams of up to `receiveBytes` may wait there,
+ * whatever net.core.rmem_max is, which the thread could not arrange once it has given up its capabilities.
+ * @param address 16 bytes, IPv4-mapped or IPv6
+ * @returns the socket's descriptor, which the caller closes
+ * @throws WeftError
+ */
+export function openUdp(netns: number, address: Uint8Array, l4Port: number, receiveBytes: number): number {
+  const descriptor = loadAddon().openUdp(`/proc/self/fd/${netns}`, address, l4Port, receiveBytes);
+  if (descriptor >= 0) return descriptor;
+  const name = errnoName(-descriptor);
+  throw new WeftError('system', `UDP port ${l4Port} of weft’s own cannot be opened (${name})`);
+}
+
+/**
  * The calling thread enters that namespace for good, and gives up all its capabilities. Its sockets are opened there
  * from now on. @throws WeftError
  */

@@ -2,9 +2,10 @@
  * The thread of weft's own sockets.
  *
  *   1. it loads the modules that answer, and opens them, while it is in the namespace of the host
- *   2. it enters the namespace for good, and gives up its capabilities: it reads what containers send
- *   3. it opens the sockets
- *   4. for each datagram and connection, it finds out which client has sent it, and passes it on
+ *   2. it opens the UDP sockets in the namespace, with larger buffers than others may have
+ *   3. it enters the namespace for good, and gives up its capabilities: it reads what containers send
+ *   4. it reads from these sockets, and opens those for TCP
+ *   5. for each datagram and connection, it finds out which client has sent it, and passes it on
  *
  * The address that a socket sees stands for a client (`table/clients.ts`). The switch tells this thread of
  * each client before any packet of it can arrive, so nobody is asked when one does: at most, the message
@@ -17,7 +18,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer, isIPv6 } from 'node:net';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { enterNetns } from '../addon/netns.ts';
+import { enterNetns, openUdp } from '../addon/netns.ts';
 import { parseIp } from '../flow/types.ts';
 import { clientOfAddress, type SocketClient } from '../table/clients.ts';
 import { Shares, type ShareLimits } from './shares.ts';
@@ -27,8 +28,21 @@ import type { Answerer, OpenServer, ServerPort, ServerSurroundings } from './ser
 /** How many connections to all servers may be open. */
 const LIMITS: ShareLimits = { ofAll: 1024, ofClient: 64 };
 
-/** How much may wait to be read from a UDP socket, as far as net.core.rmem_max allows it. The kernel allows twice as much. */
+/**
+ * How much may wait to be read from a UDP socket. The kernel allows twice as much, and counts about a KiB for each datagram, so
+ * that there is room for what more than ten clients may send at once.
+ */
 const RECEIVE_BYTES = 4 << 20;
+
+/** Where a server listens. */
+interface Listener extends ServerPort {
+  readonly address: string;
+  readonly answerer: Answerer;
+}
+
+interface Bound extends Listener {
+  readonly fd: number;
+}
 
 const port = parentPort!;
 const { descriptor, addresses, servers, clients } = workerData as ThreadStart;
@@ -49,29 +63,33 @@ for (const [server, { module }] of servers.entries()) {
   const { default: open } = (await import(module)) as { default: OpenServer };
   opened.push(open({ ...surroundings, tell: (said) => tell({ kind: 'said', server, said }) }));
 }
+const sockets = servers.flatMap(({ listening }, at) =>
+  listening.flatMap(({ protocol, l4Port }) =>
+    addresses.map((address) => ({ protocol, l4Port, address, answerer: opened[at]! })),
+  ),
+);
+const bound = sockets
+  .filter(({ protocol }) => protocol === 'UDP')
+  .map((one) => ({ ...one, fd: openUdp(descriptor, parseIp(one.address), one.l4Port, RECEIVE_BYTES) }));
 enterNetns(descriptor);
 port.on('message', take);
-for (const [at, { listening }] of servers.entries()) {
-  for (const one of listening) {
-    for (const address of addresses) await (one.protocol === 'UDP' ? openUdp : openTcp)(one, opened[at]!, address);
-  }
-}
+for (const one of bound) receive(one);
+for (const one of sockets) if (one.protocol === 'TCP') await openTcp(one);
 tell({ kind: 'listening' });
 
-async function openUdp({ l4Port }: ServerPort, answerer: Answerer, address: string): Promise<void> {
-  const family = isIPv6(address) ? ({ type: 'udp6', ipv6Only: true } as const) : ({ type: 'udp4' } as const);
-  const socket = createSocket({ ...family, recvBufferSize: RECEIVE_BYTES });
+/** Takes what comes to a UDP socket. */
+function receive({ address, answerer, fd }: Bound): void {
+  const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
   socket.on('message', (message, from) => {
     if (from.port === 0) return; // nobody can be answered there, and `send` throws
     const client = clientAt(from.address);
     const answer = (bytes: Uint8Array): void => socket.send(bytes, from.port, from.address, () => {});
     if (client) attempt(() => answerer.datagram?.(message, client, answer));
   });
-  socket.bind({ address, port: l4Port, exclusive: true });
-  await once(socket, 'listening');
+  socket.bind({ fd });
 }
 
-async function openTcp({ l4Port }: ServerPort, answerer: Answerer, address: string): Promise<void> {
+async function openTcp({ l4Port, address, answerer }: Listener): Promise<void> {
   // A client may end its side as soon as it has asked.
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     const client = clientAt(socket.remoteAddress ?? '');

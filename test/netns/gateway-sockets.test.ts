@@ -168,6 +168,9 @@ for (const datapath of datapathKinds) {
       t.equal(threads.length, 1);
       const { netns, capabilities } = threads[0]!;
       t.equal(Number.parseInt(capabilities, 16), 0);
+      const shown = await run(['nsenter', `--net=/proc/${weft.pid}/task/${threads[0]!.id}/ns/net`, 'ss', '-uamn']);
+      const buffers = [...shown.matchAll(/rb(\d+)/g)].map(([, bytes]) => Number(bytes));
+      t.same(buffers, [8 << 20, 8 << 20], 'what many clients send at once has room, in both families');
       await weft.kill();
       await until(() => namespaceHolders(netns).length === 0, { what: 'nobody has the namespace' });
       await weft.start();
