@@ -17,9 +17,11 @@ import { needsRoot } from '../support/root.ts';
 import { Weft } from '../support/weft.ts';
 
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
-const blocks = [...readme.slice(readme.indexOf('## A first network')).matchAll(/```sh\n([^]*?)```/g)].map(
-  ([, text]) => text!,
-);
+/** The commands of a section, block by block. */
+function blocksOf(section: string): string[] {
+  const text = readme.slice(readme.indexOf(`\n## ${section}`) + 1).split(/\n## /)[0]!;
+  return [...text.matchAll(/```sh\n([^]*?)```/g)].map(([, block]) => block!);
+}
 
 /** The words of each command of a block, comments left out. */
 function commandsOf(block: string): string[][] {
@@ -87,7 +89,9 @@ t.test('the commands of the README, and what changes afterwards', { skip: needsR
   await until(() => occupied.lines.length > 0, { what: 'UDP port 4789 is taken' });
   const settings = 'vxlanPort: 8472\n';
 
-  const [oneHost = '', firstOfTwo = '', secondOfTwo = ''] = blocks;
+  const [oneHost = ''] = blocksOf('A first network, on one host');
+  const [service = ''] = blocksOf('A service');
+  const [firstOfTwo = '', secondOfTwo = ''] = blocksOf('A second host');
   const left = new Operator(lab, under.left, 'left', settings);
   const alone = await left.follow(oneHost);
   t.match(alone.get('endpoints'), /^web +blue +10\.0\.0\.2,fd00:1::2 /m);
@@ -95,6 +99,22 @@ t.test('the commands of the README, and what changes afterwards', { skip: needsR
   t.match(alone.get('ping'), / 0% packet loss/);
   const web = left.container('web');
   t.match(await web.run(['ip', '-4', 'address', 'show', 'eth0']), /inet 10\.0\.0\.2\/24 brd 10\.0\.0\.255 /);
+
+  const file = join(lab.directory, 'shop.yaml');
+  writeFileSync(file, service.split("<<'END'\n")[1]!.split('\nEND\n')[0]!);
+  await left.weft.run('apply', '-f', file);
+  await left.weft.attach(web, {
+    name: 'web',
+    network: 'blue',
+    arguments: ['--label', 'app=shop', '--port', 'http=8080'],
+  });
+  t.match(
+    await left.weft.run('services', 'shop'),
+    / 10\.0\.0\.2 +8080 +left +ready /,
+    'what has its label and its port is behind it',
+  );
+  t.match(await left.weft.run('get', 'service', 'shop'), /10\.96\./);
+  await left.weft.run('delete', 'service', 'shop');
 
   await left.follow(firstOfTwo);
   t.equal(await mtuOf(web), 1450, 'containers have the MTU that the tunnel leaves');
