@@ -16,7 +16,7 @@ import { Client } from '../../api/client.ts';
 import { WeftError } from '../../error.ts';
 import type { ServiceBackendReport } from '../../model/service-report.ts';
 import { write } from '../print.ts';
-import { eventually } from './commands.ts';
+import { found } from './commands.ts';
 import { containersOf, manifestHere, programIn } from './example.ts';
 import { onHost, show, weft } from './on-host.ts';
 import type { Host, Plan } from './plan.ts';
@@ -234,16 +234,8 @@ export async function bookinfo(plan: Plan, signal: AbortSignal): Promise<string[
     return reviews?.backends.find((one) => one.endpoint === `default/${endpoint}`);
   }
 
-  async function until<T>(look: () => T | Promise<T>, what: string, timeoutMs: number): Promise<NonNullable<T>> {
-    return eventually(
-      async () => {
-        const found = await look();
-        if (found) return found;
-        throw new WeftError('system', `after ${timeoutMs / 1000} s still not: ${what}`);
-      },
-      timeoutMs,
-      signal,
-    );
+  function until<T>(look: () => T | Promise<T>, what: string, timeoutMs: number): Promise<NonNullable<T>> {
+    return found(look, { what, timeoutMs, signal });
   }
 }
 

@@ -89,3 +89,19 @@ export async function eventually<T>(attempt: () => Promise<T>, timeoutMs: number
     await delay(POLL_MS, undefined, { signal });
   }
 }
+
+/** Looks until there is something, which it returns. @throws WeftError that says what was not there in time */
+export async function found<T>(
+  look: () => T | Promise<T>,
+  { what, timeoutMs, signal }: { readonly what: string; readonly timeoutMs: number; readonly signal: AbortSignal },
+): Promise<NonNullable<T>> {
+  return eventually(
+    async () => {
+      const one = await look();
+      if (one) return one;
+      throw new WeftError('system', `after ${timeoutMs / 1000} s still not: ${what}`);
+    },
+    timeoutMs,
+    signal,
+  );
+}

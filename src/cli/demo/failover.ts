@@ -13,7 +13,7 @@ import { Client } from '../../api/client.ts';
 import { WeftError } from '../../error.ts';
 import type { HostInForceReport } from '../../model/report.ts';
 import { table, write } from '../print.ts';
-import { eventually, run } from './commands.ts';
+import { eventually, found, run } from './commands.ts';
 import { EVERY_MS, PingStream } from './ping-stream.ts';
 import { buildOverlay, explorations } from './overlay.ts';
 import { network, type Container, type Host, type Plan } from './plan.ts';
@@ -89,16 +89,8 @@ export async function failover(plan: Plan, signal: AbortSignal): Promise<string[
   );
   return explorations(plan, containers);
 
-  async function until<T>(look: () => T | Promise<T>, what: string, timeoutMs: number): Promise<NonNullable<T>> {
-    return eventually(
-      async () => {
-        const found = await look();
-        if (found) return found;
-        throw new WeftError('system', `after ${timeoutMs / 1000} s still not: ${what}`);
-      },
-      timeoutMs,
-      signal,
-    );
+  function until<T>(look: () => T | Promise<T>, what: string, timeoutMs: number): Promise<NonNullable<T>> {
+    return found(look, { what, timeoutMs, signal });
   }
 }
 
