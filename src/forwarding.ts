@@ -299,12 +299,12 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Ends the connections of an endpoint's addresses, or those for which `isOver` is true. */
   #forget(vni: Vni, addresses: readonly Uint8Array[], isOver?: (connection: ConnectionTuples) => boolean): void {
-    for (const ip of addresses) this.#changes.changed(...this.tables.connections.forget(vni, ip, isOver));
+    for (const ip of addresses) this.#changes.changedAll(this.tables.connections.forget(vni, ip, isOver));
   }
 
   /** Ends the connections for which `isOver` is true. */
   #end(isOver: (connection: ConnectionTuples & { readonly vni: Vni }) => boolean): void {
-    for (const object of this.tables.connections.end(isOver)) this.#changes.changed(object);
+    this.#changes.changedAll(this.tables.connections.end(isOver));
   }
 
   /** Opens the underlay. Frames from it come in by `portNo`. */

@@ -16,7 +16,7 @@ export async function readManifests(where: string): Promise<Resource[]> {
   const resources: Resource[] = [];
   for (const source of await sources(where)) {
     const text = source === '-' ? await textOf(process.stdin, 'stdin') : await read(source);
-    resources.push(...parseManifests(text, source === '-' ? 'stdin' : source));
+    for (const resource of parseManifests(text, source === '-' ? 'stdin' : source)) resources.push(resource);
   }
   if (resources.length === 0) throw new WeftError('not_found', `-f ${where}: there are no resources in it`);
   return resources.sort(compareKinds);

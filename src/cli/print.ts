@@ -61,7 +61,7 @@ export async function table(
     chars: noBorders,
     style: { 'padding-left': 0, 'padding-right': 3, head: [], border: [], compact: true },
   });
-  made.push(...rows.map((row) => row.map((cell) => (cell === '' ? '-' : String(cell)))));
+  for (const row of rows) made.push(row.map((cell) => (cell === '' ? '-' : String(cell))));
   return made
     .toString()
     .split('\n')

@@ -46,8 +46,8 @@ export async function watchServices({ isOne, output, withEvents, follow }: Watch
         continue;
       }
       const changed = isOne ? backendRows({ type, object }, before, isWide) : [[...serviceRow(object, isWide), type]];
-      if (listed) listed.push(...changed);
-      else await rows.print(changed);
+      if (!listed) await rows.print(changed);
+      else for (const row of changed) listed.push(row);
     }
   }
   if (!signal.aborted) process.stderr.write('weft: the daemon has stopped\n');

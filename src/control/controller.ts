@@ -143,13 +143,13 @@ export class Controller {
       const now = clock();
       const gone = connections.pinned(services.ended(now), TURN_ENDED);
       const { followed, changed } = connections.follow(services.moved, now, TURN_ENDED - gone.length);
-      changes.changed(...changed);
+      changes.changedAll(changed);
       const ended = [...gone, ...followed];
       for (const connection of ended) {
         const resets = resetsOf(connection, tables);
         if (resets) this.originate(resets.toBackend, { port: resets.port });
         // From now on, what the client answers is not passed on.
-        changes.changed(...connections.retire(connection.slot, now));
+        changes.changedAll(connections.retire(connection.slot, now));
         this.#tellClient(connection, resets);
       }
       this.enforce();
@@ -198,7 +198,7 @@ export class Controller {
       const ended = tables.connections.enteredBy(vtep, TURN_ENDED);
       for (const connection of ended) {
         const reset = resetOfBackend(connection, tables);
-        changes.changed(...tables.connections.retire(connection.slot, clock()));
+        changes.changedAll(tables.connections.retire(connection.slot, clock()));
         if (reset) this.#datapath.execute({ frame: reset.frame }, [{ op: 'output', port: reset.port }]);
         tables.connections.ended.told(connection.slot);
       }
@@ -374,7 +374,7 @@ export class Controller {
     tables.fdb.expire(nowMs);
     tables.neighbors.expire(nowMs);
     tables.services.expire(nowMs);
-    changes.changed(...tables.connections.expire(nowMs));
+    changes.changedAll(tables.connections.expire(nowMs));
     this.enforce();
     this.endPinned();
   }
@@ -414,7 +414,7 @@ export class Controller {
     let decision = decide(key, tables, upcall.head);
     if (this.#learn(decision.effects, now)) decision = decide(key, tables, upcall.head);
     if (decision.opening) {
-      changes.changed(...tables.connections.open(decision.opening, now));
+      changes.changedAll(tables.connections.open(decision.opening, now));
       this.enforce();
       key = withCtState(key, tables);
       decision = decision.opened?.() ?? decide(key, tables, upcall.head);

@@ -172,14 +172,13 @@ export class Zone {
     if (asked === 'invalid') return NO_NAME;
     const own = this.#networks.get(client.network);
     const isOwn = own?.subnets.some((subnet) => isWithin(asked.prefix, subnet)) ?? false;
-    const targets: string[] = [];
-    if (asked.isWhole) {
-      targets.push(...this.#services.namesOfVip(asked.prefix.ip));
-      if (own && isOwn) {
-        targets.push(...this.#services.namesOfBackend(own.vni, asked.prefix.ip));
-        targets.push(...this.#endpoints.namesOf(own.name, asked.prefix.ip));
-      }
-    }
+    const { ip } = asked.prefix;
+    const ofServices = asked.isWhole ? this.#services.namesOfVip(ip) : [];
+    const ofOwn =
+      asked.isWhole && own && isOwn
+        ? [...this.#services.namesOfBackend(own.vni, ip), ...this.#endpoints.namesOf(own.name, ip)]
+        : [];
+    const targets = [...ofServices, ...ofOwn];
     if (targets.length > 0) return { records: targets.map((data) => ({ name, type: 'PTR', data })) };
     if (!isOwn && !isPrivate(asked.prefix)) return undefined;
     // Names above those of addresses exist, whatever is below them.

@@ -98,7 +98,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
   }
   checks.push(...(await checkUnderlay(environment, underlay)));
   checks.push(...(await Promise.all(environment.peers.map((peer) => checkPeer(environment, peer)))));
-  checks.push(...environment.hosts.map((host) => checkTunnel(host, environment.vxlanPort)));
+  for (const host of environment.hosts) checks.push(checkTunnel(host, environment.vxlanPort));
   for (const [peer, path] of environment.paths) checks.push(checkPath(environment, peer, path));
   return { checks };
 }

@@ -69,7 +69,7 @@ class StagedView {
     const seen: Change[] = [];
     for (const { key, entry } of changes) {
       const staging = stagingKey(key);
-      if (staging?.state === 'done' && entry) seen.push(...this.#done(staging.id, revision));
+      if (staging?.state === 'done' && entry) for (const change of this.#done(staging.id, revision)) seen.push(change);
       if (staging || isStagingKey(key)) continue;
       const id = markedWith(entry);
       if (entry && id !== undefined) {

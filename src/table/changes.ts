@@ -19,6 +19,11 @@ export class Changes {
 
   /** Notes objects that were replaced or removed, or that were added and restrict what was decided without them. */
   changed(...objects: readonly string[]): void {
+    this.changedAll(objects);
+  }
+
+  /** The same for any number of them: as arguments of a call, a hundred thousand would be too many. */
+  changedAll(objects: Iterable<string>): void {
     for (const object of objects) this.#changed.add(object);
   }
 

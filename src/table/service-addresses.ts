@@ -78,7 +78,7 @@ export class ServiceAddresses {
     this.#owners.set(id, all.length === 1 ? owner : all);
     this.all.add(id);
     // Which of several is found may be another one now.
-    this.#changes.changed(...others.map(({ object }) => object));
+    this.#changes.changedAll(others.map(({ object }) => object));
     this.#changes.added(vipObject(address));
   }
 

@@ -135,7 +135,7 @@ export class Services {
     if (this.#host.name === name && this.#host.zone === zone) return;
     this.#host = { name, zone };
     for (const known of this.#services.values()) this.#renew(known);
-    this.#changes.changed(...[...this.#services.keys()].map(serviceObject));
+    this.#changes.changedAll([...this.#services.keys()].map(serviceObject));
   }
 
   /** Says by what routes tell an endpoint of this host from others; undefined: there is none. */
@@ -148,7 +148,7 @@ export class Services {
     if (ranges.map(formatPrefix).join() === this.#ranges.map(formatPrefix).join()) return;
     this.#ranges = ranges;
     for (const known of this.#services.values()) this.#renew(known);
-    this.#changes.changed(rangesObject, ...[...this.#services.keys()].map(serviceObject));
+    this.#changes.changedAll([rangesObject, ...[...this.#services.keys()].map(serviceObject)]);
   }
 
   /** Adds a service, or puts it in the place of the one with its id. @param nowMs begins the time to drain */
@@ -169,7 +169,7 @@ export class Services {
     this.#claimAll(added);
     for (const address of addressesOf(service)) {
       // Its ports may take the place of those of another service, or leave it.
-      this.#changes.changed(...this.servicesAt(address).filter((object) => object !== serviceObject(service.id)));
+      this.#changes.changedAll(this.servicesAt(address).filter((object) => object !== serviceObject(service.id)));
     }
     this.#renew(added);
   }

@@ -220,7 +220,7 @@ export class Topology {
     }
     const ids = new Set([...(before?.published.keys() ?? []), ...(outside?.published.keys() ?? [])]);
     const changed = [...ids].filter((id) => !samePublished(before?.published.get(id), outside?.published.get(id)));
-    this.#changes.changed(...changed.map(publishedObject));
+    this.#changes.changedAll(changed.map(publishedObject));
     return !before || changed.length > 0;
   }
 
@@ -329,7 +329,7 @@ export class Topology {
       this.#changes.changed(network.object, networkNameObject(before.name), networkNameObject(name));
     }
     if (before.mtu !== mtu) this.#changes.changed(network.mtuObject);
-    this.#changes.changed(...before.routes.changesTo(network.routes));
+    this.#changes.changedAll(before.routes.changesTo(network.routes));
   }
 
   removeNetwork(vni: Vni): void {

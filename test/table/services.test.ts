@@ -1,5 +1,6 @@
 /** Which services there are, at which addresses, and what a change of them notes. */
 import t from 'tap';
+import { prefixOf } from '../../src/cluster/routing.ts';
 import { formatIp, parseIp } from '../../src/flow/types.ts';
 import type { Backend, Service } from '../../src/table/service.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
@@ -62,6 +63,17 @@ t.test('each setting about ejections makes another service', async (t) => {
       t.ok(changes.isEmpty);
     }
   }
+});
+
+t.test('what changes for all services is noted for any number of them', async (t) => {
+  const { services, changes } = serviceTable();
+  const count = 150_000;
+  for (let at = 0; at < count; at++) services.set(service({ id: `default/${at}`, vips: [] }), 0);
+  changes.drain();
+  services.setHost('hv01', undefined);
+  t.equal(changes.drain().changed.length, count, 'the host');
+  services.setRanges([prefixOf('10.96.0.0/12')]);
+  t.equal(changes.drain().changed.length, count + 1, 'the ranges');
 });
 
 t.test('a setter that changes nothing notes nothing', async (t) => {

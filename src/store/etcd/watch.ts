@@ -133,7 +133,7 @@ export class EtcdWatch {
       this.#stream?.send({ progressRequest: {} });
       this.#expectAnswer(session);
     });
-    this.#fragments.push(...response.events);
+    for (const event of response.events) this.#fragments.push(event);
     if (response.fragment) return;
     const events = this.#fragments;
     this.#fragments = [];
