@@ -29,5 +29,13 @@ function resourceOf(value: unknown, locate: Locate): Resource {
   const { schema } = kindOf(validate(header, value, { locate }));
   // Everything else is passed on as it was given.
   const { status: _, ...declared } = value as Readonly<Record<string, unknown>>;
-  return validate(schema, declared, { locate });
+  return validate(schema, withoutNoTime(declared), { locate });
+}
+
+/** Without `creationTimestamp: null`, with which Kubernetes' own tools write a resource that no server has created yet. */
+function withoutNoTime(declared: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const { metadata } = declared;
+  if (typeof metadata !== 'object' || metadata === null || Array.isArray(metadata)) return declared;
+  const { creationTimestamp, ...rest } = metadata as Readonly<Record<string, unknown>>;
+  return creationTimestamp === null ? { ...declared, metadata: rest } : declared;
 }

@@ -2,6 +2,7 @@
 import t, { type Test } from 'tap';
 import { transit } from '../../src/outside/link.ts';
 import { jsonSchemas } from '../../src/model/json-schema.ts';
+import { kinds } from '../../src/model/kinds/registry.ts';
 import { parseManifests, parseResource } from '../../src/model/manifest.ts';
 
 const network = 'apiVersion: weft.dev/v1\nkind: Network\nmetadata:\n  name: blue\n';
@@ -175,6 +176,63 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
     /^net.yaml:5:3: metadata.__proto__ is not supported here/,
   );
   refuses(t, `${network}spec: {subnets: [10.0.0.0/24]}\n"a b": 1`, /^net.yaml:6:1: \["a b"\] is not supported here/);
+});
+
+t.test('what kubectl prints of a resource that no server has created is accepted as it is', async (t) => {
+  // kubectl create service clusterip shop --tcp=80:8080 --dry-run=client -o yaml, and the same of a namespace
+  const printed = `apiVersion: v1
+kind: Service
+metadata:
+  creationTimestamp: null
+  labels:
+    app: shop
+  name: shop
+spec:
+  ports:
+  - name: 80-8080
+    port: 80
+    protocol: TCP
+    targetPort: 8080
+  selector:
+    app: shop
+  type: ClusterIP
+status:
+  loadBalancer: {}
+---
+apiVersion: v1
+kind: Namespace
+metadata:
+  creationTimestamp: null
+  name: shop
+spec: {}
+status: {}
+`;
+  t.match(parseManifests(printed, 'kubectl.yaml'), [
+    { metadata: { name: 'shop', labels: { app: 'shop' } }, spec: { ports: [{ targetPort: 8080 }] } },
+    { kind: 'Namespace', metadata: { name: 'shop' } },
+  ]);
+  const of: Readonly<Record<string, object>> = {
+    Namespace: { spec: {} },
+    Network: { spec: { subnets: ['10.0.0.0/24'] } },
+    Host: { spec: { underlay: '192.0.2.1' } },
+    Endpoint: { spec: { network: 'blue', netns: 'web' } },
+    Service: { spec: { ports: [{ port: 80 }] } },
+    EndpointSlice: { addressType: 'IPv4', endpoints: [], ports: [] },
+    DestinationRule: { spec: { host: 'shop', trafficPolicy: { loadBalancer: { simple: 'RANDOM' } } } },
+    VirtualService: { spec: { hosts: ['shop'], tcp: [{ route: [{ destination: { host: 'shop' } }] }] } },
+  };
+  for (const { kind, apiVersion } of kinds) {
+    const written = (creationTimestamp: unknown): unknown => ({
+      ...{ apiVersion, kind, ...of[kind] },
+      metadata: { name: 'one', creationTimestamp },
+      status: {},
+    });
+    const { metadata } = parseResource(written(null));
+    t.notOk('creationTimestamp' in metadata, kind);
+    t.throws(() => parseResource(written('2026-11-26T16:30:00Z')), {
+      message: /^metadata.creationTimestamp is not supported here: /,
+    });
+  }
 });
 
 t.test('text that is no YAML', async (t) => {
