@@ -113,7 +113,8 @@ async function argumentValues(given: Given, last: string): Promise<readonly Cand
   if (argument.name() === 'kind') return kindsOrNames(given, last);
   if (argument.name() === 'name' && known[0]?.name() === 'kind') {
     const kind = (await loadKinds()).findKind(before[0]!.split('/')[0]!);
-    return kind && !before[0]!.includes('/') ? namesOf(kind.kind, given) : [];
+    if (before[0]!.includes('/')) return argument.variadic ? kindsOrNames(given, last) : [];
+    return kind ? namesOf(kind.kind, given) : [];
   }
   const kind = namedByArgument[`${pathOf(command)} ${argument.name()}`];
   return kind === undefined ? [] : namesOf(kind, given);

@@ -1,7 +1,10 @@
-/** `weft get KIND [NAME]`: resources as declared. The YAML and JSON output can be applied again. */
+/** `weft get KIND [NAME…]`: resources as declared. The YAML and JSON output can be applied again. */
 import type { Command } from 'commander';
+import type { Selection } from '../api/client.ts';
 import { WeftError } from '../error.ts';
-import { parseTarget, withKinds, withNamespace, type NamespaceOptions } from './kind.ts';
+import type { KindDefinition } from '../model/kinds/kind.ts';
+import { throwAll, tryEach } from './failures.ts';
+import { parseAllNamed, parseTarget, withKinds, withNamespace, type NamespaceOptions, type Target } from './kind.ts';
 import { print, write } from './print.ts';
 import { clientOf, globals, verb, type OutputFormat } from './verb.ts';
 
@@ -14,14 +17,15 @@ interface Options extends NamespaceOptions {
 }
 
 export function get(program: Command): void {
-  const command = verb(program, 'get <kind> [name]', {
-    summary: 'show resources of a kind, or one of them',
+  const command = verb(program, 'get <kind> [name...]', {
+    summary: 'show resources of a kind, or some of them by their names',
     examples: [
       'weft get network',
       'weft get endpoint web -o yaml',
       'weft get ep -o wide',
       'weft get ep -A',
-      'weft get ep/web -n shop',
+      'weft get ep web db -o wide',
+      'weft get ep/web svc/web -n shop',
       'weft get ep -l app=web,tier!=cache --sort-by .spec.network',
       'weft get ep --watch',
     ],
@@ -32,22 +36,27 @@ export function get(program: Command): void {
     .option('--sort-by <path>', 'sort by a field, like .metadata.name')
     .option('-w, --watch', 'go on with every change')
     .option('--output-watch-events', 'with --watch and -o: say of each what happened')
-    .action(async (kindText: string, nameText: string | undefined, options: Options, command: Command) => {
-      const { kind, name } = await parseTarget(kindText, nameText, command);
+    .action(async (kindText: string, names: string[], options: Options, command: Command) => {
+      const isNamed = names.length > 0 || kindText.includes('/');
+      const targets = isNamed
+        ? await parseAllNamed(kindText, names, command)
+        : [await parseTarget(kindText, undefined, command)];
+      const [{ kind, name }] = targets as [Target];
       const { namespace = 'default', allNamespaces = false, selector: labelSelector, sortBy: path } = options;
-      if (allNamespaces && name !== undefined)
+      if (allNamespaces && isNamed)
         command.error('error: give either NAME or -A: a name is unique only within its namespace (-n)');
-      if (name !== undefined && labelSelector !== undefined)
+      if (isNamed && labelSelector !== undefined)
         command.error('error: give either NAME or -l: a selector is for those that have no names here');
       if (path !== undefined && options.watch)
         command.error('error: give either --sort-by or --watch: changes come in their own order');
+      if (options.watch && targets.length > 1) command.error('error: --watch follows one resource, or all of a kind');
       if (options.outputWatchEvents && !options.watch)
         command.error('error: --output-watch-events is about --watch: give both');
       if (labelSelector !== undefined) await requireSelector(labelSelector);
-      const which = {
-        ...(kind.isNamespaced && !allNamespaces && { namespace }),
+      const whichOf = ({ isNamespaced }: KindDefinition): Selection => ({
+        ...(isNamespaced && !allNamespaces && { namespace }),
         ...(labelSelector !== undefined && { labelSelector }),
-      };
+      });
       const client = clientOf(command);
       const output = globals(command).output as OutputFormat | 'name' | 'wide';
       if (options.watch) {
@@ -56,25 +65,33 @@ export function get(program: Command): void {
           kind,
           output,
           withEvents: options.outputWatchEvents ?? false,
-          follow: (signal) => client.followResources({ kind: kind.kind, name, ...which }, signal),
+          follow: (signal) => client.followResources({ kind: kind.kind, name, ...whichOf(kind) }, signal),
         });
         return;
       }
-      const found = await client.get(kind.kind, name, which);
-      const { resourceTable, nameText: fullName } = await import('./resource-table.ts');
+      const { done, failures } = await tryEach(targets, ({ kind, name }) => client.get(kind.kind, name, whichOf(kind)));
+      // Those that exist are shown, also if others do not.
+      if (targets.length === 1 || done.length === 0) throwAll(failures);
+      const found = done.flat();
+      const { resourceTables, nameText: fullName } = await import('./resource-table.ts');
       const resources = path === undefined ? found : (await import('./sort-by.ts')).sortBy(found, path);
+      const tables = (): Promise<string> =>
+        resourceTables(
+          targets.map((target) => target.kind),
+          resources,
+          { ...options, isWide: output === 'wide' },
+        );
       if (output === 'yaml') {
         const { stringify } = await import('./yaml.ts');
         await write(resources.map((resource) => stringify(resource)).join('---\n'));
       } else if (output === 'name') {
         await write(resources.map((resource) => `${fullName(resource)}\n`).join(''));
       } else if (output === 'wide') {
-        await write(await resourceTable(kind, resources, { ...options, isWide: true }));
+        await write(await tables());
       } else {
-        await print(output, name === undefined ? resources : resources[0], () =>
-          resourceTable(kind, resources, options),
-        );
+        await print(output, isNamed && targets.length === 1 ? resources[0] : resources, tables);
       }
+      throwAll(failures);
     });
 }
 

@@ -40,7 +40,7 @@ export async function parseTarget(kindText: string, name: string | undefined, co
   const { findKind, unknownKindText } = await loadKinds();
   const [text = '', slashed, ...more] = name === undefined ? kindText.split('/') : [kindText];
   if (name !== undefined && text.includes('/'))
-    command.error(`error: ${text} ${name}: give one resource at a time, as KIND NAME or KIND/NAME; -f takes many`);
+    command.error(`error: ${text} ${name}: give one resource, as KIND NAME or KIND/NAME`);
   const kind = findKind(text);
   if (kind === undefined) command.error(`error: ${unknownKindText(text)}`);
   const given = name ?? slashed;
@@ -60,6 +60,24 @@ export async function parseNamed(
   if (target.name === undefined || target.name === '')
     command.error('error: NAME is missing: give KIND NAME or KIND/NAME');
   return { ...target, name: target.name };
+}
+
+/** Parses KIND NAME…, or KIND/NAME…: at least one. */
+export async function parseAllNamed(
+  kindText: string,
+  names: readonly string[],
+  command: Command,
+): Promise<(Target & { name: string })[]> {
+  const isSlashed = kindText.includes('/');
+  const odd = isSlashed ? names.find((word) => !word.includes('/')) : undefined;
+  if (odd !== undefined) command.error(`error: ${odd}: give KIND NAME…, or KIND/NAME for each`);
+  const words = isSlashed ? [kindText, ...names] : names;
+  if (words.length === 0) await parseNamed(kindText, undefined, command);
+  const targets: (Target & { name: string })[] = [];
+  for (const word of words) {
+    targets.push(await (isSlashed ? parseNamed(word, undefined, command) : parseNamed(kindText, word, command)));
+  }
+  return targets;
 }
 
 /**

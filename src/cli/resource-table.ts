@@ -21,6 +21,20 @@ export function resourceTable(
   );
 }
 
+/** A table for each kind that there is something of; of a single kind also if there is nothing. */
+export async function resourceTables(
+  kinds: readonly KindDefinition[],
+  resources: readonly Resource[],
+  options: TableOptions,
+): Promise<string> {
+  const tables: string[] = [];
+  for (const kind of new Set(kinds)) {
+    const own = resources.filter((resource) => resource.kind === kind.kind);
+    if (own.length > 0 || kinds.length === 1) tables.push(await resourceTable(kind, own, options));
+  }
+  return tables.join('\n');
+}
+
 export function resourceHeads({ isNamespaced, columns, wideColumns }: KindDefinition, isWide = false): string[] {
   const more = isWide ? (wideColumns?.heads ?? []) : [];
   return ['NAME', ...(isNamespaced ? ['NAMESPACE'] : []), ...columns.heads, ...more, 'LABELS'];

@@ -160,6 +160,8 @@ export interface FakeSwitch extends SwitchMethods {
   connectionBytes: number;
   /** KIND/NAME of resources that cannot be deleted because they do not exist. */
   readonly missing: Set<string>;
+  /** The same, of resources that cannot be deleted. */
+  readonly inUse: Set<string>;
   /** Calls that changed something, in order, as text. */
   readonly calls: string[];
   readonly flowListeners: Set<(flow: FlowReport) => void>;
@@ -183,6 +185,7 @@ export function fakeSwitch(): FakeSwitch {
     connectionCount: 1,
     connectionBytes: connection.bytes,
     missing: new Set(),
+    inUse: new Set(),
     calls,
     flowListeners,
     followers,
@@ -232,6 +235,7 @@ export function fakeSwitch(): FakeSwitch {
     },
     delete: async ({ kind }, { name }) => {
       if (sw.missing.has(`${kind}/${name}`)) throw new WeftError('not_found', `there is no ${kind} "${name}"`);
+      if (sw.inUse.has(`${kind}/${name}`)) throw new WeftError('state', `${kind} "${name}" has endpoints`);
       calls.push(`delete ${kind}/${name}`);
       return { kind, name, action: 'deleted', dryRun: false };
     },

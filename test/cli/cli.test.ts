@@ -72,7 +72,12 @@ t.test('wrong usage exits 2 with one line that leads to the help', async (t) => 
     [['get', 'pod'], /"pod" is not a kind; there are Namespace, Network, Host, Endpoint/],
     [['delete', 'endpoint/shop/web'], /endpoint\/shop\/web: a name has no "\/"; -n gives the namespace/],
     [['describe', 'ep', 'shop/web'], /shop\/web: a name has no "\/"; -n gives the namespace/],
-    [['delete', 'svc/web', 'svc/db'], /svc\/web svc\/db: give one resource at a time, as KIND NAME or KIND\/NAME/],
+    [['describe', 'svc/web', 'svc/db'], /svc\/web svc\/db: give one resource, as KIND NAME or KIND\/NAME/],
+    [['delete', 'svc/web', 'db'], /db: give KIND NAME…, or KIND\/NAME for each/],
+    [['delete', 'svc', 'web', 'svc/db'], /svc\/db: a name has no "\/"/],
+    [['delete', 'svc', ''], /NAME is missing/],
+    [['get', 'svc', 'web', ''], /NAME is missing/],
+    [['get', 'svc', 'web', 'db', '--watch'], /--watch follows one resource, or all of a kind/],
     [['get', 'netwrok'], /"netwrok" is not a kind, did you mean "Network"\? there are/],
     [
       ['network', 'create', 'blue', '--subnet', '10.0.0.0/24', '--rang', '10.0.0.2-10.0.0.9'],
@@ -393,6 +398,19 @@ t.test('manifests: all are checked first, then applied in order of dependency an
   });
   t.match(await weft(['delete', 'host', 'b']), { code: 1, stderr: 'weft: there is no Host "b"\n' });
   t.match(await weft(['delete', 'host', 'b', '--ignore-not-found']), { code: 0, stdout: '', stderr: '' });
+  t.match(await weft(['delete', 'ep', 'a', 'b', 'c']), {
+    code: 0,
+    stdout: 'endpoint/a deleted\nendpoint/b deleted\nendpoint/c deleted\n',
+  });
+  t.match(await weft(['delete', 'host', 'a', 'b', 'c']), {
+    code: 1,
+    stdout: 'host/a deleted\nhost/c deleted\n',
+    stderr: /^weft: there is no Host "b" \(all others are deleted; --ignore-not-found makes this no failure\)\n$/,
+  });
+  sw.inUse.add('Network/blue');
+  const mixed = await weft(['delete', 'ep/a', 'net/blue', 'host/b', 'ep/c', '-o', 'json', '--ignore-not-found']);
+  t.match(mixed, { code: 1, stderr: 'weft: Network "blue" has endpoints\n' });
+  t.match(JSON.parse(mixed.stdout), [{ name: 'a' }, { name: 'c' }]);
   sw.calls.length = before;
   t.equal(sw.calls.length, 6, 'a file is one request');
 

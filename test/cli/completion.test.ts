@@ -73,6 +73,8 @@ t.test('names come from the daemon, if it answers', async (t) => {
   t.same(await completed(t, ...here, 'attach', 'web', '--network', 'b'), ['blue']);
   t.same(await completed(t, ...here, 'get', 'net', ''), ['blue']);
   t.same(await completed(t, ...here, 'describe', 'Network/'), ['Network/blue']);
+  t.same(await completed(t, ...here, 'delete', 'net', 'red', ''), ['blue'], 'one of several');
+  t.same(await completed(t, ...here, 'get', 'net/red', 'Network/'), ['Network/blue']);
   t.same(await completed(t, ...here, 'get', 'endpoint', ''), [], 'the daemon refuses this');
   t.same(await completed(t, '--socket', join(directory, 'nobody'), 'network', 'rm', ''), []);
 });

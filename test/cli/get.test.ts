@@ -36,6 +36,27 @@ t.test('resources can be selected, sorted and named', async (t) => {
   });
 });
 
+t.test('several are shown by their names, also if some of them do not exist', async (t) => {
+  const { weft } = await fixture(t);
+  const one = (await weft(['get', 'net', 'blue'])).stdout;
+  const row = one.split('\n')[1]!;
+  t.match(await weft(['get', 'net', 'blue', 'blue']), { code: 0, stdout: `${one}${row}\n`, stderr: '' });
+  t.match(await weft(['get', 'net/blue', 'networks/blue', '-o', 'name']), {
+    code: 0,
+    stdout: 'network/blue\nnetwork/blue\n',
+  });
+  t.match(await weft(['get', 'net', 'red', 'blue', 'green']), {
+    code: 1,
+    stdout: one,
+    stderr: 'weft: there is no Network "red"; there is no Network "green"\n',
+  });
+  const { code, stdout } = await weft(['get', 'host/a', 'net/blue', '-o', 'json']);
+  t.equal(code, 1);
+  t.same(JSON.parse(stdout), [resource], 'a list, as several were asked for');
+  t.match(await weft(['get', 'net', 'red', 'green']), { code: 1, stdout: '', stderr: /"red"; there is no/ });
+  t.match(await weft(['get', 'net/blue', 'net/blue', '-A']), { code: 2, stderr: /give either NAME or -A/ });
+});
+
 t.test('get --watch shows what there is, and then every change', async (t) => {
   const { sw, start, weft } = await fixture(t);
   const labels = { app: 'a-long-value-of-a-label' };
