@@ -157,11 +157,11 @@ export async function revalidate(count: number, few: number): Promise<Revalidate
   flooding.send(newFloods(count, [web, db]));
   for (const bench of [known, flooding]) bench.expectFlows(count);
   const move = (run: number): void => {
-    known.forwarding.addRemote({ ...placed(other), vtep: vteps[run % 2]!, trust: false });
+    known.forwarding.remote.addEndpoint({ ...placed(other), vtep: vteps[run % 2]!, trust: false });
   };
   const change = (run: number): void =>
     known.forwarding.changePort({ ...web, allowedEtherTypes: run % 2 === 0 ? [0x88f7] : [] });
-  const join = (run: number): void => flooding.forwarding.addVtep(parseIp(`192.0.2.${10 + run}`));
+  const join = (run: number): void => flooding.forwarding.remote.addVtep(parseIp(`192.0.2.${10 + run}`));
   const results = [
     await known.change('an endpoint moves', few, 20, move),
     await known.change('the periodic sweep', count, 5, () => known.forwarding.controller.tick()),
@@ -212,10 +212,10 @@ class Bench {
       const link = { portNo: OUTSIDE, transit: [parseIp('169.254.77.2')], mtu: 1500, published: new Map() };
       forwarding.setOutside(link, { kind: 'memory', name: 'outside', transmit() {} });
     }
-    for (const vtep of vteps) forwarding.addVtep(vtep);
+    for (const vtep of vteps) forwarding.remote.addVtep(vtep);
     for (const port of [web, db]) forwarding.addPort(port, { kind: 'memory', name: port.name, transmit() {} });
     for (const endpoint of [remote, other])
-      forwarding.addRemote({ ...placed(endpoint), vtep: vteps[0]!, trust: false });
+      forwarding.remote.addEndpoint({ ...placed(endpoint), vtep: vteps[0]!, trust: false });
     // A frame sent by this port brings in the frames that wait, all before the first upcall is delivered.
     const { datapath } = forwarding;
     openPort(datapath, TRIGGER, {

@@ -23,11 +23,10 @@ import {
   type PortSpec,
   type Upcall,
 } from './datapath/datapath.ts';
-import type { LivenessSettings, PeerLiveness, ProbeStranger } from './datapath/liveness.ts';
 import type { TapOpened } from './flow/tap.ts';
 import { WeftError } from './error.ts';
 import { ANSWERS, DEFAULT_STORM, SOCKETS, UPCALLS, type StormRates } from './forwarding/rates.ts';
-import { LEAST_MTU } from './flow/action.ts';
+import { Remote } from './forwarding/remote.ts';
 import {
   ConnectionRecords,
   INTERNAL,
@@ -39,14 +38,13 @@ import {
   type ProtocolTuple,
 } from './flow/connection.ts';
 import type { ConnectionStoreOptions } from './flow/connection-store.ts';
-import { bytesOf } from './flow/key.ts';
 import { OutlierDetection, type EjectionChange } from './health/outlier-detection.ts';
 import { linkLocalOf, sameBytes, type PortNo, type Vni } from './flow/types.ts';
 import { announcement } from './pipeline/reply.ts';
 import type { Tables } from './pipeline/stage.ts';
 import { Changes } from './table/changes.ts';
 import { ConnectionTable, endpointOf, isFromInside, isFromOutside, isFromWeft } from './table/connections.ts';
-import { Fdb, vtepLocation, type Location } from './table/fdb.ts';
+import { Fdb, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
 import type { FaultKind } from './table/health.ts';
 import type { Service } from './table/service.ts';
@@ -68,7 +66,7 @@ import {
   type OutsidePort,
   type Published,
 } from './table/topology.ts';
-import { Workload, type RemoteEndpoint } from './table/workload.ts';
+import type { RemoteEndpoint } from './table/workload.ts';
 import { IP_UDP } from './wire/ipv4.ts';
 
 export type { Published, RemoteEndpoint, TapOpened };
@@ -123,6 +121,8 @@ export class Forwarding<D extends Datapath = Datapath> {
   readonly datapath: D;
   readonly tables: Tables;
   readonly controller: Controller;
+  /** The other hosts. */
+  readonly remote: Remote;
   readonly #changes = new Changes();
   readonly outliers: OutlierDetection;
   readonly #storm: StormRates;
@@ -142,7 +142,7 @@ export class Forwarding<D extends Datapath = Datapath> {
       onUpcall: (batch) => this.controller.handle(batch),
       onPortLost: options.onPortLost,
       onPeersChanged: () => {
-        this.#followPeers();
+        this.remote.followPeers();
         options.onPeersChanged?.();
       },
     });
@@ -176,6 +176,7 @@ export class Forwarding<D extends Datapath = Datapath> {
       ...{ ...options, tables: this.tables, changes },
       onUnreachable: (slot) => this.outliers.unreachable(slot),
     });
+    this.remote = new Remote(this.datapath, this.tables, this.controller);
   }
 
   /** Adds a network, or changes its routes, its MTU or whether it has an outside. */
@@ -459,110 +460,6 @@ export class Forwarding<D extends Datapath = Datapath> {
   setHostId(hostId: Uint8Array): void {
     this.tables.topology.setHostMac(hostMacOf(hostId));
     this.controller.enforce();
-  }
-
-  /**
-   * Adds a VTEP, or changes whether it is of a host that shares the store, all of whose workloads are known.
-   * @param hostMac the MAC with which such a host asks for neighbors
-   */
-  addVtep(vtep: Uint8Array, hostMac?: Uint8Array): void {
-    this.tables.topology.vteps.add(vtep, hostMac);
-    this.controller.enforce();
-  }
-
-  /** Connections from outside that came in by its host end. */
-  removeVtep(vtep: Uint8Array): void {
-    this.tables.topology.vteps.remove(vtep);
-    this.tables.fdb.forget({ kind: 'vtep', vtep });
-    this.controller.endEntered(vtep);
-    this.controller.enforce();
-  }
-
-  /** Says which peers are probed, and how. */
-  setLiveness(settings: LivenessSettings): void {
-    this.datapath.liveness.set(settings);
-    this.#followPeers();
-  }
-
-  /** What is known of the peers that are probed, or would be if they had a key. */
-  peers(): PeerLiveness[] {
-    return this.datapath.liveness.peers();
-  }
-
-  /** Whose probes are refused. */
-  strangers(): ProbeStranger[] {
-    return this.datapath.liveness.strangers();
-  }
-
-  #followPeers(): void {
-    const { vteps } = this.tables.topology;
-    for (const { address, state } of this.peers()) vteps.setDown(address, state === 'down');
-    this.controller.enforce();
-  }
-
-  /** Nothing is sent to a VTEP that is down until it is back. Returns true if that is new. */
-  setVtepDown(vtep: Uint8Array, isDown: boolean): boolean {
-    this.tables.topology.vteps.setDown(vtep, isDown);
-    return this.controller.enforce();
-  }
-
-  /** Sets the largest inner packet that the path to a VTEP carries. Returns true if that is new. */
-  setPathMtu(vtep: Uint8Array, bytes: number): boolean {
-    this.tables.topology.vteps.setPathMtu(vtep, Math.max(bytes, LEAST_MTU));
-    return this.controller.enforce();
-  }
-
-  /**
-   * Adds an endpoint of another host. One that is known by its network and MAC may change in everything else.
-   * @returns what names it for `removeRemote`, in little memory
-   */
-  addRemote(remote: RemoteEndpoint): Pick<RemoteEndpoint, 'vni' | 'mac'> {
-    const { fdb, neighbors, topology } = this.tables;
-    const { vni, mac, vtep } = remote;
-    const workload = new Workload(remote);
-    const before = fdb.workload(vni, mac);
-    if (before?.isSame(workload)) return before;
-    // Both at once: who follows an endpoint that moves finds it at one of the two places.
-    if (before) this.#forgetRemote(before, workload);
-    fdb.setStatic(vni, mac, vtepLocation(vtep), workload);
-    topology.workloads.add(workload);
-    for (const id of workload.addressIds) neighbors.set(vni, bytesOf(id), mac);
-    neighbors.set(vni, linkLocalOf(mac), mac);
-    for (const id of workload.allowedIds) neighbors.retry(vni, bytesOf(id));
-    this.controller.enforce();
-    return workload;
-  }
-
-  /**
-   * Tells the local ports of the network where an endpoint of another host is, as it would do itself: they may remember
-   * another holder of its addresses, and announcements do not pass between hosts of the store.
-   */
-  announceRemote({ vni, mac, addresses }: RemoteEndpoint): void {
-    const ports = [...(this.tables.topology.network(vni)?.ports ?? [])];
-    if (ports.length === 0) return;
-    const actions = ports.map((port) => ({ op: 'output', port }) as const);
-    for (const ip of addresses) this.datapath.execute({ frame: announcement(mac, ip) }, actions);
-  }
-
-  /** Does nothing if there is none. */
-  removeRemote({ vni, mac }: Pick<RemoteEndpoint, 'vni' | 'mac'>): void {
-    const { fdb, neighbors } = this.tables;
-    const workload = fdb.workload(vni, mac);
-    if (!workload) return;
-    this.#forgetRemote(workload);
-    fdb.removeStatic(vni, mac);
-    neighbors.remove(vni, linkLocalOf(mac), mac);
-    this.controller.enforce();
-  }
-
-  /** @param heir what takes its place with the same MAC */
-  #forgetRemote(workload: Workload, heir?: Workload): void {
-    const { neighbors, topology } = this.tables;
-    const kept = new Set(heir?.addressIds);
-    topology.workloads.remove(workload);
-    for (const id of workload.addressIds) {
-      if (!kept.has(id)) neighbors.remove(workload.vni, bytesOf(id), workload.mac);
-    }
   }
 }
 

@@ -178,7 +178,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     clock,
     local: () => underlay.address,
     onLook: (peer, { mtu, source }, before) => {
-      forwarding.setPathMtu(parseIp(peer), mtu - underlay.encapBytes);
+      forwarding.remote.setPathMtu(parseIp(peer), mtu - underlay.encapBytes);
       if (before !== undefined && before !== mtu) logger.info({ peer, mtu, before, source }, 'path MTU changed');
     },
   });

@@ -121,9 +121,9 @@ export class Simulation {
     const macOf = ({ forwarding }: SimulatedHost): Uint8Array | undefined =>
       this.#options.sharesStore ? forwarding.tables.topology.hostMac : undefined;
     for (const other of this.#hosts.values()) {
-      other.forwarding.addVtep(address, macOf(host));
-      host.forwarding.addVtep(other.underlay, macOf(other));
-      if (this.#options.sharesStore) for (const remote of other.remotes()) host.forwarding.addRemote(remote);
+      other.forwarding.remote.addVtep(address, macOf(host));
+      host.forwarding.remote.addVtep(other.underlay, macOf(other));
+      if (this.#options.sharesStore) for (const remote of other.remotes()) host.forwarding.remote.addEndpoint(remote);
     }
     this.#hosts.set(bytesId(address), host);
     this.#probe();
@@ -156,7 +156,7 @@ export class Simulation {
     const hosts = [...this.#hosts.values()];
     for (const host of hosts) {
       const peers = hosts.filter((other) => other !== host).map(({ underlay: address }) => ({ address, key }));
-      host.forwarding.setLiveness({ ...liveness, session: host.underlay.subarray(8), peers, vnis: [] });
+      host.forwarding.remote.setLiveness({ ...liveness, session: host.underlay.subarray(8), peers, vnis: [] });
     }
   }
 
@@ -302,7 +302,7 @@ export class SimulatedHost {
     );
     this.#ports.set(options.name, port);
     const remote = this.#remoteOf(portNo);
-    for (const { forwarding } of this.#others()) forwarding.addRemote(remote);
+    for (const { forwarding } of this.#others()) forwarding.remote.addEndpoint(remote);
     return port;
   }
 
@@ -311,7 +311,7 @@ export class SimulatedHost {
     const remote = this.#remoteOf(portNo);
     this.forwarding.removePort(portNo);
     this.#ports.delete(name);
-    for (const { forwarding } of this.#others()) forwarding.removeRemote(remote);
+    for (const { forwarding } of this.#others()) forwarding.remote.removeEndpoint(remote);
   }
 
   /** Its workloads, as the other hosts know them. */

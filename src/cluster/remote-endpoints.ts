@@ -1,6 +1,7 @@
 /** Endpoints of other hosts, as the tables have them: they are withdrawn where they were entered. */
 import { parseIp, parseMac, type Vni } from '../flow/types.ts';
-import type { Forwarding, RemoteEndpoint } from '../forwarding.ts';
+import type { Remote } from '../forwarding/remote.ts';
+import type { RemoteEndpoint } from '../forwarding.ts';
 import { endpointKind } from '../model/kinds/endpoint.ts';
 import type { Transaction } from '../store/store.ts';
 import { isShared, type Endpoint } from './endpoint.ts';
@@ -9,7 +10,7 @@ import { keyOf } from './keys.ts';
 import type { Networks } from './networks.ts';
 
 export interface RemoteEndpointsEnvironment {
-  readonly forwarding: Pick<Forwarding, 'addRemote' | 'announceRemote' | 'removeRemote'>;
+  readonly forwarding: { readonly remote: Pick<Remote, 'addEndpoint' | 'announceEndpoint' | 'removeEndpoint'> };
   readonly networks: Networks;
   readonly hosts: Hosts;
 }
@@ -41,14 +42,14 @@ export class RemoteEndpoints {
       vtep: hosts.vtepOf(host!),
       trust: spec.trust,
     };
-    if (isNews && !this.#entered.has(name)) forwarding.announceRemote(remote);
-    this.#entered.set(name, forwarding.addRemote(remote));
+    if (isNews && !this.#entered.has(name)) forwarding.remote.announceEndpoint(remote);
+    this.#entered.set(name, forwarding.remote.addEndpoint(remote));
   }
 
   /** Does nothing if it was not entered. */
   withdraw(name: string): void {
     const remote = this.#entered.get(name);
-    if (remote) this.#environment.forwarding.removeRemote(remote);
+    if (remote) this.#environment.forwarding.remote.removeEndpoint(remote);
     this.#entered.delete(name);
   }
 }

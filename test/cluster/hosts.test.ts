@@ -4,15 +4,17 @@ import t from 'tap';
 import { Hosts } from '../../src/cluster/membership/hosts.ts';
 import type { Stored } from '../../src/cluster/reconciler.ts';
 import { formatIp, formatMac } from '../../src/flow/types.ts';
-import type { Forwarding } from '../../src/forwarding.ts';
+import type { Remote } from '../../src/forwarding/remote.ts';
 import type { HostResource } from '../../src/model/kinds/host.ts';
 import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
 import { Random } from '../support/random.ts';
 
 /** Without a datapath. */
-function openHosts(forwarding: Partial<Forwarding> = { addVtep: () => {}, removeVtep: () => {} }): Hosts {
+function openHosts(
+  remote: Pick<Remote, 'addVtep' | 'removeVtep'> = { addVtep: () => {}, removeVtep: () => {} },
+): Hosts {
   return new Hosts({
-    forwarding: forwarding as Forwarding,
+    forwarding: { remote },
     name: 'here',
     id: idOf('a'),
     underlay: () => undefined,

@@ -13,7 +13,9 @@ t.test('hosts are looked at only when they, networks or keys have changed', asyn
   const told: LivenessSettings[] = [];
   let looked = 0;
   const peers = new Peers({
-    forwarding: { setLiveness: (settings) => void told.push(settings), peers: () => [], strangers: () => [] },
+    forwarding: {
+      remote: { setLiveness: (settings) => void told.push(settings), peers: () => [], strangers: () => [] },
+    },
     liveness: { session: new Uint8Array(8), intervalMs: 300, multiplier: 3 },
     vteps: () => {
       looked++;
@@ -70,9 +72,11 @@ function clashes(heardMs: number | undefined, lastMs: number, sender = VTEP): st
   } as unknown as PeerLiveness;
   const peers = new Peers({
     forwarding: {
-      setLiveness: () => {},
-      peers: () => [peer],
-      strangers: () => [{ address: parseIp(sender), reason: 'probe_unknown_peer', count: 1, lastMs }],
+      remote: {
+        setLiveness: () => {},
+        peers: () => [peer],
+        strangers: () => [{ address: parseIp(sender), reason: 'probe_unknown_peer', count: 1, lastMs }],
+      },
     },
     liveness: { session: Buffer.alloc(8), intervalMs: 300, multiplier: 3 },
     vteps: () => [VTEP],

@@ -61,7 +61,7 @@ t.test('a large file is planned, put into force and removed in turns', async (t)
   turns.watch(networks, 'plan');
   turns.watch(forwarding, 'setNetwork');
   turns.watch(forwarding, 'removeNetwork');
-  turns.watch(forwarding, 'removeRemote');
+  turns.watch(forwarding.remote, 'removeEndpoint');
 
   await cluster.apply([
     manifest('Host', 'there', { underlay: '192.0.2.2' }),
@@ -85,7 +85,7 @@ t.test('a large file is planned, put into force and removed in turns', async (t)
   await store.transact({ delete: keys });
   await cluster.serial.run(() => cluster.enforce());
   t.same([endpoints.size, networks.size], [0, 0]);
-  for (const method of ['removeRemote', 'removeNetwork']) {
+  for (const method of ['removeEndpoint', 'removeNetwork']) {
     t.ok(turns.most(method) > 0 && turns.most(method) <= MOST, `${method}: ${turns.most(method)} in a turn at most`);
   }
 });

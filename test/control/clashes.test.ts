@@ -52,7 +52,7 @@ t.test('a sender that is no peer, until it is one', async (t) => {
   comes(stranger);
   comes(stranger, { vni: OTHER });
   t.same(told(), [`${stranger} is a stranger`], 'whatever the VNI');
-  forwarding.addVtep(parseIp(stranger));
+  forwarding.remote.addVtep(parseIp(stranger));
   t.same(told(), []);
 });
 

@@ -43,7 +43,7 @@ function emptyHost() {
     },
   });
   forwarding.openUnderlay(UNDERLAY, { kind: 'memory-vxlan', name: 'underlay', local, transmit() {} });
-  forwarding.addVtep(peer);
+  forwarding.remote.addVtep(peer);
   forwarding.setNetwork({ name: 'blue', vni, mtu: 1450, ...routing('blue', ['10.0.0.0/16'], []) });
   const attach = (n: number): void => {
     nowMs += 10;

@@ -55,7 +55,7 @@ function fullHost() {
     { ...link, published: new Map([[publishedId(IP_TCP, 8080), published]]) },
     { kind: 'memory', name: 'outside', transmit() {} },
   );
-  for (const vtep of vteps) forwarding.addVtep(vtep);
+  for (const vtep of vteps) forwarding.remote.addVtep(vtep);
   for (let n = 0; n < ENDPOINTS; n++) {
     forwarding.addPort(endpoint(n), { kind: 'memory', name: `w${n}`, transmit() {} });
   }
@@ -139,7 +139,7 @@ t.test('a change has decided anew what looked at what has changed, and nothing e
 
   const changes: Record<string, () => void> = {
     'an endpoint that stays as it is': () => forwarding.changePort({ ...own }),
-    'adding a VTEP': () => forwarding.addVtep(parseIp('192.0.2.4')),
+    'adding a VTEP': () => forwarding.remote.addVtep(parseIp('192.0.2.4')),
     'publishing a port': () => {
       const more = new Map([
         [publishedId(IP_TCP, 8080), published],
@@ -148,7 +148,7 @@ t.test('a change has decided anew what looked at what has changed, and nothing e
       forwarding.setOutside({ ...link, published: more });
     },
     'declaring an endpoint of another host': () =>
-      forwarding.addRemote({ vni, mac: macOf(5000), addresses: [ipOf(5000)], vtep: vteps[0]!, trust: false }),
+      forwarding.remote.addEndpoint({ vni, mac: macOf(5000), addresses: [ipOf(5000)], vtep: vteps[0]!, trust: false }),
     'a route of the other family': () => {
       const { subnets, gateways, routes } = routing('blue', ['10.0.0.0/16'], [{ to: 'fd00::/8', type: 'prohibit' }]);
       forwarding.setNetwork({ name: 'blue', vni, mtu: 1450, outside: true, subnets, gateways, routes });

@@ -121,16 +121,16 @@ class World {
       case 'port gone':
         return repeat(() => forwarding.removePort(n as PortNo));
       case 'remote':
-        return isHere ? undefined : repeat(() => forwarding.addRemote(remote));
+        return isHere ? undefined : repeat(() => forwarding.remote.addEndpoint(remote));
       case 'remote gone':
-        return isHere ? undefined : repeat(() => forwarding.removeRemote(remote));
+        return isHere ? undefined : repeat(() => forwarding.remote.removeEndpoint(remote));
       case 'VTEP':
-        return repeat(() => forwarding.addVtep(vtep, hostMac));
+        return repeat(() => forwarding.remote.addVtep(vtep, hostMac));
       case 'VTEP gone':
-        return repeat(() => forwarding.removeVtep(vtep));
+        return repeat(() => forwarding.remote.removeVtep(vtep));
       case 'path': {
         const bytes = random.pick([1400, 1300]);
-        return repeat(() => forwarding.setPathMtu(vtep, bytes));
+        return repeat(() => forwarding.remote.setPathMtu(vtep, bytes));
       }
       case 'outside':
         return repeat(this.#outside());
@@ -192,7 +192,7 @@ class World {
       trust: random.chance(0.3),
     };
     if (isHere) return () => this.forwarding.changePort(port);
-    this.forwarding.removeRemote(port);
+    this.forwarding.remote.removeEndpoint(port);
     this.forwarding.addPort(port, { kind: 'memory', name: port.name, transmit() {} });
     return () => this.forwarding.changePort(port);
   }

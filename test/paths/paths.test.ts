@@ -16,19 +16,19 @@ t.test('a peer that is removed and added again at once', async (t) => {
     clock: () => 0,
     local: () => parseIp('127.0.0.1'),
     onLook: (_, { mtu }, before) => {
-      forwarding.setPathMtu(parseIp(peer), mtu);
+      forwarding.remote.setPathMtu(parseIp(peer), mtu);
       if (mtu !== before) changes.push(mtu);
     },
   });
-  forwarding.addVtep(parseIp(peer));
+  forwarding.remote.addVtep(parseIp(peer));
   paths.watch([peer]);
   const known = inForce();
   t.ok(known !== undefined && known >= 1500, `${known} bytes on the loopback`);
 
-  forwarding.removeVtep(parseIp(peer));
+  forwarding.remote.removeVtep(parseIp(peer));
   paths.look();
   t.equal(inForce(), undefined, 'nothing is kept for what is no peer');
-  forwarding.addVtep(parseIp(peer));
+  forwarding.remote.addVtep(parseIp(peer));
   paths.watch([peer]);
   t.equal(inForce(), known);
   t.same(changes, [known], 'and nothing has changed');

@@ -164,7 +164,7 @@ function floodingSwitch() {
   });
   forwarding.setNetwork({ name: 'blue', vni: port.vni });
   forwarding.addPort(port, { kind: 'memory', name: 'web', transmit: () => {} });
-  forwarding.addVtep(parseIp('192.0.2.2'));
+  forwarding.remote.addVtep(parseIp('192.0.2.2'));
   /** A frame to one of many destinations, each of which has a flow of its own. */
   const send = (n: number): string[] => {
     forwarding.datapath.inject(port.portNo, udp({ srcMac: mac(1), dstMac: mac(0x1000 + n) }, 1, 2));
@@ -192,7 +192,7 @@ t.test('what is added comes to cached flows in turns, all of which stay', async 
   const flows = REDECIDE_LIMIT + 1000;
   const { forwarding, turns, send, fill, actions } = floodingSwitch();
   fill(flows);
-  forwarding.addVtep(parseIp('192.0.2.3'));
+  forwarding.remote.addVtep(parseIp('192.0.2.3'));
   t.ok((actions()[toOne] ?? 0) > 0, 'not all at once');
   t.same(send(900), ['vtep/192.0.2.2', 'vtep/192.0.2.3'], 'who comes meanwhile is answered as of now');
   let most = 0;
@@ -211,9 +211,9 @@ t.test('what is taken away is in force at once for all cached flows, which come 
   const flows = REDECIDE_LIMIT + 1000;
   const { forwarding, turns, send, fill, actions } = floodingSwitch();
   fill(flows);
-  forwarding.addVtep(parseIp('192.0.2.3'));
+  forwarding.remote.addVtep(parseIp('192.0.2.3'));
   // Some flows know the second VTEP and some do not yet. None may know it after this.
-  forwarding.removeVtep(parseIp('192.0.2.3'));
+  forwarding.remote.removeVtep(parseIp('192.0.2.3'));
   t.notOk(actions()[toBoth], 'no flow is stale');
   t.ok((actions()[toOne] ?? 0) < flows, 'those that were not decided yet are out of the datapath');
   t.same(send(1000 + flows - 1), ['vtep/192.0.2.2'], 'and decided when a frame comes');
@@ -221,7 +221,7 @@ t.test('what is taken away is in force at once for all cached flows, which come 
   t.same(actions(), { [toOne]: flows });
   t.equal(forwarding.controller.flows.size, flows);
 
-  forwarding.addVtep(parseIp('192.0.2.3'));
+  forwarding.remote.addVtep(parseIp('192.0.2.3'));
   forwarding.removePort(2 as PortNo);
   while (turns.length > 0) turns.shift()!();
   t.same(actions(), {}, 'a port takes all its flows along');
@@ -243,7 +243,7 @@ t.test('what moves while flows are swept stays where it moved to', async (t) => 
     });
   };
   const where = (): string => ownerOf(tables.fdb.lookup(100 as Vni, parseMac(mac(9)))!.where);
-  forwarding.addVtep(parseIp('192.0.2.3'));
+  forwarding.remote.addVtep(parseIp('192.0.2.3'));
   seenBehind('192.0.2.2');
   t.equal(where(), 'vtep/192.0.2.2');
   fill(5000);

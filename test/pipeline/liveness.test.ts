@@ -49,7 +49,7 @@ for (const [name, open] of Object.entries(datapaths)) {
     }
     net.advance(1000);
     t.same(
-      hosts[0]!.forwarding.peers().map(({ state }) => state),
+      hosts[0]!.forwarding.remote.peers().map(({ state }) => state),
       ['up', 'up'],
     );
     send(2);
@@ -57,7 +57,7 @@ for (const [name, open] of Object.entries(datapaths)) {
 
     dead = '192.0.2.2';
     const lastMs = net.nowMs;
-    while (hosts[0]!.forwarding.peers()[0]!.state === 'up') net.advance(1);
+    while (hosts[0]!.forwarding.remote.peers()[0]!.state === 'up') net.advance(1);
     t.ok(net.nowMs - lastMs <= 303, `known after ${net.nowMs - lastMs} ms`);
     const before = b!.received.length;
     const others = c!.received.length;

@@ -68,7 +68,7 @@ for (const address of ['10.1.0.100', 'fd01::100']) {
     );
     forwarding.removePort(router.portNo);
     t.equal(decide(request('10.1.0.77')).reason, 'underlay_missing', 'nobody at all');
-    forwarding.removeVtep(parseIp('192.0.2.2'));
+    forwarding.remote.removeVtep(parseIp('192.0.2.2'));
     t.equal(decide(request('10.1.0.77')).reason, 'no_destination');
     net.close();
   });
@@ -94,7 +94,7 @@ t.test('what is too large is told of by a decision for that packet alone', async
     writeNumber(key, fields.in_port, web.portNo);
     return controller.decide(key, frame, packetBytes);
   };
-  forwarding.addRemote({
+  forwarding.remote.addEndpoint({
     vni: 200 as Vni,
     mac: parseMac(mac(9)),
     addresses: [parseIp('10.2.0.9')],

@@ -241,14 +241,14 @@ for (const [name, open] of Object.entries(datapaths)) {
       };
       db.send(udp(toFar, 1, 2, new Uint8Array(1400)));
       only(t, far);
-      t.ok(forwarding.setPathMtu(parseIp('192.0.2.2'), 1250));
+      t.ok(forwarding.remote.setPathMtu(parseIp('192.0.2.2'), 1250));
       db.send(udp(toFar, 1, 2, new Uint8Array(1400)));
       const told = icmpError(only(t, db));
       t.same([told.type, told.code, told.mtu, told.from], [3, 4, 1250, '10.2.0.1']);
       t.same(drops(), { too_big: 1 });
       db.send(udp(toFar, 1, 2, new Uint8Array(1222)));
       only(t, far);
-      t.ok(forwarding.setPathMtu(parseIp('192.0.2.2'), 1450));
+      t.ok(forwarding.remote.setPathMtu(parseIp('192.0.2.2'), 1450));
       db.send(udp(toFar, 1, 2, new Uint8Array(1400)));
       only(t, far);
       net.close();
@@ -277,7 +277,7 @@ for (const [name, open] of Object.entries(datapaths)) {
       web.send(toFar);
       t.equal(announced(only(t, far)), 1360);
       for (const bytes of [1250, 1300]) {
-        forwarding.setPathMtu(parseIp('192.0.2.2'), bytes);
+        forwarding.remote.setPathMtu(parseIp('192.0.2.2'), bytes);
         web.send(toFar);
         t.equal(announced(only(t, far)), bytes - 40, 'a cached flow follows the path');
       }

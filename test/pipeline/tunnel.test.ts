@@ -43,7 +43,7 @@ function lab(open: (typeof datapaths)['native']) {
     [router, '192.0.2.2', true],
   ] as const) {
     const addresses = [ip, ip6].map(parseIp);
-    a.forwarding.addRemote({ vni: VNI as Vni, mac: parseMac(mac), addresses, vtep: parseIp(vtep), trust });
+    a.forwarding.remote.addEndpoint({ vni: VNI as Vni, mac: parseMac(mac), addresses, vtep: parseIp(vtep), trust });
   }
   const attach = (name: string, { mac, ip, ip6 }: typeof web) =>
     a.attach({ name, network: 'blue', mac, addresses: [ip, ip6], trust: name === 'db' });

@@ -96,7 +96,7 @@ export class Lab {
     service: (words) => this.#service(words),
     listen: (words) => this.#listen(words),
     publish: ([place, what]) => this.#publish(place!, what!),
-    path: ([host, vtep, bytes]) => void this.#at(host!).forwarding.setPathMtu(parseIp(vtep!), Number(bytes)),
+    path: ([host, vtep, bytes]) => void this.#at(host!).forwarding.remote.setPathMtu(parseIp(vtep!), Number(bytes)),
     peer: ([host, vtep, state]) => this.#observe(() => this.#peer(host!, parseIp(vtep!), state!)),
     underlay: ([host]) => this.#at(host!).forwarding.closeUnderlay(UNDERLAY.portNo),
     mark: ([ecn]) => void (this.#mark = ecn === 'nothing' ? undefined : ecnOf(ecn!)),
@@ -299,8 +299,8 @@ export class Lab {
 
   #peer(host: string, vtep: Uint8Array, state: string): void {
     const { forwarding } = this.#at(host);
-    if (state === 'gone') forwarding.removeVtep(vtep);
-    else forwarding.setVtepDown(vtep, state === 'down');
+    if (state === 'gone') forwarding.remote.removeVtep(vtep);
+    else forwarding.remote.setVtepDown(vtep, state === 'down');
   }
 
   // What happens

@@ -8,7 +8,7 @@
  */
 import { WeftError } from '../../error.ts';
 import { formatIp, isIp4, parseIp } from '../../flow/types.ts';
-import type { Forwarding } from '../../forwarding.ts';
+import type { Remote } from '../../forwarding/remote.ts';
 import { hostKind, type HostResource } from '../../model/kinds/host.ts';
 import { compareNames } from '../../model/name-order.ts';
 import { hostRegistration, type HostRegistration } from '../../model/records.ts';
@@ -21,7 +21,7 @@ import type { Declared, Draft, Planned, Stored } from '../reconciler.ts';
 import { registrationKeys } from './registration.ts';
 
 export interface HostsEnvironment {
-  readonly forwarding: Forwarding;
+  readonly forwarding: { readonly remote: Pick<Remote, 'addVtep' | 'removeVtep'> };
   /** The name of this host. */
   readonly name: string;
   /** The id of this host, as it is registered. */
@@ -253,13 +253,13 @@ export class Hosts extends Declarations<HostResource> {
     for (const underlay of underlays) {
       const wanted = this.#wantedAt(underlay);
       if (!wanted) {
-        if (this.#followed.delete(underlay)) forwarding.removeVtep(parseIp(underlay));
+        if (this.#followed.delete(underlay)) forwarding.remote.removeVtep(parseIp(underlay));
         continue;
       }
       const { mac } = wanted;
       if (this.#followed.has(underlay) && this.#followed.get(underlay) === mac) continue;
       this.#followed.set(underlay, mac);
-      forwarding.addVtep(parseIp(underlay), mac === undefined ? undefined : hostMacOf(Buffer.from(mac, 'hex')));
+      forwarding.remote.addVtep(parseIp(underlay), mac === undefined ? undefined : hostMacOf(Buffer.from(mac, 'hex')));
     }
   }
 }

@@ -7,11 +7,11 @@
 import type { LivenessSettings, PeerLiveness, ProbedPeer, ProbeStranger } from '../../datapath/liveness.ts';
 import { bytesId } from '../../flow/key.ts';
 import { formatIp, parseIp } from '../../flow/types.ts';
-import type { Forwarding } from '../../forwarding.ts';
+import type { Remote } from '../../forwarding/remote.ts';
 import type { ClashReport, HostReport } from '../../model/report.ts';
 
 export interface PeersEnvironment {
-  readonly forwarding: Pick<Forwarding, 'setLiveness' | 'peers' | 'strangers'>;
+  readonly forwarding: { readonly remote: Pick<Remote, 'setLiveness' | 'peers' | 'strangers'> };
   readonly liveness: Pick<LivenessSettings, 'session' | 'intervalMs' | 'multiplier'>;
   /** The underlay addresses of all VTEPs. */
   readonly vteps: () => readonly string[];
@@ -80,12 +80,13 @@ export class Peers {
   }
 
   #tell(): void {
-    if (this.#settings) this.#environment.forwarding.setLiveness({ ...this.#settings, intervalMs: this.#intervalMs });
+    if (this.#settings)
+      this.#environment.forwarding.remote.setLiveness({ ...this.#settings, intervalMs: this.#intervalMs });
   }
 
   /** Tells of the peers whose state has changed. */
   noteChanges(): void {
-    const peers = new Map(this.#environment.forwarding.peers().map((peer) => [formatIp(peer.address), peer]));
+    const peers = new Map(this.#environment.forwarding.remote.peers().map((peer) => [formatIp(peer.address), peer]));
     for (const underlay of this.#states.keys()) if (!peers.has(underlay)) this.#states.delete(underlay);
     for (const [underlay, peer] of peers) {
       const before = this.#states.get(underlay);
@@ -97,7 +98,7 @@ export class Peers {
   /** The state of each, by its address. */
   states(): Record<string, PeerLiveness['state']> {
     return Object.fromEntries(
-      this.#environment.forwarding.peers().map(({ address, state }) => [formatIp(address), state]),
+      this.#environment.forwarding.remote.peers().map(({ address, state }) => [formatIp(address), state]),
     );
   }
 
@@ -108,7 +109,7 @@ export class Peers {
   }
 
   report(): HostReport[] {
-    return this.#environment.forwarding.peers().map((peer) => this.#reportOf(peer));
+    return this.#environment.forwarding.remote.peers().map((peer) => this.#reportOf(peer));
   }
 
   #reportOf(peer: PeerLiveness): HostReport {
@@ -146,11 +147,11 @@ export class Peers {
 
   /** What does not fit together between this host and its peers, and how to mend it. */
   clashes(): ClashReport[] {
-    const peers = this.#environment.forwarding.peers();
+    const peers = this.#environment.forwarding.remote.peers();
     return [
       ...suspicion(peers),
       ...peers.flatMap((peer) => this.#clashesOf(peer)),
-      ...this.#environment.forwarding.strangers().flatMap((one) => this.#clashOf(one, peers)),
+      ...this.#environment.forwarding.remote.strangers().flatMap((one) => this.#clashOf(one, peers)),
     ];
   }
 
