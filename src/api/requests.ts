@@ -30,6 +30,7 @@ export const attachRequest = z.strictObject({
   ifname: given(endpointSpec.shape.interface),
   namespace: name.optional(),
   labels: z.record(labelKey, label.nullable()).optional(),
+  wildcard: z.boolean().optional(),
   ethertypes: given(endpointSpec.shape.allowedEtherTypes),
   trust: given(endpointSpec.shape.trust),
   ports: endpointSpec.shape.ports,

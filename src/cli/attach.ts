@@ -21,6 +21,7 @@ interface Options extends WaitOptions {
   readonly ifname?: string;
   readonly namespace?: string;
   readonly label?: string[];
+  readonly wildcard?: boolean;
   readonly ethertype?: string[];
   readonly trust?: boolean;
   readonly port?: string[];
@@ -42,6 +43,7 @@ const optionOf = {
   interface: ['--ifname'],
   namespace: ['--namespace'],
   labels: ['--label'],
+  wildcard: ['--wildcard'],
   ethertypes: ['--ethertype'],
   allowedEtherTypes: ['--ethertype'],
   ports: ['--port'],
@@ -72,6 +74,8 @@ export function attach(program: Command): void {
     .option('--ifname <name>', 'interface inside the namespace (default: eth0)')
     .option('-n, --namespace <name>', 'namespace of the endpoint, as in Kubernetes (default: default)')
     .option('--label <key=value>', 'label, or KEY- to take it away; may be given several times', collect)
+    .option('--wildcard', 'names below its own mean it, too: *.NAME.NETWORK.weft')
+    .option('--no-wildcard', 'take them away')
     .option(
       '--ethertype <type>',
       'EtherType that it may send besides IPv4, IPv6 and ARP, such as 0x88f7; repeatable, and the list is complete; none removes all',
@@ -99,7 +103,7 @@ export function attach(program: Command): void {
       `
 Attaching again changes what its options name, and nothing else. What they gave is
 taken away by: --label KEY-, --ethertype none, --port none, --publish none, --rate-limit none (or
-ingress=none), --no-trust.`,
+ingress=none), --no-trust, --no-wildcard.`,
     )
     .action(async (name: string, options: Options) => {
       const { netns, pid, label, port, publish, ...rest } = options;
@@ -114,6 +118,7 @@ ingress=none), --no-trust.`,
         ...(rest.ifname !== undefined && { ifname: rest.ifname }),
         ...(rest.namespace !== undefined && { namespace: rest.namespace }),
         ...(label && { labels: parseLabels(label, '--label ', command) }),
+        ...(rest.wildcard !== undefined && { wildcard: rest.wildcard }),
         ...(rest.ethertype && { ethertypes: rest.ethertype.join() === 'none' ? [] : rest.ethertype }),
         ...(rest.trust !== undefined && { trust: rest.trust }),
         ...(port && { ports: parsePorts(port, command) }),

@@ -1,7 +1,8 @@
 /**
  * What `weft attach` declares. Attaching an endpoint again changes only what the command names: the
- * endpoint keeps its other labels, named and published ports and limits.
+ * endpoint keeps its other labels and annotations, named and published ports and limits.
  */
+import { WILDCARD } from '../model/annotations.ts';
 import { WEFT_V1 } from '../model/kinds/kind.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/kinds/endpoint.ts';
 import { parseResource } from '../model/manifest.ts';
@@ -20,6 +21,8 @@ export interface AttachOptions {
   readonly namespace?: string;
   /** Labels to set; null removes a label. */
   readonly labels?: Readonly<Record<string, string | null>>;
+  /** Whether all names below its own mean it, too. */
+  readonly wildcard?: boolean;
   /** All EtherTypes that it may send besides IPv4, IPv6 and ARP: numbers, or text such as `0x88f7`. */
   readonly ethertypes?: readonly (number | string)[];
   readonly trust?: boolean;
@@ -56,6 +59,7 @@ export function attachment(options: AttachOptions, known: EndpointResource | und
     ifname,
     namespace,
     labels,
+    wildcard,
     ethertypes,
     trust,
     ports,
@@ -65,15 +69,21 @@ export function attachment(options: AttachOptions, known: EndpointResource | und
   // An endpoint of another host is not turned into one of this host. Applying it reports that.
   const before = known?.spec.host === undefined ? known : undefined;
   const { netns: _netns, pid: _pid, rateLimit: limitBefore, ...spec } = before?.spec ?? {};
+  const { annotations: annotationsBefore, ...metadata } = before?.metadata ?? {};
+  const annotations = withoutNulls({
+    ...annotationsBefore,
+    ...(wildcard !== undefined && { [WILDCARD]: wildcard ? 'true' : null }),
+  });
   const limit = changedLimit(limitBefore, rateLimit);
   return parseResource({
     apiVersion: WEFT_V1,
     kind: 'Endpoint',
     metadata: {
-      ...before?.metadata,
+      ...metadata,
       name,
       ...(namespace !== undefined && { namespace }),
       labels: withoutNulls({ ...before?.metadata.labels, ...labels }),
+      ...(Object.keys(annotations).length > 0 && { annotations }),
     },
     spec: {
       ...spec,

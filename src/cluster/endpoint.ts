@@ -11,6 +11,7 @@ import { parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
 import type { InterfaceGiven } from '../link/interface-plan.ts';
 import { netnsId } from '../link/netns-lookup.ts';
 import { resolveNetns, type NetnsRef, type NetnsSpec } from '../link/netns.ts';
+import { readEndpointAnnotations } from '../model/endpoint-annotations.ts';
 import { burstBytes, defaultBurstBytes, queueBytes, rateBytes } from '../model/rate.ts';
 import type { EndpointReport } from '../model/report.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/kinds/endpoint.ts';
@@ -71,6 +72,11 @@ export function declaredNetns({ spec: { netns, pid } }: EndpointResource): Netns
 /** The namespace as it was when the endpoint was attached. `path` may lead elsewhere by now. */
 export function netnsOf({ netns }: LocalRecord): NetnsRef {
   return { path: netns.path, dev: BigInt(netns.dev), ino: BigInt(netns.ino) };
+}
+
+/** True if all names below its own mean it, too. */
+export function hasWildcard({ metadata }: EndpointResource): boolean {
+  return readEndpointAnnotations(metadata.annotations).hasWildcard;
 }
 
 /** The pool that contains `address`. @throws WeftError('invalid') if no subnet of the network does */

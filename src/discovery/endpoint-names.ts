@@ -1,7 +1,12 @@
-/** The names of endpoints: by network, namespace and name, and by their addresses. */
+/**
+ * The names of endpoints: by network, namespace and name, and by their addresses.
+ *
+ * If an endpoint has a wildcard, so has each of its names. One word may be the name of an endpoint in the client's namespace and
+ * that of a namespace: then endpoints of that namespace have the names below it that are theirs, and the wildcard means the others.
+ */
 import { bytesId } from '../flow/key.ts';
 import type { ZoneEndpoint } from './records.ts';
-import { addressRecords, NO_NAME, NOTHING, type NameFound, type Reachable } from './resource-record.ts';
+import { addressRecords, byWildcard, NO_NAME, NOTHING, type NameFound, type Reachable } from './resource-record.ts';
 
 export class EndpointNames {
   readonly #byId = new Map<string, ZoneEndpoint>();
@@ -25,21 +30,24 @@ export class EndpointNames {
 
   /**
    * @param name the whole name @param labels what is before the network @param namespace the client's
-   * @returns what is at `NAME.NETWORK.weft` and `NAME.NAMESPACE.NETWORK.weft`
+   * @returns what is at `NAME.NETWORK.weft` and `NAME.NAMESPACE.NETWORK.weft`, and below
    */
   find(name: string, network: string, labels: readonly string[], namespace: string, reach: Reachable): NameFound {
     if (labels.length === 0) return NOTHING;
+    // To a client that reaches none of its addresses, an endpoint has no name.
+    const at = (key: string, before: readonly string[]): NameFound | undefined => {
+      const endpoint = this.#byName.get(key);
+      const records = addressRecords(name, endpoint?.addresses.filter((ip) => reach(ip, network)) ?? []);
+      if (!endpoint || records.length === 0) return undefined;
+      if (before.length === 0) return { records };
+      return endpoint.hasWildcard ? byWildcard(before, records) : NO_NAME;
+    };
     const last = labels.at(-1)!;
-    const reached = (endpoint: ZoneEndpoint | undefined): Uint8Array[] =>
-      endpoint?.addresses.filter((ip) => reach(ip, network)) ?? [];
-    if (labels.length === 1) {
-      const own = reached(this.#byName.get(`${last}.${namespace}.${network}`));
-      if (own.length > 0) return { records: addressRecords(name, own) };
-      return this.#counts.has(`${last}.${network}`) ? NOTHING : NO_NAME;
-    }
-    if (labels.length > 2) return NO_NAME;
-    const found = reached(this.#byName.get(`${labels[0]}.${last}.${network}`));
-    return found.length > 0 ? { records: addressRecords(name, found) } : NO_NAME;
+    return (
+      (labels.length > 1 && at(`${labels.at(-2)}.${last}.${network}`, labels.slice(0, -2))) ||
+      at(`${last}.${namespace}.${network}`, labels.slice(0, -1)) ||
+      (labels.length === 1 && this.#counts.has(`${last}.${network}`) ? NOTHING : NO_NAME)
+    );
   }
 
   /** The full names of who has an address. */

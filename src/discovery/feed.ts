@@ -2,7 +2,7 @@
  * What the server is told of networks, endpoints and services: everything when it starts, then each that has changed, as it
  * is by then. So whatever happens in the meantime, there is never more to tell than there are names.
  */
-import type { Endpoint } from '../cluster/endpoint.ts';
+import { hasWildcard, type Endpoint } from '../cluster/endpoint.ts';
 import type { Network } from '../cluster/network.ts';
 import { routing } from '../cluster/routing.ts';
 import { parseIp, type Vni } from '../flow/types.ts';
@@ -107,5 +107,6 @@ function zoneEndpoint(endpoint: Endpoint | undefined): ZoneEndpoint | undefined 
   if (endpoint?.state !== 'attached' && endpoint?.state !== 'remote') return undefined;
   const { resource, addresses } = endpoint;
   const { name, namespace } = resource.metadata;
-  return { name, namespace, network: resource.spec.network, addresses: addresses.map(parseIp) };
+  const { network } = resource.spec;
+  return { name, namespace, network, addresses: addresses.map(parseIp), hasWildcard: hasWildcard(resource) };
 }

@@ -22,6 +22,8 @@ export interface ZoneEndpoint {
   readonly network: string;
   /** Of 16 bytes. */
   readonly addresses: readonly Uint8Array[];
+  /** True if all names below its own, which are nobody else's, mean it (RFC 4592). */
+  readonly hasWildcard: boolean;
 }
 
 export interface ZoneService {

@@ -19,6 +19,16 @@ export const NO_NAME = 'none';
 /** The name exists, and has no records. */
 export const NOTHING: NameFound = { records: [] };
 
+/**
+ * What a wildcard means, whose owner is the closest ancestor of the name that exists (RFC 4592 section 3.3.1).
+ *
+ * @param labels of the name before those of the owner @param records those of the owner, under the whole name
+ */
+export function byWildcard(labels: readonly string[], records: readonly ResourceRecord[]): NameFound {
+  // The wildcard is a name itself, which has none below it.
+  return labels.at(-1) === '*' && labels.length > 1 ? NO_NAME : { records };
+}
+
 /** Tells whether the client reaches an address in a network, given by its VNI or name; undefined: in none. */
 export type Reachable = (ip: Uint8Array, of: Vni | string | undefined) => boolean;
 

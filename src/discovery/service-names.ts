@@ -2,8 +2,7 @@
  * The names of services, below `svc.cluster.local`, and the services that have an address.
  *
  * Below a service, names that begin with a protocol belong to SRV records, those of backends to a headless service, and
- * whatever else there is to its wildcard, if it has one. A wildcard means only names whose closest existing ancestor is the
- * service itself (RFC 4592 section 3.3.1).
+ * whatever else there is to its wildcard, if it has one.
  */
 import { bytesId } from '../flow/key.ts';
 import { formatIp, type Vni } from '../flow/types.ts';
@@ -12,6 +11,7 @@ import { addTo, removeFrom } from './endpoint-names.ts';
 import type { ZoneBackend, ZonePort, ZoneService } from './records.ts';
 import {
   addressRecords,
+  byWildcard,
   NO_NAME,
   NOTHING,
   type NameFound,
@@ -109,9 +109,7 @@ function below(name: string, labels: readonly string[], seen: Seen, own: readonl
     const addresses = backends.map(({ backend }) => backend.address);
     return labels.length === 1 ? { records: addressRecords(name, addresses) } : NO_NAME;
   }
-  // The wildcard is a name itself, which has none below it.
-  const isBelowIt = first === '*' && labels.length > 1;
-  return seen.hasWildcard && !isBelowIt ? { records: own } : NO_NAME;
+  return seen.hasWildcard ? byWildcard(labels, own) : NO_NAME;
 }
 
 /** The ports of a protocol that somebody has whom the client reaches. */

@@ -27,7 +27,7 @@ export interface Resource {
     /** For a namespaced kind. */
     readonly namespace?: string;
     readonly labels: Readonly<Record<string, string>>;
-    /** For a kind of Kubernetes. */
+    /** For an Endpoint, and for kinds of Kubernetes. */
     readonly annotations?: Readonly<Record<string, string>> | undefined;
   };
   /** Missing for a kind that has its fields beside the metadata (EndpointSlice). */

@@ -1,4 +1,11 @@
-/** weft's own additions to a Service, which are annotations: `weft.dev/…`. Those of others are kept, and mean nothing here. */
+/** The annotations of a Service. */
+import {
+  ANNOTATION_PREFIX,
+  unknownAnnotationText,
+  wildcardOf,
+  type Annotations,
+  type RefuseAnnotation,
+} from './annotations.ts';
 import { HEALTH_CHECK_KEYS, isAboutChecks } from './health-check.ts';
 import { didYouMean } from './nearest.ts';
 import { outsideAddress, quote } from './value.ts';
@@ -23,7 +30,6 @@ export interface PortRange {
   readonly protocol: 'TCP' | 'UDP' | undefined;
 }
 
-export const ANNOTATION_PREFIX = 'weft.dev/';
 export const LOAD_BALANCER_IPS = 'weft.dev/load-balancer-ips';
 /** Those about connections to the addresses of a service. */
 export const FOR_CONNECTIONS = ['weft.dev/ports', 'weft.dev/balancing', 'weft.dev/drain'];
@@ -32,8 +38,6 @@ const LONGEST_DRAIN_MS = 86_400_000;
 const MOST_RANGES = 16;
 const unitsMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 const methods = ['maglev', 'round-robin', 'least-connections', 'random', 'source-hash'] as const;
-
-type Refuse = (key: string, message: string) => void;
 
 /** One for each annotation: reads its text, or refuses it. */
 const readers = {
@@ -70,9 +74,8 @@ const readers = {
     return {};
   },
   wildcard: (text: string, refuse: (message: string) => void) => {
-    if (text === 'true' || text === 'false') return { hasWildcard: text === 'true' };
-    refuse(`${quote(text)} is not accepted: accepted are "true", "false"`);
-    return {};
+    const hasWildcard = wildcardOf(text, refuse);
+    return hasWildcard === undefined ? {} : { hasWildcard };
   },
   'load-balancer-ips': (text: string, refuse: (message: string) => void) => {
     const parsed = text.split(',').map((one) => outsideAddress.safeParse(one.trim()));
@@ -89,11 +92,7 @@ function overlap(a: PortRange, b: PortRange): boolean {
   return isOfOne && a.first <= b.last && b.first <= a.last;
 }
 
-/** @param refuse is told what is wrong, by annotation */
-export function readAnnotations(
-  annotations: Readonly<Record<string, string>> | undefined,
-  refuse: Refuse = () => {},
-): ServiceAnnotations {
+export function readAnnotations(annotations: Annotations, refuse: RefuseAnnotation = () => {}): ServiceAnnotations {
   const read: ServiceAnnotations = {
     ...{ ranges: [], drainMs: DEFAULT_DRAIN_MS, balancing: 'maglev', hasWildcard: false, loadBalancerIps: [] },
   };
@@ -105,8 +104,7 @@ export function readAnnotations(
       return { ...known, ...reader(text, (message) => refuse(key, message)) };
     }
     const names = [...Object.keys(readers).map((name) => ANNOTATION_PREFIX + name), ...HEALTH_CHECK_KEYS];
-    const hint = didYouMean(key, names) || ':';
-    refuse(key, `${quote(key)} is no annotation of weft${hint} accepted are ${names.join(', ')}`);
+    refuse(key, unknownAnnotationText(key, names));
     return known;
   }, read);
 }

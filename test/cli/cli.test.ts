@@ -256,6 +256,8 @@ t.test('networks, endpoints and resources', async (t) => {
     [['--rate-limit', 'none'], '"rateLimit":null'],
     [['--rate-limit', 'ingress=none,egress=1mbit'], '"rateLimit":{"ingress":null,"egress":"1mbit"}'],
     [['--no-trust'], '"trust":false'],
+    [['--wildcard'], '"wildcard":true'],
+    [['--no-wildcard'], '"wildcard":false'],
   ] as const) {
     t.match(await weft(['attach', 'db', '--network', 'blue', '--pid', '1', ...flags]), { code: 0 });
     t.equal(sw.calls.pop(), `attach {"name":"db","network":"blue","pid":1,${request}}`, 'what is taken away');

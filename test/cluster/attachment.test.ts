@@ -10,6 +10,7 @@ const first = attachment(
     ip: ['10.0.0.10'],
     ifname: 'eth1',
     labels: { app: 'web', tier: 'front' },
+    wildcard: true,
     trust: true,
     ports: [{ name: 'http', port: 80 }],
     publish: [{ hostPort: 8080, port: 80 }],
@@ -17,6 +18,8 @@ const first = attachment(
   },
   undefined,
 );
+t.same(first.metadata.annotations, { 'weft.dev/wildcard': 'true' });
+
 const again = (change: Partial<AttachOptions>) => attachment({ ...place, ...change }, first);
 
 t.test('with fewer options nothing is lost', async (t) => {
@@ -50,4 +53,8 @@ t.test('each can be taken away', async (t) => {
   t.equal(again({ rateLimit: null }).spec.rateLimit, undefined);
   t.same(again({ rateLimit: { ingress: null } }).spec.rateLimit, { egress: '1gbit', burst: '1mb' });
   t.equal(again({ rateLimit: { ingress: null, egress: null } }).spec.rateLimit, undefined, 'a burst alone is no limit');
+  t.notOk('annotations' in again({ wildcard: false }).metadata);
+  const described = { ...first, metadata: { ...first.metadata, annotations: { 'example.com/a': 'b' } } };
+  const others = attachment({ ...place, wildcard: true }, described).metadata.annotations;
+  t.same(others, { 'example.com/a': 'b', 'weft.dev/wildcard': 'true' }, 'those of others stay');
 });

@@ -48,13 +48,14 @@ export class NaiveZone {
     const vniName = (vni: number | undefined) => networks.find((one) => one.vni === vni)?.name;
     const address = (ip: Uint8Array): string => `${isIp4(ip) ? 'A' : 'AAAA'} ${formatIp(ip)}`;
     for (const { name } of networks) names.set(`${name}.weft`, []);
-    for (const { name, namespace, network, addresses } of this.#all<ZoneEndpoint>('endpoint')) {
+    for (const { name, namespace, network, addresses, hasWildcard } of this.#all<ZoneEndpoint>('endpoint')) {
       if (!networks.some((one) => one.name === network)) continue;
       names.set(`${namespace}.${network}.weft`, names.get(`${namespace}.${network}.weft`) ?? []);
       if (!reaches(network)) continue;
       for (const ip of addresses) {
-        add(`${name}.${namespace}.${network}.weft`, address(ip));
-        if (namespace === client.namespace) add(`${name}.${network}.weft`, address(ip));
+        const short = namespace === client.namespace ? [`${name}.${network}.weft`] : [];
+        for (const owner of [`${name}.${namespace}.${network}.weft`, ...short])
+          for (const at of [owner, ...(hasWildcard ? [`*.${owner}`] : [])]) add(at, address(ip));
       }
     }
     for (const { name, namespace, vips, backends, ports, hasWildcard } of this.#all<ZoneService>('service')) {

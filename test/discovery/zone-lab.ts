@@ -23,8 +23,14 @@ export function network(
 /** @param id `NAMESPACE/NAME` */
 export function endpoint(id: string, of: string, ...addresses: readonly string[]): ZoneChange {
   const [namespace = '', name = ''] = id.split('/');
-  const value: ZoneEndpoint = { name, namespace, network: of, addresses: addresses.map(parseIp) };
+  const value = { name, namespace, network: of, addresses: addresses.map(parseIp), hasWildcard: false };
   return { kind: 'endpoint', id, value };
+}
+
+/** The same, with a wildcard. */
+export function anyBelow(id: string, of: string, ...addresses: readonly string[]): ZoneChange {
+  const { value } = endpoint(id, of, ...addresses) as { readonly value: ZoneEndpoint };
+  return { kind: 'endpoint', id, value: { ...value, hasWildcard: true } };
 }
 
 export interface ServiceText {

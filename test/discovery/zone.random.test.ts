@@ -4,7 +4,7 @@ import type { ZoneChange } from '../../src/discovery/records.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { Random } from '../support/random.ts';
 import { NaiveZone } from './naive-zone.ts';
-import { endpoint, network, prefix, service, shown, zoneOf } from './zone-lab.ts';
+import { anyBelow, endpoint, network, prefix, service, shown, zoneOf } from './zone-lab.ts';
 
 const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 const random = new Random(seed);
@@ -26,7 +26,8 @@ function randomNetwork(): ZoneChange {
 function randomEndpoint(): ZoneChange {
   const id = `${pick(namespaces)}/${pick(names)}`;
   const at = below(networks.length);
-  return below(4) === 0 ? { kind: 'endpoint', id } : endpoint(id, networks[at]!, `10.${at}.0.${2 + below(200)}`);
+  if (below(4) === 0) return { kind: 'endpoint', id };
+  return pick([anyBelow, endpoint])(id, networks[at]!, `10.${at}.0.${2 + below(200)}`);
 }
 
 function randomService(): ZoneChange {

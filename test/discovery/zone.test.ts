@@ -2,7 +2,7 @@
 import t from 'tap';
 import { MOST_RECORDS } from '../../src/discovery/zone.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
-import { endpoint, inBlue, inRed, network, prefix, service, shown, zoneOf } from './zone-lab.ts';
+import { anyBelow, endpoint, inBlue, inRed, network, prefix, service, shown, zoneOf } from './zone-lab.ts';
 
 const http = { name: 'http', protocol: IP_TCP, l4Port: 80, targets: [] as number[] };
 const dns = { name: 'dns', protocol: IP_UDP, l4Port: 53, targets: [] };
@@ -241,6 +241,35 @@ t.test('wildcards mean what nothing else below their owner does', async (t) => {
   zone.apply(service('shop/out', { externalName: 'example.org', hasWildcard: true }));
   const out = 'x.out.shop.svc.cluster.local';
   t.same(shown(zone, out, 'A'), ['NOERROR', `${out} CNAME example.org`, 'leads to example.org']);
+});
+
+t.test('wildcards of endpoints mean what no other name below theirs does', async (t) => {
+  const inShop = { network: 'red', namespace: 'shop' };
+  const zone = zoneOf([...base, anyBelow('default/shop', 'red', '10.44.0.7'), anyBelow('shop/cdn', 'red', 'fd44::9')]);
+  for (const below of ['x', 'y.x', '*', 'cdn.x', '_http._tcp', String.raw`a\046b`]) {
+    for (const owner of ['shop.red.weft', 'shop.default.red.weft']) {
+      const name = `${below}.${owner}`;
+      t.same(shown(zone, name, 'A'), ['NOERROR', `${name} A 10.44.0.7`], name);
+      for (const type of ['AAAA', 'MX', 'SRV'])
+        t.same(shown(zone, name, type), ['NOERROR'], `${name} ${type}: no data`);
+    }
+  }
+  t.same(shown(zone, 'x.*.shop.red.weft', 'A'), ['NXDOMAIN'], 'the wildcard is a name, which has none below it');
+  t.same(shown(zone, 'shop.red.weft', 'A'), ['NOERROR', 'shop.red.weft A 10.44.0.7'], 'the owner itself');
+  t.same(shown(zone, 'web.shop.red.weft', 'A'), ['NOERROR', 'web.shop.red.weft A 10.44.0.4'], 'an endpoint of shop');
+  t.same(shown(zone, 'x.web.shop.red.weft', 'A'), ['NXDOMAIN'], 'which is the closest ancestor, and has no wildcard');
+  const ofCdn = 'x.y.cdn.shop.red.weft';
+  t.same(shown(zone, ofCdn, 'AAAA'), ['NOERROR', `${ofCdn} AAAA fd44::9`], 'one that has its own');
+  t.same(shown(zone, ofCdn, 'A'), ['NOERROR']);
+  t.same(shown(zone, 'x.cdn.red.weft', 'AAAA', inShop), ['NOERROR', 'x.cdn.red.weft AAAA fd44::9']);
+  t.same(shown(zone, 'x.cdn.red.weft', 'AAAA'), ['NXDOMAIN'], 'the short name is of the own namespace');
+  t.same(shown(zone, 'x.shop.red.weft', 'A', inShop), ['NXDOMAIN'], 'names of namespaces mean nobody');
+  t.same(shown(zone, 'x.web.red.weft', 'A'), ['NXDOMAIN'], 'and others have none');
+  t.same(shown(zone, 'x.shop.default.red.weft', 'A', inBlue), ['NXDOMAIN'], 'nor has it for who does not reach it');
+  t.same(shown(zone, '7.0.44.10.in-addr.arpa', 'PTR'), ['NOERROR', '7.0.44.10.in-addr.arpa PTR shop.default.red.weft']);
+  t.same(shown(zone, 'x.7.0.44.10.in-addr.arpa', 'PTR'), ['NXDOMAIN'], 'addresses have no names below theirs');
+  zone.apply(endpoint('default/shop', 'red', '10.44.0.7'));
+  t.same(shown(zone, 'x.shop.red.weft', 'A'), ['NXDOMAIN'], 'until it is taken away');
 });
 
 t.test('what goes is gone, and what changes is as it is now', async (t) => {

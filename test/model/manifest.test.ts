@@ -170,6 +170,21 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
     `${network}  annotations: {}\nspec: {subnets: [10.0.0.0/24]}`,
     /^net.yaml:5:3: metadata.annotations is not supported here/,
   );
+  const annotated = (text: string): string =>
+    `${endpoint}spec: {network: blue, netns: web}\n`.replace('name: web', `name: web, annotations: {${text}}`);
+  for (const [text, column, problem] of [
+    ['weft.dev/wildcard: "yes"', 56, '["weft.dev/wildcard"]: "yes" is not accepted: accepted are "true", "false"'],
+    ['weft.dev/wildcard: ""', 37, '["weft.dev/wildcard"]: "" is not accepted: accepted are "true", "false"'],
+    [
+      'weft.dev/wildcrad: "true"',
+      56,
+      '["weft.dev/wildcrad"]: "true" is not accepted: "weft.dev/wildcrad" is no annotation of weft, did you mean "weft.dev/wildcard"? accepted are weft.dev/wildcard',
+    ],
+    ['weft.dev/wildcard: true', 56, '["weft.dev/wildcard"]: true is not accepted: text (in quotes) is expected'],
+  ] as const)
+    refuses(t, annotated(text), `3:${column}: metadata.annotations${problem}`);
+  for (const text of ['weft.dev/wildcard: "true"', 'weft.dev/wildcard: "false"', 'example.com/weft.dev: "yes"'])
+    t.match(parseManifests(annotated(text), 'net.yaml')[0], { metadata: { name: 'web' } }, text);
   refuses(
     t,
     `${network}  __proto__: {}\nspec: {subnets: [10.0.0.0/24]}`,

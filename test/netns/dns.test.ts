@@ -106,6 +106,24 @@ for (const datapath of datapathKinds) {
       t.match(await dig(web, RED, '-x 10.45.0.2'), { status: 'NXDOMAIN' });
     });
 
+    await t.test('an endpoint with a wildcard has all names below its own', async (t) => {
+      t.match(await dig(web, RED, 'x.web.red.weft'), { status: 'NXDOMAIN' });
+      await weft.attach(web, { name: 'web', network: 'red', arguments: ['--wildcard'] });
+      t.match(await weft.run('get', 'endpoint', 'web', '-o', 'yaml'), 'weft.dev/wildcard: "true"');
+      await until(async () => (await dig(web, RED, 'x.web.red.weft')).status === 'NOERROR', { what: 'it has them' });
+      const found = await dig(web, RED, 'Shop.X.wEb.red.weft A');
+      t.match(found, { status: 'NOERROR', answers: ['10.44.0.2'] });
+      t.match(found.text, /^Shop\.X\.wEb\.red\.weft\.\s+5\s+IN\s+A\s/m, 'in the case of the question');
+      t.match(await dig(old, RED, 'x.web.default.red.weft AAAA'), { status: 'NOERROR', answers: ['fd44::2'] });
+      const none = await dig(web, RED, 'x.web.red.weft MX');
+      t.match(none, { status: 'NOERROR', answers: [] }, 'no data');
+      t.match(none.text, /AUTHORITY SECTION:\nweft\.\s+5\s+IN\s+SOA/);
+      t.match(await dig(old, RED, 'x.web.red.weft'), { status: 'NXDOMAIN' }, 'the short name is of the own namespace');
+      t.match(await dig(web, RED, '-x 10.44.0.2'), { answers: ['web.default.red.weft.'] });
+      await weft.attach(web, { name: 'web', network: 'red', arguments: ['--no-wildcard'] });
+      await until(async () => (await dig(web, RED, 'x.web.red.weft')).status === 'NXDOMAIN', { what: 'it has none' });
+    });
+
     await t.test('13: services, as soon as they are in force', async (t) => {
       const file = join(lab.directory, 'services.yaml');
       const ports = 'ports: [{ name: http, port: 80, targetPort: http }]';

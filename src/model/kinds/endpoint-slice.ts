@@ -4,7 +4,7 @@
  */
 import * as z from 'zod';
 import { addressValue, isIp4 } from '../address.ts';
-import { ANNOTATION_PREFIX } from '../service-annotations.ts';
+import { ANNOTATION_PREFIX } from '../annotations.ts';
 import { l4Port } from '../publish.ts';
 import { dnsLabel, dnsSubdomain, portProtocol, upstreamMetadata } from './upstream.ts';
 import { name, quote, unicastAddress } from '../value.ts';

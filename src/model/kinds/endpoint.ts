@@ -1,5 +1,7 @@
 /** Endpoint: one interface of a container on a network, either local (a TAP) or on another host (a static entry). */
 import * as z from 'zod';
+import { annotations } from '../annotations.ts';
+import { readEndpointAnnotations } from '../endpoint-annotations.ts';
 import { findRepeatedName, namedPort, namedPortText } from '../named-port.ts';
 import { findRepeated, publishSpec, publishText } from '../publish.ts';
 import { burst, rate, rateLimitText } from '../rate.ts';
@@ -64,10 +66,18 @@ export const endpointSchema = z
   .strictObject({
     apiVersion: z.literal(WEFT_V1),
     kind: z.literal('Endpoint'),
-    metadata: namespacedMetadata,
+    metadata: namespacedMetadata.extend({ annotations }),
     spec: endpointSpec,
   })
-  .superRefine(({ spec }, context) => {
+  .superRefine(({ metadata, spec }, context) => {
+    readEndpointAnnotations(metadata.annotations, (key, message) => {
+      context.addIssue({
+        code: 'custom',
+        path: ['metadata', 'annotations', key],
+        input: metadata.annotations?.[key],
+        message,
+      });
+    });
     for (const [index, address] of spec.addresses.entries()) {
       if (spec.addresses.indexOf(address) < index) {
         const path = ['spec', 'addresses', index];

@@ -1,5 +1,6 @@
 /** What the kinds of Kubernetes have in common: their names, their metadata, and the protocols of their ports. */
 import * as z from 'zod';
+import { annotations } from '../annotations.ts';
 import { foreignObject } from './foreign.ts';
 import { DEFAULT_NAMESPACE } from '../name.ts';
 import { label, labelKey, name, quote } from '../value.ts';
@@ -43,7 +44,7 @@ export const upstreamMetadata = <N extends z.ZodType<string>>(own: N) =>
       name: own,
       namespace: name.default(DEFAULT_NAMESPACE),
       labels: z.record(labelKey, label).default({}),
-      annotations: z.record(labelKey, z.string()).optional(),
+      annotations,
     },
     {
       generateName: 'weft makes up no names, give it one',
