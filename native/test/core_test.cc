@@ -286,11 +286,15 @@ void test_datapath() {
     const Action* actions = refused ? &refusal : some + !translated;
     const size_t count = refused ? 1 : translated + 1 + random.below(3);
     if (random.chance(1)) datapath.originate(owned.frame, actions, count);
-    if (random.chance(10)) datapath.flow_del(last_id - random.below(60));
+    if (random.chance(10) && !ids.empty()) {
+      std::swap(ids[random.below(static_cast<uint32_t>(ids.size()))], ids.back());
+      datapath.flow_del(ids.back());
+      ids.pop_back();
+    }
     if (random.chance(1) && random.chance(5)) {
       CHECK(datapath.take_port(2));
       add_port(&datapath, 2, PortKind::memory);
-      datapath.port(2)->place = 1;
+      datapath.port(2)->place = random.chance(50) ? kInternal : 1;
     }
     if (random.chance(1)) connections.close(1 + random.below(23));
     if (random.chance(1)) CHECK(connections.expire(step).empty());
@@ -303,7 +307,9 @@ void test_datapath() {
         memset(mask.in_port, 0xff, sizeof mask.in_port);
         if (random.chance(80)) memset(mask.l4_src, 0xff, 2);
         const bool of_connections = random.chance(20);
-        datapath.flow_put(++last_id, Words::of(upcalls[i].key), Words::of(mask), actions, count, of_connections);
+        if (datapath.flow_put(++last_id, Words::of(upcalls[i].key), Words::of(mask), actions, count, of_connections)) {
+          ids.push_back(last_id);
+        }
       }
       if (random.chance(98)) datapath.execute(static_cast<Token>(upcalls[i].token), actions, count);
     }
