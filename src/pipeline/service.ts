@@ -24,7 +24,7 @@ import { chosenText } from './choice-text.ts';
 import { refuseStray, subjectOf } from './conversation.ts';
 import type { PortOrigin } from './origin.ts';
 import { refuseNone } from './no-backend.ts';
-import { refuseWrongHeader, reject } from './routed.ts';
+import { refuse, refuseWrongHeader, reject } from './routed.ts';
 import { drop, next, type Balanced, type Connected, type Drop, type Stage, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
@@ -121,6 +121,8 @@ function choose(view: FlowView, known: Connected, origin: PortOrigin, found: Fou
     view.forThisFrame();
     return reject(view, origin, 'no_connection', text`service ${id}: its connection has ended`);
   }
+  // It does not depend on who would be chosen, nor on whether anybody has room now.
+  if (view.number('ip_ttl') <= 1) return refuse(view, origin, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
   const choice = known.tables.services.choose(found, origin.network.vni, { protocol, ...tuple }, origin.port.name);
   if (choice.kind === 'none') return refuseNone(view, origin, { id, ...choice, reached });
   const because = text`service ${id}: ${chosenText(choice)}`;

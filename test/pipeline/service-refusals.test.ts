@@ -14,7 +14,7 @@ import { NeighborTable } from '../../src/table/neighbor.ts';
 import type { Backend, Service } from '../../src/table/service.ts';
 import { Services } from '../../src/table/services.ts';
 import { gatewayMac, hostMacOf, Topology } from '../../src/table/topology.ts';
-import { IP_UDP } from '../../src/wire/ipv4.ts';
+import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { stores } from '../support/connections.ts';
 import * as frames from '../support/frames.ts';
 import { backend, service, servicePort } from '../support/services.ts';
@@ -40,6 +40,14 @@ for (const [what, given, count, isCached] of cases) {
   });
 }
 
+t.test('TTL 1 ends at the gateway, whether or not a backend has room', async (t) => {
+  for (const maxConnections of [undefined, 0, 1]) {
+    const { reason, cacheable } = refusal({ balancing: 'random', maxConnections }, 2, {}, { protocol: IP_TCP, ttl: 1 });
+    t.match({ reason, cacheable }, { reason: 'ttl_exceeded', cacheable: true });
+  }
+  t.match(refusal({ maxConnections: 0 }, 2, {}, { protocol: IP_TCP }), { reason: 'service_full', cacheable: false });
+});
+
 t.test('without a backend that is ready, it says what excludes the first ones', async (t) => {
   const because = (count: number, more: Partial<Backend>): string => {
     const { reason, stages } = refusal({}, count, more);
@@ -53,7 +61,12 @@ t.test('without a backend that is ready, it says what excludes the first ones', 
 });
 
 /** What happens to the first packet of a client to a service whose backends do not answer. */
-function refusal(given: Partial<Service>, count: number, more: Partial<Backend> = {}): ReturnType<typeof decide> {
+function refusal(
+  given: Partial<Service>,
+  count: number,
+  more: Partial<Backend> = {},
+  { protocol = IP_UDP, ttl = 64 } = {},
+): ReturnType<typeof decide> {
   const changes = new Changes();
   const topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)), changes);
   topology.setNetwork({ name: 'n1', vni, ...routing('n1', ['10.0.0.0/24'], []) });
@@ -69,7 +82,7 @@ function refusal(given: Partial<Service>, count: number, more: Partial<Backend> 
     neighbors.fail(vni, address, 0);
   }
   const services = new Services(topology, changes);
-  services.set(service({ backends, ports: [servicePort(count, { protocol: IP_UDP, l4Port: 53 })], ...given }), 0);
+  services.set(service({ backends, ports: [servicePort(count, { protocol, l4Port: 53 })], ...given }), 0);
   const connections = new ConnectionTable({
     store: stores.reference(8),
     quota: 8,
@@ -80,8 +93,15 @@ function refusal(given: Partial<Service>, count: number, more: Partial<Backend> 
     isReserved: () => false,
   });
   const key = emptyKey();
-  const ends = { srcMac: formatMac(mac), dstMac: formatMac(gatewayMac(vni)), src: '10.0.0.2', dst: '10.96.0.1' };
-  extract(frames.udp(ends, 1234, 53), key);
+  const ends = {
+    srcMac: formatMac(mac),
+    dstMac: formatMac(gatewayMac(vni)),
+    src: '10.0.0.2',
+    dst: '10.96.0.1',
+    ip4: { ttl },
+  };
+  const ports = { sourcePort: 1234, destinationPort: 53 };
+  extract(protocol === IP_TCP ? frames.tcp(ends, ports) : frames.udp(ends, 1234, 53), key);
   writeNumber(key, fields.in_port, portNo);
   return decide(key, { topology, fdb, neighbors, connections, services });
 }
