@@ -62,12 +62,13 @@ export function serviceHeads(isWide: boolean): string[] {
 
 export function serviceRow(service: ServiceReport, isWide: boolean): Cell[] {
   const { backends } = service;
-  const ready = backends.filter(({ state }) => state === 'ready').length;
+  // An endpoint with addresses of both families is a backend for each of them.
+  const ready = new Set(backends.filter(({ state }) => state === 'ready').map(nameText));
   return [
     idOf(service),
     addressText(service),
     service.ports.map(portText).join(','),
-    `${ready}/${backends.length}`,
+    `${ready.size}/${new Set(backends.map(nameText)).size}`,
     numberText(backends.reduce((sum, { connections }) => sum + connections, 0)),
     methodText(service),
     affinityText(service),

@@ -4,13 +4,8 @@ import { formatEnd, INTERNAL, isInternal, networkOf, OUTSIDE, protocolName, type
 import { formatIp } from '../flow/types.ts';
 import { idOf, nameOf } from '../model/name.ts';
 import type { ConnectionReport } from '../model/report.ts';
-import {
-  endpointOf,
-  isFromInside,
-  isToService,
-  type ConnectionEntry,
-  type ConnectionTable,
-} from '../table/connections.ts';
+import type { ConnectionEntry } from '../table/connection-entries.ts';
+import { endpointOf, isFromInside, isToService, type ConnectionTable } from '../table/connections.ts';
 import type { Services } from '../table/services.ts';
 import type { Topology } from '../table/topology.ts';
 import { inTurns } from '../turns.ts';

@@ -9,11 +9,15 @@ import { routedTo } from '../table/service-routes.ts';
 import type { Backend, PortSpreads, RouteMatch, Service, ServicePort, Spread } from '../table/service.ts';
 import type { Services } from '../table/services.ts';
 import type { Topology } from '../table/topology.ts';
-import { inTurns } from '../turns.ts';
+import { eachInTurns, inTurns } from '../turns.ts';
 import { IP_TCP } from '../wire/ipv4.ts';
 
 export interface ServicesQuestion {
-  readonly tables: { readonly services: Services; readonly topology: Topology };
+  readonly tables: {
+    readonly services: Services;
+    readonly topology: Topology;
+    readonly connections: { readonly openPins: () => Iterable<number> };
+  };
   /** By `idOf`. */
   readonly endpoint: (id: string) => Pick<Endpoint, 'state'> | undefined;
   /** True if a host is known not to run, or cannot be reached from here. */
@@ -22,6 +26,8 @@ export interface ServicesQuestion {
 
 /** How many services one turn of the event loop reports. */
 const TURN_SERVICES = 64;
+/** How many slots of connections one turn looks at: takes about a millisecond. */
+const TURN_SLOTS = 8192;
 
 /**
  * Reports some in each turn, since there can be many, in no particular order. @param which a service, those of a namespace,
@@ -44,14 +50,28 @@ async function* reportEach(
   services: Iterable<Service>,
   namespace: string | undefined,
 ): AsyncGenerator<ServiceReport> {
+  const open = await openConnections(question);
   for await (const service of inTurns(services, TURN_SERVICES)) {
-    if (namespace === undefined || nameOf(service.id).namespace === namespace) yield reportService(question, service);
+    if (namespace === undefined || nameOf(service.id).namespace === namespace)
+      yield reportService(question, service, open);
   }
 }
 
-function reportService(question: ServicesQuestion, service: Service): ServiceReport {
+/**
+ * How many connections there are to backends, by their numbers. A record stays for a while after its connection is over, and
+ * such ones are left out.
+ */
+async function openConnections({ tables }: ServicesQuestion): Promise<ReadonlyMap<number, number>> {
+  const open = new Map<number, number>();
+  await eachInTurns(tables.connections.openPins(), TURN_SLOTS, (pin) => {
+    if (pin !== 0) open.set(pin, (open.get(pin) ?? 0) + 1);
+  });
+  return open;
+}
+
+function reportService(question: ServicesQuestion, service: Service, open: ReadonlyMap<number, number>): ServiceReport {
   const { affinityMs, externalName } = service;
-  const connections = question.tables.services.connectionsOf(service.id);
+  const connections = question.tables.services.connectionsOf(service.id, (backend) => open.get(backend?.pin ?? 0) ?? 0);
   return {
     ...nameOf(service.id),
     addresses: service.vips.map(formatIp),

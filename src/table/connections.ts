@@ -36,19 +36,19 @@ import {
   protocolName,
   turned,
   type ConnectionKind,
-  type ConnectionState,
   type ConnectionTuples,
   type Place,
   type ProtocolTuple,
   type Tuple,
 } from '../flow/connection.ts';
-import { connectionTimeoutMs, EXPENDABLE, OVER } from '../flow/connection-state.ts';
+import { EXPENDABLE, OVER } from '../flow/connection-state.ts';
 import { ROOM_FREE, ROOM_NONE, type ConnectionStore } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
 import type { RepliesIn } from './backends.ts';
 import { CLIENT_ADDRESSES, clientAddress, clientOfAddress } from './clients.ts';
+import { entryAt, openPinAt, type ConnectionEntry } from './connection-entries.ts';
 import { EndedConnections, pinnedAt, type PinnedConnection } from './ended-connections.ts';
 import { NatPorts } from './nat-ports.ts';
 import {
@@ -91,20 +91,6 @@ export interface Found {
   readonly generation: number;
   /** True if the tuple is that of a reply. */
   readonly reply: boolean;
-}
-
-export interface ConnectionEntry extends ConnectionTuples {
-  readonly slot: number;
-  readonly state: ConnectionState;
-  /** The cached flow that packets of its original direction take; 0 means none. */
-  readonly flow: number;
-  readonly packets: number;
-  readonly replyPackets: number;
-  readonly bytes: number;
-  readonly replyBytes: number;
-  readonly lastSeenMs: number;
-  /** When it ends unless it is used, by the same clock. */
-  readonly expiresAtMs: number;
 }
 
 /** What it takes to open a connection. Valid until any connection is opened or ended. */
@@ -374,27 +360,13 @@ export class ConnectionTable {
 
   /** The connection in that slot; undefined if there is none. */
   entry(slot: number): ConnectionEntry | undefined {
+    return entryAt(this.#store.records, slot);
+  }
+
+  /** For each slot that was ever used: the number of the backend of its connection; 0 if it has none, or if it is over. */
+  *openPins(): Generator<number> {
     const { records } = this.#store;
-    if (slot >= records.ready) return undefined;
-    const generation = records.generation(slot);
-    if (generation === 0 || generation % 2 !== 0) return undefined;
-    const connection = records.read(slot);
-    const [original, reply] = [records.half(slot, false), records.half(slot, true)];
-    const lastSeenMs = records.lastSeenMs(slot);
-    const entry = {
-      ...connection,
-      slot,
-      state: records.state(slot),
-      flow: records.flow(slot, false),
-      packets: original.packets,
-      replyPackets: reply.packets,
-      bytes: original.bytes,
-      replyBytes: reply.bytes,
-      lastSeenMs,
-      expiresAtMs: lastSeenMs + connectionTimeoutMs(records, slot),
-    };
-    // While it was read, a thread of the datapath may have closed it and opened another one there.
-    return records.generation(slot) === generation ? entry : undefined;
+    for (let slot = 0; slot < records.ready; slot++) yield openPinAt(records, slot);
   }
 
   *#slots(kind?: ConnectionKind): Generator<number> {

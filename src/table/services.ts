@@ -421,11 +421,11 @@ export class Services {
     return this.#backends.of(pin);
   }
 
-  /** How many connections this host has to each backend of a service, in their order. */
-  connectionsOf(id: string): readonly number[] {
+  /** How many connections this host has to each backend of a service, in their order. @param count those by one port, if it has any */
+  connectionsOf(id: string, count: (backend: PinnedBackend | undefined) => number): readonly number[] {
     const { service, balanced = [] } = this.#services.get(id) ?? {};
     const countOf = (backend: Backend, at: BackendIndex): number =>
-      balanced.reduce((sum, { port, pinned }) => sum + (pinned.get(backendId(port, backend, at))?.connections ?? 0), 0);
+      balanced.reduce((sum, { port, pinned }) => sum + count(pinned.get(backendId(port, backend, at))), 0);
     return service?.backends.map(countOf) ?? [];
   }
 

@@ -1,6 +1,7 @@
 /** `weft services`, and what `weft connections`, `why` and `trace` say of connections through services. */
 import t from 'tap';
 import { decisionText } from '../../src/cli/decision.ts';
+import { serviceRow } from '../../src/cli/service-table.ts';
 import type { ServiceBackendReport, ServiceEvent, ServiceNews, ServiceReport } from '../../src/model/service-report.ts';
 import { choice, decision, service, untilFollowers } from '../api/fake-switch.ts';
 import { until } from '../support/process.ts';
@@ -34,6 +35,16 @@ t.test('services are listed, and one is shown with its backends', async (t) => {
   t.match(await weft(['services', 'none']), { code: 1, stderr: 'weft: there is no Service "none"\n' });
   t.match(await weft(['services', 'shop', '-A']), { code: 2, stderr: /give either NAME or -A/ });
   t.match(await weft(['services', 'a/shop', '-n', 'b']), { code: 2, stderr: /-n, which gives the namespace/ });
+});
+
+t.test('an endpoint with addresses of both families is one backend of READY', (t) => {
+  const [db, other] = service.backends as [ServiceBackendReport, ServiceBackendReport];
+  const both = [db, { ...db, address: 'fd00::3', state: 'ejected' as const }, other];
+  const ready = (backends: ServiceBackendReport[]): unknown => serviceRow({ ...service, backends }, false)[3];
+  t.equal(ready(both), '1/2', 'it gets connections by one of them');
+  t.equal(ready([...both, { ...other, address: '10.0.0.5', state: 'ready' }]), '2/3', 'addresses without an endpoint');
+  t.equal(ready([]), '0/0');
+  t.end();
 });
 
 t.test('services --watch shows what there is, and then every change', async (t) => {

@@ -1,15 +1,18 @@
 /** The report of services: the state of each backend, and how many connections it has. */
 import t from 'tap';
 import { IP_TCP } from '../../src/wire/ipv4.ts';
+import { connectionBytes, ConnectionRecords, SEEN_ACK, SEEN_FIN, SEEN_RST } from '../../src/flow/connection.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
 import type { ServiceReport } from '../../src/model/service-report.ts';
 import { reportServices } from '../../src/observe/services.ts';
 import { Changes } from '../../src/table/changes.ts';
+import { openPinAt } from '../../src/table/connection-entries.ts';
 import { Services } from '../../src/table/services.ts';
 import { Topology } from '../../src/table/topology.ts';
 import { backend, service, servicePort, VIP } from '../support/services.ts';
 
 const RED = 100 as Vni;
+const SLOTS = 64;
 
 function lab() {
   const changes = new Changes();
@@ -20,8 +23,10 @@ function lab() {
     routes: [{ prefix: { ip: parseIp('10.1.0.0'), length: 16 }, kind: 'network', network: 'red' }],
   });
   const services = new Services(topology, changes);
+  const records = new ConnectionRecords(new Uint8Array(connectionBytes(SLOTS)));
+  const openPins = (): number[] => Array.from({ length: records.ready }, (_, slot) => openPinAt(records, slot));
   const question = {
-    tables: { services, topology },
+    tables: { services, topology, connections: { openPins } },
     endpoint: (id: string) => (id === 'off' ? { state: 'detached' as const } : { state: 'attached' as const }),
     isHostDown: (host: string) => host === 'dead',
   };
@@ -30,7 +35,7 @@ function lab() {
     for await (const one of reportServices(question, which)) found.push(one);
     return found;
   };
-  return { services, question, all };
+  return { services, records, question, all };
 }
 
 t.test('the state of a backend, and why', async (t) => {
@@ -87,8 +92,8 @@ t.test('one that has none of the ports is not ready, one that has some is', asyn
   t.match(portless.backends, [{ state: 'ready' }], 'a headless service needs none');
 });
 
-t.test('connections are counted for each backend, over all ports', async (t) => {
-  const { services, all } = lab();
+t.test('connections are counted for each backend, over all ports, and not when they are over', async (t) => {
+  const { services, records, all } = lab();
   services.set(
     service({ vips: [VIP], backends: [backend('10.1.0.1', { vni: RED }), backend('10.1.0.2', { vni: RED })] }),
     0,
@@ -105,6 +110,10 @@ t.test('connections are counted for each backend, over all ports', async (t) => 
     const choice = services.choose(services.find(VIP, IP_TCP, 80)!, RED, tuple);
     if (choice.kind === 'none') throw new Error('there is no backend');
     services.opened(n, choice, RED, tuple, 0);
+    const translated = { ...tuple, destination: choice.backend.address, destinationPort: choice.l4Port };
+    const ends = { original: tuple, translated, protocol: IP_TCP, pin: choice.pin };
+    records.write(n, 2, { kind: 'translated', places: [RED, RED], ...ends });
+    records.ready = n + 1;
     const key = choice.backend.address.join('.');
     counted.set(key, (counted.get(key) ?? 0) + 1);
   }
@@ -113,12 +122,25 @@ t.test('connections are counted for each backend, over all ports', async (t) => 
     report.backends.map(({ connections }) => connections),
     [...services.all()][0]!.backends.map(({ address }) => counted.get(address.join('.'))),
   );
+  const sum = async (): Promise<number> => {
+    const [{ backends }] = (await all()) as [ServiceReport];
+    return backends.reduce((so, { connections }) => so + connections, 0);
+  };
   services.closed(0, services.kept(0)!.pin);
-  const [left] = (await all()) as [ServiceReport];
-  t.equal(
-    left.backends.reduce((sum, { connections }) => sum + connections, 0),
-    49,
-  );
+  records.free(0);
+  t.equal(await sum(), 49);
+  const seen = (slot: number, flags: number, replyFlags: number): void => {
+    const half = { lastSeenMs: 0, packets: 1, bytes: 60, end: 0, acked: 0 };
+    records.writeHalf(slot, false, { ...half, seen: SEEN_ACK | flags });
+    records.writeHalf(slot, true, { ...half, seen: SEEN_ACK | replyFlags });
+  };
+  seen(1, 0, 0);
+  seen(2, SEEN_FIN, 0);
+  t.equal(await sum(), 49, 'established ones count, and those that one side has closed');
+  seen(3, SEEN_FIN, SEEN_FIN);
+  seen(4, 0, SEEN_RST);
+  records.setKind(5, 'ended');
+  t.equal(await sum(), 46, 'and those in time_wait, reset or ended do not');
 });
 
 t.test('those of a namespace, or one by its name', async (t) => {

@@ -3,7 +3,8 @@ import t from 'tap';
 import type { Tuple } from '../../src/flow/connection.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { keyedHash } from '../../src/flow/keyed-hash.ts';
-import { ConnectionTable, type ConnectionEntry } from '../../src/table/connections.ts';
+import type { ConnectionEntry } from '../../src/table/connection-entries.ts';
+import { ConnectionTable } from '../../src/table/connections.ts';
 import type { Opening } from '../../src/table/openings.ts';
 import { connectionMemoryFor, noServices, stores } from '../support/connections.ts';
 

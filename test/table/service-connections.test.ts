@@ -128,7 +128,11 @@ for (const [kind, openStore] of Object.entries(stores)) {
       );
       t.same(placesOf(again.entries()), before);
       for (const { slot } of again.entries()) again.connections.retire(slot, 500);
-      t.equal(again.services.connectionsOf(on('here').id)[0], 0, 'and all have counted');
+      t.equal(
+        again.services.connectionsOf(on('here').id, (backend) => backend?.connections ?? 0)[0],
+        0,
+        'and all have counted',
+      );
     },
   );
 

@@ -191,7 +191,10 @@ t.test('another service: its port, its rules, its health; and what it is decides
     ['1', '2', 'full'],
     'its only port, one after the other, and one connection each',
   );
-  t.same(services.connectionsOf('shop/other'), [1, 1]);
+  t.same(
+    services.connectionsOf('shop/other', (backend) => backend?.connections ?? 0),
+    [1, 1],
+  );
   const pin = services.kept(1)!.pin;
   services.setHealth('shop/other', there.backends[0]!.address, 'check_failed', 'for the test');
   t.match(services.selection(found, BLUE, true), { refusal: undefined });
