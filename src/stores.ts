@@ -5,12 +5,15 @@
  *   state/     the state: what every host follows
  *   applied/   which revision of the state each host has in force; hosts do not follow it
  */
+import { FORMAT_KEY } from './cluster/feed/store-identity.ts';
 import type { DaemonConfig } from './config.ts';
 import { openEmbeddedStore, type EmbeddedStoreOptions } from './store/embedded.ts';
 import type { EtcdStoreOptions } from './store/etcd/etcd.ts';
 import { unlimited } from './store/staged.ts';
 import type { Store } from './store/store.ts';
 import { within } from './store/within.ts';
+
+const STATE = 'state/';
 
 export interface Stores {
   /** What only this host keeps. */
@@ -39,8 +42,8 @@ export async function openStores(
   try {
     // Forwarding waits for all code to be loaded, and most hosts do not need this.
     const { openEtcdStore } = await import('./store/etcd/etcd.ts');
-    const root = openEtcdStore({ ...shared, ...means });
-    const store = unlimited(within(root, 'state/', () => root.close()));
+    const root = openEtcdStore({ ...shared, ...means, nameKey: `${STATE}${FORMAT_KEY}` });
+    const store = unlimited(within(root, STATE, () => root.close()));
     return { own, store, applied: within(root, 'applied/') };
   } catch (error) {
     await own.close();

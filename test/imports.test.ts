@@ -39,7 +39,7 @@ const mayImport: Readonly<Record<string, string>> = {
   config: 'model memory node wire zod yaml',
   switch: '*',
   parts: '*',
-  stores: 'config store',
+  stores: 'config store cluster',
   status: 'parts model package',
   upkeep: 'parts cluster flow node pino',
   'life-cycle': 'parts upkeep addon model',

@@ -156,10 +156,11 @@ await t.test('a minority is no cluster: writes fail, and go on with the majority
 });
 
 await t.test('a watch that meets another history ends, so that its follower lists again', async (t) => {
-  for (const [what, sameId, later] of [
-    ['another cluster', false, 0],
-    ['an older revision', true, 0],
-    ['an older revision that has passed the last one told', true, 20],
+  for (const [what, sameId, later, last] of [
+    ['another cluster', false, 0, 'told'],
+    ['an older revision', true, 0, 'told'],
+    ['an older revision that has passed the last one told', true, 20, 'told'],
+    ['one that has passed it, and never had what was deleted last', true, 20, undefined],
   ] as const) {
     const { etcd, store } = await begin(t);
     await put(store, 'saved');
@@ -168,7 +169,8 @@ await t.test('a watch that meets another history ends, so that its follower list
     const { revision, history } = await store.list('');
     const events: WatchEvent[] = [];
     store.watch('', revision + 1, (event) => events.push(event));
-    await put(store, 'told', 'last');
+    if (last) await put(store, last, 'last');
+    else await store.transact({ delete: ['later0'] });
     await until(() => events.length === 1, { what: 'the last change' });
     await etcd.restore(later === 0 ? snapshot : await continued(t, snapshot, later), { sameId });
     await until(() => events.length > 1, { what });

@@ -36,10 +36,20 @@ export interface EtcdStoreOptions
   extends Pick<EtcdConnectionOptions, 'endpoints' | 'after' | 'clock' | 'wallClock' | 'random' | 'onWarning'> {
   /** All keys begin with it, such as `weft/`. Not empty. */
   readonly prefix: string;
+  /** The key of a record that names the history: whoever begins one writes it, with a value that no other one has. */
+  readonly nameKey?: string;
   /** Without it, connections are not encrypted. */
   readonly tls?: TlsFiles | undefined;
   readonly user?: { readonly name: string; readonly passwordFile: string };
   readonly limits?: Partial<Limits>;
+}
+
+/** What a watch that begins there is held against. */
+interface Listed {
+  readonly revision: number;
+  readonly history: string;
+  readonly latest: Anchor | undefined;
+  readonly name: Anchor | undefined;
 }
 
 /** The defaults. A call that cannot be made fails after five seconds; after that, at once until etcd is back. */
@@ -83,8 +93,7 @@ class EtcdStore implements Store {
   readonly #limits: Limits;
   readonly #underWay = new Set<Promise<unknown>>();
   /** What was listed last, by prefix: watches begin there. */
-  readonly #listed = new Map<string, { readonly revision: number; readonly anchor: Anchor }>();
-  #history: string | undefined;
+  readonly #listed = new Map<string, Listed>();
   #closing: Promise<void> | undefined;
 
   constructor(options: EtcdStoreOptions) {
@@ -131,6 +140,8 @@ class EtcdStore implements Store {
     let revision = at;
     let history: string | undefined;
     let newest: { readonly revision: number; readonly bytes: Uint8Array } | undefined;
+    const { nameKey } = this.#options;
+    let naming: Uint8Array | undefined;
     const take = (bytes: Uint8Array): Entry => {
       const entry = entryOf(etcd.keyValueOf(bytes), own.length);
       entries.push(entry);
@@ -142,6 +153,7 @@ class EtcdStore implements Store {
       const { key: name, revision: writtenAt } = isLeftOut ? stamp : take(bytes);
       if (isLeftOut) known.push(name);
       if (!newest || writtenAt > newest.revision) newest = { revision: writtenAt, bytes };
+      if (name === nameKey) naming = bytes;
     };
     for (let from = key, isMore = true; isMore; ) {
       const { header, kvs, more } = await this.#page({ key: from, rangeEnd, limit: PAGE, revision: revision ?? 0 });
@@ -155,15 +167,21 @@ class EtcdStore implements Store {
       if (more && (!last || Buffer.compare(last, from) < 0)) throw this.#senseless('a list does not come to an end');
       if (more) from = after(last!);
     }
-    this.#history = history;
-    if (newest) {
-      const { key: newestKey, value } = etcd.keyValueOf(newest.bytes);
-      const entry = { revision: newest.revision, value: Uint8Array.from(value) };
-      this.#listed.delete(prefix);
-      this.#listed.set(prefix, { revision: revision!, anchor: { key: Uint8Array.from(newestKey), entry } });
-      for (const [oldest] of this.#listed) if (this.#listed.size > LISTED) this.#listed.delete(oldest);
-    }
+    this.#listed.delete(prefix);
+    this.#listed.set(prefix, {
+      revision: revision!,
+      history: history!,
+      latest: newest && anchorOf(newest.bytes),
+      name: naming ? anchorOf(naming) : this.#unnamed(prefix),
+    });
+    for (const [oldest] of this.#listed) if (this.#listed.size > LISTED) this.#listed.delete(oldest);
     return { revision: revision!, history: history!, entries, known };
+  }
+
+  /** The record that names the history, if it would be below that prefix, and is not there. */
+  #unnamed(prefix: string): Anchor | undefined {
+    const { nameKey, prefix: own } = this.#options;
+    return nameKey?.startsWith(prefix) ? { key: Buffer.from(own + nameKey), entry: undefined } : undefined;
   }
 
   /** Asks for fewer entries if they are too long for one answer. */
@@ -212,14 +230,16 @@ class EtcdStore implements Store {
   }
 
   watch(prefix: string, from: number, listener: (event: WatchEvent) => void): () => void {
-    const listed = this.#listed.get(prefix);
+    const last = this.#listed.get(prefix);
+    const listed = last?.revision === from - 1 ? last : undefined;
     const watch: EtcdWatch = new EtcdWatch({
       connection: this.#connection,
       prefix: this.#options.prefix + prefix,
       skipped: this.#options.prefix.length,
       from,
-      history: this.#history,
-      anchor: listed?.revision === from - 1 ? listed.anchor : undefined,
+      history: last?.history,
+      latest: listed?.latest,
+      name: listed?.name,
       limits: this.#limits,
       after: this.#options.after,
       onChanges: (revision, changes) => listener({ kind: 'changes', revision, changes }),
@@ -291,6 +311,12 @@ class EtcdStore implements Store {
       this.#underWay.delete(result);
     }
   }
+}
+
+/** A copy, because the bytes belong to a whole answer. */
+function anchorOf(bytes: Uint8Array): Anchor {
+  const { key, modRevision, value } = etcd.keyValueOf(bytes);
+  return { key: Uint8Array.from(key), entry: { revision: modRevision.toNumber(), value: Uint8Array.from(value) } };
 }
 
 function content({ key, value, lease }: Put): { readonly value: Uint8Array; readonly lease?: string } {

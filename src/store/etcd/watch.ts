@@ -6,9 +6,11 @@
  *   3. what one transaction has changed is told at once, and never twice
  *   4. a stream that is silent is asked for its progress; one that stays silent is replaced
  *
- * For step 1 it is not enough to compare the cluster's id and its revision: a cluster that was restored from a snapshot
- * may have the same id, and its revision may have passed the last one that was told. So the watch remembers one entry
- * that it has told, and finds out whether etcd still has it at that revision.
+ * For step 1 it is not enough to compare the cluster's id and its revision: a cluster that was emptied, or restored from a
+ * snapshot, may have the same id, and its revision may have passed the last one that was told. So the watch remembers the
+ * change that it has told last, and finds out whether etcd still has it at that revision: an entry must be there, and a
+ * deleted one must not, but must have been there one revision before. As two histories may have the same change at the same
+ * revision by chance, the record that names the history must be the one that it was, too.
  *
  * Progress answers are not used as a place to go on from: etcd 3.4 does not order them with events.
  */
@@ -30,7 +32,9 @@ export interface WatchOptions {
   /** The history that `from` belongs to; undefined if any will do. */
   readonly history: string | undefined;
   /** The latest entry of those below the prefix at revision `from - 1`, if it is known. */
-  readonly anchor: Anchor | undefined;
+  readonly latest: Anchor | undefined;
+  /** The record that names the history, as it is at revision `from - 1`, if it is below the prefix and that is known. */
+  readonly name: Anchor | undefined;
   readonly limits: Pick<Limits, 'silenceMs' | 'answerMs'>;
   readonly after: (delayMs: number, work: () => void) => () => void;
   readonly onChanges: (revision: number, changes: readonly Change[]) => void;
@@ -38,10 +42,10 @@ export interface WatchOptions {
   readonly onBroken: () => void;
 }
 
-/** The latest change below the prefix. */
+/** What there is below the prefix at a revision. */
 export interface Anchor {
   readonly key: Uint8Array;
-  /** Undefined if it was deleted. */
+  /** Undefined if there is none. */
   readonly entry: { readonly revision: number; readonly value: Uint8Array } | undefined;
 }
 
@@ -52,7 +56,8 @@ export class EtcdWatch {
   readonly #options: WatchOptions;
   #next: number;
   #history: string | undefined;
-  #anchor: Anchor | undefined;
+  #latest: Anchor | undefined;
+  #name: Anchor | undefined;
   /** Events of a response whose end has not come yet. */
   #fragments: etcd.Event[] = [];
   #stream: Stream<etcd.WatchRequest> | undefined;
@@ -64,7 +69,8 @@ export class EtcdWatch {
     this.#options = options;
     this.#next = options.from;
     this.#history = options.history;
-    this.#anchor = options.anchor;
+    this.#latest = options.latest;
+    this.#name = options.name;
     this.#forget = options.connection.onSession((session) => void this.#begin(session));
   }
 
@@ -93,18 +99,22 @@ export class EtcdWatch {
 
   /** @throws Failure */
   async #isSameHistory(session: Session): Promise<boolean> {
-    const anchor = this.#anchor;
     const before = this.#next - 1;
-    const asked = anchor ? { key: anchor.key, revision: before } : { key: Buffer.from(this.#options.prefix) };
-    const { header, kvs } = await session.unary(etcd.range, asked, this.#options.limits.answerMs);
+    const read = (key: Uint8Array, revision?: number): Promise<etcd.RangeResponse> =>
+      session.unary(etcd.range, { key, ...(revision !== undefined && { revision }) }, this.#options.limits.answerMs);
+    const isThere = async ({ key, entry }: Anchor): Promise<boolean> =>
+      isEntry((await read(key, before)).kvs[0], entry);
+    const isDeletedThen = async ({ key, entry }: Anchor): Promise<boolean> =>
+      entry !== undefined || (await read(key, before - 1)).kvs.length > 0;
+    const [{ header }, ...areSame] = await Promise.all([
+      read(Buffer.from(this.#options.prefix)),
+      this.#latest ? isThere(this.#latest) : true,
+      this.#latest ? isDeletedThen(this.#latest) : true,
+      this.#name ? isThere(this.#name) : true,
+    ]);
     if (this.#history !== undefined && this.#history !== session.history) return false;
     this.#history = session.history;
-    if (header.revision.toNumber() < before) return false;
-    const [there] = kvs;
-    if (!anchor?.entry) return !anchor || !there;
-    return (
-      there?.modRevision.toNumber() === anchor.entry.revision && Buffer.compare(there.value, anchor.entry.value) === 0
-    );
+    return header.revision.toNumber() >= before && areSame.every((isSame) => isSame);
   }
 
   #open(session: Session): void {
@@ -148,10 +158,13 @@ export class EtcdWatch {
       while (events[at]?.kv.modRevision.toNumber() === revision) at++;
       if (revision < this.#next) continue;
       this.#next = revision + 1;
-      this.#anchor = anchorOf(events[at - 1]!);
+      const made = events.slice(first, at);
+      this.#latest = anchorOf(made.at(-1)!);
+      const naming = made.find(({ kv }) => this.#name && Buffer.compare(kv.key, this.#name.key) === 0);
+      if (naming) this.#name = anchorOf(naming);
       onChanges(
         revision,
-        events.slice(first, at).map(({ type, kv }) => ({
+        made.map(({ type, kv }) => ({
           key: keyText(kv.key, skipped),
           entry: type === etcd.DELETED ? undefined : entryOf(kv, skipped),
         })),
@@ -184,6 +197,11 @@ export class EtcdWatch {
     this.end();
     this.#options.onBroken();
   }
+}
+
+function isEntry(there: etcd.KeyValue | undefined, entry: Anchor['entry']): boolean {
+  if (!there || !entry) return !there && !entry;
+  return there.modRevision.toNumber() === entry.revision && Buffer.compare(there.value, entry.value) === 0;
 }
 
 /** A copy, because the bytes of an event belong to the whole response. */
