@@ -24,24 +24,23 @@ import { OUTSIDE, type ConnectionTuples, type ProtocolTuple } from '../flow/conn
 import { bytesId } from '../flow/key.ts';
 import { isIp4 } from '../flow/types.ts';
 import { Affinity } from './affinity.ts';
-import { balancedAt, type BalancedPort, type KnownService } from './balanced-port.ts';
+import { balancedAt, BalancedPorts, type BalancedPort, type KnownService } from './balanced-port.ts';
 import { Backends, type PinnedBackend, type RepliesIn } from './backends.ts';
 import type { BackendSelection, Candidate, Eligibility, Scope } from './balancer.ts';
 import { nobodyIn, pick, routeHash } from './balancer.ts';
 import { candidatesOf, type BackendIndex } from './candidates.ts';
 import type { Changes } from './changes.ts';
-import { claimedBackend } from './claimed-backend.ts';
 import { ConnectionLimits, type LimitedConnections } from './connection-limits.ts';
 import { Health, type Fault, type FaultKind } from './health.ts';
 import { KeptChoices, type KeptChoice } from './kept-choices.ts';
-import { nodePortId, nodePortIds, nodePortOffset, NodePorts } from './node-ports.ts';
+import { nodePortId, nodePortOffset, NodePorts } from './node-ports.ts';
 import { PublishedBackends } from './published-backends.ts';
 import { reachFrom } from './reach.ts';
 import { sameService } from './same-service.ts';
 import { Scopes } from './scopes.ts';
 import { backendId, clientId, scopeId, type ClientOrigin } from './service-keys.ts';
 import { destinationAt, routedServices, ServiceRoutes, type RoutedClient } from './service-routes.ts';
-import { addressesOf, isPort, ServiceAddresses, type FoundPort } from './service-addresses.ts';
+import { addressesOf, ServiceAddresses, type FoundPort } from './service-addresses.ts';
 import { spreadOf, type Backend, type RouteDestination, type Service, type ServicePort } from './service.ts';
 import { formatPrefix, isInPrefix, type Prefix } from './routes.ts';
 import type { Topology } from './topology.ts';
@@ -82,6 +81,7 @@ export class Services {
   readonly #routes: ServiceRoutes;
   readonly #nodePorts: NodePorts;
   readonly #backends = new Backends();
+  readonly #ports = new BalancedPorts(this.#backends, () => this.#host.name);
   readonly #health = new Health();
   readonly #affinity = new Affinity();
   readonly #kept = new KeptChoices();
@@ -93,7 +93,6 @@ export class Services {
     zone: undefined,
   };
   #isLoaded = false;
-  #lastId = 0;
 
   /** @param scopesBytes the limit for Maglev tables and the like; see `scopes.ts` */
   constructor(topology: Topology, changes: Changes, scopesBytes?: number) {
@@ -134,7 +133,7 @@ export class Services {
   setHost(name: string | undefined, zone: string | undefined): void {
     if (this.#host.name === name && this.#host.zone === zone) return;
     this.#host = { name, zone };
-    for (const known of this.#services.values()) this.#renew(known);
+    for (const known of this.#services.values()) this.#ports.renew(known);
     this.#changes.changedAll([...this.#services.keys()].map(serviceObject));
   }
 
@@ -147,7 +146,7 @@ export class Services {
   setRanges(ranges: readonly Prefix[]): void {
     if (ranges.map(formatPrefix).join() === this.#ranges.map(formatPrefix).join()) return;
     this.#ranges = ranges;
-    for (const known of this.#services.values()) this.#renew(known);
+    for (const known of this.#services.values()) this.#ports.renew(known);
     this.#changes.changedAll([rangesObject, ...[...this.#services.keys()].map(serviceObject)]);
   }
 
@@ -165,13 +164,13 @@ export class Services {
     else this.#changes.added(serviceObject(service.id));
     this.#health.keepOnly(service);
     this.#addresses.replace(before, service, added);
-    added.balanced = added.balanced.filter((balanced) => this.#follow(balanced, service, nowMs));
-    this.#claimAll(added);
+    this.#ports.follow(added, nowMs);
+    this.#ports.claimAll(added);
     for (const address of addressesOf(service)) {
       // Its ports may take the place of those of another service, or leave it.
       this.#changes.changedAll(this.servicesAt(address).filter((object) => object !== serviceObject(service.id)));
     }
-    this.#renew(added);
+    this.#ports.renew(added);
   }
 
   /** Does nothing if there is none. */
@@ -182,7 +181,7 @@ export class Services {
     this.#addresses.replace(known.service, undefined, known);
     this.#nodePorts.replace(known.service, undefined);
     this.published.follow(id, known.service);
-    for (const { pinned } of known.balanced) for (const one of pinned.values()) this.#backends.remove(one);
+    this.#ports.remove(known);
     this.#health.forget(id);
     this.#changes.changed(serviceObject(id));
   }
@@ -194,7 +193,7 @@ export class Services {
     for (const known of this.#services.values()) {
       for (const id of routedServices(known.service)) {
         const to = this.#services.get(id);
-        if (to) this.#claimAll(known, to);
+        if (to) this.#ports.claimAll(known, to);
       }
     }
     this.#backends.endUnclaimed();
@@ -210,7 +209,7 @@ export class Services {
     const known = this.#services.get(id);
     if (!known || !hasBackend(known.service, address)) return;
     if (!this.#health.set(id, address, kind, detail)) return;
-    this.#renew(known);
+    this.#ports.renew(known);
     this.#changes.changed(known.object);
   }
 
@@ -279,12 +278,12 @@ export class Services {
   selection(found: FoundPort, from: ClientOrigin, isV4: boolean, client?: string): Eligibility {
     const { route, consulted } = this.#routes.of(found, client);
     if (!route) {
-      const { selection } = this.#scopeOf(this.#balancedAt(found), from, isV4);
+      const { selection } = this.#scopeOf(this.#portOf(found), from, isV4);
       return consulted.length === 1 ? selection : { ...selection, consulted: [...consulted, ...selection.consulted] };
     }
     const ways = route.destinations.map((destination) => {
       const to = this.#routes.to(destination, found);
-      const scope = 'missing' in to ? undefined : this.#scopeOf(this.#balancedAt(to), from, isV4, destination.subset);
+      const scope = 'missing' in to ? undefined : this.#scopeOf(this.#portOf(to), from, isV4, destination.subset);
       return { objects: [serviceObject(destination.service), ...(scope?.selection.consulted ?? [])], scope };
     });
     const [first, ...others] = ways.map(({ scope }) => (scope ? scope.selection.refusal : 'no_route'));
@@ -303,14 +302,14 @@ export class Services {
     const isV4 = isIp4(tuple.destination);
     const last = this.#lastOf(found, from, tuple);
     if (!route) {
-      const scope = this.#scopeOf(this.#balancedAt(found), from, isV4);
+      const scope = this.#scopeOf(this.#portOf(found), from, isV4);
       return this.#chooseIn(scope, tuple, last, { offset: found.offset, affinityMs: service.affinityMs, route });
     }
     const isByClient = service.affinityMs !== undefined || spreadOf(service, port).balancing === 'source-hash';
     const isOfLast = (destination: RouteDestination): boolean => {
       const to = this.#routes.to(destination, found);
       if (last === undefined || 'missing' in to) return false;
-      const { selection } = this.#scopeOf(this.#balancedAt(to), from, isV4, destination.subset);
+      const { selection } = this.#scopeOf(this.#portOf(to), from, isV4, destination.subset);
       return selection.candidates.some(({ pinned }) => pinned.pin === last);
     };
     const destination = route.destinations.find(isOfLast) ?? destinationAt(route, routeHash(tuple, isByClient));
@@ -319,7 +318,7 @@ export class Services {
       const why = `${service.routing!.rule} leads to service ${destination.service}, which ${to.missing}`;
       return { kind: 'none', why: 'no_route', detail: why, selection: nobodyIn(found) };
     }
-    const scope = this.#scopeOf(this.#balancedAt(to), from, isV4, destination.subset);
+    const scope = this.#scopeOf(this.#portOf(to), from, isV4, destination.subset);
     const { protocol, l4Port } = port;
     const { id, affinityMs, routing } = service;
     const taken = { service: id, protocol, l4Port, affinityMs, rule: routing!.rule, route, destination };
@@ -434,93 +433,11 @@ export class Services {
     return this.#kept.of(slot);
   }
 
-  // Ports at work
-
-  #balancedAt({ service, port }: Pick<FoundPort, 'service' | 'port'>): BalancedPort {
-    return this.#balancedOf(this.#services.get(service.id)!, port);
-  }
-
-  #balancedOf(known: KnownService, port: ServicePort): BalancedPort {
-    const there = balancedAt(known, port);
-    if (there) return there;
-    const { service, object } = known;
-    const balanced = { id: ++this.#lastId, object, service, port, version: 0, pinned: new Map() };
-    known.balanced.push(balanced);
-    return balanced;
-  }
-
-  /** Adapts a port at work to its changed service. Returns false if the service does not have it any more. */
-  #follow(balanced: BalancedPort, service: Service, nowMs: number): boolean {
-    const { port: before, pinned } = balanced;
-    const port = service.ports.find((port) => isPort(port, before.protocol, before.l4Port));
-    const backends = new Map<string, Backend>();
-    // Of a family without a ready one, those that terminate get new connections, which must not end.
-    const staying = service.backends.filter(({ ready, terminating }) => ready && !terminating);
-    const served = new Set(staying.map(({ address }) => isIp4(address)));
-    if (port)
-      for (const [at, backend] of service.backends.entries()) backends.set(backendId(port, backend, at), backend);
-    for (const [id, one] of pinned) {
-      if (!this.#backends.has(one)) {
-        pinned.delete(id);
-        continue;
-      }
-      const backend = backends.get(id);
-      if (!backend) {
-        this.#backends.remove(one);
-        continue;
-      }
-      this.#place(one, backend);
-      const isLeaving = backend.terminating && served.has(isIp4(backend.address));
-      this.#backends.setEnd(one, isLeaving ? (endOf(one) ?? nowMs + service.drainMs) : undefined);
-    }
-    if (!port) return false;
-    balanced.service = service;
-    balanced.port = port;
-    return true;
-  }
-
-  #pinnedOf({ service, port, pinned }: BalancedPort, at: BackendIndex): PinnedBackend {
-    const backend = service.backends[at]!;
-    const id = backendId(port, backend, at);
-    const there = pinned.get(id);
-    if (there && this.#backends.has(there)) return there;
-    const added = this.#backends.add(service.id, { address: backend.address, l4Port: port.targets[at]! });
-    pinned.set(id, added);
-    this.#place(added, backend);
-    return added;
-  }
-
-  /** Notes where a backend is. Of one that is no endpoint, or is attached nowhere, nobody knows. */
-  #place(pinned: PinnedBackend, { vni, endpoint, host }: Backend): void {
-    if (vni === undefined || endpoint === undefined || host === undefined || this.#host.name === undefined) return;
-    this.#backends.place(pinned, host === this.#host.name ? vni : 'of_client');
-  }
-
-  /** Gives a service those of its backends that connections to `known` from before a restart have. */
-  #claimAll(known: KnownService, to = known): void {
-    for (const address of addressesOf(known.service)) this.#claim(known, bytesId(address), to);
-    for (const id of nodePortIds(known.service)) this.#claim(known, id, to);
-  }
-
-  /** @param front as in `recovered` */
-  #claim({ service }: KnownService, front: string, to: KnownService): void {
-    this.#backends.claim(front, (unclaimed) => {
-      const isPublished = front === nodePortId(unclaimed.protocol, unclaimed.l4Port);
-      const claimed = claimedBackend(unclaimed, { service, isPublished }, to.service);
-      if (!claimed) return false;
-      const { port, at } = claimed;
-      this.#balancedOf(to, port).pinned.set(backendId(port, to.service.backends[at]!, at), unclaimed.back);
-      unclaimed.back.service = to.service.id;
-      this.#place(unclaimed.back, to.service.backends[at]!);
-      return true;
-    });
-  }
-
-  #renew({ balanced }: KnownService): void {
-    for (const one of balanced) one.version++;
-  }
-
   // Scopes
+
+  #portOf({ service, port }: Pick<FoundPort, 'service' | 'port'>): BalancedPort {
+    return this.#ports.of(this.#services.get(service.id)!, port);
+  }
 
   #scopeOf(balanced: BalancedPort, from: ClientOrigin, isV4: boolean, subset?: string): PortScope {
     const id = scopeId(balanced, from, isV4, subset);
@@ -555,7 +472,7 @@ export class Services {
     );
     const candidates = chosen.map((at): Candidate => {
       const backend = service.backends[at]!;
-      return { backend, weight: backend.weight, target: port.targets[at]!, pinned: this.#pinnedOf(balanced, at) };
+      return { backend, weight: backend.weight, target: port.targets[at]!, pinned: this.#ports.pinnedOf(balanced, at) };
     });
     const consulted = [balanced.object, ...reach.consulted];
     const spread = spreadOf(service, port, subset);
@@ -572,16 +489,11 @@ export class Services {
   /** The number of the backend that the client had last. */
   #lastOf(found: FoundPort, from: ClientOrigin, { source }: ProtocolTuple): number | undefined {
     if (found.service.affinityMs === undefined) return undefined;
-    return this.#affinity.of(clientId(this.#balancedAt(found), from, source));
+    return this.#affinity.of(clientId(this.#portOf(found), from, source));
   }
 }
 
 const none: ReadonlySet<number> = new Set();
-
-/** A deadline that has begun. */
-function endOf({ endsAtMs }: PinnedBackend): number | undefined {
-  return endsAtMs === undefined || endsAtMs === -Infinity ? undefined : endsAtMs;
-}
 
 function hasBackend({ backends }: Service, address: Uint8Array): boolean {
   const id = bytesId(address);
