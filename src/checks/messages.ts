@@ -6,7 +6,7 @@ export type CheckChange =
   | { readonly kind: 'set'; readonly target: CheckTarget }
   | { readonly kind: 'remove'; readonly id: string };
 
-/** From the thread: a backend has become healthy, or unhealthy and why. */
+/** From the thread: a backend has become healthy, or unhealthy and why, or is so for another reason. */
 export interface CheckResult {
   /** That of the target. */
   readonly id: string;

@@ -5,7 +5,8 @@
  *   2. a check waits for its turn: no more than a number of them are under way at the same time. It is over when `dial` says
  *      so, or when its time is up
  *   3. the first result decides at once whether the target is healthy. After that, it changes only after a number of
- *      results in a row that say otherwise
+ *      results in a row that say otherwise. So does the reason of one that is unhealthy: a backend that answers something else
+ *      each time is no news each time
  *   4. the next check begins an interval after the last one is over, a little earlier or later by chance
  *
  * A target without a result has the state `unknown`. Whoever uses the states takes it for healthy: a daemon that starts must
@@ -47,7 +48,10 @@ export interface CheckerOptions {
   readonly random: () => number;
   /** How many checks may be under way. */
   readonly mostAtOnce: number;
-  /** @param why the last failure, in a few words; empty if it is healthy */
+  /**
+   * A target is healthy or unhealthy now, or still unhealthy for another reason.
+   * @param why the last failure, in a few words; empty if it is healthy
+   */
   readonly onChange: (id: string, state: Exclude<HealthState, 'unknown'>, why: string) => void;
 }
 
@@ -69,6 +73,10 @@ interface Checked {
   state: HealthState;
   failure: string;
   inARow: number;
+  /** Failures in a row that are the same as the last one. */
+  sameInARow: number;
+  /** The reason that was told last; empty if it is not unhealthy. */
+  why: string;
   /** Cancels its timer, its place in the queue or its check. */
   cancel: () => void;
 }
@@ -95,7 +103,15 @@ export class HealthChecker {
       return;
     }
     known?.cancel();
-    const checked: Checked = { target, state: 'unknown', failure: '', inARow: 0, cancel: () => {} };
+    const checked: Checked = {
+      target,
+      state: 'unknown',
+      failure: '',
+      inARow: 0,
+      sameInARow: 0,
+      why: '',
+      cancel: () => {},
+    };
     this.#checked.set(target.id, checked);
     this.#soon(checked);
   }
@@ -175,12 +191,15 @@ export class HealthChecker {
     const { target, state } = checked;
     const isSuccess = failure === undefined;
     checked.inARow = checked.inARow > 0 && isSuccess === (checked.failure === '') ? checked.inARow + 1 : 1;
+    checked.sameInARow = failure === checked.failure ? checked.sameInARow + 1 : 1;
     checked.failure = failure ?? '';
     this.#later(checked, target.intervalMs * (1 - JITTER + 2 * JITTER * this.#options.random()));
     const found = isSuccess ? 'healthy' : 'unhealthy';
     const needed = state === 'unknown' ? 1 : isSuccess ? target.successes : target.failures;
-    if (found !== state && checked.inARow >= needed) {
+    const isOtherReason = !isSuccess && state === found && checked.failure !== checked.why;
+    if (found !== state ? checked.inARow >= needed : isOtherReason && checked.sameInARow >= needed) {
       checked.state = found;
+      checked.why = checked.failure;
       this.#options.onChange(target.id, found, checked.failure);
     }
     this.#next();

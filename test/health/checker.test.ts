@@ -103,6 +103,27 @@ t.test('the first result decides, then only several in a row', async (t) => {
   t.equal(changes.at(-1), 'b healthy');
 });
 
+t.test('another reason is told once it came several times in a row', async (t) => {
+  const { checker, changes, begin, answer } = bench();
+  checker.set(target('a'));
+  const check = (...results: (string | undefined)[]): void => {
+    for (const failure of results) {
+      begin('a');
+      answer('a', failure);
+    }
+  };
+  check('refused', 'status 500', 'status 501', 'status 500', 'status 501', 'status 501');
+  t.same(changes, ['a unhealthy: refused'], 'one that changes each time is no news');
+  check('status 501', 'status 501');
+  t.same(changes.splice(0), ['a unhealthy: refused', 'a unhealthy: status 501']);
+  check('refused', undefined, 'refused', 'refused');
+  t.same(changes, []);
+  check('refused');
+  t.same(changes.splice(0), ['a unhealthy: refused'], 'nor does it take a result that says otherwise to begin again');
+  check(undefined, undefined);
+  t.same(changes, ['a healthy']);
+});
+
 t.test('a check that takes too long has failed, and is ended', async (t) => {
   const { clock, checker, changes, under } = bench();
   checker.set(target('a'));
