@@ -418,6 +418,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     ...membership.differences(),
     ...serviceRangeClashes(serving.range),
     ...nodePortClashes(endpoints.published(), serving.services.entries.ports, serving.nodePortOwner),
+    ...health.unhealthy.clashes(),
     ...observer.tunnelClashes(),
     ...peers.clashes(),
     ...clashesOfSubnets(networks.all().map(({ name }) => name)),
@@ -431,6 +432,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     registers: [
       ...(allotment && blocks && probeKey ? [allotment, blocks, membership.live, probeKey] : []),
       ...serving.registers,
+      health.unhealthy.declaredHosts,
       health.unhealthy,
     ],
     onInForce: (revision, latest) => membership.reached(revision, latest),

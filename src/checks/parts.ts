@@ -38,6 +38,7 @@ export function healthParts(environment: HealthPartsEnvironment): HealthParts {
     ...{ hostName, store, lease, after },
     service: (id) => services.get(id),
     setHealth: (id, address, why) => forwarding.setHealth(id, address, 'check_failed', why),
+    warn: (details, message) => logger.warn(details, message),
   });
   const checks = new BackendChecks({
     ...{ topology, hostName, later },

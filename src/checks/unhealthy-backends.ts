@@ -7,18 +7,23 @@
  *   records of other hosts ──┘
  *
  * What a host says counts for backends that are on it, so nothing stays of one that has moved. When a host is gone, so is its
- * record; its backends are out anyway then. What cannot be stored is stored later, and counts here at once. For some seconds after
+ * record; its backends are out anyway then. A record of a host that is not declared does not count: it is nobody's who could
+ * take it back. What cannot be stored is stored later, and counts here at once. For some seconds after
  * a start, what the daemon before it has said counts as well: by then, everything has been checked once.
  */
+import { keyOf, type Keys } from '../cluster/keys.ts';
+import { UNHEALTHY } from '../cluster/membership/registration.ts';
 import type { Register } from '../cluster/register.ts';
-import type { Keys } from '../cluster/keys.ts';
+import { hostKind } from '../model/kinds/host.ts';
+import type { ClashReport } from '../model/report.ts';
 import { unhealthyRecord } from '../model/records.ts';
 import { formatIp, parseIp } from '../flow/types.ts';
 import type { Change, Store } from '../store/store.ts';
 import type { Service } from '../table/service.ts';
 import type { BackendVerdict } from './backend-checks.ts';
 
-export const UNHEALTHY = 'unhealthy/';
+/** What the keys of hosts begin with. */
+const HOSTS = keyOf(hostKind, '');
 /** How many backends a record names: about 400 KB. The others are known here only. */
 const MOST_PUBLISHED = 4096;
 /** The least time between two writes: what changes meanwhile is written together. */
@@ -36,6 +41,7 @@ export interface UnhealthyBackendsOptions {
   readonly lease: () => string | undefined;
   readonly service: (id: string) => Service | undefined;
   readonly setHealth: (id: string, address: Uint8Array, why: string | undefined) => void;
+  readonly warn: (details: object, message: string) => void;
   readonly after: (delayMs: number, work: () => void) => () => void;
 }
 
@@ -46,6 +52,10 @@ export class UnhealthyBackends implements Register {
   /** What the daemon before this one has said. */
   #former: Unhealthy = new Map();
   readonly #hosts = new Map<string, Unhealthy>();
+  /** The hosts that are declared. */
+  readonly #declared = new Set<string>();
+  /** Those that are not, and of which that was said. */
+  readonly #strangers = new Set<string>();
   /** What is in force: the addresses, by service. */
   readonly #inForce = new Map<string, ReadonlyMap<string, string>>();
   /** What the record in the store says, and under which lease. */
@@ -73,12 +83,39 @@ export class UnhealthyBackends implements Register {
 
   see(changes: readonly Change[]): void {
     for (const { key, entry } of changes) this.#note(key.slice(UNHEALTHY.length), entry?.value);
+    this.#tellStrangers();
+  }
+
+  /** Follows which hosts are declared. */
+  get declaredHosts(): Register {
+    const set = (host: string, isDeclared: boolean): void => {
+      if (isDeclared) this.#declared.add(host);
+      else this.#declared.delete(host);
+      for (const id of this.#hosts.get(host)?.keys() ?? []) this.follow(id);
+    };
+    return {
+      prefix: HOSTS,
+      see: (changes) => {
+        for (const { key, entry } of changes) set(key.slice(HOSTS.length), entry !== undefined);
+        this.#tellStrangers();
+      },
+      listed: (keys) => {
+        for (const host of [...this.#declared]) if (!keys.has(HOSTS + host)) set(host, false);
+        this.#tellStrangers();
+      },
+    };
+  }
+
+  /** The records that do not count. */
+  clashes(): ClashReport[] {
+    return [...this.#strangers].map((host) => ({ detail: strangerText(host), hint: 'delete it in the store' }));
   }
 
   listed(keys: Keys): void {
     this.#hasBegun = true;
     for (const host of [...this.#hosts.keys()]) if (!keys.has(UNHEALTHY + host)) this.#note(host, undefined);
     if (!keys.has(UNHEALTHY + this.#options.hostName)) this.#isStored = false;
+    this.#tellStrangers();
     this.publish();
   }
 
@@ -148,16 +185,29 @@ export class UnhealthyBackends implements Register {
     const { hostName } = this.#options;
     if (host === hostName) return this.#noteOwn(value);
     const before = this.#hosts.get(host);
-    const after = readRecord(value);
+    const after = readRecord(host, value);
     if (after.size > 0) this.#hosts.set(host, after);
     else this.#hosts.delete(host);
     for (const id of new Set([...(before?.keys() ?? []), ...after.keys()])) this.follow(id);
   }
 
+  /** Their declarations may come with their records, and after them. */
+  #tellStrangers(): void {
+    if (!this.#hasBegun) return;
+    for (const host of this.#strangers) {
+      if (!this.#hosts.has(host) || this.#declared.has(host)) this.#strangers.delete(host);
+    }
+    for (const host of this.#hosts.keys()) {
+      if (this.#declared.has(host) || this.#strangers.has(host)) continue;
+      this.#strangers.add(host);
+      this.#options.warn({ key: UNHEALTHY + host }, strangerText(host));
+    }
+  }
+
   #noteOwn(value: unknown): void {
     this.#isStored = value !== undefined;
     if (value !== undefined && !this.#hasBegun && this.#published === undefined) {
-      this.#former = readRecord(value);
+      this.#former = readRecord(this.#options.hostName, value);
       const services = [...this.#former.keys()];
       for (const id of services) this.follow(id);
       this.#options.after(FORMER_MS, () => {
@@ -185,7 +235,7 @@ export class UnhealthyBackends implements Register {
     for (const { host, address } of backends) {
       if (host === undefined) continue;
       const isHere = host === this.#options.hostName;
-      const all = isHere ? here : this.#hosts.get(host)?.get(id);
+      const all = isHere ? here : this.#declared.has(host) ? this.#hosts.get(host)?.get(id) : undefined;
       if (!all || all.size === 0) continue;
       const text = formatIp(address);
       const why = all.get(text);
@@ -197,7 +247,13 @@ export class UnhealthyBackends implements Register {
 
 const nobody: ReadonlyMap<string, string> = new Map();
 
-function readRecord(value: unknown): Unhealthy {
-  const { backends = {} } = unhealthyRecord.safeParse(value).data ?? {};
+function strangerText(host: string): string {
+  return `${UNHEALTHY}${host} in the store does not count: there is no host "${host}"`;
+}
+
+/** Nothing of one that belongs to another host. */
+function readRecord(name: string, value: unknown): Unhealthy {
+  const { host, backends: all = {} } = unhealthyRecord.safeParse(value).data ?? {};
+  const backends = host === name ? all : {};
   return new Map(Object.entries(backends).map(([id, all]) => [id, new Map(Object.entries(all))]));
 }

@@ -21,6 +21,7 @@ const key = (host: string): string => `unhealthy/${host}`;
 
 interface Host {
   readonly unhealthy: UnhealthyBackends;
+  readonly warnings: string[];
   /** What is in force: why, by address. */
   readonly inForce: Map<string, string>;
   readonly services: Map<string, Service>;
@@ -30,9 +31,10 @@ interface Host {
 }
 
 async function hostOf(t: Test, store: Store, hostName: string, { isNew = true } = {}): Promise<Host> {
+  const warnings: string[] = [];
   const waiting: (() => void)[] = [];
   const host: Omit<Host, 'unhealthy'> = {
-    inForce: new Map(),
+    ...{ warnings, inForce: new Map() },
     services: new Map([[WEB.id, WEB]]),
     pass: () => waiting.splice(0).forEach((work) => work()),
     lease: await store.grant(600_000),
@@ -44,11 +46,14 @@ async function hostOf(t: Test, store: Store, hostName: string, { isNew = true } 
       if (text === undefined) host.inForce.delete(formatIp(address));
       else host.inForce.set(formatIp(address), text);
     },
+    warn: (_, message) => void warnings.push(message),
     after: (_, work) => {
       waiting.push(work);
       return () => {};
     },
   });
+  const { declaredHosts } = unhealthy;
+  await declaredHosts.see(['a', 'b', 'c'].map(declared), 0);
   const { entries, revision } = await store.list('unhealthy/');
   const see = (changes: readonly Change[]): void => unhealthy.see(changes);
   see(entries.map((entry) => ({ key: entry.key, entry })));
@@ -63,6 +68,11 @@ async function hostOf(t: Test, store: Store, hostName: string, { isNew = true } 
   if (isNew) for (const id of host.services.keys()) unhealthy.follow(id);
   return Object.assign(host, { unhealthy });
 }
+
+const declared = (name: string): Change => ({
+  key: `hosts/${name}`,
+  entry: { key: `hosts/${name}`, value: {}, revision: 1 },
+});
 
 const set = ({ unhealthy }: Host, address: string): void => unhealthy.set({ service: WEB.id, address, why });
 const clear = ({ unhealthy }: Host, address: string): void =>
@@ -104,6 +114,33 @@ t.test('what the daemon before has said holds for a while, and nothing happens a
     a.pass();
     t.equal(a.inForce.size, isClosed ? 1 : 0, isClosed ? 'the tables may be gone by now' : 'its time is over');
   }
+});
+
+t.test('a record of a host that is not declared does not count, and is told once', async (t) => {
+  const store = await openStore(t);
+  const b = await hostOf(t, store, 'b');
+  const { unhealthy, warnings, inForce } = b;
+  const on = (host: string): Service => ({ ...WEB, backends: [backend('10.0.1.1', { host })] });
+  const of = (host: string, name = host): Change => {
+    const value = { host: name, backends: { [WEB.id]: { '10.0.1.1': why } } };
+    return { key: key(host), entry: { key: key(host), value, revision: 2 } };
+  };
+  b.services.set(WEB.id, on('x'));
+  unhealthy.see([of('x')]);
+  unhealthy.see([of('x'), of('a', 'c')]);
+  t.equal(inForce.size, 0);
+  const detail = 'unhealthy/x in the store does not count: there is no host "x"';
+  t.same(warnings, [detail]);
+  t.same(unhealthy.clashes(), [{ detail, hint: 'delete it in the store' }]);
+  const { declaredHosts } = unhealthy;
+  await declaredHosts.see([declared('x')], 3);
+  t.equal(inForce.size, 1, 'from now on it does');
+  t.same(unhealthy.clashes(), []);
+  await declaredHosts.listed!(new Set(['hosts/a', 'hosts/b', 'hosts/c']), 4);
+  t.equal(inForce.size, 0, 'the host has gone');
+  b.services.set(WEB.id, on('a'));
+  unhealthy.follow(WEB.id);
+  t.equal(inForce.size, 0, 'nor does the record of another host under its name');
 });
 
 t.test('a backend that moves, and a service that comes later', async (t) => {

@@ -108,3 +108,9 @@ t.test('VTEPs follow any changes of hosts, one by one', async (t) => {
     }
   }
 });
+
+t.test('with a host goes what it has said of its backends, also without a lease', async (t) => {
+  const hosts = openHosts();
+  await hosts.put([registered('there', { underlay: '192.0.2.7', mac: '02:00:00:00:00:07' })]);
+  t.ok(hosts.planRemoval('there').delete?.includes('unhealthy/there'));
+});

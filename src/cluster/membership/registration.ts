@@ -6,6 +6,7 @@
  *   host-claims/underlay/ADDRESS      this underlay address,
  *   host-claims/mac/BITS              and these bits
  *   live/NAME                       the daemon that runs, under a lease
+ *   unhealthy/NAME                  which of its backends are unhealthy, under the same lease (`unhealthy-backends.ts`)
  *
  * So two hosts never have one name, id, address or MAC: the second one is refused, and told who has it and how to mend that.
  * Bits of a MAC that are taken are exchanged for others, which the host keeps.
@@ -27,6 +28,8 @@ import {
 } from '../../model/records.ts';
 import type { Entry, Put, Store } from '../../store/store.ts';
 import { LIVE } from './live-hosts.ts';
+
+export const UNHEALTHY = 'unhealthy/';
 
 const CLAIMS = 'host-claims/';
 /** How often another choice of bits is tried. */
@@ -227,7 +230,7 @@ export function isAnother(
 
 /** The keys of a registered host besides its endpoints and addresses. */
 export function registrationKeys(name: string, { id, mac }: HostRegistration, underlay: string): string[] {
-  return [idKey(id), underlayKey(underlay), macKey(mac), LIVE + name];
+  return [idKey(id), underlayKey(underlay), macKey(mac), LIVE + name, UNHEALTHY + name];
 }
 
 function idKey(id: string): string {
