@@ -37,6 +37,7 @@ Napi::Function ConnectionsObject::Class(Napi::Env env) {
                      {
                          InstanceMethod("size", &ConnectionsObject::Size),
                          InstanceMethod("find", &ConnectionsObject::Find),
+                         InstanceMethod("isTaken", &ConnectionsObject::IsTaken),
                          InstanceMethod("hasAnyIn", &ConnectionsObject::HasAnyIn),
                          InstanceMethod("room", &ConnectionsObject::Room),
                          InstanceMethod("open", &ConnectionsObject::Open),
@@ -75,6 +76,11 @@ Napi::Value ConnectionsObject::Size(const Napi::CallbackInfo& info) {
 // () : looks for the original tuple, its place and protocol → 2 · slot, plus 1 for the reply direction | -1
 Napi::Value ConnectionsObject::Find(const Napi::CallbackInfo& info) {
   return slot_of(info.Env(), table_->find_handle({asked_->original, asked_->places[0], asked_->protocol}));
+}
+
+// () : looks for the original tuple, its place and protocol → true if no connection has it, but one goes on with it
+Napi::Value ConnectionsObject::IsTaken(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), table_->is_taken({asked_->original, asked_->places[0], asked_->protocol}));
 }
 
 // (place) → true if packets of connections may come in there

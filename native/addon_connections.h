@@ -20,6 +20,7 @@ class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
  private:
   Napi::Value Size(const Napi::CallbackInfo& info);
   Napi::Value Find(const Napi::CallbackInfo& info);
+  Napi::Value IsTaken(const Napi::CallbackInfo& info);
   Napi::Value HasAnyIn(const Napi::CallbackInfo& info);
   Napi::Value Room(const Napi::CallbackInfo& info);
   Napi::Value Open(const Napi::CallbackInfo& info);

@@ -39,6 +39,8 @@ inline constexpr uint32_t kSeenSyn = 1;
 inline constexpr uint32_t kSeenAck = 2;
 inline constexpr uint32_t kSeenFin = 4;
 inline constexpr uint32_t kSeenRst = 8;
+// Of the reply half alone: a segment between these ends that does not answer the SYN. Its sender has another conversation.
+inline constexpr uint32_t kSeenOther = 16;
 
 struct ConnectionHalf {
   double last_seen_ms;

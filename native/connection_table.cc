@@ -49,26 +49,19 @@ bool is_plausible(const ConnectionOpening& of) {
 
 // As far as it decides under which names it is found.
 ConnectionOpening opening_of(const Connection& connection) {
-  return {{connection.places[0], connection.places[1]},
-          connection.protocol,
-          connection.kind,
-          {},
-          connection.original,
-          connection.translated,
-          connection.pin,
-          {}};
+  ConnectionOpening of = {{connection.places[0], connection.places[1]},
+                          connection.protocol,
+                          connection.kind,
+                          {},
+                          connection.original,
+                          connection.translated,
+                          connection.pin,
+                          {}};
+  memcpy(of.via, connection.via, sizeof of.via);
+  return of;
 }
 
-TupleKey original_name(const ConnectionOpening& of) { return {of.original, of.places[0], of.protocol}; }
-TupleKey reply_name(const ConnectionOpening& of) { return {turned(of.translated), of.places[1], of.protocol}; }
-// True if packets of this direction are found. Of UDP that weft has ended, only replies are. A conversation of an end with
-// itself has one name: all its packets are of the original direction.
-bool is_found(const ConnectionOpening& of, bool reply) {
-  constexpr uint8_t kUdp = 17;
-  if (!reply) return of.kind != ConnectionKind::ended || of.protocol != kUdp;
-  const TupleKey original = original_name(of), replies = reply_name(of);
-  return memcmp(&original, &replies, sizeof original) != 0;
-}
+bool is_network(uint32_t place) { return place != kOutside && place != kInternal; }
 
 }  // namespace
 
@@ -95,8 +88,8 @@ ConnectionTable::Entries ConnectionTable::entries_of(size_t at, uint8_t tag) con
 }
 
 ConnectionTable::Found ConnectionTable::found_at(uint32_t handle, const TupleKey& key) const {
-  const uint32_t slot = handle >> 1;
-  const bool reply = handle & 1;
+  const uint32_t slot = handle >> 2;
+  const bool reply = handle & kReply;
   Connection& connection = records_[slot];
   const uint32_t generation = std::atomic_ref(connection.generation).load(std::memory_order_acquire);
   if (generation == 0 || connection.protocol != key.protocol || connection.places[reply] != key.place) return {};
@@ -109,12 +102,25 @@ ConnectionTable::Found ConnectionTable::found_at(uint32_t handle, const TupleKey
   return {&connection, slot, generation, reply};
 }
 
+bool ConnectionTable::is_taken_at(uint32_t handle, const TupleKey& key) const {
+  const Connection& connection = records_[handle >> 2];
+  return std::atomic_ref(records_[handle >> 2].generation).load(std::memory_order_acquire) != 0 &&
+         connection.protocol == key.protocol && connection.places[0] == key.place &&
+         memcmp(&connection.translated, &key.tuple, sizeof key.tuple) == 0;
+}
+
 ConnectionTable::Found ConnectionTable::probe(const TupleKey& key, uint32_t hash) const {
+  Found none;
   for (size_t at = home(hash);; at = next(at)) {
     for (Entries likely = entries_of(at, tag_of(hash)); likely; likely.drop_first()) {
-      if (const Found found = found_at(handle_at(at, likely.first()), key)) return found;
+      const uint32_t handle = handle_at(at, likely.first());
+      if ((handle & 3) == kTaken) {
+        none.taken |= is_taken_at(handle, key);
+      } else if (const Found found = found_at(handle, key)) {
+        return found;
+      }
     }
-    if (free_entries(at)) return {};
+    if (free_entries(at)) return none;
   }
 }
 
@@ -123,7 +129,7 @@ ConnectionTable::Found ConnectionTable::find(const TupleKey& key, uint32_t hash)
     const uint32_t version = version_.load(std::memory_order_acquire);
     const Found found = probe(key, hash);
     if (found) return found;
-    if (version % 2 == 0 && version_.load(std::memory_order_relaxed) == version) return {};
+    if (version % 2 == 0 && version_.load(std::memory_order_relaxed) == version) return found;
   }
   std::lock_guard guard(mutex_);
   return probe(key, hash);
@@ -133,16 +139,21 @@ void ConnectionTable::prefetch_record(uint32_t hash) const {
   const Entries likely = entries_of(home(hash), tag_of(hash));
   if (!likely) return;
   const uint32_t handle = handle_at(home(hash), likely.first());
-  const Connection& connection = records_[handle >> 1];
+  const Connection& connection = records_[handle >> 2];
   __builtin_prefetch(&connection);
-  if (handle & 1) __builtin_prefetch(&connection.translated);
-  __builtin_prefetch(&connection.half(handle & 1), 1);
+  if ((handle & 3) != kOriginal) __builtin_prefetch(&connection.translated);
+  __builtin_prefetch(&connection.half(handle & kReply), 1);
 }
 
 uint32_t ConnectionTable::find_handle(const TupleKey& key) const {
   std::lock_guard guard(mutex_);
   const Found found = probe(key, hash(key));
   return found ? found.slot * 2 + found.reply : kNone;
+}
+
+bool ConnectionTable::is_taken(const TupleKey& key) const {
+  std::lock_guard guard(mutex_);
+  return probe(key, hash(key)).taken;
 }
 
 void ConnectionTable::insert(const TupleKey& key, uint32_t handle) {
@@ -192,7 +203,7 @@ bool ConnectionTable::move_back_to(size_t at, unsigned entry, size_t* from, unsi
     for (unsigned i = 0; i < kEntries; ++i) {
       const auto tag = static_cast<uint8_t>(index_[behind].tags[i >> 3] >> (i & 7) * 8);
       const uint32_t handle = index_[behind].handles[i];
-      if (tag == 0 || distance(home(hash(name(handle >> 1, handle & 1))), behind) < distance(at, behind)) continue;
+      if (tag == 0 || distance(home(hash(name(handle))), behind) < distance(at, behind)) continue;
       set_entry(at, entry, tag, handle);
       *from = behind;
       *moved = i;
@@ -202,19 +213,37 @@ bool ConnectionTable::move_back_to(size_t at, unsigned entry, size_t* from, unsi
   }
 }
 
-TupleKey ConnectionTable::name(uint32_t slot, bool reply) const { return name(opening_of(records_[slot]), reply); }
-TupleKey ConnectionTable::name(const ConnectionOpening& of, bool reply) {
-  return reply ? reply_name(of) : original_name(of);
+TupleKey ConnectionTable::name(uint32_t handle) const {
+  return name(opening_of(records_[handle >> 2]), static_cast<Name>(handle & 3));
 }
 
-bool ConnectionTable::is_taken(const ConnectionOpening& of) const {
-  const auto is_known = [&](bool reply) { return is_found(of, reply) && probe(name(of, reply), hash(name(of, reply))); };
-  return is_known(false) || is_known(true);
+TupleKey ConnectionTable::name(const ConnectionOpening& of, Name which) {
+  if (which == kReply) return {turned(of.translated), of.places[1], of.protocol};
+  return {which == kTaken ? of.translated : of.original, of.places[0], of.protocol};
 }
 
-void ConnectionTable::insert_both(const ConnectionOpening& of, uint32_t slot) {
-  for (const bool reply : {false, true}) {
-    if (is_found(of, reply)) insert(name(of, reply), slot * 2 + reply);
+// Of UDP that weft has ended, only replies are found. A conversation of an end with itself has one name: all its packets are
+// of the original direction. Only what goes from a network to a network can be confused with what its client sends there.
+bool ConnectionTable::is_found(const ConnectionOpening& of, Name which) {
+  constexpr uint8_t kUdp = 17;
+  constexpr uint8_t kNobody[16] = {};
+  if (which == kOriginal) return of.kind != ConnectionKind::ended || of.protocol != kUdp;
+  if (which == kTaken) {
+    return of.kind != ConnectionKind::tracked && is_network(of.places[0]) && is_network(of.places[1]) &&
+           memcmp(of.via, kNobody, sizeof kNobody) == 0;
+  }
+  const TupleKey original = name(of, kOriginal), replies = name(of, kReply);
+  return memcmp(&original, &replies, sizeof original) != 0;
+}
+
+bool ConnectionTable::is_known(const ConnectionOpening& of) const {
+  const auto is_one = [&](Name which) { return is_found(of, which) && probe(name(of, which), hash(name(of, which))); };
+  return is_one(kOriginal) || is_one(kReply);
+}
+
+void ConnectionTable::insert_all(const ConnectionOpening& of, uint32_t slot) {
+  for (const Name which : {kOriginal, kReply, kTaken}) {
+    if (is_found(of, which)) insert(name(of, which), slot * 4 + which);
   }
 }
 
@@ -303,7 +332,7 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   for (const uint32_t other : given_up) {
     if (other != kNone && is_used(other)) close_held(other);
   }
-  if (is_taken(opening)) {
+  if (is_known(opening)) {
     free_slot(slot);
     return kNone;
   }
@@ -323,7 +352,7 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   std::atomic_ref(record.generation).store(generation_ * 2, std::memory_order_release);
   append(&owners_[owner].unproven, slot);
   size_.store(size() + 1, std::memory_order_relaxed);
-  insert_both(opening, slot);
+  insert_all(opening, slot);
   opened_.store(opened() + 1, std::memory_order_relaxed);
   return slot;
 }
@@ -337,17 +366,17 @@ void ConnectionTable::end(uint32_t slot, double now_ms) {
   std::lock_guard guard(mutex_);
   if (slot >= used_ || !is_used(slot)) return;
   Connection& connection = records_[slot];
-  const bool was_found = is_found(opening_of(connection), false);
+  const bool was_found = is_found(opening_of(connection), kOriginal);
   relaxed_store(connection.kind, ConnectionKind::ended);
-  if (was_found && !is_found(opening_of(connection), false)) erase(name(slot, false), slot * 2);
+  if (was_found && !is_found(opening_of(connection), kOriginal)) erase(name(slot * 4), slot * 4);
   for (const bool reply : {false, true}) relaxed_store(connection.half(reply).flow, 0u);
   relaxed_store(connection.half(false).last_seen_ms, now_ms);
 }
 
 void ConnectionTable::close_held(uint32_t slot) {
   const ConnectionOpening of = opening_of(records_[slot]);
-  for (const bool reply : {false, true}) {
-    if (is_found(of, reply)) erase(name(of, reply), slot * 2 + reply);
+  for (const Name which : {kOriginal, kReply, kTaken}) {
+    if (is_found(of, which)) erase(name(of, which), slot * 4 + which);
   }
   Owner& owner = owners_[records_[slot].owner];
   if (records_[slot].proven) {
@@ -489,7 +518,7 @@ std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
     if (record.generation == 0) continue;
     const ConnectionOpening opening = opening_of(record);
     const bool is_whole = record.generation % 2 == 0 && is_plausible(opening) && record.owner < kOwners;
-    if (!is_whole || size() >= limits_.connections || is_taken(opening)) {
+    if (!is_whole || size() >= limits_.connections || is_known(opening)) {
       record.generation = 0;
       continue;
     }
@@ -502,7 +531,7 @@ std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
       half.flow = half.flow_slot = 0;
     }
     record.proven = 0;
-    insert_both(opening, slot);
+    insert_all(opening, slot);
     size_.store(size() + 1, std::memory_order_relaxed);
     if (record.kind == ConnectionKind::tracked) {
       append(&owners_[record.owner].unproven, slot);

@@ -5,10 +5,13 @@
 //                                          │ in its owner's lists, or among the free slots
 //
 // The index contains both tuples of each connection, or one if they are the same, or if it is UDP that weft has ended:
-// then only what its backend still sends is known, and the next packet of its client begins another one. The index is a ring of buckets, each a cache line with
-// room for twelve entries: a tag of 8 bits of the hash, and the slot with the direction. All tags of a
+// then only what its backend still sends is known, and the next packet of its client begins another one. Of a connection
+// that goes from a network to a network, it also contains the tuple with which its packets go on, as its client could send
+// it: the replies would be the same. A search prefers what it finds otherwise. The index is a ring of buckets, each a
+// cache line with
+// room for twelve entries: a tag of 8 bits of the hash, and the slot with the name. All tags of a
 // bucket are compared at once, so a search waits for one line, and no branch depends on where in it the
-// entry is. There are three records for each bucket, so it is half full at most. Of entries whose bucket
+// entry is. There are three records for each bucket, so it is three quarters full at most. Of entries whose bucket
 // is full, the search goes on in the next bucket; deletion moves such entries back.
 //
 // Room. There may be `limits.connections` in all, and each owner may have a quota. When that is used
@@ -144,6 +147,8 @@ class ConnectionTable {
     uint32_t slot = kNone;
     uint32_t generation = 0;
     bool reply = false;
+    // If nothing was found: a connection goes on with this tuple.
+    bool taken = false;
 
     explicit operator bool() const { return at; }
     // True if it is still the same connection. Call this for anything found before the last `pass`.
@@ -197,6 +202,8 @@ class ConnectionTable {
   size_t size() const { return size_.load(std::memory_order_relaxed); }
   // 2 · slot, plus 1 for the reply direction; kNone if there is none.
   uint32_t find_handle(const TupleKey& key) const;
+  // True if no connection has that tuple, but one goes on with it.
+  bool is_taken(const TupleKey& key) const;
   // Room for one more connection of these owners, which share a quota: kFree, or the slot that can be given up for it,
   // or kNone. Looks at some of their unproven connections first.
   uint32_t room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota);
@@ -221,7 +228,10 @@ class ConnectionTable {
   static constexpr size_t kRecordsPerBucket = 3;
   static constexpr unsigned kEntries = 12;
 
-  // Written under the lock, and read by workers at the same time. A handle is 2 · slot, plus 1 for the reply direction.
+  // By what a connection is found: the tuple of either direction, or that with which its packets go on.
+  enum Name : uint32_t { kOriginal, kReply, kTaken };
+
+  // Written under the lock, and read by workers at the same time. A handle is 4 · slot + the name.
   struct alignas(64) Bucket {
     uint64_t tags[2];  // a byte for each entry, 0 if it is free; the last four bytes are unused
     uint32_t handles[kEntries];
@@ -269,13 +279,15 @@ class ConnectionTable {
   bool move_back_to(size_t at, unsigned entry, size_t* from, unsigned* moved);
   Found probe(const TupleKey& key, uint32_t hash) const;
   Found found_at(uint32_t handle, const TupleKey& key) const;
+  bool is_taken_at(uint32_t handle, const TupleKey& key) const;
   void insert(const TupleKey& key, uint32_t handle);
   void erase(const TupleKey& key, uint32_t handle);
-  TupleKey name(uint32_t slot, bool reply) const;
-  static TupleKey name(const ConnectionOpening& of, bool reply);
-  // True if a connection is found by one of its names.
-  bool is_taken(const ConnectionOpening& of) const;
-  void insert_both(const ConnectionOpening& of, uint32_t slot);
+  TupleKey name(uint32_t handle) const;
+  static TupleKey name(const ConnectionOpening& of, Name which);
+  static bool is_found(const ConnectionOpening& of, Name which);
+  // True if a connection is found by one of its tuples.
+  bool is_known(const ConnectionOpening& of) const;
+  void insert_all(const ConnectionOpening& of, uint32_t slot);
 
   void append(List* list, uint32_t slot);
   void remove(List* list, uint32_t slot);

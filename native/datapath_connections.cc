@@ -12,17 +12,44 @@ bool may_begin(const Key& key) {
   return key.ip_proto == nat::kIcmp ? type == 8 : key.ip_proto != nat::kIcmpv6 || type == 128;
 }
 
-// True if the packet belongs to the connection that was found by its tuple. If that one had a choice of backends and is
-// over, a SYN between the same ends begins another one, with a choice of its own.
+constexpr uint8_t kSyn = 2, kAck = 16;
+
+// True if nobody has answered the SYN of this connection, and this segment does not either: with the same ends, its sender
+// has another conversation. That is noted in the record, for the next SYN.
+bool is_of_another(Connection& connection, const uint8_t* tcp) {
+  ConnectionHalf& reply = connection.half(true);
+  ConnectionHalf& original = connection.half(false);
+  if (relaxed_load(reply.packets) || !(relaxed_load(original.seen) & kSeenSyn)) return false;
+  const uint8_t flags = tcp[13];
+  const bool answers = (flags & kSyn) || ((flags & kAck) && load32(tcp + 8) == relaxed_load(original.end));
+  if (answers) return false;
+  relaxed_store(reply.seen, relaxed_load(reply.seen) | kSeenOther);
+  return true;
+}
+
+// True if the packet belongs to the connection that was found by its tuple. If that one had a choice of backends, a SYN
+// between the same ends begins another one, with a choice of its own, when it is over; and with another port, when its
+// backend has another conversation with these ends.
 bool is_part_of(const ConnectionTable::Found& found, const Key& key, const Frame& frame) {
-  constexpr uint8_t kSyn = 2, kAck = 16;
   Connection& connection = *found.at;
   if (!is_of(connection, found.reply, key)) return false;
-  if (key.ip_proto != nat::kTcp || found.reply || kind_of(connection) == ConnectionKind::tracked) return true;
+  if (key.ip_proto != nat::kTcp || connection.pin == 0 || kind_of(connection) == ConnectionKind::tracked) return true;
+  if (found.reply && relaxed_load(connection.half(true).packets)) return true;
   const uint32_t l4 = l4_of(frame, key);
-  if (!l4 || (frame.data[l4 + 13] & (kSyn | kAck)) != kSyn || connection.pin == 0) return true;
+  if (!l4) return true;
+  if (found.reply) return kind_of(connection) == ConnectionKind::ended || !is_of_another(connection, frame.data + l4);
+  if ((frame.data[l4 + 13] & (kSyn | kAck)) != kSyn) return true;
+  ConnectionHalf& reply = connection.half(true);
+  if (!relaxed_load(reply.packets) && (relaxed_load(reply.seen) & kSeenOther)) return false;
   const ConnectionState state = state_of(connection);
   return state != ConnectionState::time_wait && state != ConnectionState::closed;
+}
+
+// True if the packet begins a conversation with the tuple of somebody else.
+bool begins_taken(const ConnectionTable::Found& found, const Key& key, const Frame& frame) {
+  if (!found.taken || key.ip_proto != nat::kTcp) return found.taken;
+  const uint32_t l4 = l4_of(frame, key);
+  return l4 && (frame.data[l4 + 13] & (kSyn | kAck)) == kSyn;
 }
 
 }  // namespace
@@ -56,6 +83,7 @@ bool Datapath::look_up_connections(uint16_t number) {
   for (const Probe& probe : probes_) {
     const Found found = connections_->find(probe.key, probe.hash);
     Arrival& arrival = (*arrivals_)[probe.arrival];
+    if (!found && begins_taken(found, arrival.key.key(), arrival.frame)) arrival.key.set_ct_state(kCtTaken);
     if (!found || !is_part_of(found, arrival.key.key(), arrival.frame)) continue;
     found_connections_[probe.arrival] = found;
     arrival.key.set_ct_state(ct_state_of(found, arrival.key.key()));
@@ -86,8 +114,10 @@ Datapath::Found Datapath::find_connection(const Words& key, const Frame& frame) 
   if (!connections_ || connections_->empty()) return {};
   const uint32_t place = place_of(key);
   if (!connections_->has_any_in(place) || !tuple_of(key, place, &tuple)) return {};
-  const Found found = connections_->find(tuple);
-  return found && is_part_of(found, key.key(), frame) ? found : Found{};
+  Found found = connections_->find(tuple);
+  if (found) return is_part_of(found, key.key(), frame) ? found : Found{};
+  found.taken = begins_taken(found, key.key(), frame);
+  return found;
 }
 
 uint8_t Datapath::ct_state_of(const Found& connection, const Key& key) {
@@ -95,6 +125,7 @@ uint8_t Datapath::ct_state_of(const Found& connection, const Key& key) {
     if (kind_of(*connection.at) == ConnectionKind::tracked) return kCtNone;
     return connection.reply ? kCtReply : kCtOriginal;
   }
+  if (connection.taken) return kCtTaken;
   const bool is_error = connections_ && is_icmp_error(key) && connections_->has_any_in(place_of(Words::of(key)));
   return is_error ? kCtError : kCtNone;
 }

@@ -76,6 +76,7 @@ inline constexpr uint8_t kCtNone = 0;
 inline constexpr uint8_t kCtOriginal = 1;
 inline constexpr uint8_t kCtReply = 2;
 inline constexpr uint8_t kCtError = 3;  // an ICMP error, in a place that has connections: perhaps about one of them
+inline constexpr uint8_t kCtTaken = 4;  // it begins a conversation with the tuple with which a connection goes on
 
 // A key or a mask as words, for hashing and comparing.
 struct Words {

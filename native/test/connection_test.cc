@@ -90,6 +90,50 @@ void test_finding() {
   CHECK(opened > 1000 && known > 1000);
 }
 
+// Random connections between networks. What their clients send with the ends that one goes on with is found as such, unless a
+// connection has it.
+void test_taken() {
+  Random random("taken");
+  constexpr uint32_t kRecords = 64;
+  Memory memory(kRecords);
+  ConnectionTable table(memory.bytes(), memory.size(), {60, 60, 60}, random.below(1u << 30));
+  std::set<std::string> known;
+  std::multiset<std::string> goes_on;
+  std::map<uint32_t, ConnectionOpening> open;
+  const auto names = [](const ConnectionOpening& of, bool reply) {
+    return text(reply ? key_of(turned(of.translated), of.places[1]) : key_of(of.original, of.places[0]));
+  };
+  const auto some = [&] { return tuple_of(random.below(3), random.below(3), random.below(4), random.below(4)); };
+  size_t taken = 0;
+  for (int step = 0; step < 100'000; ++step) {
+    const uint32_t at = random.below(kRecords);
+    if (const auto one = open.find(at); one != open.end() && random.chance(60)) {
+      const ConnectionOpening& of = one->second;
+      for (const bool reply : {false, true}) known.erase(names(of, reply));
+      if (of.places[1] != kOutside && !of.via[0]) goes_on.erase(goes_on.find(text(key_of(of.translated, of.places[0]))));
+      table.close(at);
+      open.erase(one);
+    } else if (open.size() < 50) {
+      ConnectionOpening of = translated(some(), some());
+      of.places[1] = random.chance(20) ? kOutside : 1 + random.below(2);
+      of.via[0] = random.chance(20);
+      const uint32_t slot = table.open(of, random.below(4), step, {kNone, kNone});
+      if (slot != kNone) {
+        for (const bool reply : {false, true}) known.insert(names(of, reply));
+        if (of.places[1] != kOutside && !of.via[0]) goes_on.insert(text(key_of(of.translated, of.places[0])));
+        open.emplace(slot, of);
+      }
+    }
+    const TupleKey key = key_of(some(), 1);
+    const bool expected = !known.count(text(key)) && goes_on.count(text(key));
+    CHECK(table.is_taken(key) == expected && table.find(key).taken == expected);
+    taken += expected;
+  }
+  CHECK(taken > 1000);
+  for (const auto& [slot, of] : open) table.close(slot);
+  CHECK(!table.has_any_in(1) && !table.has_any_in(2) && !table.has_any_in(kOutside));
+}
+
 // Tuples that are all looked for in the last buckets of the index, in both directions, so that these overflow into those
 // behind and into the first ones.
 std::vector<Tuple> crowded(const ConnectionTable& table, size_t count) {
@@ -308,6 +352,7 @@ void test_threads() {
 int main() {
   test_finding();
   test_full_buckets();
+  test_taken();
   test_one_end();
   test_ended();
   test_room();

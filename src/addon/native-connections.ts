@@ -5,6 +5,7 @@ export interface NativeConnectionTable {
   size(): number;
   /** Looks for the original tuple, its place and protocol. Returns 2 · slot, plus 1 for the reply direction, or -1. */
   find(): number;
+  isTaken(): boolean;
   /** False: no connection has packets that come in at this place. */
   hasAnyIn(place: number): boolean;
   /** ROOM_FREE, ROOM_NONE or a slot. */

@@ -410,13 +410,13 @@ export class Controller {
   #answer(upcall: Upcall): void {
     const { tables, changes, clock } = this.#options;
     const now = clock();
-    let key = withCtState(upcall.key, tables);
+    let key = withCtState(upcall.key, tables, upcall.head);
     let decision = decide(key, tables, upcall.head);
     if (this.#learn(decision.effects, now)) decision = decide(key, tables, upcall.head);
     if (decision.opening) {
       changes.changedAll(tables.connections.open(decision.opening, now));
       this.enforce();
-      key = withCtState(key, tables);
+      key = withCtState(key, tables, upcall.head);
       decision = decision.opened?.() ?? decide(key, tables, upcall.head);
       // A thread of the datapath has taken the room in the meantime.
       if (decision.opening) return this.#datapath.execute(upcall.token, [{ op: 'drop', reason: 'connection_limit' }]);

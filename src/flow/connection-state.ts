@@ -1,5 +1,5 @@
 /** How long connections are kept, by their state. native/connection.h has the same numbers. */
-import type { ConnectionRecords, ConnectionState } from './connection.ts';
+import { SEEN_OTHER, SEEN_SYN, type ConnectionRecords, type ConnectionState } from './connection.ts';
 
 /** States in which a connection may be given up for a new one: half-open, or over. */
 export const EXPENDABLE: ReadonlySet<ConnectionState> = new Set([
@@ -12,6 +12,24 @@ export const EXPENDABLE: ReadonlySet<ConnectionState> = new Set([
 
 /** States in which both sides have said that it is over. */
 export const OVER: ReadonlySet<ConnectionState> = new Set(['time_wait', 'closed']);
+
+/**
+ * The acknowledgment number by which the SYN of a connection with a choice of backends is answered; undefined if that has
+ * been done, or if it is no such connection. A backend that has another conversation with the same ends answers with another
+ * number: the client talks to it from the same port, straight to its address.
+ */
+export function awaitedAnswer(records: ConnectionRecords, slot: number): number | undefined {
+  const isTranslated = records.protocol(slot) === TCP && records.pin(slot) !== 0 && records.kind(slot) === 'translated';
+  if (!isTranslated || records.half(slot, true).packets > 0) return undefined;
+  const { seen, end } = records.half(slot, false);
+  return (seen & SEEN_SYN) === 0 ? undefined : end;
+}
+
+/** True if its backend has answered for another conversation, so that its SYN needs another port. */
+export function isTaken(records: ConnectionRecords, slot: number): boolean {
+  const { packets, seen } = records.half(slot, true);
+  return packets === 0 && (seen & SEEN_OTHER) !== 0;
+}
 
 /** As in Linux, one that was reset goes before the 240 s of RFC 7857 §2.2 are over. */
 const timeoutMs = {
@@ -31,7 +49,7 @@ const ICMP_TIMEOUT_MS = 60_000;
 const DNS = { l4Port: 53, timeoutMs: 30_000 };
 /** How late an answer to UDP may be whose connection weft has ended. */
 const LATE_ANSWER_MS = 30_000;
-const [ICMP, UDP, ICMPV6] = [1, 17, 58];
+const [ICMP, TCP, UDP, ICMPV6] = [1, 6, 17, 58];
 
 /** How long the connection in that slot is kept without a packet. */
 export function connectionTimeoutMs(records: ConnectionRecords, slot: number): number {

@@ -36,6 +36,11 @@ export interface ConnectionStore {
   readonly size: number;
   /** 2 · slot, plus 1 for a tuple of the reply direction; -1 if there is none. */
   find(place: Place, protocol: number, tuple: Tuple): number;
+  /**
+   * True if no connection has that tuple, but one that goes from a network to a network goes on with it: what its client sends
+   * there with that tuple would have the same replies.
+   */
+  isTaken(place: Place, protocol: number, tuple: Tuple): boolean;
   /** False: no connection has packets that come in there. True may be wrong, for another place. */
   hasAnyIn(place: Place): boolean;
   /**

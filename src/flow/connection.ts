@@ -50,6 +50,8 @@ export const SEEN_SYN = 1;
 export const SEEN_ACK = 2;
 export const SEEN_FIN = 4;
 export const SEEN_RST = 8;
+/** Of the reply half alone: a segment between these ends that does not answer the SYN. Its sender has another conversation. */
+export const SEEN_OTHER = 16;
 
 const TCP = 6;
 const UDP = 17;

@@ -102,10 +102,11 @@ export function fieldBudgets(list: readonly Omit<Field, 'name' | 'kind'>[]): Bud
 checkBudgets(fieldBudgets(fieldList));
 
 /**
- * Values of `ct_state`: none, the direction of a translated connection (tracked ones do not count), or an ICMP error, which
- * may be about one of the connections whose packets come in at the same place.
+ * Values of `ct_state`: none, the direction of a translated connection (tracked ones do not count), an ICMP error, which
+ * may be about one of the connections whose packets come in at the same place, or the beginning of a conversation with the
+ * tuple with which a connection goes on, so that the replies would be the same.
  */
-export const ctState = { none: 0, original: 1, reply: 2, error: 3 } as const;
+export const ctState = { none: 0, original: 1, reply: 2, error: 3, taken: 4 } as const;
 
 export const FRAG_NONE = 0;
 export const FRAG_FIRST = 1;

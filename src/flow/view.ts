@@ -13,12 +13,12 @@
  *
  * A view belongs to one decision and is not kept. Everything that it returns may be kept.
  */
-import { getU16 } from '../wire/bytes.ts';
+import { getU16, getU32 } from '../wire/bytes.ts';
 import { checksum } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, VLAN_TAG_BYTES } from '../wire/ethernet.ts';
 import { IP_TCP, IPV4_DF } from '../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
-import { beginsTcp, TCP_FLAGS } from '../wire/l4.ts';
+import { answersTcp, beginsTcp, TCP_ACKNOWLEDGMENT, TCP_FLAGS } from '../wire/l4.ts';
 import { FRAG_LATER, fields, type Field, type FieldName } from './fields.ts';
 import { formatPrefix, maskOf, readBytes, readNumber, type FlowKey, type FlowMask, type FieldPrefix } from './key.ts';
 import { readQuoted, type Quoted } from './quoted.ts';
@@ -122,13 +122,25 @@ export class FlowView {
    * with the same key may be another one: who decides by it also calls `forThisFrame`, unless the datapath tells them apart.
    */
   beginsTcp(): boolean | undefined {
+    const tcp = this.#tcp();
+    return tcp && beginsTcp(tcp[TCP_FLAGS]!);
+  }
+
+  /** The same for a segment that answers the SYN after which `end` is to be acknowledged. */
+  answersTcp(end: number): boolean | undefined {
+    const tcp = this.#tcp();
+    return tcp && answersTcp(tcp[TCP_FLAGS]!, getU32(tcp, TCP_ACKNOWLEDGMENT), end);
+  }
+
+  /** From the TCP header of this frame on, if it is there. */
+  #tcp(): Uint8Array | undefined {
     if (!this.#head || this.number('ip_frag') === FRAG_LATER) return undefined;
     const l3 = this.#l3();
     const v4 = this.number('eth_type') === ETH_IPV4;
     // Behind extension headers, nobody looks for it.
     if (!v4 && this.#head[l3 + 6] !== IP_TCP) return undefined;
-    const flags = this.#head[l3 + (v4 ? (this.#head[l3]! & 15) * 4 : IPV6_HEADER_BYTES) + TCP_FLAGS];
-    return flags === undefined ? undefined : beginsTcp(flags);
+    const tcp = this.#head.subarray(l3 + (v4 ? (this.#head[l3]! & 15) * 4 : IPV6_HEADER_BYTES));
+    return tcp.length > TCP_FLAGS ? tcp : undefined;
   }
 
   /** The packet that this ICMP error quotes, if it can be read. */

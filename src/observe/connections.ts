@@ -141,6 +141,6 @@ function fullName(id: string | null): string | null {
 function directionOf(entry: ConnectionEntry): ConnectionReport['direction'] {
   if (entry.kind === 'tracked') return 'internal';
   if (isInternal(entry)) return 'gateway';
-  if (isToService(entry)) return 'service';
+  if (isToService(entry)) return entry.pin === undefined ? 'internal' : 'service';
   return isFromInside(entry) ? 'outbound' : 'published';
 }

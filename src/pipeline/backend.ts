@@ -30,12 +30,14 @@ import { text } from './text.ts';
 
 type Leg<Kind extends ServiceLeg['kind']> = Extract<ServiceLeg, { readonly kind: Kind }>;
 
+type ToBackend = Exclude<ServiceLeg, Leg<'to_client'>>;
+
 /** What a backend sends goes to the client. */
 export function toClient(view: FlowView, known: Balanced, { subject, found }: Leg<'to_client'>): StageResult<Routed> {
   return refuseWrongHeader(view) ?? toEndpoint(view, known, placeOf(known.origin), subject, found);
 }
 
-export function toBackend(view: FlowView, known: Balanced, leg: Leg<'to_backend' | 'to_chosen'>): StageResult<Routed> {
+export function toBackend(view: FlowView, known: Balanced, leg: ToBackend): StageResult<Routed> {
   const origin = leg.from;
   const wrong = refuseWrongHeader(view);
   if (wrong) return wrong;
@@ -57,19 +59,25 @@ export function toBackend(view: FlowView, known: Balanced, leg: Leg<'to_backend'
     if (tables.connections.tuples(found.slot).places[1] === replies) return translated(subject, found);
     return reject(view, origin, 'connection_gone', text`its backend has moved, so that its replies come in elsewhere`);
   }
-  const { subject, choice } = leg;
+  const { subject } = leg;
+  const choice = leg.kind === 'to_chosen' ? leg.choice : undefined;
   const opening: ServiceOpening = { vni, protocol: subject.protocol, original: subject.tuple, choice, replies };
   return open(view, known, opening, sent.because, () =>
     translated(subject, useConnection(view, tables, vni, subject)!),
   );
 }
 
-function routeToBackend(view: FlowView, known: Balanced, leg: Leg<'to_backend' | 'to_chosen'>): StageResult<Routed> {
+function routeToBackend(view: FlowView, known: Balanced, leg: ToBackend): StageResult<Routed> {
   const { from } = leg;
-  const address = leg.kind === 'to_chosen' ? leg.choice.backend.address : leg.address;
+  const address = addressOf(leg);
   const route = routeTo(view, from.network, address);
   if (!route) return refuse(view, from, 'no_route', text`no route to ${address}`, 'net_unreachable');
   return follow(view, known, from, route, address);
+}
+
+function addressOf(leg: ToBackend): Uint8Array {
+  if (leg.kind === 'to_backend') return leg.address;
+  return leg.kind === 'to_chosen' ? leg.choice.backend.address : leg.subject.tuple.destination;
 }
 
 /** Where the replies of a backend come in that packets are sent to in this way. */

@@ -9,6 +9,11 @@
  *    as the datapath knows.
  * 2. A packet of one that weft has ended, since its backend is gone: refused, and never passed on untranslated.
  * 3. An ICMP error about a packet of a connection, which the packet that it quotes tells (RFC 5508 §4).
+ * 4. A client talks to a backend through a service, and straight to its address from the same port: the backend would take
+ *    both for one conversation, and its replies could not be told apart. So the second one gets another port: that to the
+ *    address when it begins (`service.ts`); that to the service when the backend answers its SYN for the first one, which
+ *    is passed on as it is, and the client sends its SYN again. A datagram tells nothing, so it is the next one to the
+ *    address that gets another port.
  */
 import { ctState } from '../flow/fields.ts';
 import type { FlowView } from '../flow/view.ts';
@@ -24,13 +29,18 @@ export const connection: Stage<Entered, Connected> = (view, known) => {
   const state = view.number('ct_state');
   if (state === ctState.none) return next(none, { ...known, connection: undefined });
   if (state === ctState.error) return ofError(view, known);
+  if (state === ctState.taken) return ofTaken(known);
   const { tables, origin } = known;
   const subject = subjectOf(view);
   const found = subject?.kind === 'conversation' && useConnection(view, tables, placeOf(origin), subject);
   if (!found) return drop('connection_gone', text`its connection has ended`);
   if (beginsAnew(view, tables, found)) {
     view.forThisFrame();
-    return next(text`none: the one with these ends is over`, { ...known, connection: undefined });
+    return next(text`none: the one with these ends gives way`, { ...known, connection: undefined });
+  }
+  if (found.reply && isOfAnother(view, tables, found)) {
+    view.forThisFrame();
+    return next(text`none: its sender has another conversation with these ends`, { ...known, connection: undefined });
   }
   if (tables.connections.ended.has(found.slot)) {
     view.forThisFrame();
@@ -41,7 +51,21 @@ export const connection: Stage<Entered, Connected> = (view, known) => {
 };
 
 function beginsAnew(view: FlowView, { connections }: Tables, found: Found): boolean {
-  return !found.reply && connections.isOverWithChoice(found.slot) && view.beginsTcp() === true;
+  const { slot, reply } = found;
+  const mayBegin = !reply && (connections.isOverWithChoice(slot) || connections.needsOtherPort(slot));
+  return mayBegin && view.beginsTcp() === true;
+}
+
+/** The datapath notes in the record that there is one, before it asks. */
+function isOfAnother(view: FlowView, { connections }: Tables, { slot }: Found): boolean {
+  const end = connections.needsOtherPort(slot) ? connections.awaitedAnswer(slot) : undefined;
+  return end !== undefined && view.answersTcp(end) === false;
+}
+
+function ofTaken(known: Entered): StageResult<Connected> {
+  if (known.origin.kind !== 'port') return next(none, { ...known, connection: undefined });
+  const because = text`none: a connection through a service goes on with these ends`;
+  return next(because, { ...known, connection: undefined, isTaken: true });
 }
 
 function ofError(view: FlowView, known: Entered): StageResult<Connected> {

@@ -4,25 +4,34 @@ import { isErrorKey, isOf, tupleOfKey } from '../flow/connection-of-key.ts';
 import { ctState, fields } from '../flow/fields.ts';
 import { readNumber, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { PortNo } from '../flow/types.ts';
+import { FlowView } from '../flow/view.ts';
+import { IP_TCP } from '../wire/ipv4.ts';
 import type { Tables } from './stage.ts';
 
-/** The key with the state of its connection as of now, which every decision about it begins with: mostly the key itself. */
-export function withCtState(key: FlowKey, tables: Tables): FlowKey {
-  const state = stateOf(key, tables);
+/**
+ * The key with the state of its connection as of now, which every decision about it begins with: mostly the key itself.
+ * @param head the beginning of the frame, if there is one
+ */
+export function withCtState(key: FlowKey, tables: Tables, head?: Uint8Array): FlowKey {
+  const state = stateOf(key, tables, head);
   if (state === readNumber(key, fields.ct_state)) return key;
   const current = key.slice();
   writeNumber(current, fields.ct_state, state);
   return current;
 }
 
-function stateOf(key: FlowKey, { topology, connections }: Tables): number {
+function stateOf(key: FlowKey, { topology, connections }: Tables, head: Uint8Array | undefined): number {
   if (connections.size === 0) return ctState.none;
   const place = placeOfKey(key, topology);
   if (place === undefined || !connections.hasAnyIn(place)) return ctState.none;
   const tuple = tupleOfKey(key);
   if (!tuple) return isErrorKey(key) ? ctState.error : ctState.none;
   const found = connections.lookup(place, tuple.protocol, tuple);
-  if (!found) return ctState.none;
+  if (!found) {
+    const isTaken = connections.isTaken(place, tuple.protocol, tuple);
+    const isBegun = isTaken && tuple.protocol === IP_TCP && new FlowView(key, head).beginsTcp() !== true;
+    return isTaken && !isBegun ? ctState.taken : ctState.none;
+  }
   const connection = connections.tuples(found.slot);
   if (connection.kind === 'tracked' || !isOf(connection, found.reply, key)) return ctState.none;
   return found.reply ? ctState.reply : ctState.original;

@@ -29,6 +29,7 @@ import { drop, next, type Balanced, type Connected, type Drop, type Stage, type 
 import { text } from './text.ts';
 
 const notOne = text`not of a service`;
+const byItself = text`to the backend itself, from another port`;
 const reached = text`this network reaches`;
 const fromBackend = text`from a backend, back to its client`;
 
@@ -40,7 +41,10 @@ export const service: Stage<Connected, Balanced> = (view, known) => {
     if (connection.found.reply) {
       return next(fromBackend, { ...known, leg: { kind: 'to_client', ...connection } });
     }
-    if (origin.kind !== 'port' || !isForGateway(view, origin)) return next(notOne, { ...known, leg: undefined });
+    // One to the address of the backend itself is routed, too, whomever the frame is addressed to.
+    const isToAddress = sameBytes(original.destination, translated.destination);
+    if (origin.kind !== 'port' || !(isToAddress || isForGateway(view, origin)))
+      return next(notOne, { ...known, leg: undefined });
     const refused = connection.subject.kind === 'error' ? refuseOthersError(known, origin, original.source) : undefined;
     if (refused) return refused;
     const address = translated.destination;
@@ -49,6 +53,9 @@ export const service: Stage<Connected, Balanced> = (view, known) => {
       leg: { kind: 'to_backend', from: origin, address, ...connection },
     });
   }
+  const subject = known.isTaken && origin.kind === 'port' ? subjectOf(view) : undefined;
+  if (origin.kind === 'port' && subject?.kind === 'conversation')
+    return next(byItself, { ...known, leg: { kind: 'to_named', from: origin, subject } });
   const asks = origin.kind === 'port' && isForGateway(view, origin) && isIp(view);
   return asks ? toService(view, known, origin) : next(notOne, { ...known, leg: undefined });
 };

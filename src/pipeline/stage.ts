@@ -46,6 +46,8 @@ export interface Entered extends Known {
 export interface Connected extends Entered {
   /** The translated connection that the packet belongs to, or is an error about. */
   readonly connection: ConnectionOfPacket | undefined;
+  /** True if it begins a conversation whose replies would be those of a connection. */
+  readonly isTaken?: boolean;
 }
 
 /** A packet that can belong to a connection. */
@@ -78,7 +80,9 @@ export type ServiceLeg =
   /** On to its backend. */
   | ({ readonly kind: 'to_backend'; readonly from: PortOrigin; readonly address: Uint8Array } & ConnectionOfPacket)
   /** To the backend that was chosen, once there is a connection. */
-  | { readonly kind: 'to_chosen'; readonly from: PortOrigin; readonly choice: Choice; readonly subject: Conversation };
+  | { readonly kind: 'to_chosen'; readonly from: PortOrigin; readonly choice: Choice; readonly subject: Conversation }
+  /** To the backend that its sender has named itself, with a port of its own, once there is a connection. */
+  | { readonly kind: 'to_named'; readonly from: PortOrigin; readonly subject: Conversation };
 
 /** What is known after route. */
 export interface Routed extends Entered {

@@ -41,7 +41,7 @@ import {
   type ProtocolTuple,
   type Tuple,
 } from '../flow/connection.ts';
-import { EXPENDABLE, OVER } from '../flow/connection-state.ts';
+import { awaitedAnswer, EXPENDABLE, isTaken, OVER } from '../flow/connection-state.ts';
 import { ROOM_FREE, ROOM_NONE, type ConnectionStore } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
@@ -56,6 +56,7 @@ import {
   clientOriginOf,
   endpointOfOpening,
   placesOf,
+  toBackend,
   type Opening,
   type OutwardOpening,
   type ServiceOpening,
@@ -63,9 +64,6 @@ import {
 import type { Services } from './services.ts';
 import { ConnectionOwners } from './connection-owners.ts';
 
-/** How many source ports are tried if the client's own one is taken. */
-const SOURCE_PORTS_TRIED = 16;
-const FIRST_PORT = 1024;
 const NO_QUOTA = 2 ** 32 - 1;
 
 export interface ConnectionOptions {
@@ -164,6 +162,21 @@ export class ConnectionTable {
   /** True if it may give way to another one: it is half-open, or over. */
   isExpendable(slot: number): boolean {
     return EXPENDABLE.has(this.#store.records.state(slot));
+  }
+
+  /** See `connection-state.ts`. */
+  awaitedAnswer(slot: number): number | undefined {
+    return awaitedAnswer(this.#store.records, slot);
+  }
+
+  /** True if its backend has another conversation with the same ends. */
+  needsOtherPort(slot: number): boolean {
+    return isTaken(this.#store.records, slot);
+  }
+
+  /** True if no connection has that tuple, but one goes on with it (`ConnectionStore`). */
+  isTaken(place: Place, protocol: number, tuple: Tuple): boolean {
+    return this.#store.isTaken(place, protocol, tuple);
   }
 
   /** True if the slot still has the connection that was found there. */
@@ -410,10 +423,11 @@ export class ConnectionTable {
     const { vni, protocol } = opening;
     // To weft's own sockets, that is one of another client with the same addresses and ports: whoever speaks last has them.
     // To a service, it is one that is over, whose client begins anew, or what is left of one to the same backend.
-    if ('socket' in opening || choiceOf(opening)) {
+    if ('socket' in opening || 'replies' in opening || choiceOf(opening)) {
       const known = this.#store.find(clientOriginOf(opening), protocol, opening.original) >> 1;
-      if (known >= 0 || !('replies' in opening)) return known;
-      const left = this.#store.find(opening.replies, protocol, turned(toBackend(opening, 0))) >> 1;
+      if (known >= 0 || !('replies' in opening) || !opening.choice) return known;
+      const [first] = toBackend(opening);
+      const left = this.#store.find(opening.replies, protocol, turned(first!)) >> 1;
       return left >= 0 && this.ended.has(left) ? left : -1;
     }
     // By another host: one by a third host, or by this one.
@@ -450,14 +464,12 @@ export class ConnectionTable {
   }
 
   /**
-   * To its backend. The client keeps its address, unless it is the backend itself: then it becomes the address of the
-   * service, so that the replies come back. The client may talk to the backend from the same port by way of another
-   * service, so that it needs another port. @param rival the slot of a connection whose place it takes
+   * To its backend. The client may talk to the backend from the same port by way of another service, or straight to its
+   * address, so that it needs another port. @param rival the slot of a connection whose place it takes
    */
   #ofService(opening: ServiceOpening, rival: number): Tuple | undefined {
     const { protocol, replies } = opening;
-    for (let turn = 0; turn < SOURCE_PORTS_TRIED; turn++) {
-      const tuple = toBackend(opening, turn);
+    for (const tuple of toBackend(opening, rival >= 0 && this.needsOtherPort(rival))) {
       const taken = this.#store.find(replies, protocol, turned(tuple)) >> 1;
       if (taken < 0 || taken === rival) return tuple;
     }
@@ -543,20 +555,6 @@ export function connectionObject(place: Place, protocol: number, tuple: Tuple): 
   const { source, sourcePort, destination, destinationPort } = tuple;
   const ends = `${formatEnd(source, sourcePort)}-${formatEnd(destination, destinationPort)}`;
   return `connection/${place}/${protocolName(protocol)}/${ends}`;
-}
-
-/** What the packets of a client become. @param turn 0: with the client's own port */
-function toBackend({ original, choice }: ServiceOpening, turn: number): Tuple {
-  const destination = choice.backend.address;
-  const isOwn = sameBytes(original.source, destination);
-  const source = isOwn ? original.destination : original.source;
-  const sourcePort = sourcePortOf(original.sourcePort, turn);
-  return { source, sourcePort, destination, destinationPort: choice.l4Port };
-}
-
-/** The port of the client, then others beyond the well-known ones, far from each other. */
-function sourcePortOf(own: number, turn: number): number {
-  return turn === 0 ? own : FIRST_PORT + ((own + turn * 7919) % (65_536 - FIRST_PORT));
 }
 
 function always(): boolean {

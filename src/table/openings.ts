@@ -1,8 +1,12 @@
 /** What a decision asks for when a connection is missing: who opens it, to whom, and what is to be translated. */
 import { INTERNAL, OUTSIDE, type Place, type Tuple } from '../flow/connection.ts';
-import type { Vni } from '../flow/types.ts';
+import { sameBytes, type Vni } from '../flow/types.ts';
 import type { ClientOrigin } from './service-keys.ts';
 import type { Choice } from './services.ts';
+
+/** How many source ports are tried if the client's own one is taken. */
+const SOURCE_PORTS_TRIED = 16;
+const FIRST_PORT = 1024;
 
 /** By an endpoint: its source becomes `address`, with a port chosen for it. */
 export interface OutwardOpening {
@@ -14,14 +18,17 @@ export interface OutwardOpening {
   readonly choice?: Choice | undefined;
 }
 
-/** By a client to a service: its destination becomes the backend that was chosen. */
+/**
+ * By a client to a service: its destination becomes the backend that was chosen. Or to the address of a backend, from a port
+ * with which the client has reached it through a service: then its source port becomes another one.
+ */
 export interface ServiceOpening {
   /** The client's network; for a client outside, that of the backend. */
   readonly vni: Vni;
   readonly isFromOutside?: boolean;
   readonly protocol: number;
   readonly original: Tuple;
-  readonly choice: Choice;
+  readonly choice: Choice | undefined;
   /** Where the replies of the backend come in. */
   readonly replies: Vni;
 }
@@ -77,7 +84,28 @@ export function placesOf(opening: Opening): readonly [Place, Place] {
 export function endpointOfOpening(opening: Opening): Uint8Array {
   if ('translated' in opening) return opening.translated.destination;
   if ('via' in opening) return opening.original.destination;
-  return 'replies' in opening && opening.isFromOutside ? opening.choice.backend.address : opening.original.source;
+  return 'replies' in opening && opening.isFromOutside && opening.choice
+    ? opening.choice.backend.address
+    : opening.original.source;
+}
+
+/**
+ * What the packets of a client become, with its own port first, then with others. The client keeps its address, unless it is
+ * the backend itself: then it becomes the address of the service, so that the replies come back.
+ * @param isTaken the own port is known to be of no use
+ */
+export function* toBackend({ original, choice }: ServiceOpening, isTaken = false): Generator<Tuple> {
+  const destination = choice?.backend.address ?? original.destination;
+  const destinationPort = choice?.l4Port ?? original.destinationPort;
+  const source = sameBytes(original.source, destination) ? original.destination : original.source;
+  for (let turn = isTaken || !choice ? 1 : 0; turn < SOURCE_PORTS_TRIED; turn++) {
+    yield { source, sourcePort: sourcePortOf(original.sourcePort, turn), destination, destinationPort };
+  }
+}
+
+/** The port of the client, then others beyond the well-known ones, far from each other. */
+function sourcePortOf(own: number, turn: number): number {
+  return turn === 0 ? own : FIRST_PORT + ((own + turn * 7919) % (65_536 - FIRST_PORT));
 }
 
 /** Where the client is that opens it, unless that is weft itself. */

@@ -9,8 +9,14 @@ const UDP_HEADER_BYTES = 8;
 export const TCP_SYN = 2;
 export const TCP_RST = 4;
 export const TCP_ACK = 16;
-/** Offset of the flags in a header, in bytes. */
+/** Offsets in a header, in bytes. */
+export const TCP_ACKNOWLEDGMENT = 8;
 export const TCP_FLAGS = 13;
+
+/** True if a segment with these flags may answer a SYN: it is a SYN itself, or acknowledges `end`. */
+export function answersTcp(flags: number, acknowledgment: number, end: number): boolean {
+  return (flags & TCP_SYN) !== 0 || ((flags & TCP_ACK) !== 0 && acknowledgment === end);
+}
 
 export interface Tcp {
   readonly sourcePort: number;

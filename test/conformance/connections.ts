@@ -172,8 +172,8 @@ export function runConnections(name: string, open: Open): void {
       h.inject(2, udp(back, 53, 1));
       h.inject(1, udp(vip, 1, 53));
       h.inject(1, udp(there, 1, 53));
-      t.same([h.take(2).length, h.take(1).length], [1, 0], 'its reply and its original packet have no flow');
-      t.equal(h.upcalls.length, 2);
+      t.same([h.take(2).length, h.take(1).length], [0, 0], 'none of them has a flow');
+      t.equal(h.upcalls.length, 3);
       t.ok(
         h.upcalls.every(({ key }) => readNumber(key, fields.ct_state) === ctState.none),
         'whoever decides looks for the connection',
@@ -183,9 +183,101 @@ export function runConnections(name: string, open: Open): void {
       t.equal(h.take(1).length, 0, 'what waits is not overtaken');
       h.answer(0, output(1));
       t.equal(h.take(1).length, 2);
-      h.answer(1, [{ op: 'consume' }]);
+      for (const at of [1, 2]) h.answer(at, [{ op: 'consume' }]);
     },
     options(),
+  );
+
+  test(
+    'what a client sends with the ends that its connection goes on with is told apart when it begins',
+    (t, h) => {
+      h.memory(1, 2, 3);
+      const vip: Ends = { src: '10.0.0.1', dst: '10.0.0.9' };
+      const { connections } = h.dp;
+      const opening = { ...toBackend(tuple(1, 53, vip)), protocol: IP_TCP };
+      const slots = [opening, toBackend(tuple(1, 53, vip))].map((one) =>
+        connections.open(one, FIRST_FREE_OWNER, 0, [-1, -1]),
+      );
+      const [plain, taken] = [ctState.none, ctState.taken].map((state) => {
+        const key = emptyKey();
+        writeNumber(key, fields.ct_state, state);
+        return key;
+      });
+      const mask = maskOf('ct_state');
+      h.dp.flowPut({ id: flowId(1), key: plain!, mask, actions: output(2) });
+      h.dp.flowPut({ id: flowId(2), key: taken!, mask, actions: output(3) });
+      const sent = (frame: Uint8Array): number => {
+        h.inject(1, frame);
+        return [2, 3].find((port) => h.take(port).length > 0) ?? 0;
+      };
+      const segment = (flags: number, ends = there, ports = [1, 53]): Uint8Array =>
+        tcp(ends, { sourcePort: ports[0]!, destinationPort: ports[1]!, flags });
+      t.equal(sent(segment(SYN)), 3);
+      t.equal(sent(segment(SYN | ACK)), 2, 'it has begun before');
+      t.equal(sent(segment(ACK)), 2);
+      t.equal(sent(udp(there, 1, 53)), 3);
+      t.equal(sent(udp(there, 2, 53)), 2, 'another port');
+      t.ok(connections.isTaken(1 as Place, IP_UDP, tuple(1, 53)));
+      const other = { ...opening, original: tuple(1, 53), translated: tuple(9944, 53) };
+      const own = connections.open(other, FIRST_FREE_OWNER, 0, [-1, -1]);
+      t.equal(connections.find(1 as Place, IP_TCP, tuple(1, 53)), 2 * own, 'a connection that has them');
+      t.notOk(connections.isTaken(1 as Place, IP_TCP, tuple(1, 53)));
+      connections.close(own);
+      connections.end(slots[1]!, 0);
+      t.equal(sent(udp(there, 1, 53)), 3, 'its backend may answer still');
+      for (const slot of slots) connections.close(slot);
+      t.same([sent(segment(SYN)), sent(udp(there, 1, 53))], [2, 2]);
+    },
+    { connections: room(), places: { ...places, 3: 2 as Place } },
+  );
+
+  test(
+    'a segment that does not answer the SYN of a connection with a choice is of another one, and the next SYN needs another port',
+    (t, h) => {
+      h.memory(1, 2, 3);
+      const vip: Ends = { src: '10.0.0.1', dst: '10.0.0.9' };
+      const { connections } = h.dp;
+      for (const pin of [7, undefined]) {
+        const opening = { ...toBackend(tuple(1, 53, vip)), protocol: IP_TCP, ...(pin !== undefined && { pin }) };
+        const slot = connections.open(opening, FIRST_FREE_OWNER, 0, [-1, -1]);
+        put(h, 1, 1, [NAT_BY_TUPLE, ...output(3)], maskOf('in_port'));
+        for (const [id, state] of [ctState.none, ctState.reply].entries()) {
+          const key = emptyKey();
+          writeNumber(key, fields.in_port, 2);
+          writeNumber(key, fields.ct_state, state);
+          const actions: readonly Action[] = state === ctState.none ? output(1) : [NAT_BY_TUPLE, ...output(3)];
+          h.dp.flowPut({ id: flowId(2 + id), key, mask: maskOf('in_port', 'ct_state'), actions });
+        }
+        const sent = (sequence = 100): number => {
+          h.inject(1, tcp(vip, { sourcePort: 1, destinationPort: 53, flags: SYN, sequence }));
+          return h.take(3).length;
+        };
+        /** By port 1 as it is, by port 3 translated. */
+        const replied = (flags: number, acknowledgment: number): number => {
+          h.inject(2, tcp(back, { sourcePort: 53, destinationPort: 1, flags, sequence: 500, acknowledgment }));
+          return [1, 3].find((port) => h.take(port).length > 0) ?? 0;
+        };
+        const dropped = (): number => h.counters().drops.connection_gone ?? 0;
+        const before = dropped();
+        t.equal(sent(), 1);
+        const [asItIs, isOther] = pin === undefined ? [3, 0] : [1, 1];
+        t.equal(replied(ACK, 900), asItIs, 'an acknowledgment of something else');
+        if (pin === undefined) {
+          connections.close(slot);
+          continue;
+        }
+        t.equal(replied(RST | ACK, 900), asItIs, 'a reset of something else');
+        t.equal(replied(RST, 0), asItIs);
+        t.equal(connections.records.state(slot), 'syn_sent');
+        t.equal(sent(), 0, 'the next SYN is not of this connection');
+        t.equal(dropped() - before, isOther);
+        t.equal(replied(SYN | ACK, 101), 3);
+        t.equal(replied(ACK, 900), 3, 'once it is answered, all is of this connection');
+        t.equal(sent(), 1);
+        connections.close(slot);
+      }
+    },
+    { connections: room(), places: { ...places, 3: 2 as Place } },
   );
 
   test(

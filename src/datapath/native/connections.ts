@@ -41,10 +41,19 @@ export class NativeConnections implements ConnectionStore {
   }
 
   find(place: Place, protocol: number, tuple: Tuple): number {
+    this.#ask(place, protocol, tuple);
+    return this.table.find();
+  }
+
+  isTaken(place: Place, protocol: number, tuple: Tuple): boolean {
+    this.#ask(place, protocol, tuple);
+    return this.table.isTaken();
+  }
+
+  #ask(place: Place, protocol: number, tuple: Tuple): void {
     this.#view.setUint32(0, place, true);
     this.#asked[PROTOCOL] = protocol;
     writeTuple(this.#view, ORIGINAL, tuple);
-    return this.table.find();
   }
 
   hasAnyIn(place: Place): boolean {

@@ -8,6 +8,7 @@ import {
   CONNECTION_OWNER,
   CONNECTION_TRANSLATED,
   ConnectionRecords,
+  INTERNAL,
   OUTSIDE,
   recordAt,
   turned,
@@ -47,6 +48,10 @@ const PLACES = 8;
 const TUPLE_BYTES = 36;
 const ADDRESS_BYTES = 16;
 
+/** By what a connection is found: the tuple of either direction, or that with which its packets go on. */
+const [ORIGINAL, REPLY, TAKEN] = [0, 1, 2] as const;
+const NAMES = [ORIGINAL, REPLY, TAKEN];
+
 /** Offsets in an owner: two lists, and its hand. Slots are stored as slot + 1; 0 means none. */
 const UNPROVEN = 0;
 const PROVEN_LIST = 3;
@@ -70,7 +75,7 @@ export class ReferenceConnections implements ConnectionStore {
   readonly #populate: ReferenceConnectionOptions['populate'];
   readonly #memory: Uint8Array;
   readonly #words: Uint32Array;
-  /** Pairs of the hash and 2 · slot + direction + 1; 0 means free. */
+  /** Pairs of the hash and 4 · slot + name + 1; 0 means free. */
   readonly #index: Uint32Array;
   /** By number. An owner stays even after it has no connections left. */
   readonly #owners = new Map<number, Uint32Array>();
@@ -118,40 +123,38 @@ export class ReferenceConnections implements ConnectionStore {
     return this.#inPlace[place % PLACE_COUNTS]! > 0;
   }
 
-  /** Looks for `#name`. */
-  #probe(): number {
+  isTaken(place: Place, protocol: number, tuple: Tuple): boolean {
+    return this.find(place, protocol, tuple) < 0 && this.#size > 0 && this.#probe(true) >= 0;
+  }
+
+  /** Looks for `#name`: -1, or 2 · slot, plus 1 for the reply direction. @param taken whether one goes on with it instead */
+  #probe(taken = false): number {
     const hash = this.#hash();
     for (let at = this.#home(hash); ; at = this.#nextPlace(at)) {
       const entry = this.#index[2 * at + 1]!;
       if (entry === 0) return -1;
-      if (this.#index[2 * at] === hash && this.#isNamed(entry - 1)) return entry - 1;
+      const handle = entry - 1;
+      if (this.#index[2 * at] !== hash || ((handle & 3) === TAKEN) !== taken || !this.#isNamed(handle)) continue;
+      return 2 * (handle >> 2) + (handle & REPLY);
     }
   }
 
+  /** @param handle 4 · slot + name */
   #isNamed(handle: number): boolean {
     const [memory, name] = [this.#memory, this.#name];
-    const at = recordAt(handle >> 1);
+    const at = recordAt(handle >> 2);
     if (memory[at + 4] !== name[TUPLE_BYTES + 4]) return false;
-    const place = at + PLACES + 4 * (handle & 1);
+    const place = at + PLACES + 4 * (handle & REPLY);
     for (let i = 0; i < 4; i++) if (memory[place + i] !== name[TUPLE_BYTES + i]) return false;
-    if ((handle & 1) === 0) {
-      for (let i = 0; i < TUPLE_BYTES; i++) if (memory[at + CONNECTION_ORIGINAL + i] !== name[i]) return false;
-      return true;
-    }
-    const translated = at + CONNECTION_TRANSLATED;
-    for (let i = 0; i < TUPLE_BYTES; i++) if (memory[translated + turnedByte(i)] !== name[i]) return false;
+    for (let i = 0; i < TUPLE_BYTES; i++) if (memory[tupleByte(handle, i)] !== name[i]) return false;
     return true;
   }
 
-  /** Sets `#name` to that of one direction of a connection. */
+  /** Sets `#name` to one of those of a connection. @param handle 4 · slot + name */
   #writeName(handle: number): void {
-    const at = recordAt(handle >> 1);
-    const place = at + PLACES + 4 * (handle & 1);
-    if ((handle & 1) === 0) {
-      this.#name.set(this.#memory.subarray(at + CONNECTION_ORIGINAL, at + CONNECTION_ORIGINAL + TUPLE_BYTES));
-    } else {
-      for (let i = 0; i < TUPLE_BYTES; i++) this.#name[i] = this.#memory[at + CONNECTION_TRANSLATED + turnedByte(i)]!;
-    }
+    const at = recordAt(handle >> 2);
+    const place = at + PLACES + 4 * (handle & REPLY);
+    for (let i = 0; i < TUPLE_BYTES; i++) this.#name[i] = this.#memory[tupleByte(handle, i)]!;
     this.#name.set(this.#memory.subarray(place, place + 4), TUPLE_BYTES);
     this.#name[TUPLE_BYTES + 4] = this.#memory[at + 4]!;
   }
@@ -172,18 +175,26 @@ export class ReferenceConnections implements ConnectionStore {
     return at + 1 === this.#index.length / 2 ? 0 : at + 1;
   }
 
-  #insertBoth(slot: number): void {
-    for (const reply of [false, true]) if (this.#isFound(slot, reply)) this.#insert(2 * slot + Number(reply));
+  #insertAll(slot: number): void {
+    for (const name of NAMES) if (this.#isFound(slot, name)) this.#insert(4 * slot + name);
   }
 
   /**
-   * True if packets of this direction are found. Of UDP that weft has ended, only replies are. A conversation of an end
-   * with itself has one name: all its packets are of the original direction.
+   * True if it is found by this name. Of UDP that weft has ended, only replies are. A conversation of an end with itself has
+   * one name: all its packets are of the original direction. Only what goes from a network to a network can be confused with
+   * what its client sends there.
    */
-  #isFound(slot: number, reply: boolean): boolean {
-    if (!reply) return this.records.kind(slot) !== 'ended' || this.records.protocol(slot) !== IP_UDP;
-    this.#writeName(2 * slot + 1);
-    return !this.#isNamed(2 * slot);
+  #isFound(slot: number, name: number): boolean {
+    const kind = this.records.kind(slot);
+    if (name === ORIGINAL) return kind !== 'ended' || this.records.protocol(slot) !== IP_UDP;
+    if (name === TAKEN) {
+      const { places, via } = this.records.read(slot);
+      return (
+        kind !== 'tracked' && via === undefined && places.every((place) => place !== OUTSIDE && place !== INTERNAL)
+      );
+    }
+    this.#writeName(4 * slot + REPLY);
+    return !this.#isNamed(4 * slot + ORIGINAL);
   }
 
   #insert(handle: number): void {
@@ -299,13 +310,13 @@ export class ReferenceConnections implements ConnectionStore {
     this.records.touch(slot, nowMs);
     this.#append(this.#ownerOf(owner), UNPROVEN, slot);
     this.#size++;
-    this.#insertBoth(slot);
+    this.#insertAll(slot);
     return slot;
   }
 
   close(slot: number): void {
     if (slot >= this.#used || !this.#isUsed(slot)) return;
-    for (const reply of [false, true]) if (this.#isFound(slot, reply)) this.#erase(2 * slot + Number(reply));
+    for (const name of NAMES) if (this.#isFound(slot, name)) this.#erase(4 * slot + name);
     const owner = this.#ownerOf(this.#word(slot, OWNER));
     if (this.#memory[recordAt(slot) + PROVEN] === 1) this.#remove(owner, PROVEN_LIST, slot);
     else this.#leaveUnproven(owner, slot);
@@ -315,9 +326,9 @@ export class ReferenceConnections implements ConnectionStore {
 
   end(slot: number, nowMs: number): void {
     if (slot >= this.#used || !this.#isUsed(slot)) return;
-    const wasFound = this.#isFound(slot, false);
+    const wasFound = this.#isFound(slot, ORIGINAL);
     this.records.setKind(slot, 'ended');
-    if (wasFound && !this.#isFound(slot, false)) this.#erase(2 * slot);
+    if (wasFound && !this.#isFound(slot, ORIGINAL)) this.#erase(4 * slot + ORIGINAL);
     for (const reply of [false, true]) this.records.setFlow(slot, reply, 0);
     this.records.touch(slot, nowMs);
   }
@@ -483,7 +494,7 @@ export class ReferenceConnections implements ConnectionStore {
         this.records.setFlow(slot, reply, 0);
       }
       this.#memory[recordAt(slot) + PROVEN] = 0;
-      this.#insertBoth(slot);
+      this.#insertAll(slot);
       this.#size++;
       if (connection.kind === 'tracked') this.#append(this.#ownerOf(owner), UNPROVEN, slot);
       else translated.push(slot);
@@ -494,6 +505,19 @@ export class ReferenceConnections implements ConnectionStore {
   adopt(slot: number, owner: number): void {
     this.#setWord(slot, OWNER, owner);
     this.#append(this.#ownerOf(owner), UNPROVEN, slot);
+  }
+}
+
+/** Where in the memory this byte of a name is. @param handle 4 · slot + name */
+function tupleByte(handle: number, byte: number): number {
+  const at = recordAt(handle >> 2);
+  switch (handle & 3) {
+    case ORIGINAL:
+      return at + CONNECTION_ORIGINAL + byte;
+    case TAKEN:
+      return at + CONNECTION_TRANSLATED + byte;
+    default:
+      return at + CONNECTION_TRANSLATED + turnedByte(byte);
   }
 }
 

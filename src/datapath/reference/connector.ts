@@ -4,16 +4,17 @@
  * native/datapath_connections.cc does the same.
  */
 import type { Action } from '../../flow/action.ts';
-import type { Place, Tuple } from '../../flow/connection.ts';
+import { SEEN_OTHER, type Place, type Tuple } from '../../flow/connection.ts';
 import { isErrorKey, isOf, tupleOfKey } from '../../flow/connection-of-key.ts';
-import { OVER } from '../../flow/connection-state.ts';
+import { awaitedAnswer, isTaken, OVER } from '../../flow/connection-state.ts';
 import { ctState, fields } from '../../flow/fields.ts';
 import { covers, readNumber, writeNumber, type FlowKey } from '../../flow/key.ts';
 import type { DropReason } from '../../flow/reason.ts';
 import type { FlowId } from '../../flow/types.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../../wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../../wire/ipv4.ts';
-import { beginsTcp, TCP_FLAGS } from '../../wire/l4.ts';
+import { getU32 } from '../../wire/bytes.ts';
+import { answersTcp, beginsTcp, TCP_ACKNOWLEDGMENT, TCP_FLAGS } from '../../wire/l4.ts';
 import type { ReferenceConnections } from './connections.ts';
 import type { CacheEntry, FlowCache } from './flow-cache.ts';
 import { l4Offset, translateAddresses, translateRelated } from './nat.ts';
@@ -54,39 +55,57 @@ export class Connector {
   }
 
   /**
-   * The connection of a packet with this key. If it had a choice of backends and is over, a SYN between the same ends
-   * begins another one, with a choice of its own.
+   * The connection of a packet with this key. If it had a choice of backends, a SYN between the same ends begins another one,
+   * with a choice of its own, when it is over; and with another port, when its backend has another conversation with these
+   * ends, as what comes from there may tell while nobody has answered the SYN.
    */
   find(key: FlowKey, frame: Frame): ConnectionFound | undefined {
     if (this.#store.size === 0) return undefined;
     const packet = this.#packetOf(key);
     const found = packet && this.#ifOf(this.#store.find(packet.place, packet.protocol, packet.tuple), key);
-    return found && !this.#beginsAnew(found, key, frame) ? found : undefined;
+    return found && this.#isPart(found, key, frame) ? found : undefined;
   }
 
-  #beginsAnew({ slot, reply }: ConnectionFound, key: FlowKey, { bytes }: Frame): boolean {
+  #isPart({ slot, reply }: ConnectionFound, key: FlowKey, { bytes }: Frame): boolean {
     const { records } = this.#store;
-    if (reply || records.protocol(slot) !== IP_TCP || records.pin(slot) === 0) return false;
+    if (records.protocol(slot) !== IP_TCP || records.pin(slot) === 0) return true;
     const l4 = l4Offset(bytes, key);
-    return l4 !== 0 && beginsTcp(bytes[l4 + TCP_FLAGS]!) && OVER.has(records.state(slot));
+    if (l4 === 0) return true;
+    const flags = bytes[l4 + TCP_FLAGS]!;
+    if (!reply) return !beginsTcp(flags) || !(OVER.has(records.state(slot)) || isTaken(records, slot));
+    const end = awaitedAnswer(records, slot);
+    if (end === undefined || answersTcp(flags, getU32(bytes, l4 + TCP_ACKNOWLEDGMENT), end)) return true;
+    const half = records.half(slot, true);
+    records.writeHalf(slot, true, { ...half, seen: half.seen | SEEN_OTHER });
+    return false;
   }
 
   /** The key by which its cached flow is found: with what the packet has to do with translated connections. */
-  keyOf(connection: ConnectionFound | undefined, key: FlowKey): FlowKey {
-    const state = this.#stateOf(connection, key);
+  keyOf(connection: ConnectionFound | undefined, key: FlowKey, frame: Frame): FlowKey {
+    const state = this.#stateOf(connection, key, frame);
     if (state === ctState.none) return key;
     const current = key.slice();
     writeNumber(current, fields.ct_state, state);
     return current;
   }
 
-  #stateOf(connection: ConnectionFound | undefined, key: FlowKey): number {
+  #stateOf(connection: ConnectionFound | undefined, key: FlowKey, frame: Frame): number {
     if (connection) {
       if (this.#store.records.kind(connection.slot) === 'tracked') return ctState.none;
       return connection.reply ? ctState.reply : ctState.original;
     }
+    if (this.#store.size > 0 && this.#beginsTaken(key, frame)) return ctState.taken;
     const place = isErrorKey(key) ? this.#placeOf(key) : undefined;
     return place !== undefined && this.#store.hasAnyIn(place) ? ctState.error : ctState.none;
+  }
+
+  /** True if the packet begins a conversation with the tuple with which a connection goes on. */
+  #beginsTaken(key: FlowKey, { bytes }: Frame): boolean {
+    const packet = this.#packetOf(key);
+    if (!packet || !this.#store.isTaken(packet.place, packet.protocol, packet.tuple)) return false;
+    if (packet.protocol !== IP_TCP) return true;
+    const l4 = l4Offset(bytes, key);
+    return l4 !== 0 && beginsTcp(bytes[l4 + TCP_FLAGS]!);
   }
 
   /** The flow of the connection's direction, if it covers the key. */

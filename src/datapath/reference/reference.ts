@@ -320,7 +320,7 @@ class Reference implements ReferenceDatapath {
       return;
     }
     let connection = this.#connector.find(key, frame);
-    const current = this.#connector.keyOf(connection, key);
+    const current = this.#connector.keyOf(connection, key, frame);
     const flow = (connection && this.#connector.flowOf(connection, current)) ?? this.#cache.lookup(current);
     if (flow) {
       flow.packets++;
