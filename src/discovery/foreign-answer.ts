@@ -21,6 +21,10 @@ export interface ForeignAnswer {
 
 /** dns-packet follows pointers to pointers: 64 KiB of them would take seconds. This is more than 500 addresses. */
 const MOST_READ_BYTES = 8192;
+/** How many aliases may follow each other. */
+const MOST_ALIASES = 16;
+/** dns-packet turns other bytes into characters that it would write in another way. */
+const HOST = /^[\w*-]+(?:\.[\w*-]+)*$/;
 /** The longest lifetimes that are believed, of answers and of negative ones, in seconds. */
 const MOST_LIFE_S = 3600;
 const MOST_NEGATIVE_LIFE_S = 60;
@@ -44,35 +48,36 @@ export function readAnswer(bytes: Uint8Array, atMs: number): ForeignAnswer | und
   const names: number[] = [];
   let lifeS = MOST_LIFE_S;
   let negativeLifeS = 0;
-  let end = message.length;
   let at = question.end + 4;
   for (let i = 0; i < count; i++) {
     const start = at;
     const fields = afterName(message, at);
     if (fields === undefined || fields + 10 > message.length) return undefined;
     const type = message.readUInt16BE(fields);
-    const isWritten = fields - start === question.end - HEADER_BYTES;
-    if (isWritten && readLabels(message, start)?.name === question.name) names.push(start);
     at = fields + 10 + message.readUInt16BE(fields + 8);
     if (at > message.length) return undefined;
     if (type === OPT) {
-      // What follows it could be pointed to, so it can only be taken off the end.
-      if (i === count - 1) end = start;
-      continue;
+      // What follows it may have pointers to what follows it, so it is left out, too. Name servers put little there.
+      const before = i - answers - authorities;
+      if (before < 0) return undefined;
+      message.writeUInt16BE(before, 10);
+      at = start;
+      break;
     }
+    const isWritten = fields - start === question.end - HEADER_BYTES;
+    if (isWritten && readLabels(message, start)?.name === question.name) names.push(start);
     const ttlS = message.readUInt32BE(fields + 4);
     ttls.push(fields + 4);
     lifeS = Math.min(lifeS, ttlS);
     if (type === SOA && at - fields >= 14)
       negativeLifeS = Math.min(MOST_NEGATIVE_LIFE_S, ttlS, message.readUInt32BE(at - 4));
   }
-  if (end < message.length) message.writeUInt16BE(additionals - 1, 10);
   const flags = message.readUInt16BE(2);
   const code = flags & 0xf;
   const isKept = (code === RCODE.NOERROR || code === RCODE.NXDOMAIN) && (flags & FLAG.TC) === 0;
   const isPositive = answers > 0 && code === RCODE.NOERROR;
   const keptS = isPositive ? lifeS : negativeLifeS;
-  return { bytes: message.subarray(0, end), atMs, lifeMs: isKept ? keptS * 1000 : 0, ttls, names };
+  return { bytes: message.subarray(0, at), atMs, lifeMs: isKept ? keptS * 1000 : 0, ttls, names };
 }
 
 /** @returns a whole message for the client */
@@ -93,9 +98,29 @@ export function relay(answer: ForeignAnswer, question: Question, limitBytes: num
   return message;
 }
 
-/** The addresses that an answer has, and the aliases on the way to them. @returns undefined if it cannot be read, or is too long */
-export function recordsOf(bytes: Buffer): readonly ResourceRecord[] | undefined {
+/**
+ * The addresses that a name has, and the aliases on the way to them, in the order of that way. Whatever else the answer has is left
+ * out, since it would be said in weft's name (RFC 5452 section 6).
+ *
+ * @param target in lower case @returns undefined if the answer cannot be read, is too long, or leads to a name that is none of a host
+ */
+export function recordsOf(bytes: Buffer, target: string): readonly ResourceRecord[] | undefined {
   if (bytes.length > MOST_READ_BYTES) return undefined;
+  const all = addressesAndAliases(bytes);
+  const way: ResourceRecord[] = [];
+  let next = target;
+  for (let aliases = 0; all && aliases <= MOST_ALIASES; aliases++) {
+    const own = all.filter(({ name }) => name === next);
+    const alias = own.find(({ type }) => type === 'CNAME');
+    if (!alias) return [...way, ...own];
+    way.push(alias);
+    next = alias.data as string;
+    if (!HOST.test(next)) return undefined;
+  }
+  return undefined;
+}
+
+function addressesAndAliases(bytes: Buffer): readonly ResourceRecord[] | undefined {
   try {
     const { answers = [] } = decode(bytes);
     return answers.flatMap((record): ResourceRecord[] => {

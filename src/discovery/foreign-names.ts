@@ -19,6 +19,8 @@ import type { ResourceRecord } from './resource-record.ts';
 
 /** How many questions may wait for their answers. */
 export const MOST_WAITING = { ofAll: 1024, ofClient: 64 };
+/** No client may have more waiting than this part of what is left, so that there always is room for one that has none. */
+const MOST_SHARE = 8;
 
 /** The code of the thread that asks. */
 const CODE = import.meta.url.endsWith('.ts')
@@ -68,7 +70,7 @@ export class ForeignNames {
   /** Asks what an alias leads to. @returns its records; undefined if nobody answers */
   async follow(question: Question, target: string, client: number): Promise<readonly ResourceRecord[] | undefined> {
     const answer = await this.#ask({ ...writeQuestion(question, target), edns: undefined }, client);
-    return answer && recordsOf(answer.bytes);
+    return answer && recordsOf(answer.bytes, target);
   }
 
   async #ask(question: Question, client: number): Promise<ForeignAnswer | undefined> {
@@ -76,7 +78,8 @@ export class ForeignNames {
     const known = this.#cache.find(key);
     if (known) return known;
     const own = this.#ofClients.get(client) ?? 0;
-    if (own >= MOST_WAITING.ofClient || this.#count >= MOST_WAITING.ofAll) return undefined;
+    const left = MOST_WAITING.ofAll - this.#count;
+    if (own >= Math.min(MOST_WAITING.ofClient, Math.ceil(left / MOST_SHARE))) return undefined;
     this.#ofClients.set(client, own + 1);
     this.#count++;
     const asked = this.#asked.get(key) ?? this.#askUpstreams(key, question);
@@ -84,9 +87,20 @@ export class ForeignNames {
       return await asked;
     } finally {
       this.#count--;
-      const left = this.#ofClients.get(client)! - 1;
-      if (left > 0) this.#ofClients.set(client, left);
+      const still = this.#ofClients.get(client)! - 1;
+      if (still > 0) this.#ofClients.set(client, still);
       else this.#ofClients.delete(client);
+    }
+  }
+
+  /** A message that cannot be read is a defect in weft, and must cost its question only. */
+  #read(message: Uint8Array): ForeignAnswer | undefined {
+    const { clock, onFailed } = this.#surroundings;
+    try {
+      return readAnswer(message, clock());
+    } catch (error) {
+      onFailed(error);
+      return undefined;
     }
   }
 
@@ -98,7 +112,7 @@ export class ForeignNames {
       this.#waiting.set(id, (message) => {
         this.#waiting.delete(id);
         this.#asked.delete(key);
-        const answer = message && readAnswer(message, this.#surroundings.clock());
+        const answer = message && this.#read(message);
         if (answer) this.#cache.add(key, answer);
         resolve(answer);
       });

@@ -18,7 +18,11 @@ export const DEADLINE_MS = 4000;
 /** How long a silent server is waited for alone. */
 const PATIENCE_MS = 1200;
 const MOST_TRIES = 3;
+/** The flag QR, and the operation QUERY. */
+const ANSWER = 0x10;
 const FLAG_TC = 0x0200;
+/** Of the length before a message over TCP. */
+const LENGTH_BYTES = 2;
 
 export interface UpstreamSurroundings {
   readonly after: (delayMs: number, work: () => void) => () => void;
@@ -94,19 +98,29 @@ class Asking {
     this.#overTcp.add(server);
     const query = this.#query();
     const socket = connect({ host: server, port: DNS_L4_PORT });
-    let received: Buffer = Buffer.alloc(0);
+    const pieces: Buffer[] = [];
+    let receivedBytes = 0;
+    let wholeBytes = LENGTH_BYTES;
+    const failed = (): void => {
+      socket.destroy();
+      this.#fail(server);
+    };
     this.#closers.push(() => socket.destroy());
-    socket.on('error', () => this.#fail(server));
-    socket.on('end', () => this.#fail(server));
+    socket.on('error', failed);
+    socket.on('end', failed);
     socket.on('data', (bytes: Buffer) => {
-      received = Buffer.concat([received, bytes]);
-      const lengthBytes = received.length < 2 ? Infinity : received.readUInt16BE();
-      if (received.length < 2 + lengthBytes) return;
-      const message = received.subarray(2, 2 + lengthBytes);
-      if (isAnswerTo(query, message)) this.#take(server, message);
-      else this.#fail(server);
+      pieces.push(bytes);
+      receivedBytes += bytes.length;
+      if (receivedBytes < wholeBytes) return;
+      const received = Buffer.concat(pieces.splice(0));
+      wholeBytes = LENGTH_BYTES + received.readUInt16BE();
+      if (receivedBytes < wholeBytes) return void pieces.push(received);
+      const message = received.subarray(LENGTH_BYTES, wholeBytes);
+      if (!isAnswerTo(query, message)) return failed();
+      this.#take(server, message);
+      socket.destroy();
     });
-    const length = Buffer.alloc(2);
+    const length = Buffer.alloc(LENGTH_BYTES);
     length.writeUInt16BE(query.length);
     socket.write(Buffer.concat([length, query]));
   }
@@ -139,7 +153,7 @@ class Asking {
 /** True if a message is an answer with the number and the question of the query. Letters may have another case. */
 function isAnswerTo(query: Buffer, message: Buffer): boolean {
   if (message.length < HEADER_BYTES || message.readUInt16BE(0) !== query.readUInt16BE(0)) return false;
-  if (!(message[2]! & 0x80) || message.readUInt16BE(4) !== 1) return false;
+  if (message[2]! >>> 3 !== ANSWER || message.readUInt16BE(4) !== 1) return false;
   const end = endOfQuestion(query);
   if (message.length < end) return false;
   const text = (of: Buffer): string => of.toString('latin1', HEADER_BYTES, end).replaceAll(/[A-Z]/g, lower);

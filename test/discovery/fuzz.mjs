@@ -1,6 +1,7 @@
 /**
- * Sends damaged questions over UDP and TCP: `node fuzz.mjs GATEWAY NAME SEED COUNT|SECONDSs`. Between them, it asks for NAME, and
- * fails if that is not answered. Prints how much it has sent.
+ * Sends damaged questions over UDP and TCP: `node fuzz.mjs GATEWAY NAME SEED COUNT|SECONDSs`. Most are questions with changes, others
+ * are made to be hard to read. Over TCP, lengths lie, and segments end anywhere. Between them, it asks for NAME, and fails if that is
+ * not answered. Prints how much it has sent.
  */
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
@@ -31,7 +32,71 @@ const samples = [
   encode({ type: 'query', id: 6, questions: [{ type: 'PTR', name: '2.0.44.10.in-addr.arpa' }] }),
 ];
 
+const bytesOf = (count, byte = () => below(256)) => Buffer.from(Array.from({ length: count }, byte));
+const u16 = (value) => Buffer.of((value >>> 8) & 0xff, value & 0xff);
+/** A message with any flags and numbers of records. */
+const headed = (rest, counts = [1, 0, 0, 0], flags = 0x0100) =>
+  Buffer.concat([u16(below(0x10000)), u16(flags), ...counts.map(u16), rest]);
+const inClass = Buffer.of(0, 1, 0, 1);
+const labels = (...lengths) =>
+  Buffer.concat(lengths.flatMap((length) => [Buffer.of(length), bytesOf(length, () => 97 + below(26))]));
+const optRecord = (dataBytes, data, owner = Buffer.of(0)) =>
+  Buffer.concat([
+    owner,
+    Buffer.of(0, 41, 4, 208, below(256), below(256), below(256), below(256)),
+    u16(dataBytes),
+    data,
+  ]);
+
+/** Messages that are hard to read. */
+const hard = [
+  // Names of pointers: to themselves, to each other, forwards, backwards by one, and far beyond the end.
+  () => headed(Buffer.concat([u16(0xc000 | 12), inClass])),
+  () => headed(Buffer.concat([u16(0xc000 | 14), u16(0xc000 | 12), inClass])),
+  () => {
+    const chain = Array.from({ length: 900 }, (_, i) => u16(0xc000 | Math.max(12, 10 + 2 * i)));
+    return headed(Buffer.concat([...chain, inClass]), [1, 0, 0, 2]);
+  },
+  () => headed(Buffer.concat([labels(3), u16(0xc000 | below(0x4000)), inClass])),
+  // Names of 254 to 257 bytes, of a hundred labels, with bytes that are no letters, and that are broken off.
+  () => headed(Buffer.concat([labels(63, 63, 63, 57 + below(4)), Buffer.of(0), inClass])),
+  () => headed(Buffer.concat([labels(...Array.from({ length: 100 + below(40) }, () => 1)), Buffer.of(0), inClass])),
+  () =>
+    headed(Buffer.concat([Buffer.of(63), bytesOf(63, () => [0, 46, 92, 255, 42][below(5)]), Buffer.of(0), inClass])),
+  () => headed(labels(63, 63).subarray(0, 1 + below(127))),
+  // Options: too long, too many, of another owner, anywhere but at the end.
+  () =>
+    headed(
+      Buffer.concat([labels(3), Buffer.of(0), inClass, optRecord(below(0x10000), bytesOf(below(40)))]),
+      [1, 0, 0, 1],
+    ),
+  () => {
+    const options = Array.from({ length: 1 + below(3) }, () =>
+      optRecord(6, Buffer.concat([u16(below(30)), u16(2), bytesOf(2)])),
+    );
+    return headed(Buffer.concat([labels(3), Buffer.of(0), inClass, ...options]), [1, 0, 0, options.length]);
+  },
+  () =>
+    headed(Buffer.concat([labels(3), Buffer.of(0), inClass, optRecord(0, Buffer.alloc(0), u16(0xc00c))]), [1, 0, 0, 1]),
+  () => {
+    const counts = [1, 1, 0, 0].map((count) => count * below(3));
+    return headed(Buffer.concat([labels(3), Buffer.of(0), inClass, optRecord(0, Buffer.alloc(0))]), counts);
+  },
+  // Any operation, flags, counts, type and class.
+  () => {
+    const rest = Buffer.concat([labels(3), Buffer.of(0), u16(below(300)), u16([1, 3, 4, 254, 255][below(5)])]);
+    return headed(rest, [1, 0, 0, 0], below(0x8000));
+  },
+  () =>
+    headed(
+      Buffer.concat([labels(3), Buffer.of(0), inClass]),
+      Array.from({ length: 4 }, () => below(0x10000)),
+    ),
+  () => bytesOf(below(1400)),
+];
+
 function damaged() {
+  if (below(3) === 0) return hard[below(hard.length)]();
   let bytes = Buffer.from(samples[below(samples.length)]);
   for (let changes = 1 + below(6); changes > 0; changes--) {
     const at = below(bytes.length);
@@ -72,6 +137,18 @@ async function askOnce(id) {
   answered.delete(id);
 }
 
+/** The rest is not sent if the connection has ended. */
+async function sendInPieces(socket, bytes) {
+  socket.setNoDelay();
+  for (let at = 0; at < bytes.length && !socket.destroyed; ) {
+    const end = at + 1 + (below(2) === 0 ? below(4) : below(bytes.length));
+    await new Promise((resolve) => socket.write(bytes.subarray(at, end), resolve));
+    at = end;
+  }
+  if (below(4) === 0) socket.resetAndDestroy();
+  else socket.end();
+}
+
 function sendOverTcp() {
   return new Promise((resolve) => {
     const socket = connect({ host, port: 53 });
@@ -79,13 +156,11 @@ function sendOverTcp() {
     socket.on('error', () => {});
     socket.on('close', resolve);
     socket.resume();
-    for (let i = 0; i < 3; i++) {
+    const messages = Array.from({ length: 3 }, () => {
       const message = damaged();
-      const length = Buffer.alloc(2);
-      length.writeUInt16BE(below(10) === 0 ? below(0x10000) : message.length);
-      socket.write(Buffer.concat([length, message]));
-    }
-    socket.end();
+      return Buffer.concat([u16(below(10) === 0 ? below(0x10000) : message.length), message]);
+    });
+    void sendInPieces(socket, Buffer.concat(messages));
   });
 }
 

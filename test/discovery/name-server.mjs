@@ -45,6 +45,9 @@ function answers(query, isUdp) {
   if (first === 'insistent' && isUdp) {
     return Array.from({ length: 50 }, () => ({ ...whole, flags: whole.flags | TRUNCATED_RESPONSE }));
   }
+  if (first === 'misplaced') return [misplacedOpt(whole)];
+  if (first === 'torrent' && isLast) return [];
+  if (first === 'torrent' && isUdp) return [{ ...whole, flags: whole.flags | TRUNCATED_RESPONSE }];
   const right = {
     ...whole,
     answers: [a(question.name, isLast ? '192.0.2.2' : '192.0.2.1', first === 'brief' ? 0 : 300)],
@@ -59,6 +62,25 @@ function answers(query, isUdp) {
   ];
 }
 
+/** An answer whose only record is OPT, which is none. */
+function misplacedOpt(whole) {
+  const message = Buffer.concat([encode({ ...whole, additionals: [] }), Buffer.of(0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0)]);
+  message.writeUInt16BE(1, 6);
+  return message;
+}
+
+/** Something that is no answer, and then as much as is taken. In the end, says how many MiB that was. */
+function pourOut(socket) {
+  const piece = Buffer.alloc(65_536);
+  let sent = 0;
+  const next = (error) => {
+    if (!error && !socket.destroyed) socket.write(piece, next);
+    sent++;
+  };
+  socket.on('close', () => console.log(`poured - - - - ${Math.round(sent / 16)}`));
+  socket.write(Buffer.concat([Buffer.of(0, 12), Buffer.alloc(12)]), next);
+}
+
 function told(query, how, port) {
   const [{ name, type }] = query.questions;
   const opt = query.additionals.find((one) => one.type === 'OPT');
@@ -69,7 +91,7 @@ const udp = createSocket('udp4');
 udp.on('message', (message, from) => {
   const query = decode(message);
   told(query, 'udp', from.port);
-  for (const one of answers(query, true)) udp.send(encode(one), from.port, from.address);
+  for (const one of answers(query, true)) udp.send(Buffer.isBuffer(one) ? one : encode(one), from.port, from.address);
 });
 udp.bind(53, address, () => {
   createServer((socket) => {
@@ -80,6 +102,7 @@ udp.bind(53, address, () => {
       if (rest.length < 2 || rest.length < 2 + rest.readUInt16BE()) return;
       const query = decode(rest.subarray(2));
       told(query, 'tcp', socket.remotePort);
+      if (query.questions[0].name.startsWith('torrent')) return pourOut(socket);
       for (const one of answers(query, false)) {
         const message = streamEncode(one);
         socket.write(message.subarray(0, 3));

@@ -25,6 +25,8 @@ const NAME = 'web.red.weft';
 const TICKS_A_SECOND = 100;
 const FLOODERS = 10;
 const LEAST_PER_CORE = 5000;
+/** How much more memory the daemon may have after damaged questions. */
+const MOST_GROWTH_MIB = 64;
 /** The share of questions that is answered beside floods. */
 const LEAST_ANSWERED = 0.99;
 
@@ -40,6 +42,11 @@ function threadSeconds(pid: number): Map<string, number> {
   );
 }
 
+function residentMiB(pid: number): number {
+  const [, kib] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+  return Math.round(Number(kib) / 1024);
+}
+
 t.test('the DNS server', { skip: needsRoot }, async (t) => {
   const lab = openLab(t);
   const host = await lab.namespace('host');
@@ -51,7 +58,13 @@ t.test('the DNS server', { skip: needsRoot }, async (t) => {
   await until(async () => (await weft.status()).internal?.open, { what: 'it is open' });
 
   await t.test('damaged questions', async (t) => {
+    // What is allotted once, such as buffers, is by then.
+    await run(script('fuzz.mjs'), GATEWAY, NAME, '0', '20000');
+    const before = residentMiB(weft.pid);
     t.comment(await run(script('fuzz.mjs'), GATEWAY, NAME, values.seed, `${values.seconds}s`));
+    const after = residentMiB(weft.pid);
+    t.comment(`${before} MiB before, ${after} MiB after`);
+    t.ok(after - before <= MOST_GROWTH_MIB, `${MOST_GROWTH_MIB} MiB more at most`);
     t.match((await weft.status()).internal, { open: true });
     t.notMatch(weft.log(), /own sockets/, 'nothing was thrown');
   });

@@ -415,6 +415,15 @@ async function names(
     t.ok(asked('silent.example').length <= 3, 'at most three are asked');
   });
 
+  await t.test('9: what name servers send that is no answer costs its question, and nothing else', async (t) => {
+    for (let i = 0; i < 3; i++) t.match(await dig(app, OPEN, 'misplaced.example'), { status: 'SERVFAIL' });
+    t.match(await dig(app, OPEN, 'app.open.weft'), { answers: ['10.47.0.2'] });
+    t.match(await dig(app, OPEN, 'torrent.example'), { status: 'SERVFAIL' });
+    const poured = asked('poured').map((words) => Number(words[5]));
+    t.equal(poured.length, 1);
+    t.ok(poured[0]! <= 16, `${poured[0]} MiB, no more than there is room for in the kernel`);
+  });
+
   await t.test('9: one client has so many questions that wait, and others theirs', async (t) => {
     const waiting = stream(busy, 'waiting', OPEN, 'example', '200');
     t.equal(await said(waiting), 'done', 'those beyond are refused at once');
