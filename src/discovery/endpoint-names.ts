@@ -29,15 +29,15 @@ export class EndpointNames {
   }
 
   /**
-   * @param name the whole name @param labels what is before the network @param namespace the client's
+   * @param labels what is before the network @param namespace the client's
    * @returns what is at `NAME.NETWORK.weft` and `NAME.NAMESPACE.NETWORK.weft`, and below
    */
-  find(name: string, network: string, labels: readonly string[], namespace: string, reach: Reachable): NameFound {
+  find(network: string, labels: readonly string[], namespace: string, reach: Reachable): NameFound {
     if (labels.length === 0) return NOTHING;
     // To a client that reaches none of its addresses, an endpoint has no name.
     const at = (key: string, before: readonly string[]): NameFound | undefined => {
       const endpoint = this.#byName.get(key);
-      const records = addressRecords(name, endpoint?.addresses.filter((ip) => reach(ip, network)) ?? []);
+      const records = addressRecords(endpoint?.addresses.filter((ip) => reach(ip, network)) ?? []);
       if (!endpoint || records.length === 0) return undefined;
       if (before.length === 0) return { records };
       return endpoint.hasWildcard ? byWildcard(before, records) : NO_NAME;

@@ -22,6 +22,11 @@ export const MOST_WAITING = { ofAll: 1024, ofClient: 64 };
 /** No client may have more waiting than this part of what is left, so that there always is room for one that has none. */
 const MOST_SHARE = 8;
 
+/** Whether one more question of a client may wait, of which `own` do, and `all` of all clients. */
+export function mayWait(own: number, all: number): boolean {
+  return own < Math.min(MOST_WAITING.ofClient, Math.ceil((MOST_WAITING.ofAll - all) / MOST_SHARE));
+}
+
 /** The code of the thread that asks. */
 const CODE = import.meta.url.endsWith('.ts')
   ? new URL('worker.ts', import.meta.url)
@@ -78,8 +83,7 @@ export class ForeignNames {
     const known = this.#cache.find(key);
     if (known) return known;
     const own = this.#ofClients.get(client) ?? 0;
-    const left = MOST_WAITING.ofAll - this.#count;
-    if (own >= Math.min(MOST_WAITING.ofClient, Math.ceil(left / MOST_SHARE))) return undefined;
+    if (!mayWait(own, this.#count)) return undefined;
     this.#ofClients.set(client, own + 1);
     this.#count++;
     const asked = this.#asked.get(key) ?? this.#askUpstreams(key, question);

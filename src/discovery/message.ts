@@ -161,7 +161,7 @@ export interface Response {
   readonly answers?: readonly ResourceRecord[];
   readonly authorities?: readonly ResourceRecord[];
   /** Left out without a word if they do not fit. */
-  readonly additionals?: readonly ResourceRecord[];
+  readonly additionals?: Iterable<ResourceRecord>;
 }
 
 /** Where answers are written before their length is known. */
@@ -178,7 +178,7 @@ export function writeResponse(question: Question, response: Response, limitBytes
   const isWhole = answers === (response.answers?.length ?? 0);
   const authorities = isWhole ? writeAll(writer, response.authorities ?? []) : 0;
   const isTruncated = !isWhole || authorities < (response.authorities?.length ?? 0);
-  const additionals = isTruncated ? 0 : writeAll(writer, response.additionals ?? []);
+  const additionals = isTruncated ? 0 : writeAll(writer, [...(response.additionals ?? [])]);
   const flags =
     FLAG.QR |
     (question.flags & (FLAG.RD | FLAG.CD)) |

@@ -9,7 +9,7 @@ import { chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmdirSync, r
 import { join } from 'node:path';
 import { isHere, type Endpoint } from '../cluster/endpoint.ts';
 import type { Network } from '../cluster/network.ts';
-import { CLUSTER_DOMAIN, SERVICES } from './service-names.ts';
+import { CLUSTER_DOMAIN, SERVICES } from './service-view.ts';
 
 const ROOT = '/etc/netns';
 const OURS = '# Written by weft for the endpoint that is attached here, and removed when it is detached.';

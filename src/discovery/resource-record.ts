@@ -12,8 +12,11 @@ export interface ResourceRecord {
   readonly ttl?: number;
 }
 
+/** A record of the name that was asked for. */
+export type OwnRecord = Omit<ResourceRecord, 'name'>;
+
 /** What there is at a name. `none`: the name does not exist, and neither does any below it. */
-export type NameFound = { readonly records: readonly ResourceRecord[] } | 'none';
+export type NameFound = { readonly records: readonly OwnRecord[] } | 'none';
 
 export const NO_NAME = 'none';
 /** The name exists, and has no records. */
@@ -22,9 +25,9 @@ export const NOTHING: NameFound = { records: [] };
 /**
  * What a wildcard means, whose owner is the closest ancestor of the name that exists (RFC 4592 section 3.3.1).
  *
- * @param labels of the name before those of the owner @param records those of the owner, under the whole name
+ * @param labels of the name before those of the owner @param records those of the owner
  */
-export function byWildcard(labels: readonly string[], records: readonly ResourceRecord[]): NameFound {
+export function byWildcard(labels: readonly string[], records: readonly OwnRecord[]): NameFound {
   // The wildcard is a name itself, which has none below it.
   return labels.at(-1) === '*' && labels.length > 1 ? NO_NAME : { records };
 }
@@ -33,6 +36,6 @@ export function byWildcard(labels: readonly string[], records: readonly Resource
 export type Reachable = (ip: Uint8Array, of: Vni | string | undefined) => boolean;
 
 /** @param addresses of 16 bytes */
-export function addressRecords(name: string, addresses: readonly Uint8Array[]): ResourceRecord[] {
-  return addresses.map((ip) => ({ name, type: isIp4(ip) ? 'A' : 'AAAA', data: formatIp(ip) }));
+export function addressRecords(addresses: readonly Uint8Array[]): OwnRecord[] {
+  return addresses.map((ip) => ({ type: isIp4(ip) ? 'A' : 'AAAA', data: formatIp(ip) }));
 }

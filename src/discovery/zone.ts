@@ -25,6 +25,7 @@ import {
   NOTHING,
   NO_NAME,
   type NameFound,
+  type OwnRecord,
   type Reachable,
   type ResourceRecord,
 } from './resource-record.ts';
@@ -40,7 +41,8 @@ export interface ZoneClient {
 export interface ZoneAnswer {
   readonly rcode: 'NOERROR' | 'NXDOMAIN';
   readonly answers: readonly ResourceRecord[];
-  readonly additionals: readonly ResourceRecord[];
+  /** Found as they are read, once. */
+  readonly additionals: Iterable<ResourceRecord>;
   /** A name that is not weft's, which the last record of the answers leads to. */
   readonly leadsTo?: string;
 }
@@ -79,6 +81,7 @@ export class Zone {
     this.#serial = (this.#serial + 1) >>> 0;
     switch (change.kind) {
       case 'network':
+        this.#services.networksChanged();
         return this.#setNetwork(change.name, change.value);
       case 'endpoint':
         return this.#endpoints.set(change.id, change.value);
@@ -113,12 +116,12 @@ export class Zone {
       if (found === 'none') return { ...NO_ERROR, rcode: 'NXDOMAIN', answers };
       const [alias] = found.records;
       if (alias?.type === 'CNAME' && type !== 'CNAME' && type !== 'ANY' && aliases < MOST_ALIASES) {
-        answers.push(alias);
+        answers.push({ name: next, ...alias });
         next = alias.data as string;
         continue;
       }
       const wanted = found.records.filter((record) => type === 'ANY' || record.type === type);
-      const shown = this.#shuffled(wanted);
+      const shown = this.#shuffled(wanted).map((record) => ({ name: next, ...record }));
       return { ...NO_ERROR, answers: [...answers, ...shown], additionals: this.#additionals(shown, client) };
     }
   }
@@ -140,33 +143,34 @@ export class Zone {
 
   #find(name: string, client: ZoneClient): NameFound | undefined {
     const labels = name.split('.');
-    if (endsWith(labels, CLUSTER)) return this.#inCluster(name, labels.slice(0, -CLUSTER.length), client);
-    if (endsWith(labels, WEFT)) return this.#inWeft(name, labels.slice(0, -WEFT.length), client);
-    return this.#reverse(name, labels, client);
+    if (endsWith(labels, CLUSTER)) return this.#inCluster(labels.slice(0, -CLUSTER.length), client);
+    if (endsWith(labels, WEFT)) return this.#inWeft(labels.slice(0, -WEFT.length), client);
+    return this.#reverse(labels, client);
   }
 
-  #inCluster(name: string, labels: readonly string[], client: ZoneClient): NameFound {
-    if (labels.length === 0) return { records: [this.soa(name)] };
-    if (labels.at(-1) === 'svc') return this.#services.find(name, labels.slice(0, -1), this.#reachFrom(client));
+  #inCluster(labels: readonly string[], client: ZoneClient): NameFound {
+    if (labels.length === 0) return { records: [this.soa(CLUSTER.join('.'))] };
+    if (labels.at(-1) === 'svc')
+      return this.#services.find(labels.slice(0, -1), client.network, this.#reachFrom(client));
     const gateways = this.#networks.get(client.network)?.gateways ?? [];
     const known: Record<string, NameFound> = {
-      'dns-version': { records: [{ name, type: 'TXT', data: [VERSION] }] },
+      'dns-version': { records: [{ type: 'TXT', data: [VERSION] }] },
       dns: NOTHING,
-      'ns.dns': { records: addressRecords(name, gateways) },
+      'ns.dns': { records: addressRecords(gateways) },
     };
     const own = labels.join('.');
     return Object.hasOwn(known, own) ? known[own]! : NO_NAME;
   }
 
-  #inWeft(name: string, labels: readonly string[], client: ZoneClient): NameFound {
+  #inWeft(labels: readonly string[], client: ZoneClient): NameFound {
     const network = labels.at(-1);
-    if (network === undefined) return { records: [this.soa(name)] };
+    if (network === undefined) return { records: [this.soa(WEFT.join('.'))] };
     if (!this.#networks.has(network)) return NO_NAME;
     const below = labels.slice(0, -1);
-    return this.#endpoints.find(name, network, below, client.namespace, this.#reachFrom(client));
+    return this.#endpoints.find(network, below, client.namespace, this.#reachFrom(client));
   }
 
-  #reverse(name: string, labels: readonly string[], client: ZoneClient): NameFound | undefined {
+  #reverse(labels: readonly string[], client: ZoneClient): NameFound | undefined {
     const asked = reverseName(labels);
     if (asked === undefined) return undefined;
     if (asked === 'invalid') return NO_NAME;
@@ -179,7 +183,7 @@ export class Zone {
         ? [...this.#services.namesOfBackend(own.vni, ip), ...this.#endpoints.namesOf(own.name, ip)]
         : [];
     const targets = [...ofServices, ...ofOwn];
-    if (targets.length > 0) return { records: targets.map((data) => ({ name, type: 'PTR', data })) };
+    if (targets.length > 0) return { records: targets.map((data) => ({ type: 'PTR', data })) };
     if (!isOwn && !isPrivate(asked.prefix)) return undefined;
     // Names above those of addresses exist, whatever is below them.
     return asked.isWhole ? NO_NAME : NOTHING;
@@ -209,18 +213,19 @@ export class Zone {
   }
 
   /** The addresses of the targets of SRV records. */
-  #additionals(records: readonly ResourceRecord[], client: ZoneClient): ResourceRecord[] {
+  *#additionals(records: readonly ResourceRecord[], client: ZoneClient): Iterable<ResourceRecord> {
     const targets = new Set(
       records.flatMap((one) => (one.type === 'SRV' ? [(one.data as { target: string }).target] : [])),
     );
-    return [...targets].flatMap((target) => {
+    for (const target of targets) {
       const found = this.#find(target, client);
-      return found === undefined || found === 'none' ? [] : found.records.filter(isAddress);
-    });
+      if (found === undefined || found === 'none') continue;
+      for (const record of found.records) if (isAddress(record)) yield { name: target, ...record };
+    }
   }
 
   /** The first of them after shuffling: Fisher and Yates, as far as is needed. */
-  #shuffled(records: readonly ResourceRecord[]): ResourceRecord[] {
+  #shuffled(records: readonly OwnRecord[]): OwnRecord[] {
     const left = [...records];
     const count = Math.min(left.length, MOST_RECORDS);
     for (let at = 0; at < count && left.length > 1; at++) {
@@ -234,7 +239,7 @@ export class Zone {
 
 const NO_ERROR = { rcode: 'NOERROR', answers: [], additionals: [] } as const;
 
-function isAddress({ type }: ResourceRecord): boolean {
+function isAddress({ type }: OwnRecord): boolean {
   return type === 'A' || type === 'AAAA';
 }
 

@@ -12,7 +12,7 @@ import {
   type Refusal,
   type Response,
 } from '../../src/discovery/message.ts';
-import { addressRecords, type ResourceRecord } from '../../src/discovery/resource-record.ts';
+import { addressRecords as addressesOf, type ResourceRecord } from '../../src/discovery/resource-record.ts';
 import { parseIp } from '../../src/flow/types.ts';
 import { Random } from '../support/random.ts';
 
@@ -48,6 +48,9 @@ function respond(asked: Question, response: Partial<Response>, limit = datagramL
   const bytes = writeResponse(asked, { ...plain, ...response }, limit, 5);
   return { bytes, message: packet.decode(Buffer.from(bytes)) };
 }
+
+const addressRecords = (name: string, ips: readonly Uint8Array[]): ResourceRecord[] =>
+  addressesOf(ips).map((record) => ({ name, ...record }));
 
 const addresses = (name: string, count: number): ResourceRecord[] =>
   addressRecords(

@@ -74,7 +74,7 @@ export function shown(zone: Zone, name: string, type: string, client: ZoneClient
   return [
     rcode,
     ...answers.map(recordText).sort(),
-    ...additionals.map((record) => `+ ${recordText(record)}`).sort(),
+    ...[...additionals].map((record) => `+ ${recordText(record)}`).sort(),
     ...(leadsTo === undefined ? [] : [`leads to ${leadsTo}`]),
   ];
 }

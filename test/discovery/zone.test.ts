@@ -1,6 +1,7 @@
 /** What weft's names mean to a client. The numbers of tests are those of the list of known traps of DNS for containers. */
 import t from 'tap';
 import { MOST_RECORDS } from '../../src/discovery/zone.ts';
+import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { anyBelow, endpoint, inBlue, inRed, network, prefix, service, shown, zoneOf } from './zone-lab.ts';
 
@@ -226,6 +227,37 @@ t.test('14: at most a hundred addresses, shuffled', async (t) => {
     [...first, ...second].some((ip) => Number(ip.split('.')[3]) > 150),
     'of all of them',
   );
+});
+
+t.test('a question costs the same however many backends a headless service has', async (t) => {
+  let looks = 0;
+  const backends = Array.from({ length: 1000 }, (_, i) => ({
+    address: parseIp(`10.44.${i >> 8}.${i & 255}`),
+    hostname: `web-${i}`,
+    get vni() {
+      looks++;
+      return 1 as Vni;
+    },
+  }));
+  const ports = [{ ...http, targets: backends.map(() => 8080) }];
+  const many = { name: 'many', namespace: 'default', vips: [], externalName: undefined, hasWildcard: true };
+  const zone = zoneOf([...base, { kind: 'service', id: 'default/many', value: { ...many, ports, backends } }]);
+  const name = 'many.default.svc.cluster.local';
+  const askAll = (): void => {
+    t.equal(shown(zone, name, 'A').length, 1 + MOST_RECORDS);
+    t.equal(shown(zone, `_http._tcp.${name}`, 'SRV').length, 1 + 2 * MOST_RECORDS, 'with the address of each target');
+    t.same(shown(zone, `web-999.${name}`, 'A'), ['NOERROR', `web-999.${name} A 10.44.3.231`]);
+    t.match(shown(zone, `x.${name}`, 'A')[1], new RegExp(`^x.${name} A 10`));
+    t.same(shown(zone, '231.3.44.10.in-addr.arpa', 'PTR'), ['NXDOMAIN'], 'out of the subnet');
+    t.equal(shown(zone, '9.0.44.10.in-addr.arpa', 'PTR').length, 2);
+  };
+  askAll();
+  const before = looks;
+  for (let i = 0; i < 3; i++) askAll();
+  t.equal(looks, before, 'it is not looked at again');
+  zone.apply(network('red', 1, ['10.44.0.0/24']));
+  shown(zone, name, 'A');
+  t.ok(looks > before, 'until networks change');
 });
 
 t.test('wildcards mean what nothing else below their owner does', async (t) => {

@@ -1,0 +1,109 @@
+/**
+ * A service as it looks from one network: the records of its names, of those of its backends that are reached from there. It is put
+ * together once, so that a question costs the same however many backends there are.
+ *
+ * Below a service, names that begin with a protocol belong to SRV records, those of backends to a headless service, and
+ * whatever else there is to its wildcard, if it has one.
+ */
+import { formatIp } from '../flow/types.ts';
+import { IP_TCP } from '../wire/ipv4.ts';
+import type { ZoneBackend, ZonePort, ZoneService } from './records.ts';
+import {
+  addressRecords,
+  byWildcard,
+  NO_NAME,
+  NOTHING,
+  type NameFound,
+  type OwnRecord,
+  type Reachable,
+} from './resource-record.ts';
+
+export const CLUSTER_DOMAIN = 'cluster.local';
+export const SERVICES = `svc.${CLUSTER_DOMAIN}`;
+
+/** A backend, with its place in the list of targets. */
+interface Reached {
+  readonly backend: ZoneBackend;
+  readonly at: number;
+}
+
+export class ServiceView {
+  /** Those of the service's own name; empty if nothing of it is reached, and the name does not exist. */
+  readonly records: readonly OwnRecord[];
+  readonly #service: ZoneService;
+  readonly #reached: readonly Reached[];
+  readonly #byHostname = new Map<string, readonly OwnRecord[]>();
+  /** Ports that the service, or somebody who is reached, has. */
+  readonly #ports: readonly ZonePort[];
+  readonly #targets = new Map<ZonePort, readonly OwnRecord[]>();
+
+  constructor(service: ZoneService, reach: Reachable) {
+    const { backends, externalName, ports, vips } = service;
+    this.#service = service;
+    this.#reached = backends.flatMap((backend, at) => (reach(backend.address, backend.vni) ? [{ backend, at }] : []));
+    const isSeen = ({ targets }: ZonePort): boolean =>
+      vips.length > 0 || this.#reached.some(({ at }) => targets[at] !== 0);
+    this.#ports = externalName === undefined ? ports.filter(isSeen) : [];
+    const addresses = this.#reached.map(({ backend }) => backend.address);
+    if (externalName !== undefined) this.records = [{ type: 'CNAME', data: trimmed(externalName) }];
+    else this.records = addressRecords(vips.length > 0 ? vips : addresses);
+    const byHostname = new Map<string, Uint8Array[]>();
+    for (const { backend } of this.#reached) {
+      const hostname = hostnameOf(backend);
+      const own = byHostname.get(hostname);
+      if (own) own.push(backend.address);
+      else byHostname.set(hostname, [backend.address]);
+    }
+    for (const [hostname, own] of byHostname) this.#byHostname.set(hostname, addressRecords(own));
+  }
+
+  /** @param labels what is before the service's name */
+  below(labels: readonly string[]): NameFound {
+    const first = labels.at(-1)!;
+    const ofProtocol = this.#ports.filter((port) => protocolLabel(port) === first);
+    if (ofProtocol.length > 0) {
+      if (labels.length === 1) return NOTHING;
+      const port = ofProtocol.find((one) => `_${one.name}` === labels.at(-2));
+      return port && labels.length === 2 ? { records: this.#targetsOf(port) } : NO_NAME;
+    }
+    const addresses = this.#byHostname.get(first);
+    if (addresses) return labels.length === 1 ? { records: addresses } : NO_NAME;
+    return this.#service.hasWildcard ? byWildcard(labels, this.records) : NO_NAME;
+  }
+
+  #targetsOf(port: ZonePort): readonly OwnRecord[] {
+    let records = this.#targets.get(port);
+    if (!records) this.#targets.set(port, (records = this.#srvOf(port)));
+    return records;
+  }
+
+  #srvOf({ l4Port, targets }: ZonePort): readonly OwnRecord[] {
+    const name = nameOf(this.#service);
+    if (this.#service.vips.length > 0) return [srv(name, l4Port)];
+    // An endpoint with an address of each family is one target.
+    const found = new Map<string, number>();
+    for (const { backend, at } of this.#reached) if (targets[at] !== 0) found.set(hostnameOf(backend), targets[at]!);
+    return [...found].map(([hostname, port]) => srv(`${hostname}.${name}`, port));
+  }
+}
+
+function srv(target: string, port: number): OwnRecord {
+  return { type: 'SRV', data: { priority: 0, weight: 1, port, target } };
+}
+
+function protocolLabel({ protocol }: ZonePort): string {
+  return protocol === IP_TCP ? '_tcp' : '_udp';
+}
+
+/** The name of a backend below that of its service: what it is called, or its address. */
+export function hostnameOf({ hostname, address }: ZoneBackend): string {
+  return hostname ?? formatIp(address).replaceAll(/[.:]/g, '-');
+}
+
+export function nameOf({ name, namespace }: Pick<ZoneService, 'name' | 'namespace'>): string {
+  return `${name}.${namespace}.${SERVICES}`;
+}
+
+function trimmed(name: string): string {
+  return name.toLowerCase().replace(/\.$/, '');
+}
