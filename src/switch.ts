@@ -54,7 +54,7 @@ import { Upkeep } from './upkeep.ts';
 export type { AttachOptions, RateLimitChange } from './cluster/attachment.ts';
 export type { Following, FollowOptions } from './cluster/followers.ts';
 export type { NetworkOptions } from './cluster/network-declaration.ts';
-export type { CaptureOptions, CaptureSink } from './observe/observer.ts';
+export type { CaptureOptions, CaptureSink, ConnectionsOptions } from './observe/observer.ts';
 export type { CloseOptions } from './life-cycle.ts';
 export type { SwitchOptions } from './parts.ts';
 

@@ -30,6 +30,7 @@ import {
   BODY_LIMIT_BYTES,
   BUILD_HEADER,
   type CaptureOptions,
+  type ConnectionsOptions,
   type NetworkOptions,
 } from './target.ts';
 
@@ -196,11 +197,11 @@ export class Client {
     return this.#call('GET', '/drops');
   }
 
-  connections({ endpoint }: { readonly endpoint?: string } = {}): Promise<ConnectionReport[]> {
-    return this.#call(
-      'GET',
-      `/connections${endpoint === undefined ? '' : `?endpoint=${encodeURIComponent(endpoint)}`}`,
-    );
+  /** All, or those of what is named. */
+  connections(of: ConnectionsOptions = {}): Promise<ConnectionReport[]> {
+    const given = Object.entries(of).filter((pair): pair is [string, string] => pair[1] !== undefined);
+    const query = new URLSearchParams(given).toString();
+    return this.#call('GET', query === '' ? '/connections' : `/connections?${query}`);
   }
 
   /** Without a name: those of the namespace, or all. */

@@ -132,8 +132,8 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
   app.get('/services', (c) => services(c, sw, { namespace: c.req.query('namespace') }));
   app.get('/services/:name', (c) => services(c, sw, nameIn(c)));
   app.get('/connections', (c) => {
-    const endpoint = c.req.query('endpoint');
-    return array(c, sw.connections({ ...(endpoint !== undefined && { endpoint }) }));
+    const [endpoint, service, network] = [c.req.query('endpoint'), c.req.query('service'), c.req.query('network')];
+    return array(c, sw.connections({ endpoint, service, network }));
   });
   app.post('/capture', async (c) => {
     const { port, filter, snapBytes = DEFAULT_SNAP_BYTES } = await read(c, captureRequest);

@@ -6,6 +6,7 @@ export type {
   AttachOptions,
   CaptureOptions,
   CaptureSink,
+  ConnectionsOptions,
   Following,
   FollowOptions,
   NetworkOptions,

@@ -38,6 +38,7 @@ const namedByOption: Readonly<Record<string, string>> = {
   '--network': 'Network',
   '--namespace': 'Namespace',
   '--endpoint': 'Endpoint',
+  '--service': 'Service',
   '--port': 'Endpoint',
 };
 /** The kinds whose names an argument takes, by the command and the name of the argument. */

@@ -1,52 +1,87 @@
 /** `weft connections`: all connections that are tracked or translated, with who is at both ends. */
 import type { Command } from 'commander';
+import type { ConnectionsOptions } from '../api/target.ts';
 import type { ConnectionReport } from '../model/report.ts';
 import { durationText, numberText, print, table } from './print.ts';
 import { clientOf, globals, verb } from './verb.ts';
 
+/** As `trace` calls it. Endpoints have a slash in their names here. */
+const OWN = 'weft';
+
+interface Options extends ConnectionsOptions {
+  readonly all?: boolean;
+}
+
 export function connections(program: Command): void {
   verb(program, 'connections', {
-    summary:
-      'list the connections of containers: with each other, with services, with the outside, and with weft itself',
-    examples: ['weft connections', 'weft connections --endpoint web', 'weft connections -o json'],
+    summary: 'list the connections of containers: with each other, with services, and with the outside',
+    examples: [
+      'weft connections',
+      'weft connections --endpoint web --service shop/cart',
+      'weft connections --network blue -o json',
+      'weft connections --all        # also those of weft itself: DNS, health checks',
+    ],
   })
-    .option('--endpoint <name>', 'only those that this endpoint has opened, or that go to it')
-    .action(async (options: { endpoint?: string }, command: Command) => {
-      const report = await clientOf(command).connections(options);
-      await print(globals(command).output, report, () =>
-        table(
-          ['ID', 'PROTOCOL', 'STATE', 'FROM', 'TO', 'SERVICE', 'TRANSLATED', 'PACKETS', 'BYTES', 'IDLE', 'EXPIRES IN'],
-          report.map((connection) => [
-            connection.id,
-            connection.protocol,
-            connection.state,
-            named(connection.from, connection.source),
-            isTranslatedTo(connection) ? connection.destination : named(connection.to, connection.destination),
-            serviceText(connection),
-            translatedText(connection),
-            `${numberText(connection.packets)}/${numberText(connection.replyPackets)}`,
-            `${numberText(connection.bytes)}/${numberText(connection.replyBytes)}`,
-            durationText(connection.idleMs),
-            durationText(connection.expiresInMs),
-          ]),
-          'No connections.',
-        ),
-      );
+    .option('--endpoint <name>', 'only those that this endpoint has opened, or that go to it (NAME, NAMESPACE/NAME)')
+    .option('--service <name>', 'only those that were opened through this service (NAME, NAMESPACE/NAME)')
+    .option('--network <name>', 'only those of endpoints in this network')
+    .option('-a, --all', 'also those of weft itself, which JSON and YAML always have')
+    .action(async ({ all = false, ...of }: Options, command: Command) => {
+      const report = await clientOf(command).connections(of);
+      await print(globals(command).output, report, () => connectionTable(report, all));
     });
+}
+
+/** Those of weft itself can be very many, since each question for a name and each health check is one. */
+async function connectionTable(report: readonly ConnectionReport[], isWhole: boolean): Promise<string> {
+  const shown = isWhole ? report : report.filter((connection) => !isOwn(connection));
+  const hidden = report.length - shown.length;
+  const rows = await table(
+    ['ID', 'PROTOCOL', 'STATE', 'FROM', 'TO', 'SERVICE', 'TRANSLATED', 'PACKETS', 'BYTES', 'IDLE', 'EXPIRES IN'],
+    shown.map((connection) => [
+      connection.id,
+      connection.protocol,
+      connection.state,
+      ...endTexts(connection),
+      serviceText(connection),
+      translatedText(connection),
+      `${numberText(connection.packets)}/${numberText(connection.replyPackets)}`,
+      `${numberText(connection.bytes)}/${numberText(connection.replyBytes)}`,
+      durationText(connection.idleMs),
+      durationText(connection.expiresInMs),
+    ]),
+    'No connections.',
+  );
+  return hidden === 0 ? rows : `${rows}\n${numberText(hidden)} of weft itself (DNS, health checks): --all shows them\n`;
+}
+
+function isOwn({ direction }: ConnectionReport): boolean {
+  return direction === 'gateway';
+}
+
+/** Who opened it, and to whom. The addresses behind which weft has its own sockets mean nothing to anybody. */
+function endTexts(connection: ConnectionReport): [from: string, to: string] {
+  const { from, to, source, destination, translatedSource, translatedDestination } = connection;
+  if (isOwn(connection)) {
+    return to === null
+      ? [named(from, source), named(OWN, destination)]
+      : [named(OWN, translatedSource), named(to, translatedDestination)];
+  }
+  return [named(from, source), isTranslatedTo(connection) ? destination : named(to, destination)];
 }
 
 /** A connection in some lines: who is at both ends, what is between them, and what has passed. */
 export function endsText(connection: ConnectionReport): string {
-  const { id, protocol, state, from, source, to, via, destination, translatedSource, translatedDestination } =
-    connection;
+  const { id, protocol, state, source, to, via, destination, translatedSource, translatedDestination } = connection;
   const service = serviceText(connection);
-  const as = translatedSource === source ? [] : [`as ${translatedSource}`];
+  const [opener, target] = endTexts(connection);
+  const as = translatedSource === source || isOwn(connection) ? [] : [`as ${translatedSource}`];
   const by = via === undefined ? [] : [`by host ${via}`];
   return [
     `Connection ${id}: ${protocol}, ${state}`,
-    `From: ${[named(from, source), ...as, ...by].join(', ')}`,
+    `From: ${[opener, ...as, ...by].join(', ')}`,
     ...(service === '' ? [] : [`Service: ${service}, ${destination}`]),
-    `To: ${named(to, service === '' ? destination : translatedDestination)}`,
+    `To: ${isOwn(connection) ? target : named(to, service === '' ? destination : translatedDestination)}`,
     `Passed: ${countText(connection.packets, connection.bytes)}, back ${countText(connection.replyPackets, connection.replyBytes)}`,
     '',
   ].join('\n');
@@ -73,8 +108,7 @@ function isTranslatedTo({ destination, translatedDestination }: ConnectionReport
 /** The end of the connection that has another address on the other side, with who is there; or where that is known. */
 function translatedText(connection: ConnectionReport): string {
   const { direction, to, via, source, translatedSource, translatedDestination } = connection;
-  if (direction === 'internal') return '';
-  if (direction === 'gateway') return 'to weft itself';
+  if (direction === 'internal' || direction === 'gateway') return '';
   if (via !== undefined) return `by host ${via}`;
   return [
     ...(source === translatedSource || direction === 'published' ? [] : [`from ${translatedSource}`]),

@@ -1,7 +1,7 @@
 /** What `weft connections` shows. */
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { formatEnd, INTERNAL, isInternal, networkOf, OUTSIDE, protocolName, type Place } from '../flow/connection.ts';
-import { formatIp } from '../flow/types.ts';
+import { formatIp, type Vni } from '../flow/types.ts';
 import { idOf, nameOf } from '../model/name.ts';
 import type { ConnectionReport } from '../model/report.ts';
 import type { ConnectionEntry } from '../table/connection-entries.ts';
@@ -10,6 +10,16 @@ import type { Services } from '../table/services.ts';
 import type { Topology } from '../table/topology.ts';
 import { inTurns } from '../turns.ts';
 
+/** Which connections; all of them if nothing is given. */
+export interface ConnectionFilter {
+  /** The endpoint at one end, by `idOf`. */
+  readonly endpoint?: string | undefined;
+  /** The service that it was opened through, NAMESPACE/NAME. */
+  readonly service?: string | undefined;
+  /** A network that its packets come in from. */
+  readonly network?: string | undefined;
+}
+
 export interface ConnectionsQuestion {
   readonly tables: {
     readonly connections: ConnectionTable;
@@ -17,8 +27,7 @@ export interface ConnectionsQuestion {
     readonly services: Pick<Services, 'kept' | 'pinned' | 'find' | 'findPublished'>;
   };
   readonly endpoints: readonly Pick<Endpoint, 'name' | 'addresses' | 'resource'>[];
-  /** The endpoint at one end, by `idOf`; all connections if it is undefined. */
-  readonly of?: string | undefined;
+  readonly of?: ConnectionFilter | undefined;
   /** Milliseconds. */
   readonly clock: () => number;
 }
@@ -32,10 +41,13 @@ export const TURN_CONNECTIONS = 1024;
  */
 export async function* reportConnections(question: ConnectionsQuestion): AsyncGenerator<ConnectionReport> {
   const names = namesOf(question);
-  const { of } = question;
+  const { of: { endpoint, service, network } = {} } = question;
   for await (const entry of inTurns(question.tables.connections.entries(), TURN_CONNECTIONS)) {
+    if (network !== undefined && !networksOf(entry, question).includes(network)) continue;
     const ends = endsOf(entry, names, question);
-    if (of === undefined || ends.from === of || ends.to === of) yield reportConnection(entry, ends, question);
+    if (endpoint !== undefined && ends.from !== endpoint && ends.to !== endpoint) continue;
+    const report = reportConnection(entry, ends, question);
+    if (service === undefined || report.service?.name === service) yield report;
   }
 }
 
@@ -56,6 +68,18 @@ function namesOf({ endpoints }: Pick<ConnectionsQuestion, 'endpoints'>): Names {
   return names;
 }
 
+/** The names of those that its packets come in from. */
+function networksOf(
+  { places }: ConnectionEntry,
+  { tables: { topology } }: ConnectionsQuestion,
+): (string | undefined)[] {
+  return places.map((place) => (isNetwork(place) ? topology.network(place)?.name : undefined));
+}
+
+function isNetwork(place: Place): place is Vni {
+  return place !== OUTSIDE && place !== INTERNAL;
+}
+
 /** Who is at both ends, by `idOf`. */
 interface Ends {
   readonly network: string | null;
@@ -67,7 +91,7 @@ interface Ends {
 function endsOf(entry: ConnectionEntry, names: Names, question: ConnectionsQuestion): Ends {
   const { places, original, translated } = entry;
   const at = (place: Place, address: Uint8Array): string | null => {
-    if (place === OUTSIDE || place === INTERNAL) return null;
+    if (!isNetwork(place)) return null;
     const network = question.tables.topology.network(place)?.name;
     return network === undefined ? null : (names.get(`${network}/${formatIp(address)}`) ?? null);
   };

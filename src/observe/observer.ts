@@ -24,15 +24,20 @@ import type {
   WhyReport,
 } from '../model/report.ts';
 import type { ServiceNews, ServiceReport } from '../model/service-report.ts';
-import type { ResourceName } from '../model/name.ts';
+import { idOf, nameOf, type ResourceName } from '../model/name.ts';
 import { OWN_PORT } from '../table/topology.ts';
 import { tunnelClash } from './clashes.ts';
 import { reportChoice } from './choice.ts';
-import { reportConnectionAt, reportConnections, type ConnectionsQuestion } from './connections.ts';
+import {
+  reportConnectionAt,
+  reportConnections,
+  type ConnectionFilter,
+  type ConnectionsQuestion,
+} from './connections.ts';
 import { formatKey, reportDecision } from './decision.ts';
 import { Pcapng, type PcapngFrame } from './pcapng.ts';
 import { watchServices } from './service-watch.ts';
-import { reportServices } from './services.ts';
+import { reportServices, serviceNamed } from './services.ts';
 import { inTurns } from '../turns.ts';
 
 export interface CaptureOptions {
@@ -50,9 +55,14 @@ export interface CaptureOptions {
  */
 export type CaptureSink = (blocks: Uint8Array, frames: number, lost: number) => void;
 
+/** Which connections are wanted; all of them if nothing is given. */
 export interface ConnectionsOptions {
-  /** The name of the endpoint whose connections are wanted; if it is not given, those of all endpoints. */
-  readonly endpoint?: string;
+  /** NAME, or NAMESPACE/NAME, of an endpoint: those that it has opened, or that go to it. */
+  readonly endpoint?: string | undefined;
+  /** NAME, or NAMESPACE/NAME, of a service: those that were opened through it. */
+  readonly service?: string | undefined;
+  /** Those of endpoints in this network. */
+  readonly network?: string | undefined;
 }
 
 export interface ObserverEnvironment {
@@ -264,13 +274,21 @@ export class Observer {
     return reports;
   }
 
-  /** @throws WeftError('not_found') if the endpoint does not exist */
-  connections({ endpoint }: ConnectionsOptions): AsyncGenerator<ConnectionReport> {
-    const of = endpoint === undefined ? undefined : this.#environment.endpoints.get(endpoint).name;
+  /** @throws WeftError('not_found') at once if what is named does not exist */
+  connections({ endpoint, service, network }: ConnectionsOptions): AsyncGenerator<ConnectionReport> {
+    const { forwarding, endpoints } = this.#environment;
+    const { topology } = forwarding.tables;
+    if (network !== undefined && !topology.networkNamed(network))
+      throw new WeftError('not_found', `network "${network}" does not exist: \`weft network ls\` shows those that do`);
+    const of = {
+      endpoint: endpoint === undefined ? undefined : endpoints.get(idOf(nameOf(endpoint))).name,
+      service: service === undefined ? undefined : serviceNamed(forwarding.tables.services, nameOf(service)).id,
+      network,
+    };
     return reportConnections(this.#connectionsQuestion(of));
   }
 
-  #connectionsQuestion(of?: string): ConnectionsQuestion {
+  #connectionsQuestion(of?: ConnectionFilter): ConnectionsQuestion {
     const { forwarding, endpoints, clock } = this.#environment;
     return { tables: forwarding.tables, endpoints: endpoints.all(), of, clock };
   }

@@ -40,9 +40,14 @@ export function reportServices(
 ): AsyncGenerator<ServiceReport> {
   const { services } = question.tables;
   if (name === undefined) return reportEach(question, services.all(), namespace);
-  const service = services.get(`${namespace ?? DEFAULT_NAMESPACE}/${name}`);
+  return reportEach(question, [serviceNamed(services, { name, namespace })], undefined);
+}
+
+/** @throws WeftError('not_found') */
+export function serviceNamed(services: Services, { name, namespace = DEFAULT_NAMESPACE }: ResourceName): Service {
+  const service = services.get(`${namespace}/${name}`);
   if (!service) throw new WeftError('not_found', `there is no Service "${idOf({ name, namespace })}"`);
-  return reportEach(question, [service], undefined);
+  return service;
 }
 
 async function* reportEach(

@@ -1,9 +1,10 @@
 /** `weft services`, and what `weft connections`, `why` and `trace` say of connections through services. */
 import t from 'tap';
+import { endsText } from '../../src/cli/connections.ts';
 import { decisionText } from '../../src/cli/decision.ts';
 import { serviceRow } from '../../src/cli/service-table.ts';
 import type { ServiceBackendReport, ServiceEvent, ServiceNews, ServiceReport } from '../../src/model/service-report.ts';
-import { choice, decision, service, untilFollowers } from '../api/fake-switch.ts';
+import { balanced, choice, connection, decision, service, untilFollowers } from '../api/fake-switch.ts';
 import { until } from '../support/process.ts';
 import { finish, fixture } from './fixture.ts';
 
@@ -146,6 +147,41 @@ const chosen = `Backend of service default/shop, port http, 80/TCP, by maglev:
      default/other, [fd00::5]:8080, weight 1
      not 10.0.0.4 on b: it is ejected: no answer to 3 connections
 `;
+
+t.test('connections of weft itself are listed with --all, and always in JSON', async (t) => {
+  const { sw, weft } = await fixture(t);
+  const gateway = { ...connection, direction: 'gateway' as const };
+  const question = { ...gateway, id: 'c5', source: '10.0.0.10:5000', destination: '10.0.0.1:53' };
+  const check = {
+    ...gateway,
+    ...{ id: 'c6', from: null, to: 'default/db', source: '169.254.1.1:1', destination: '169.254.1.2:2' },
+    ...{ translatedSource: '10.0.0.1:6000', translatedDestination: '10.0.0.3:80' },
+  };
+  sw.connections = async function* () {
+    yield* [balanced, question, check];
+  };
+  const few = (await weft(['connections'])).stdout;
+  t.match(few, /^ID [^\n]*\nc4 [^\n]*\n\n2 of weft itself \(DNS, health checks\): --all shows them\n$/);
+  const { stdout } = await weft(['connections', '-a']);
+  t.match(stdout, /\nc5 .* default\/web 10\.0\.0\.10:5000 +weft 10\.0\.0\.1:53 +- +- +7\/5 /);
+  t.match(stdout, /\nc6 .* weft 10\.0\.0\.1:6000 +default\/db 10\.0\.0\.3:80 +- +- +7\/5 /);
+  t.notMatch(stdout, '--all');
+  t.equal((JSON.parse((await weft(['connections', '-o', 'json'])).stdout) as unknown[]).length, 3);
+  t.match(endsText(check), '\nFrom: weft 10.0.0.1:6000\nTo: default/db 10.0.0.3:80\n');
+});
+
+t.test('connections are selected by endpoint, service and network', async (t) => {
+  const { sw, weft } = await fixture(t);
+  const asked: unknown[] = [];
+  const { connections } = sw;
+  sw.connections = (of) => {
+    asked.push(of);
+    return connections(of);
+  };
+  await weft(['connections', '--endpoint', 'web', '--service', 'shop/cart', '--network', 'blue']);
+  await weft(['connections', '--service', 'a&b']);
+  t.match(asked, [{ endpoint: 'web', service: 'shop/cart', network: 'blue' }, { service: 'a&b' }]);
+});
 
 t.test('why a connection has its backend, and which one a trace finds', async (t) => {
   const { weft } = await fixture(t);

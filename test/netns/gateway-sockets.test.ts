@@ -156,7 +156,8 @@ for (const datapath of datapathKinds) {
       t.match(await weft.run('status'), /Own sockets:\s+open \(udp\/53, tcp\/53\)/);
       const connections = (await weft.json('connections', '--endpoint', 'shop')) as object[];
       t.match(connections[0], { direction: 'gateway', network: 'blue', endpoint: 'shop', destination: /:53$/ });
-      t.match(await weft.run('connections'), /to weft itself/);
+      t.match(await weft.run('connections'), /\n\d+ of weft itself \(DNS, health checks\): --all shows them\n$/);
+      t.match(await weft.run('connections', '--all'), / default\/shop \S+ +weft \S+:53 +- +- +/);
       t.match(
         await weft.run('trace', `in_port=web,udp,ip_dst=${gateways.red[0]},udp_dst=53`),
         /route +port 53 of the gateway is weft’s own: a new connection/,

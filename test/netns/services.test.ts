@@ -174,6 +174,17 @@ for (const datapath of datapathKinds) {
         t.equal(translatedDestination, `${to === 'default/one' ? one.ip4 : two.ip4}:9000`);
       }
 
+      const ofService = (await weft.json('connections', '--service', 'default/web')) as ConnectionReport[];
+      t.ok(ofService.length >= 40 && ofService.every(({ service }) => service?.name === 'default/web'));
+      const ofClient = (await weft.json('connections', '--endpoint', 'default/client')) as ConnectionReport[];
+      t.ok(ofClient.length >= 40, 'named as it is shown');
+      for (const [option, message] of [
+        ['--service', /there is no Service "none"/],
+        ['--network', /network "none" does not exist: `weft network ls` shows/],
+      ] as const) {
+        t.match(await weft.attempt('connections', option, 'none'), { code: 1, stderr: message });
+      }
+
       const [web] = (await weft.json('services')) as ServiceReport[];
       t.match(web, { name: 'web', namespace: 'default', addresses: [VIP[4], VIP[6]], balancing: 'maglev' });
       const backends = web!.backends.filter(({ address }) => !address.includes(':'));
