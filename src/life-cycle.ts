@@ -97,7 +97,7 @@ export class LifeCycle {
     this.#isForwarding = false;
     this.#environment.upkeep.close();
     const { blocks, cluster, endpoints, forwarding, health, hosts, internal, membership } = this.#parts;
-    const { observer, outside, own, paths, peers, store, underlay, watcher } = this.#parts;
+    const { observer, outside, own, paths, peers, resolvConfs, store, underlay, watcher } = this.#parts;
     if (retain) peers.askForPatience();
     underlay.close();
     observer.close();
@@ -112,7 +112,10 @@ export class LifeCycle {
         await cluster.purge(hosts.planFarewell());
       }
       if (retain) this.#options.descriptors?.retain();
-      else await endpoints.close();
+      else {
+        resolvConfs.close();
+        await endpoints.close();
+      }
       await Promise.all([...(retain ? [] : [outside.close()]), internal.close()]);
     } finally {
       await membership.close({ retain });

@@ -132,6 +132,7 @@ export interface Parts {
   readonly membership: Membership;
   readonly outside: OutsideKeeper;
   readonly internal: InternalKeeper;
+  readonly resolvConfs: ResolvConfs;
   readonly health: HealthParts;
   readonly observer: Observer;
   readonly eventLoop: EventLoopDelay;
@@ -472,6 +473,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       membership,
       outside,
       internal,
+      resolvConfs,
       health,
       observer,
       eventLoop,

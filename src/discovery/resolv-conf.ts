@@ -3,7 +3,8 @@
  * (ip-netns(8)). Namespaces that are known by a path elsewhere or a pid have their files from whoever made them.
  *
  * The file of a namespace belongs to one of its endpoints, best to one whose network has an outside. It is removed with the
- * last one. A file that somebody else has written is never touched: weft knows its own by their first line.
+ * last one, and when weft stops, since nobody answers at the gateway then; the next start writes it again. A file that
+ * somebody else has written is never touched: weft knows its own by how they begin.
  */
 import { chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,7 +13,9 @@ import type { Network } from '../cluster/network.ts';
 import { CLUSTER_DOMAIN, SERVICES } from './service-view.ts';
 
 const ROOT = '/etc/netns';
-const OURS = '# Written by weft for the endpoint that is attached here, and removed when it is detached.';
+/** How the first line begins, also of files of earlier versions. */
+const OURS = '# Written by weft for the endpoint that is attached here, ';
+const UNTIL = 'and removed when it is detached or weft stops.';
 const NAMED = /^\/(?:var\/)?run\/netns\/([^/]+)$/;
 /** Names of services of the own namespace, of any, also with `.svc`, and of endpoints are tried before what is outside. */
 const NDOTS = 5;
@@ -35,6 +38,7 @@ export class ResolvConfs {
   /** What each file says, as it was written; undefined: it could not be, and that was told. */
   readonly #written = new Map<string, string | undefined>();
   readonly #changed = new Set<string>();
+  #isClosed = false;
 
   constructor(environment: ResolvConfsEnvironment) {
     this.#environment = environment;
@@ -53,22 +57,37 @@ export class ResolvConfs {
     this.#note(place);
   }
 
+  /** Takes back what was written, also by a daemon that was killed. A file that another daemon has written meanwhile is its own. */
+  close(): void {
+    this.#isClosed = true;
+    for (const place of new Set([...this.#endpoints.keys(), ...this.#written.keys()])) {
+      try {
+        const directory = join(this.#root, place);
+        removeOwn(directory, join(directory, 'resolv.conf'), this.#written.get(place));
+      } catch (error) {
+        this.#warn('the resolv.conf of a namespace cannot be removed, and leads to nobody', place, error);
+      }
+    }
+  }
+
+  #warn(message: string, netns: string, error: unknown): void {
+    this.#environment.warn(message, { netns, error: (error as Error).message });
+  }
+
   #note(place: string): void {
     if (this.#changed.size === 0) this.#environment.later(() => this.#keepAll());
     this.#changed.add(place);
   }
 
   #keepAll(): void {
+    if (this.#isClosed) return;
     for (const place of this.#changed) {
       try {
         this.#keep(place);
       } catch (error) {
         if (this.#written.has(place) && this.#written.get(place) === undefined) continue;
         this.#written.set(place, undefined);
-        this.#environment.warn('names are not asked for at weft in a namespace: its resolv.conf cannot be written', {
-          netns: place,
-          error: (error as Error).message,
-        });
+        this.#warn('names are not asked for at weft in a namespace: its resolv.conf cannot be written', place, error);
       }
     }
     this.#changed.clear();
@@ -114,7 +133,7 @@ function resolvConf({ resource, addresses }: Endpoint, { name, pools }: Network)
   const gateways = pools.filter((pool) => addresses.some((ip) => pool.contains(ip))).map(({ gateway }) => gateway);
   const search = [`${namespace}.${SERVICES}`, SERVICES, CLUSTER_DOMAIN, `${name}.weft`];
   const lines = [
-    OURS,
+    `${OURS}${UNTIL}`,
     ...gateways.map((gateway) => `nameserver ${gateway}`),
     `search ${search.join(' ')}`,
     `options ndots:${NDOTS}`,
@@ -122,8 +141,9 @@ function resolvConf({ resource, addresses }: Endpoint, { name, pools }: Network)
   return `${lines.join('\n')}\n`;
 }
 
-function removeOwn(directory: string, path: string): void {
-  if (!isOwn(path)) return;
+/** @param text what it says, if that is known */
+function removeOwn(directory: string, path: string, text?: string): void {
+  if (!isOwn(path) || (text !== undefined && readFileSync(path, 'utf8') !== text)) return;
   rmSync(path);
   try {
     rmdirSync(directory);
@@ -138,5 +158,5 @@ function isOfOthers(path: string): boolean {
 
 function isOwn(path: string): boolean {
   if (!lstatSync(path, { throwIfNoEntry: false })?.isFile()) return false;
-  return readFileSync(path, 'utf8').startsWith(`${OURS}\n`);
+  return readFileSync(path, 'utf8').startsWith(OURS);
 }
