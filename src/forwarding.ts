@@ -311,7 +311,8 @@ export class Forwarding<D extends Datapath = Datapath> {
   /** Opens the underlay. Frames from it come in by `portNo`. */
   openUnderlay(portNo: PortNo, spec: PortSpec): void {
     openPort(this.datapath, portNo, this.#withRates(spec));
-    this.tables.topology.openTunnel(portNo, spec.kind === 'vxlan' ? spec.l4Port : undefined);
+    const local = 'local' in spec ? spec.local : undefined;
+    this.tables.topology.openTunnel(portNo, spec.kind === 'vxlan' ? spec.l4Port : undefined, local);
     this.controller.enforce();
   }
 

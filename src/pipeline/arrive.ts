@@ -19,6 +19,7 @@ import { chosenText } from './choice-text.ts';
 import { open } from './conversation.ts';
 import { refuseNone } from './no-backend.ts';
 import { refuseMartian, reject, routeTo } from './routed.ts';
+import { seenAs } from './seen-as.ts';
 import { drop, type Conversation, type Entered, type Subject, type Verdict } from './stage.ts';
 import { text } from './text.ts';
 
@@ -47,11 +48,16 @@ export function arrive(view: FlowView, known: Entered, outside: Outside, subject
   }
   view.consult(nodePortObject(protocol, tuple.destinationPort));
   const found = known.tables.services.findPublished(protocol, tuple.destinationPort);
-  if (found) return toService(view, known, found, subject);
+  if (found) return toService(view, known, outside, { found, subject });
   return drop('no_connection', text`port ${tuple.destinationPort} is not published, and no connection uses it`);
 }
 
-function toService(view: FlowView, known: Entered, found: FoundPort, subject: Conversation): Verdict {
+function toService(
+  view: FlowView,
+  known: Entered,
+  outside: Outside,
+  { found, subject }: { readonly found: FoundPort; readonly subject: Conversation },
+): Verdict {
   const { tables, origin } = known;
   const { protocol, tuple } = subject;
   const { id } = found.service;
@@ -80,5 +86,7 @@ function toService(view: FlowView, known: Entered, found: FoundPort, subject: Co
     return refuseMartian(view, origin, tuple.source, tuple.destination);
   }
   const way = text`service ${id}: ${chosenText(choice)}`;
-  return open(view, known, { vni, protocol, original: tuple, choice, replies: vni, isFromOutside: true }, way);
+  const lent = seenAs(view, tables, outside, { vni, source: tuple.source });
+  const opening = { vni, protocol, original: tuple, choice, replies: vni, isFromOutside: true, seenAs: lent };
+  return open(view, known, opening, lent ? text`${way}, as ${lent}` : way);
 }

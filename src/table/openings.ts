@@ -31,6 +31,8 @@ export interface ServiceOpening {
   readonly choice: Choice | undefined;
   /** Where the replies of the backend come in. */
   readonly replies: Vni;
+  /** Instead of the client's own address. */
+  readonly seenAs?: Uint8Array | undefined;
 }
 
 /** From outside to a backend of this host, by another host: nothing is translated here. */
@@ -94,10 +96,10 @@ export function endpointOfOpening(opening: Opening): Uint8Array {
  * the backend itself: then it becomes the address of the service, so that the replies come back.
  * @param isTaken the own port is known to be of no use
  */
-export function* toBackend({ original, choice }: ServiceOpening, isTaken = false): Generator<Tuple> {
+export function* toBackend({ original, choice, seenAs }: ServiceOpening, isTaken = false): Generator<Tuple> {
   const destination = choice?.backend.address ?? original.destination;
   const destinationPort = choice?.l4Port ?? original.destinationPort;
-  const source = sameBytes(original.source, destination) ? original.destination : original.source;
+  const source = seenAs ?? (sameBytes(original.source, destination) ? original.destination : original.source);
   for (let turn = isTaken || !choice ? 1 : 0; turn < SOURCE_PORTS_TRIED; turn++) {
     yield { source, sourcePort: sourcePortOf(original.sourcePort, turn), destination, destinationPort };
   }

@@ -150,6 +150,7 @@ export class Topology {
   readonly #changes: Changes;
   #tunnelPort: PortNo | undefined;
   #vxlanL4Port = VXLAN_L4_PORT;
+  #vtep: Uint8Array | undefined;
   #outside: Outside | undefined;
   #internal: Internal | undefined;
   /** Whom weft's own sockets know. */
@@ -193,10 +194,16 @@ export class Topology {
     return this.#vxlanL4Port;
   }
 
-  openTunnel(portNo: PortNo, l4Port = this.#vxlanL4Port): void {
+  /** This host's own address in the underlay; undefined if there is no tunnel. */
+  get vtep(): Uint8Array | undefined {
+    return this.#vtep;
+  }
+
+  openTunnel(portNo: PortNo, l4Port = this.#vxlanL4Port, vtep?: Uint8Array): void {
     this.closeTunnel();
     this.#tunnelPort = portNo;
     this.#vxlanL4Port = l4Port;
+    this.#vtep = vtep;
     this.#changes.changed(tunnelObject, portObject(portNo));
   }
 
@@ -204,6 +211,7 @@ export class Topology {
     if (this.#tunnelPort === undefined) return;
     this.#changes.changed(tunnelObject, portObject(this.#tunnelPort));
     this.#tunnelPort = undefined;
+    this.#vtep = undefined;
   }
 
   get outside(): Outside | undefined {

@@ -10,6 +10,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { ConnectionReport } from '../../src/model/report.ts';
+import { transit } from '../../src/outside/link.ts';
 import { isAnswered, seenAs, tellPeer } from '../outside/place.ts';
 import { etcdCluster } from '../support/cluster.ts';
 import { openLab } from '../support/lab.ts';
@@ -89,6 +90,21 @@ function byAnotherHost(datapath: DatapathKind): void {
       ];
       t.match(atEntry, { direction: 'published', service: { name: 'default/web' }, to: 'default/web' });
       t.match(atBackend, { direction: 'published', to: 'default/web', via: entry[4] });
+    });
+
+    await t.test('both hosts themselves, by an address that both have, from one port', async (t) => {
+      const entered = [hostB, hostA].map((host, at) => {
+        const ip = [backendHost, entry][at]![4];
+        const connection = host.start(['socat', '-', `TCP:${ip}:30080,bind=${transit.ip4.host}:5555`]);
+        return { ip, connection };
+      });
+      for (const { ip, connection } of entered) await connection.says(ip);
+      for (const { ip, connection } of entered) {
+        connection.write(`by ${ip}\n`);
+        await connection.says(`by ${ip}`);
+      }
+      for (const { connection } of entered) await connection.stop();
+      t.pass('each sees its own answers, and their backend tells them apart');
     });
 
     await t.test('large answers and questions arrive whole', async (t) => {
