@@ -3,9 +3,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-export const packageRoot = rootAbove(dirname(fileURLToPath(import.meta.url)));
-
-export const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string };
+export const { packageRoot, version } = packageAbove(dirname(fileURLToPath(import.meta.url)));
 
 /**
  * The version and, behind a `+`, when the executable was built, so that a daemon that still runs an older build is told
@@ -18,6 +16,11 @@ function builtAt(): string {
   return Math.floor(mtimeMs).toString(36);
 }
 
-function rootAbove(directory: string): string {
-  return existsSync(join(directory, 'package.json')) ? directory : rootAbove(dirname(directory));
+/** That of `dist/cli` only says that its files are CommonJS. */
+function packageAbove(directory: string): { readonly packageRoot: string; readonly version: string } {
+  const path = join(directory, 'package.json');
+  const { name, version } = existsSync(path)
+    ? (JSON.parse(readFileSync(path, 'utf8')) as { readonly name?: string; readonly version: string })
+    : { name: undefined, version: '' };
+  return name === 'weft' ? { packageRoot: directory, version } : packageAbove(dirname(directory));
 }

@@ -1,3 +1,3 @@
-/** What `weft up` runs, besides the command line; and how a datapath is loaded, for load-program.ts. */
-export { datapathOpener } from '../datapath/open.ts';
+/** What `weft up` runs, besides the command line; and what load-program.ts runs of it at the build. */
+export { rehearse } from './rehearsal.ts';
 export { runDaemon } from './run-daemon.ts';

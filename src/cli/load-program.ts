@@ -1,7 +1,7 @@
 /**
  * Loads the program as fast as possible. While a killed daemon starts again, no frame passes, and finding, reading and
  * compiling its modules takes longer than running them. So they are one file, `dist/cli/program.cjs`, with V8's compiled
- * code beside it in a cache. The build and the installation write that; a start only reads it, and whatever is wrong with
+ * code beside it in a cache. The executable is a CommonJS script, because Node.js starts these sooner than modules. The build and the installation write that; a start only reads it, and whatever is wrong with
  * it, or with another release of Node.js, it compiles the file.
  */
 import { createHash } from 'node:crypto';
@@ -28,6 +28,7 @@ type CommonJs = (
 
 export interface Loaded {
   readonly program: Program;
+  readonly script: Script;
   /** False if V8 had to compile it. */
   readonly isCompiled: boolean;
 }
@@ -35,22 +36,21 @@ export interface Loaded {
 export function loadProgram(): Loaded {
   const source = readFileSync(FILE);
   const { program, script } = load(source, readCache(source));
-  return { program, isCompiled: script.cachedDataRejected === false };
+  return { program, script, isCompiled: script.cachedDataRejected === false };
 }
 
-/** Writes the cache: what V8 compiles when everything is loaded that `weft up` needs. */
+/** Writes the cache: what V8 compiles when everything is loaded that `weft up` needs, and a start is rehearsed. */
 export async function keepCompiled(): Promise<void> {
   const source = readFileSync(FILE);
   const { program, script } = load(source);
-  const { datapathOpener } = await program.loadDaemon();
-  for (const kind of ['native', 'reference'] as const) {
-    await datapathOpener(kind, { threads: 1, copyDscp: false }, setTimeout);
-  }
+  await program.read(['node', 'weft', '--socket', '/run/weft.sock', 'up', '--host', 'here']);
+  const { rehearse } = await program.loadDaemon();
+  await rehearse();
   const compiled = script.createCachedData();
   writeFileSync(CACHE, Buffer.concat([digestOf(source, compiled), compiled]));
 }
 
-function load(source: Buffer, cachedData?: Buffer): { program: Program; script: Script } {
+function load(source: Buffer, cachedData?: Buffer): Pick<Loaded, 'program' | 'script'> {
   const script = new Script(source.toString('latin1'), {
     filename: FILE,
     ...(cachedData && { cachedData }),

@@ -1,4 +1,5 @@
 /** The program of the executable, with all commands in the order of the help. load-program.ts says how it is loaded. */
+import { CommanderError, type Command } from 'commander';
 import { version } from '../package.ts';
 import { apply } from './apply.ts';
 import { attach } from './attach.ts';
@@ -61,8 +62,7 @@ const verbs = [
 
 /** Runs a command line as in `process.argv`. Never throws; sets the exit code. */
 export async function main(argv: readonly string[]): Promise<void> {
-  const program = createProgram(version);
-  for (const register of verbs) register(program);
+  const program = commandLine();
   const [, , verb, ...words] = argv;
   if (verb === '__complete') {
     const { complete } = await import('./complete.ts');
@@ -73,4 +73,19 @@ export async function main(argv: readonly string[]): Promise<void> {
   // The help names the kinds.
   if (argv.some((word) => word === '--help' || word === '-h')) await loadKinds();
   await run(program, argv);
+}
+
+/** Reads a command line as `main` does, and runs nothing. For the build (load-program.ts). */
+export async function read(argv: readonly string[]): Promise<void> {
+  const program = commandLine();
+  program.hook('preAction', () => {
+    throw new CommanderError(0, 'weft.read', '');
+  });
+  await run(program, argv);
+}
+
+function commandLine(): Command {
+  const program = createProgram(version);
+  for (const register of verbs) register(program);
+  return program;
 }

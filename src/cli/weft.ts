@@ -2,4 +2,4 @@
 /** The executable. */
 import { loadProgram } from './load-program.ts';
 
-await loadProgram().program.main(process.argv);
+void loadProgram().program.main(process.argv);

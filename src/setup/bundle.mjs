@@ -3,7 +3,7 @@
  * longer to find hundreds of small modules than weft takes to start, and a switch that restarts
  * should be forwarding again before anybody notices.
  */
-import { chmodSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { execFileSync } from 'node:child_process';
 import { build } from 'esbuild';
@@ -58,26 +58,25 @@ const ascii = {
   },
 };
 // The executable, and its program in one file: src/cli/load-program.ts says why, and how it is loaded.
+const script = { ...common, format: 'cjs', define: { 'import.meta.url': 'bundleUrl' } };
+const ownUrl = "const bundleUrl = require('node:url').pathToFileURL(__filename).href;";
 await build({
-  ...common,
+  ...script,
   entryPoints: ['src/cli/weft.ts', 'src/cli/load-program.ts'],
   outdir: 'dist/cli',
-  format: 'esm',
+  banner: { js: ownUrl },
 });
+writeFileSync('dist/cli/package.json', '{ "type": "commonjs" }\n');
 chmodSync('dist/cli/weft.js', 0o755);
 await build({
-  ...common,
+  ...script,
   entryPoints: ['src/cli/program.ts'],
   outfile: 'dist/cli/program.cjs',
-  format: 'cjs',
   charset: 'ascii',
   plugins: [ascii],
   // A script that is loaded like this cannot import: what is not in the file is required.
   supported: { 'dynamic-import': false },
-  define: { 'import.meta.url': 'bundleUrl' },
-  banner: {
-    js: "(function (exports, require, module, __filename, __dirname) { const bundleUrl = require('node:url').pathToFileURL(__filename).href;",
-  },
+  banner: { js: `(function (exports, require, module, __filename, __dirname) { ${ownUrl}` },
   footer: { js: '})' },
 });
 if (readFileSync('dist/cli/program.cjs').some((byte) => byte > 0x7f))

@@ -8,7 +8,10 @@ import { version } from '../../src/package.ts';
 import { attempt, run } from '../support/process.ts';
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url));
-const files = ['package.json', ...['weft.js', 'load-program.js', 'program.cjs', 'program.cjs.cache'].map(inDist)];
+const files = [
+  'package.json',
+  ...['package.json', 'weft.js', 'load-program.js', 'program.cjs', 'program.cjs.cache'].map(inDist),
+];
 const DIGEST_BYTES = 32;
 
 class Copy {
@@ -53,6 +56,19 @@ class Copy {
 
 t.test('as it was built, it is used', async (t) => {
   t.equal(await new Copy(t).isCompiled(t), true);
+});
+
+t.test('it has what a start runs, not only what loading the program runs', async (t) => {
+  const copy = new Copy(t);
+  const load = `import(${JSON.stringify(copy.path('load-program.js'))}).then(async (it) => {
+    const { program, script } = it.loadProgram();
+    await program.loadDaemon();
+    console.log(script.createCachedData().length);
+  })`;
+  rmSync(copy.path('program.cjs.cache'));
+  const loadedBytes = Number(await run([process.execPath, '-e', load]));
+  const { length } = new Copy(t).cache;
+  t.ok(length > 1.3 * loadedBytes, `${length} bytes, and ${loadedBytes} without a start`);
 });
 
 t.test('damaged, of another program, or of another Node.js, it is not used', async (t) => {
