@@ -46,10 +46,11 @@ export class LifeCycle {
 
   /** Puts the configuration and the store into force, before whatever happens meanwhile. Called once. */
   start(): Promise<void> {
-    const { cluster, membership, metricsServer, underlay } = this.#parts;
+    const { cluster, membership, metricsServer, outside, underlay } = this.#parts;
     metricsServer.keep();
     const hasBacklog = (this.#options.descriptors?.spareTaps().length ?? 0) > 0;
     return cluster.serial.run(async () => {
+      await outside.prepare();
       await underlay.keep();
       await cluster.start(
         () => this.#started(hasBacklog),

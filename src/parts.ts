@@ -375,6 +375,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     allowHost: options.allowHost,
     vxlanPort: options.vxlanPort,
     left: (ns) => options.descriptors?.left(ns),
+    keptRules: join(options.state, 'rules'),
     warn,
     onFailure: (error) => logger.error({ err: error }, 'the outside is not as it should be'),
   });

@@ -12,7 +12,8 @@ import { forgetStaleUdp } from '../addon/host-connections.ts';
 import { formatMac, parseIp, type PortNo } from '../flow/types.ts';
 import type { Forwarding, Published } from '../forwarding.ts';
 import { hasIpv6 } from '../link/host-forwarding.ts';
-import { OWN_NETNS, type NetnsRef } from '../link/netns.ts';
+import { OWN_NETNS, ownNetns, type NetnsRef } from '../link/netns.ts';
+import { KeptRules } from './kept-rules.ts';
 import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type LeftOpen, type OutsideLink } from './link.ts';
 import { inspectOutside, type OutsideState } from './state.ts';
 import type { AllowHost } from './rules.ts';
@@ -38,6 +39,8 @@ export interface OutsideKeeperOptions {
   readonly vxlanPort: number;
   /** Is a TAP in this namespace open here already, and who has left it? */
   readonly left: (ns: NetnsRef) => LeftOpen | undefined;
+  /** The file for the table that was loaded last. */
+  readonly keptRules: string;
   readonly warn: (message: string, details: object) => void;
   /** Something is wrong with it that was not wrong before. */
   readonly onFailure: (error: unknown) => void;
@@ -45,12 +48,23 @@ export interface OutsideKeeperOptions {
 
 export class OutsideKeeper {
   readonly #options: OutsideKeeperOptions;
+  readonly #kept: KeptRules;
   #outside: OutsideLink | undefined;
   /** Why it is not open, or could not be kept as it should be. */
   #failure: string | undefined;
 
   constructor(options: OutsideKeeperOptions) {
     this.#options = options;
+    this.#kept = new KeptRules(options.keptRules);
+  }
+
+  /**
+   * Call it before what is declared is read: after a crash, the rules of before are loaded meanwhile, and `start` waits only for
+   * those. Never throws.
+   */
+  async prepare(): Promise<void> {
+    const ns = await ownNetns().catch(() => undefined);
+    if (ns && this.#options.left(ns) === 'held') this.#kept.loadAhead();
   }
 
   /** Does anything need it? */
@@ -160,6 +174,7 @@ export class OutsideKeeper {
       closeLink: () => forwarding.removeOutside(),
       forgetStaleUdp,
       left,
+      kept: this.#kept,
       warn,
     });
   }
@@ -180,6 +195,7 @@ export class OutsideKeeper {
       ifname: OUTSIDE_IFNAME,
       hostMac: formatMac(OUTSIDE_HOST_MAC),
       left: this.#options.left,
+      kept: this.#kept,
     });
     if (isRemoved) this.#options.warn('removed an outside that a crash had left behind: nothing needs one', {});
   }

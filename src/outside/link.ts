@@ -31,6 +31,7 @@ import { ownNetns, type NetnsRef } from '../link/netns.ts';
 import { listTable, loadRules, ruleNumbers } from '../link/nft.ts';
 import type { Entries } from '../model/publish.ts';
 import { forwardingFact, linkFact, type Fact } from './facts.ts';
+import type { KeptRules } from './kept-rules.ts';
 import { entriesText, noTableText, TABLE, tableText, transitPrefixes, type AllowHost, type Transit } from './rules.ts';
 
 export const OUTSIDE_IFNAME = 'weft0';
@@ -73,6 +74,8 @@ export interface OutsideOptions {
   }) => Promise<void>;
   /** Is a TAP in this namespace open here already, and who has left it? */
   readonly left: (ns: NetnsRef) => LeftOpen | undefined;
+  /** The table as it was loaded last. */
+  readonly kept: KeptRules;
   readonly warn: (message: string, details: object) => void;
 }
 
@@ -111,14 +114,17 @@ export async function removeLeftOutside({
   ifname,
   hostMac,
   left,
-}: Pick<OutsideOptions, 'ifname' | 'hostMac' | 'left'>): Promise<boolean> {
+  kept,
+}: Pick<OutsideOptions, 'ifname' | 'hostMac' | 'left' | 'kept'>): Promise<boolean> {
   const ns = await ownNetns();
+  await kept.settled();
   const tap = await findTap(ns, ifname);
   if (tap?.isOpen && left(ns) === undefined) return false;
   const isLeft = tap?.mac === hostMac;
   if (isLeft) await ipBatch(ns, [`link delete dev ${ifname}`]);
   const hasTable = (await listTable(TABLE)) !== undefined;
   if (hasTable) await loadRules(noTableText());
+  kept.forget();
   return isLeft || hasTable;
 }
 
@@ -244,8 +250,11 @@ export class OutsideLink {
    * now.
    */
   async close(): Promise<void> {
-    this.#options.closeLink();
+    const { closeLink, kept } = this.#options;
+    closeLink();
+    await kept.settled();
     await loadRules(noTableText());
+    kept.forget();
     await this.#forgetStaleUdp({ ports: [], addresses: [] });
   }
 
@@ -257,7 +266,11 @@ export class OutsideLink {
   /** They are in force then; `#tookForce` notes how the kernel lists them. */
   async #loadRules(): Promise<void> {
     this.#inForce = undefined;
-    this.#rules = await loadRules(tableText({ ...this.#options, entries: this.#entries, hasIp6: this.hasIp6 }));
+    this.#rules = await this.#options.kept.load(this.#tableText());
+  }
+
+  #tableText(): string {
+    return tableText({ ...this.#options, entries: this.#entries, hasIp6: this.hasIp6 });
   }
 
   async #tookForce(): Promise<void> {
@@ -265,6 +278,7 @@ export class OutsideLink {
     // Another program may have replaced it since; what that left is not mistaken for ours.
     const isOurs = listing !== undefined && isSameSet(ruleNumbers(listing), this.#rules);
     this.#inForce = isOurs ? listing : undefined;
+    this.#options.kept.keep(this.#tableText());
     await this.#forgetStaleUdp(this.#entries);
   }
 

@@ -13,6 +13,7 @@ import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts
 import { WeftError } from '../../src/error.ts';
 import type { PortNo } from '../../src/flow/types.ts';
 import { OWN_NETNS } from '../../src/link/netns.ts';
+import { KeptRules } from '../../src/outside/kept-rules.ts';
 import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type OutsideLink } from '../../src/outside/link.ts';
 import type { PublishedPort, ServiceAddressPort } from '../../src/model/publish.ts';
 import type { AllowHost } from '../../src/outside/rules.ts';
@@ -45,6 +46,8 @@ const say = (value: object): void => console.log(JSON.stringify(value));
 
 let datapath: Datapath | undefined;
 let outside: OutsideLink | undefined;
+/** Nothing is kept there. */
+const kept = new KeptRules('/nonexistent/rules');
 let allowHost: AllowHost = false;
 
 function openDatapath(kind: 'native' | 'reference'): Datapath {
@@ -84,6 +87,7 @@ async function run(request: Request): Promise<object> {
         closeLink,
         forgetStaleUdp,
         left: (): undefined => undefined,
+        kept,
       };
       outside = await openOutside({ ...link, entries, allowHost, warn });
       return { created, hasIp6: outside.hasIp6 };
@@ -96,7 +100,7 @@ async function run(request: Request): Promise<object> {
     case 'inspect':
       return inspectOutside(outside, allowHost);
     case 'removeLeft':
-      return { removed: await removeLeftOutside({ ifname: OUTSIDE_IFNAME, ...macs, left: () => undefined }) };
+      return { removed: await removeLeftOutside({ ifname: OUTSIDE_IFNAME, ...macs, left: () => undefined, kept }) };
     case 'close':
       await outside!.close();
       outside = undefined;
