@@ -1,5 +1,5 @@
 /**
- * What the verbs of the load tool have in common: options, the clock, addresses, and how a verb ends that failed.
+ * What tools that make load have in common: options, the clock, addresses, and how one ends that failed.
  */
 #pragma once
 
@@ -22,12 +22,12 @@
 #include <vector>
 
 [[noreturn]] inline void fail(const char* what) {
-  fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
+  fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what, strerror(errno));
   exit(1);
 }
 
 [[noreturn]] inline void usage(const std::string& what) {
-  fprintf(stderr, "load: %s\n", what.c_str());
+  fprintf(stderr, "%s: %s\n", program_invocation_short_name, what.c_str());
   exit(2);
 }
 

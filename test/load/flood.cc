@@ -19,81 +19,41 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "../../bench/load/program.h"
+
 namespace {
 
-[[noreturn]] void fail(const char* what) {
-  fprintf(stderr, "flood: %s: %s\n", what, strerror(errno));
-  exit(1);
+double clockSeconds() { return static_cast<double>(now()) / 1e9; }
+
+std::array<uint8_t, 6> mac(const Options& options, const char* name) {
+  const std::string& text = options.text(name);
+  std::array<uint8_t, 6> mac;
+  if (sscanf(text.c_str(), "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5]) != 6) {
+    usage("not a MAC address: " + text);
+  }
+  return mac;
 }
 
-[[noreturn]] void usage(const std::string& what) {
-  fprintf(stderr, "flood: %s\n", what.c_str());
-  exit(2);
+template <size_t bytes>
+std::array<uint8_t, bytes> ip(const Options& options, const char* name) {
+  std::array<uint8_t, bytes> address;
+  const std::string& text = options.text(name);
+  if (inet_pton(bytes == 4 ? AF_INET : AF_INET6, text.c_str(), address.data()) != 1) usage("not an address: " + text);
+  return address;
 }
-
-/** Seconds of CLOCK_MONOTONIC. */
-double now() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) / 1e9;
-}
-
-/** Options of the form `--name value`. */
-class Options {
- public:
-  Options(int count, char** words) {
-    for (int i = 0; i < count; i += 2) {
-      const std::string_view name = words[i];
-      if (!name.starts_with("--") || i + 1 == count) usage("expected --name value: " + std::string(name));
-      values_[std::string(name.substr(2))] = words[i + 1];
-    }
-  }
-  const std::string& text(const char* name) const {
-    const auto found = values_.find(name);
-    if (found == values_.end()) usage(std::string("missing: --") + name);
-    return found->second;
-  }
-  double number(const char* name) const {
-    char* end;
-    const double value = strtod(text(name).c_str(), &end);
-    if (*end != '\0' || !(value >= 0)) usage("not a number: " + text(name));
-    return value;
-  }
-  std::array<uint8_t, 6> mac(const char* name) const {
-    std::array<uint8_t, 6> mac;
-    if (sscanf(text(name).c_str(), "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5]) != 6) {
-      usage("not a MAC address: " + text(name));
-    }
-    return mac;
-  }
-  std::array<uint8_t, 4> ip4(const char* name) const { return ip<4>(name, AF_INET); }
-  std::array<uint8_t, 16> ip6(const char* name) const { return ip<16>(name, AF_INET6); }
-
- private:
-  template <size_t bytes>
-  std::array<uint8_t, bytes> ip(const char* name, int family) const {
-    std::array<uint8_t, bytes> address;
-    if (inet_pton(family, text(name).c_str(), address.data()) != 1) usage("not an address: " + text(name));
-    return address;
-  }
-  std::map<std::string, std::string> values_;
-};
 
 /** xorshift64*. */
 class Random {
@@ -210,16 +170,16 @@ class Frames {
  public:
   explicit Frames(const Options& options)
       : mode_(options.text("mode")),
-        mac_(options.mac("mac")),
-        peer_mac_(options.mac("peer-mac")),
-        gateway_mac_(options.mac("gateway-mac")),
-        ip_(options.ip4("ip")),
-        peer_(options.ip4("peer")),
-        gateway_(options.ip4("gateway")),
-        outside_(options.ip4("outside")),
-        vip_(options.ip4("vip")),
-        ip6_(options.ip6("ip6")),
-        peer6_(options.ip6("peer6")),
+        mac_(mac(options, "mac")),
+        peer_mac_(mac(options, "peer-mac")),
+        gateway_mac_(mac(options, "gateway-mac")),
+        ip_(ip<4>(options, "ip")),
+        peer_(ip<4>(options, "peer")),
+        gateway_(ip<4>(options, "gateway")),
+        outside_(ip<4>(options, "outside")),
+        vip_(ip<4>(options, "vip")),
+        ip6_(ip<16>(options, "ip6")),
+        peer6_(ip<16>(options, "peer6")),
         random_(static_cast<uint64_t>(options.number("seed"))) {}
 
   size_t write(uint8_t* to) {
@@ -378,14 +338,14 @@ class Tunnel {
  public:
   explicit Tunnel(const Options& options)
       : mode_(options.text("mode")),
-        mac_(options.mac("mac")),
-        next_mac_(options.mac("next-mac")),
-        inner_mac_(options.mac("inner-mac")),
-        inner_peer_mac_(options.mac("inner-peer-mac")),
-        peer_(options.ip4("peer")),
-        local_(options.ip4("local")),
-        inner_(options.ip4("inner")),
-        inner_peer_(options.ip4("inner-peer")),
+        mac_(mac(options, "mac")),
+        next_mac_(mac(options, "next-mac")),
+        inner_mac_(mac(options, "inner-mac")),
+        inner_peer_mac_(mac(options, "inner-peer-mac")),
+        peer_(ip<4>(options, "peer")),
+        local_(ip<4>(options, "local")),
+        inner_(ip<4>(options, "inner")),
+        inner_peer_(ip<4>(options, "inner-peer")),
         vni_(static_cast<uint32_t>(options.number("vni"))),
         random_(static_cast<uint64_t>(options.number("seed"))) {}
 
@@ -453,8 +413,8 @@ int send(const Options& options) {
   iovec parts[kBurst];
   mmsghdr messages[kBurst] = {};
   uint64_t sent = 0;
-  const double start = now();
-  for (double at = start; at - start < seconds; at = now()) {
+  const double start = clockSeconds();
+  for (double at = start; at - start < seconds; at = clockSeconds()) {
     size_t burst = kBurst;
     if (rate > 0) {
       const double due = (at - start) * rate - static_cast<double>(sent);
@@ -484,16 +444,8 @@ int send(const Options& options) {
 
 // New flows
 
-sockaddr_in address(const Options& options) {
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_port = htons(static_cast<uint16_t>(options.number("port")));
-  if (inet_pton(AF_INET, options.text("to").c_str(), &to.sin_addr) != 1) usage("not an address: " + options.text("to"));
-  return to;
-}
-
 int new_flows(const Options& options) {
-  const sockaddr_in to = address(options);
+  const sockaddr_in to = address(options.text("to"), static_cast<int>(options.number("port")));
   const double seconds = options.number("seconds"), rate = options.number("rate");
   const double in_time = options.number("in-time-ms") / 1e3;
   struct Open {
@@ -503,20 +455,20 @@ int new_flows(const Options& options) {
   std::vector<Open> open;
   std::vector<double> took_ms;
   size_t asked = 0;
-  const double start = now();
-  while (now() - start < seconds || !open.empty()) {
-    const double at = now();
+  const double start = clockSeconds();
+  while (clockSeconds() - start < seconds || !open.empty()) {
+    const double at = clockSeconds();
     if (at - start < seconds && (at - start) * rate > static_cast<double>(asked)) {
       const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
       if (fd < 0 || connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) < 0) fail("connect");
-      open.push_back({fd, now()});
+      open.push_back({fd, clockSeconds()});
       ++asked;
       if (::send(fd, "q", 1, 0) < 0 && errno != ECONNREFUSED) fail("send");
     }
     std::vector<pollfd> polled;
     for (const Open& one : open) polled.push_back({one.fd, POLLIN, 0});
     poll(polled.data(), polled.size(), 1);
-    const double then = now();
+    const double then = clockSeconds();
     for (size_t i = open.size(); i-- > 0;) {
       char byte;
       const bool answered = polled[i].revents && recv(open[i].fd, &byte, 1, 0) == 1;

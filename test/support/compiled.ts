@@ -1,6 +1,6 @@
-/** C++ programs that tests and benchmarks run: compiled if the source, or a header beside it, is newer than the program. */
+/** C++ programs that tests and benchmarks run: compiled if the source, or a header that it includes, is newer than the program. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { packageRoot } from '../../src/package.ts';
 
@@ -16,9 +16,7 @@ export function compiled(source: string, to: string): Compiled {
   return {
     path,
     build() {
-      const headers = readdirSync(dirname(from)).filter((name) => name.endsWith('.h'));
-      const sources = [from, ...headers.map((name) => join(dirname(from), name))];
-      const changedAt = Math.max(...sources.map((file) => statSync(file).mtimeMs));
+      const changedAt = Math.max(...withHeaders(from).map((file) => statSync(file).mtimeMs));
       if (existsSync(path) && statSync(path).mtimeMs > changedAt) return;
       mkdirSync(dirname(path), { recursive: true });
       execFileSync('g++', ['-std=c++20', '-O2', '-Wall', '-Wextra', '-o', path, from], {
@@ -26,4 +24,15 @@ export function compiled(source: string, to: string): Compiled {
       });
     },
   };
+}
+
+/** A source, and the headers of weft that it includes, and that these include. */
+function withHeaders(source: string): readonly string[] {
+  const files = new Set([source]);
+  for (const file of files) {
+    for (const [, header = ''] of readFileSync(file, 'utf8').matchAll(/^#include "([^"]+)"/gm)) {
+      files.add(join(dirname(file), header));
+    }
+  }
+  return [...files];
 }
