@@ -43,7 +43,7 @@ import type { Entries } from './model/publish.ts';
 import type { ClashReport, DecisionReport, DoctorReport, StatusReport } from './model/report.ts';
 import type { Resource } from './model/resource.ts';
 import { memberAddress } from './model/store-config.ts';
-import { listenerClashes, nodePortClashes, routeClashes, subnetClashes } from './observe/clashes.ts';
+import { listenerClashes, routeClashes, subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer } from './observe/observer.ts';
 import { trace } from './observe/tracer.ts';
@@ -235,6 +235,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     isDown: isHostDown,
     later: foundations.later,
     onError: (error) => logger.error({ err: error }, 'services are not as they should be'),
+    warn: (message) => logger.warn(message),
   });
   const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || (!allotment && draft.count('Host') > 0);
   const isReachable = (name: string): boolean | undefined => {
@@ -312,6 +313,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     bootId: readBootId(),
     hasStaticPeers,
     nodePortOwner: serving.nodePortOwner,
+    nodePortBefore: serving.nodePortBefore,
     onEndpointChange: (before, after) => {
       const { name } = (after ?? before)!;
       serving.enforcement.endpointChanged(before, after);
@@ -419,7 +421,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const clashes = (): ClashReport[] => [
     ...membership.differences(),
     ...serviceRangeClashes(serving.range),
-    ...nodePortClashes(endpoints.published(), serving.services.entries.ports, serving.nodePortOwner),
+    ...serving.services.held.clashes(),
     ...health.unhealthy.clashes(),
     ...observer.tunnelClashes(),
     ...peers.clashes(),
@@ -498,6 +500,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         outside: outside.isWanted ? () => cluster.serial.run(() => outside.inspect()) : undefined,
         published: endpoints.published(),
         clashes: [...clashes(), ...listenerClashes(serving.services.entries.ports, serving.nodePortOwner)],
+        refusedRecords: cluster.refused.report(),
         internal: internal.report(),
         ownAddresses,
         endpoints: () =>

@@ -42,6 +42,7 @@ import { endpointReport, shownEndpoint } from './endpoint-report.ts';
 import { goneAddresses } from './gone-addresses.ts';
 import type { Hosts } from './membership/hosts.ts';
 import { LocalRecords } from './local-records.ts';
+import type { PortProtocol } from '../model/publish.ts';
 import { publishedBy, type PublishedEndpointPort } from './publishing.ts';
 import type { Declared, Draft, Planned, Reconciler, Stored } from './reconciler.ts';
 import { Releases } from './releases.ts';
@@ -65,6 +66,8 @@ export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly hasStaticPeers: (draft: Draft) => boolean;
   /** The service that has a node port on every host; undefined if none has. */
   readonly nodePortOwner: (port: number) => string | undefined;
+  /** The service that has a node port although an endpoint publishes it, so that the endpoint does not. */
+  readonly nodePortBefore: (port: number, protocol: PortProtocol) => string | undefined;
   /** Called with each change of an endpoint. Undefined: there is none. */
   readonly onEndpointChange: (before: Endpoint | undefined, after: Endpoint | undefined) => void;
 }
@@ -152,7 +155,8 @@ export class Endpoints implements Reconciler {
   /** What attached endpoints publish: one entry for each family in which the endpoint has an address. */
   published(): PublishedEndpointPort[] {
     const here = this.#index.here();
-    return here.filter(({ state }) => state === 'attached').flatMap(publishedBy);
+    const attached = here.filter(({ state }) => state === 'attached');
+    return attached.flatMap((endpoint) => publishedBy(endpoint, this.#environment.nodePortBefore));
   }
 
   portName(portNo: number): string | undefined {

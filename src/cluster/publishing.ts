@@ -3,7 +3,15 @@ import { WeftError } from '../error.ts';
 import { protocolNumber } from '../flow/connection.ts';
 import { isIp4, parseIp, type Vni } from '../flow/types.ts';
 import { findListener } from '../link/listeners.ts';
-import { addressOf, familiesOf, isSamePort, portText, type PublishedPort, type PublishSpec } from '../model/publish.ts';
+import {
+  addressOf,
+  familiesOf,
+  isSamePort,
+  portText,
+  type PortProtocol,
+  type PublishedPort,
+  type PublishSpec,
+} from '../model/publish.ts';
 import type { EndpointResource } from '../model/kinds/endpoint.ts';
 import { publishedId, type Published } from '../table/topology.ts';
 import { idOf } from '../model/resource.ts';
@@ -22,9 +30,16 @@ export interface PublishedEndpointPort extends PublishedPort {
   readonly l4Port: number;
 }
 
-/** One entry for each family in which the endpoint has an address. @param endpoint one of this host */
-export function publishedBy({ name, resource, addresses }: Endpoint): PublishedEndpointPort[] {
+/**
+ * One entry for each family in which the endpoint has an address, but none for what is the node port of a service.
+ * @param endpoint one of this host
+ */
+export function publishedBy(
+  { name, resource, addresses }: Endpoint,
+  nodePortBefore: (port: number, protocol: PortProtocol) => string | undefined,
+): PublishedEndpointPort[] {
   return resource.spec.publish.flatMap((one) => {
+    if (nodePortBefore(one.hostPort, one.protocol) !== undefined) return [];
     const hostIp = addressOf(one);
     return familiesOf(one).flatMap((family) => {
       const address = addresses.find((ip) => familyOf(ip) === family);

@@ -106,23 +106,6 @@ export function routeClashes(
   );
 }
 
-/** Ports that an endpoint publishes and a service has on all hosts: two hosts have declared them at the same time. */
-export function nodePortClashes(
-  published: readonly (PublishedPort & { readonly endpoint: string })[],
-  nodePorts: readonly PublishedPort[],
-  ownerOf: (port: number) => string | undefined,
-): ClashReport[] {
-  if (published.length === 0 || nodePorts.length === 0) return [];
-  const taken = new Set(nodePorts.map(portText));
-  const clashing = published.filter((port) => taken.has(portText(port)));
-  // It may be published in both families.
-  const byPort = new Map(clashing.map((port) => [portText(port), port]));
-  return [...byPort].map(([text, { endpoint, hostPort }]) => ({
-    detail: `host port ${text} is published by endpoint "${endpoint}", and is the node port of service "${ownerOf(hostPort) ?? '?'}": clients of this host come to the endpoint`,
-    hint: 'publish another port, or give the service another nodePort',
-  }));
-}
-
 /** Node ports that programs of this host listen on, too: clients outside do not reach them any more. */
 export function listenerClashes(
   nodePorts: readonly PublishedPort[],

@@ -8,6 +8,7 @@ import { missingCapabilities, threadCapabilities, type ThreadCapabilities } from
 import { requireTun } from '../link/tun.ts';
 import type { OutsideState } from '../outside/state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
+import { idOf } from '../model/name.ts';
 import { portText } from '../model/publish.ts';
 import type {
   CheckReport,
@@ -15,6 +16,7 @@ import type {
   DatapathReport,
   DoctorReport,
   HostReport,
+  RefusedRecordReport,
   SharedStoreReport,
   StatusReport,
 } from '../model/report.ts';
@@ -47,6 +49,8 @@ export interface DoctorEnvironment {
   /** Ports published by endpoints of this host. */
   readonly published: readonly PublishedEndpointPort[];
   readonly clashes: readonly ClashReport[];
+  /** Records of the store that this host does not accept. */
+  readonly refusedRecords: readonly RefusedRecordReport[];
   /** Weft's own sockets; null if there are none. */
   readonly internal: StatusReport['internal'];
   /** Addresses of this host's interfaces, canonical text. */
@@ -84,6 +88,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     ...(await checkPublished(environment)),
     ...checkInternal(environment.internal),
     ...environment.clashes.map((clash) => ({ check: 'clash', result: 'warning', ...clash }) as const),
+    ...environment.refusedRecords.map(checkRecord),
     ...(await checkEndpoints(environment)),
   ];
   const { underlay, tunnel } = environment;
@@ -392,6 +397,11 @@ function checkPath({ networks, encapBytes, probe }: DoctorEnvironment, peer: str
 /** What happens to packets of these networks that are too large for the path. */
 function tooLargeText(networks: readonly string[], mostBytes: number): string {
   return `packets of ${networks.join(', ')} over ${mostBytes} bytes do not pass, their senders are told`;
+}
+
+function checkRecord({ kind, name, namespace, why }: RefusedRecordReport): CheckReport {
+  const detail = `${kind.toLowerCase()} "${idOf({ name, namespace })}" waits: ${why}`;
+  return { check: 'record', result: 'warning', detail, hint: 'apply it again, or delete it' };
 }
 
 function ok(check: string, detail: string): CheckReport {

@@ -171,6 +171,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     hostName: host,
     isDown: options.isUnreachable ?? (() => false),
     later: setImmediate,
+    warn: (message) => warnings.push(message),
     onError: (error) => {
       throw error;
     },
@@ -204,6 +205,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     bootId: 'boot',
     hasStaticPeers: () => false,
     nodePortOwner: serving.nodePortOwner,
+    nodePortBefore: serving.nodePortBefore,
     onEndpointChange: (before, after) => serving.enforcement.endpointChanged(before, after),
     onNamespaceGone: () => {},
     warn: (message) => warnings.push(message),

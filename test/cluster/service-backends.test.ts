@@ -395,7 +395,7 @@ t.test('after changes of endpoints, a service is as if it were put together agai
   const records: Record<string, unknown> = {
     'services/default/web': {
       resource: service('web', { selector, ports }, { 'weft.dev/health-check': 'tcp' }),
-      ...{ clusterIps: ['10.96.0.1', 'fd77::1'], ipFamilies: ['IPv4', 'IPv6'], nodePorts: [0, 0] },
+      ...{ clusterIps: ['10.96.0.1', 'fd77:6566:7460::1'], ipFamilies: ['IPv4', 'IPv6'], nodePorts: [0, 0] },
     },
     'services/default/all': {
       resource: service('all', { selector, clusterIP: 'None', publishNotReadyAddresses: true }),
@@ -460,7 +460,10 @@ t.test('of many endpoints behind a service, those that did not change are not lo
   t.same([find(plane).backends.length, others(), looks], [100, 98, 0], 'one changes');
   // That it would be noticed.
   await plane.write({
-    'services/default/web': { ...(records['services/default/web'] as object), nodePorts: [30_000] },
+    'services/default/web': {
+      resource: service('web', { type: 'NodePort', selector: { app: 'web' }, ports: [{ port: 80 }] }),
+      ...{ ...vips, nodePorts: [30_000] },
+    },
   });
   t.same([others(), looks], [0, 1], 'the service changes');
 });

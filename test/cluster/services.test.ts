@@ -349,20 +349,6 @@ t.test('an address for clients outside is in no network', async (t) => {
   await cluster.apply([network('192.0.2.128/25')]);
 });
 
-t.test('a record that gives an address away twice is refused, until the first one is gone', async (t) => {
-  const plane = await openControlPlane(t);
-  await plane.cluster.apply([service('web', { ...web, clusterIP: '10.96.0.10' })]);
-  const { value } = (await plane.store.get('services/default/web'))!;
-  const record = value as { resource: object };
-  const db = { ...record, resource: service('db') };
-  await plane.write({ 'services/default/db': db });
-  const why = /address 10.96.0.10 is that of service "web" already/;
-  await t.rejects(async () => plane.cluster.get(kind('svc'), { name: 'db' }), { message: why });
-  t.equal(plane.forwarding.tables.services.get('default/db'), undefined);
-  await plane.cluster.delete(kind('svc'), { name: 'web' });
-  t.ok(plane.forwarding.tables.services.get('default/db'));
-});
-
 t.test('a record with node ports that are none is refused: nothing is opened on the host for it', async (t) => {
   const plane = await openControlPlane(t);
   await plane.cluster.apply([service('sip', nodePort, { annotations: { 'weft.dev/ports': '5060-5069' } })]);

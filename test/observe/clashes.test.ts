@@ -1,13 +1,7 @@
 /** Conflicts in an operator's words, and which subnets are in conflict. */
 import t from 'tap';
 import { parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
-import {
-  listenerClashes,
-  nodePortClashes,
-  routeClashes,
-  subnetClashes,
-  tunnelClash,
-} from '../../src/observe/clashes.ts';
+import { listenerClashes, routeClashes, subnetClashes, tunnelClash } from '../../src/observe/clashes.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
@@ -74,24 +68,6 @@ t.test('a route to a network that this host does not have', async (t) => {
       hint: 'create network "green" here, too, or correct the route and apply it again',
     },
   ]);
-});
-
-t.test('a port that an endpoint publishes, and a service has on all hosts', async (t) => {
-  const published = [
-    { family: 4, protocol: 'TCP', hostPort: 30_080, endpoint: 'default/web' },
-    { family: 6, protocol: 'TCP', hostPort: 30_080, endpoint: 'default/web' },
-    { family: 4, protocol: 'TCP', hostPort: 30_081, endpoint: 'default/web' },
-  ] as const;
-  const of = (protocol: 'TCP' | 'UDP') =>
-    nodePortClashes(published, [{ family: 4, protocol, hostPort: 30_080 }], () => 'default/db');
-  t.same(of('UDP'), [], 'another protocol');
-  t.match(of('TCP'), [
-    {
-      detail:
-        'host port 30080/tcp is published by endpoint "default/web", and is the node port of service "default/db": clients of this host come to the endpoint',
-    },
-  ]);
-  t.equal(of('TCP').length, 1);
 });
 
 t.test('a node port that a program of the host listens on', async (t) => {

@@ -37,6 +37,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     outside: undefined,
     published: [],
     clashes: [],
+    refusedRecords: [],
     internal: null,
     ownAddresses: async () => new Set(),
     endpoints: async () => ({ local: 2, problems: {} }),
@@ -49,6 +50,22 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
 
 const only = (checks: readonly CheckReport[], name: string): CheckReport | undefined =>
   checks.find(({ check }) => check === name);
+
+t.test('records of the store that are not accepted', async (t) => {
+  const why = 'clusterIP 10.0.0.1 is not in 10.96.0.0/16, where services get their addresses';
+  const records = [
+    { kind: 'Service', name: 'web', namespace: 'shop', why },
+    { kind: 'Network', name: 'blue', why: 'it clashes' },
+  ];
+  const checks = (await checksWith({ refusedRecords: records })).filter(({ check }) => check === 'record');
+  t.same(
+    checks.map(({ result, detail }) => [result, detail]),
+    [
+      ['warning', `service "shop/web" waits: ${why}`],
+      ['warning', 'network "blue" waits: it clashes'],
+    ],
+  );
+});
 
 t.test('whether containers can ask for names', async (t) => {
   const listening = ['udp/53', 'tcp/53'];

@@ -18,10 +18,12 @@ export class ServiceClaims implements Register {
   readonly #claims = new Map<string, Claim>();
   /** What the services of a change take, and who. */
   readonly #planned = new WeakMap<Draft, Map<string, string>>();
+  readonly #onChange: (what: string) => void;
 
-  /** @param prefix of the keys, such as `vips/` */
-  constructor(prefix: string) {
+  /** @param prefix of the keys, such as `vips/` @param onChange called with what may be claimed otherwise */
+  constructor(prefix: string, onChange: (what: string) => void = () => {}) {
     this.prefix = prefix;
+    this.#onChange = onChange;
   }
 
   get size(): number {
@@ -78,10 +80,15 @@ export class ServiceClaims implements Register {
         const { data } = serviceClaim.safeParse(entry.value);
         this.#claims.set(what, { service: data?.service ?? '?', revision: entry.revision });
       }
+      this.#onChange(what);
     }
   }
 
   listed(keys: ReadonlySet<string>): void {
-    for (const what of this.#claims.keys()) if (!keys.has(this.prefix + what)) this.#claims.delete(what);
+    for (const what of this.#claims.keys()) {
+      if (keys.has(this.prefix + what)) continue;
+      this.#claims.delete(what);
+      this.#onChange(what);
+    }
   }
 }

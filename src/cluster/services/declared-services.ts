@@ -5,6 +5,7 @@
 import { WeftError } from '../../error.ts';
 import { addressValue, type Subnet } from '../../model/address.ts';
 import {
+  isPublished,
   loadBalancerIpsOf,
   NODE_PORTS,
   serviceAllotted,
@@ -18,6 +19,7 @@ import { readAnnotations } from '../../model/service-annotations.ts';
 import { validate } from '../../model/validate.ts';
 import type { Transaction } from '../../store/store.ts';
 import type { Declared, Draft, Planned, Reconciler, Stored } from '../reconciler.ts';
+import { Holders } from './holders.ts';
 import { ServiceEntries } from './service-entries.ts';
 import { ServicePlan, type ServicePlanEnvironment } from './service-plan.ts';
 import { addressesOf, countOf, nodePortsOf, shownService, type DeclaredService } from './service.ts';
@@ -25,6 +27,10 @@ import { addressesOf, countOf, nodePortsOf, shownService, type DeclaredService }
 export interface ServicesEnvironment extends ServicePlanEnvironment {
   /** Called with what has changed. Undefined: there is none. */
   readonly onChange: (name: string, before: DeclaredService | undefined, after: DeclaredService | undefined) => void;
+  /** Called with a service that has an address or a node port now that it did not have, or the other way round. */
+  readonly onHeld: (name: string) => void;
+  /** The endpoints that publish what could be a node port, by port: `30080/TCP`. */
+  readonly publishers: () => ReadonlyMap<string, ReadonlySet<string>>;
   /** @throws WeftError if others need it */
   readonly refuseRemoval: (name: string) => void;
   /** Puts into force what has changed. */
@@ -36,14 +42,14 @@ export class DeclaredServices implements Reconciler {
   readonly #services = new Map<string, DeclaredService>();
   /** Sorted by name; made when it is asked for. */
   #sorted: readonly DeclaredService[] | undefined;
-  /** The service that has an address. */
-  readonly #owners = new Map<string, string>();
   readonly #entries = new ServiceEntries();
-  /** Those of services that are put into force together. */
-  readonly #together = new WeakMap<readonly Stored[], Map<string, string>>();
+  /** What each has of what it says. */
+  readonly held: Holders;
 
   constructor(environment: ServicesEnvironment) {
     this.#environment = environment;
+    const { vips, nodePorts, publishers } = environment;
+    this.held = new Holders({ vips, nodePorts, publishers, service: (name) => this.find(name) });
   }
 
   find(name: string): DeclaredService | undefined {
@@ -71,7 +77,7 @@ export class DeclaredServices implements Reconciler {
       const value = addressValue(address);
       const at = subnets.findIndex(({ first, last }) => first <= value && value <= last);
       if (at < 0) continue;
-      return `subnet ${texts[at]} contains ${address}, where clients outside reach service "${this.#owners.get(address)}": choose another`;
+      return `subnet ${texts[at]} contains ${address}, where clients outside reach service "${this.held.serviceWith(address)}": choose another`;
     }
     return undefined;
   }
@@ -96,21 +102,47 @@ export class DeclaredServices implements Reconciler {
     return { expect: claims, delete: claims.map(({ key }) => key) };
   }
 
-  /** Two services with one address would take each other's connections. A node port is opened on the host. */
-  check({ name, resource, record }: Stored<ServiceResource>, others: readonly Stored[]): void {
+  /** A node port is opened on the host, and an address taken from whoever had it otherwise. */
+  check({ resource, record }: Stored<ServiceResource>): void {
     const { clusterIps, nodePorts } = validate(serviceAllotted, record);
     const wrong = nodePortsBeyond(resource, nodePorts);
     if (wrong !== undefined)
       throw new WeftError('invalid', `node port ${wrong} is none: accepted are ${nodePortRange}`);
-    const together = this.#together.get(others) ?? new Map<string, string>();
-    this.#together.set(others, together);
-    const addresses = [...clusterIps, ...loadBalancerIpsOf(resource)];
-    for (const address of addresses) {
-      const owner = this.#owners.get(address) ?? together.get(address);
-      if (owner === undefined || owner === name) continue;
-      throw new WeftError('conflict', `address ${address} is that of service "${owner}" already`);
+    const published = isPublished(resource.spec) ? undefined : nodePorts.find((port) => port !== 0);
+    if (published !== undefined) {
+      throw new WeftError('invalid', `node port ${published}: a service of type ${resource.spec.type} has none`);
     }
-    for (const address of addresses) together.set(address, name);
+    const { range } = this.#environment;
+    const beyond = clusterIps.find((address) => !range.containing(addressValue(address)));
+    if (beyond !== undefined) {
+      const ranges = range.cidrs.join(' and ');
+      throw new WeftError('conflict', `clusterIP ${beyond} is not in ${ranges}, where services get their addresses`);
+    }
+    const within = loadBalancerIpsOf(resource).find((address) => range.containing(addressValue(address)));
+    if (within !== undefined) {
+      throw new WeftError('conflict', `${within} is one of the addresses that services have within the cluster`);
+    }
+  }
+
+  /** Why it does not have all that it says. */
+  failure(name: string): WeftError | undefined {
+    const service = this.find(name);
+    return service && this.held.failure(service);
+  }
+
+  /** True if it has an address to be reached by, or needs none. */
+  isReached({ name, allotted: { clusterIps } }: DeclaredService): boolean {
+    return clusterIps.length === 0 || clusterIps.some((address) => this.held.hasAddress(name, address));
+  }
+
+  /** Somebody else claims an address. */
+  addressClaimed(address: string): void {
+    for (const name of this.held.withAddress(address)) this.#heldOtherwise(name);
+  }
+
+  /** Somebody else claims or publishes a node port. */
+  nodePortTaken(port: string): void {
+    for (const name of this.held.withNodePort(port)) this.#heldOtherwise(name);
   }
 
   put(stored: readonly Stored<ServiceResource>[]): void {
@@ -132,14 +164,17 @@ export class DeclaredServices implements Reconciler {
 
   #set(name: string, after: DeclaredService | undefined): void {
     const before = this.#services.get(name);
-    for (const address of before ? addressesOf(before) : []) {
-      if (this.#owners.get(address) === name) this.#owners.delete(address);
-    }
-    for (const address of after ? addressesOf(after) : []) this.#owners.set(address, name);
     if (after) this.#services.set(name, after);
     else this.#services.delete(name);
-    this.#entries.set(name, after);
+    const others = this.held.set(name, before, after);
+    this.#entries.set(name, after, this.held);
     if (before || after) this.#environment.onChange(name, before, after);
+    for (const other of others) this.#heldOtherwise(other);
+  }
+
+  #heldOtherwise(name: string): void {
+    this.#entries.set(name, this.find(name), this.held);
+    this.#environment.onHeld(name);
   }
 }
 

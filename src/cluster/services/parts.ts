@@ -2,6 +2,7 @@
 import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
 import type { Subnet } from '../../model/address.ts';
 import { hostKind } from '../../model/kinds/host.ts';
+import type { PortProtocol } from '../../model/publish.ts';
 import { idOf } from '../../model/resource.ts';
 import { serviceOf } from '../../model/service-host.ts';
 import type { Allotment } from '../addresses/allotment.ts';
@@ -12,6 +13,7 @@ import { LIVE } from '../membership/live-hosts.ts';
 import type { Networks } from '../networks.ts';
 import type { Register } from '../register.ts';
 import { prefixOf } from '../routing.ts';
+import { ClashLog } from './clash-log.ts';
 import { ServiceClaims } from './claims.ts';
 import { EndpointSlices } from './endpoint-slices.ts';
 import { Rules } from './rules.ts';
@@ -38,6 +40,7 @@ export interface ServicePartsEnvironment {
   readonly isDown: (host: string) => boolean;
   readonly later: (work: () => void) => void;
   readonly onError: (error: unknown) => void;
+  readonly warn: (message: string) => void;
 }
 
 export interface ServiceParts {
@@ -52,6 +55,8 @@ export interface ServiceParts {
   readonly clash: (subnets: readonly Subnet[], texts: readonly string[]) => string | undefined;
   /** The service that has a node port. */
   readonly nodePortOwner: (port: number) => string | undefined;
+  /** The service that has a node port which an endpoint publishes as well. */
+  readonly nodePortBefore: (port: number, protocol: PortProtocol) => string | undefined;
 }
 
 export function serviceParts(environment: ServicePartsEnvironment): ServiceParts {
@@ -61,8 +66,8 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     alsoStored: (draft) => networks().planNothing(draft),
   };
   const range = new ServiceRange({ configured: environment.serviceCidrs, networks: beside });
-  const vips = new ServiceClaims('vips/');
-  const nodePorts = new ServiceClaims('node-ports/');
+  const vips = new ServiceClaims('vips/', (address) => services.addressClaimed(address));
+  const nodePorts = new ServiceClaims('node-ports/', (port) => services.nodePortTaken(port));
   const enforcement: ServiceEnforcement = new ServiceEnforcement({
     tables,
     services: () => services,
@@ -78,14 +83,18 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     ...{ range, vips, nodePorts, networks: beside },
     refuseRemoval: (name) => virtualServices.refuseServiceRemoval(name),
     publisherOf: (port, draft) => enforcement.publisherOf(port, draft),
+    publishers: () => enforcement.publishers,
+    onHeld: (name) => enforcement.heldOtherwise(name),
     onChange: (name, before, after) => enforcement.serviceChanged(name, before, after),
     // The first time, everything that is stored has come.
     settle: async () => {
       tables.setServiceRanges(range.decided.map(prefixOf));
       await enforcement.settle();
       tables.servicesLoaded();
+      log.tell();
     },
   });
+  const log = new ClashLog(() => services.held.clashes(), environment.warn);
   const slices: EndpointSlices = new EndpointSlices({
     onChange: (service) => enforcement.slicesChanged(service),
     derived: (name) => enforcement.derived(name),
@@ -121,5 +130,6 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     registers: [range, vips, nodePorts, liveHosts, declaredHosts],
     clash: (subnets, texts) => range.clash(subnets, texts) ?? services.clash(subnets, texts),
     nodePortOwner: (port) => nodePorts.ownerOf(String(port)),
+    nodePortBefore: (port, protocol) => services.held.serviceBefore(port, protocol),
   };
 }

@@ -139,6 +139,16 @@ export class ServiceEnforcement {
     this.#mark(name);
   }
 
+  /** It has an address or a node port now, or not any more. */
+  heldOtherwise(service: string): void {
+    this.#mark(service);
+  }
+
+  /** The endpoints that publish a port which could be a node port, by port: `30080/TCP`. */
+  get publishers(): ReadonlyMap<string, ReadonlySet<string>> {
+    return this.#published;
+  }
+
   /** The slices of a service have changed. */
   slicesChanged(service: string): void {
     this.#mark(service);
@@ -210,7 +220,7 @@ export class ServiceEnforcement {
     this.#changed.delete(name);
     const { tables, services } = this.#environment;
     const service = services().find(name);
-    if (service) {
+    if (service && services().isReached(service)) {
       const value = this.#followed(service, endpoints) ?? serviceValue(service, this.#sourcesOf(service));
       tables.setService(value);
       this.#inForce.set(name, value);
@@ -238,6 +248,7 @@ export class ServiceEnforcement {
   }
 
   #sourcesOf({ name, resource }: DeclaredService): ServiceSources {
+    const { held } = this.#environment.services();
     const { endpoint, slices, destinationRules, virtualServices } = this.#environment;
     const selector = selectorOf(resource);
     const names = selector ? this.#labelled.matching(resource.metadata.namespace, selector).sort() : [];
@@ -253,6 +264,8 @@ export class ServiceEnforcement {
       },
       vniAt: (address) => this.#networkAt(address)?.vni as Vni | undefined,
       zoneOf: (host) => this.#labels.get(host)?.[ZONE],
+      hasAddress: (address) => held.hasAddress(name, address),
+      hasNodePort: (port, protocol) => held.hasNodePort(name, port, protocol),
     };
   }
 
@@ -296,6 +309,7 @@ export class ServiceEnforcement {
       const publishers = this.#published.get(key);
       if (publishers) publishers.add(name);
       else this.#published.set(key, new Set([name]));
+      this.#environment.services().nodePortTaken(key.split('/')[0]!);
     }
   }
 
@@ -312,6 +326,7 @@ export class ServiceEnforcement {
       const publishers = this.#published.get(key);
       publishers?.delete(name);
       if (publishers?.size === 0) this.#published.delete(key);
+      this.#environment.services().nodePortTaken(key.split('/')[0]!);
     }
   }
 

@@ -4,9 +4,9 @@
  */
 import { familyOf, loadBalancerIpsOf } from '../../model/kinds/service.ts';
 import type { Entries } from '../../model/publish.ts';
-import { readAnnotations } from '../../model/service-annotations.ts';
 import type { DeclaredService } from './service.ts';
-import { portsOf } from './service-value.ts';
+import type { Held } from './holders.ts';
+import { publishedPortsOf } from './service-value.ts';
 
 export class ServiceEntries {
   /** Of those services that have any. */
@@ -19,9 +19,9 @@ export class ServiceEntries {
     return (this.#all ??= joined([...this.#byService.values()]));
   }
 
-  /** Undefined: there is no such service. */
-  set(name: string, service: DeclaredService | undefined): void {
-    const entries = service && entriesOf(service);
+  /** Undefined: there is no such service. @param held what it has of all that it says */
+  set(name: string, service: DeclaredService | undefined, held: Held): void {
+    const entries = service && entriesOf(service, held);
     if (entries && entries.ports.length > 0) this.#byService.set(name, entries);
     else if (!this.#byService.delete(name)) return;
     this.#all = undefined;
@@ -36,22 +36,16 @@ function joined(every: readonly Entries[]): Entries {
 }
 
 /** Each in the families of the service. */
-function entriesOf(service: DeclaredService): Entries {
-  const { resource, allotted } = service;
-  const { ranges } = readAnnotations(resource.metadata.annotations);
-  const published = portsOf(service, ranges).flatMap(({ protocolName: protocol, l4Port, lastL4Port, nodePort }) =>
-    nodePort === undefined
-      ? []
-      : Array.from({ length: lastL4Port - l4Port + 1 }, (_, at) => ({
-          protocol,
-          l4Port: l4Port + at,
-          nodePort: nodePort + at,
-        })),
+function entriesOf(service: DeclaredService, held: Held): Entries {
+  const { name, resource, allotted } = service;
+  const published = [...publishedPortsOf(service)].filter(({ nodePort, protocol }) =>
+    held.hasNodePort(name, nodePort, protocol),
   );
   const ports = allotted.ipFamilies.flatMap((family) =>
     published.map(({ protocol, nodePort }) => ({ family: numberOf(family), protocol, hostPort: nodePort })),
   );
-  const addresses = loadBalancerIpsOf(resource).flatMap((address) =>
+  const reached = loadBalancerIpsOf(resource).filter((address) => held.hasAddress(name, address));
+  const addresses = reached.flatMap((address) =>
     published.map((port) => ({ family: numberOf(familyOf(address)), address, ...port })),
   );
   return { ports, addresses };

@@ -19,6 +19,7 @@ import type { Backend, BackendCheck, Service, ServicePort } from '../../table/se
 import { nameOf } from '../../model/resource.ts';
 import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
 import type { VirtualServiceResource } from '../../model/kinds/virtual-service.ts';
+import type { PortProtocol } from '../../model/publish.ts';
 import type { Endpoint } from '../endpoint.ts';
 import { routingOf } from './route-settings.ts';
 import { ruleSettings, subsetsOf } from './rule-settings.ts';
@@ -50,6 +51,10 @@ export interface ServiceSources {
   /** The network that has an address. */
   readonly vniAt: (address: string) => Vni | undefined;
   readonly zoneOf: (host: string) => string | undefined;
+  /** False for one that another service has, by which this one cannot be reached. */
+  readonly hasAddress: (address: string) => boolean;
+  /** The same for a node port. */
+  readonly hasNodePort: (port: number, protocol: PortProtocol) => boolean;
 }
 
 /** A port of the value, before its target ports are known. */
@@ -74,10 +79,11 @@ export function serviceValue(service: DeclaredService, sources: ServiceSources):
   const candidates = isExternalName ? [] : candidatesOf(service, [...ports, ...checkedPorts(checked)], sources);
   return {
     id: `${metadata.namespace}/${metadata.name}`,
-    vips: allotted.clusterIps.map(parseIp),
-    externalAddresses: loadBalancerIpsOf(resource).map(parseIp),
-    ports: ports.map(({ name, protocol, l4Port, lastL4Port, nodePort }, at) => ({
-      ...{ name, protocol, l4Port, lastL4Port, nodePort },
+    vips: allotted.clusterIps.filter(sources.hasAddress).map(parseIp),
+    externalAddresses: loadBalancerIpsOf(resource).filter(sources.hasAddress).map(parseIp),
+    ports: ports.map((port, at) => ({
+      ...{ name: port.name, protocol: port.protocol, l4Port: port.l4Port, lastL4Port: port.lastL4Port },
+      nodePort: hasAll(port, sources) ? port.nodePort : undefined,
       targets: candidates.map(({ targets }) => targets[at]!),
     })),
     backends: candidates.map(({ backend }) => backend),
@@ -94,6 +100,12 @@ export function serviceValue(service: DeclaredService, sources: ServiceSources):
     check: checked && { ...checked.check, targets: candidates.map(({ targets }) => targets[ports.length]!) },
     externalName: isExternalName ? spec.externalName : undefined,
   };
+}
+
+/** True if the service has the node port, or all of a range. */
+function hasAll({ protocolName, l4Port, lastL4Port, nodePort = 0 }: ValuePort, sources: ServiceSources): boolean {
+  for (let at = 0; at <= lastL4Port - l4Port; at++) if (!sources.hasNodePort(nodePort + at, protocolName)) return false;
+  return true;
 }
 
 /** An endpoint that may have changed. */
@@ -178,6 +190,22 @@ function placeOf(backends: readonly Backend[], endpoint: string): number {
 function distributionOf(given: 'PreferSameNode' | 'PreferSameZone' | 'PreferClose' | undefined) {
   if (given === undefined) return 'none';
   return given === 'PreferSameNode' ? 'same-node' : 'same-zone';
+}
+
+/** A node port, and the port of the service that it leads to. */
+export interface PublishedServicePort {
+  readonly protocol: PortProtocol;
+  readonly l4Port: number;
+  readonly nodePort: number;
+}
+
+/** Each of a range by itself. */
+export function* publishedPortsOf(service: DeclaredService): Generator<PublishedServicePort> {
+  const { ranges } = readAnnotations(service.resource.metadata.annotations);
+  for (const { protocolName: protocol, l4Port, lastL4Port, nodePort } of portsOf(service, ranges)) {
+    if (nodePort === undefined) continue;
+    for (let at = 0; at <= lastL4Port - l4Port; at++) yield { protocol, l4Port: l4Port + at, nodePort: nodePort + at };
+  }
 }
 
 /** Those that it declares, and the ranges without them, in the order of their protocols. */
