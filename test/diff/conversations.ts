@@ -7,6 +7,7 @@ import { formatMac, parseIp, parseMac, sameBytes, type Vni } from '../../src/flo
 import { concat, getU16, setU16 } from '../../src/wire/bytes.ts';
 import { buildEthernet, ETH_IPV4, ETH_IPV6, parseEthernet } from '../../src/wire/ethernet.ts';
 import { buildIcmp4, buildIcmp6, ICMP_ECHO_REPLY, ICMPV6_ECHO_REPLY, parseIcmp } from '../../src/wire/icmp.ts';
+import { isIcmpError } from '../../src/wire/icmp-error.ts';
 import { buildIpv4, IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP, parseIpv4 } from '../../src/wire/ipv4.ts';
 import { buildIpv6, parseIpv6 } from '../../src/wire/ipv6.ts';
 import { buildTcp, parseTcp, TCP_SYN } from '../../src/wire/l4.ts';
@@ -58,18 +59,21 @@ export function say(random: Random): Said {
     ip6: { hopLimit: random.chance(0.05) ? 1 : 64 },
   };
   const payload = new Uint8Array(random.pick([0, 20, 20, 200]));
-  if (random.chance(0.02)) return { port, frame: notIp(ends, random) };
+  if (random.chance(0.04)) return { port, frame: notIp(ends, random) };
   const [sourcePort, destinationPort] = [random.pick([1234, 1235, 1236]), random.pick([53, 80])];
-  switch (random.int(4)) {
-    case 0:
+  switch (random.pick(isForService ? toServices : toOthers)) {
+    case 'echo':
       return { port, frame: frames.echo(ends, random.int(3), 1, payload) };
-    case 1:
-    case 2:
+    case 'udp':
       return { port, frame: frames.udp(ends, sourcePort, destinationPort, payload) };
     default:
       return { port, frame: frames.tcp(ends, { sourcePort, destinationPort, options: mss }) };
   }
 }
+
+const toOthers = ['echo', 'udp', 'udp', 'tcp'] as const;
+/** Their limits of connections are those of TCP. */
+const toServices = ['echo', 'udp', 'udp', 'tcp', 'tcp', 'tcp', 'tcp', 'tcp'] as const;
 
 /** What the host that shares the store brings from outside, or what its backend answers to a client outside. */
 function sayAsHost(random: Random): Said {
@@ -107,10 +111,26 @@ function macOfNeighbor(ip: Uint8Array): Uint8Array | undefined {
   return port === undefined ? undefined : parseMac(macOf(port));
 }
 
+/** The MACs of an answer from another host to a routed frame: it is routed, too, and maybe for a connection that came in here. */
+function macsFromHost(vni: Vni): { readonly source: Uint8Array; readonly destination: Uint8Array } {
+  return { source: gatewayMac(vni), destination: hostMacOf(Uint8Array.of(0, 0, 1)) };
+}
+
+/** Nobody answers an ICMP error or a reset: those that are sent for refused packets would leave no room for anything else. */
+export function isAnswerable(frame: Uint8Array): boolean {
+  const ethernet = parseEthernet(frame);
+  const ip4 = ethernet?.type === ETH_IPV4 ? parseIpv4(ethernet.payload) : undefined;
+  const ip6 = ethernet?.type === ETH_IPV6 ? parseIpv6(ethernet.payload) : undefined;
+  const [protocol, payload] = [ip4?.protocol ?? ip6?.nextHeader, (ip4 ?? ip6)?.payload];
+  if (protocol === undefined || !payload) return false;
+  if (protocol === IP_TCP) return ((parseTcp(payload)?.flags ?? TCP_RST) & TCP_RST) === 0;
+  return payload.length === 0 || !isIcmpError(protocol, payload[0]!);
+}
+
 /**
  * An answer to a frame, where it arrived; undefined unless it is an IP packet without options and extension headers.
  */
-export function answerTo(frame: Uint8Array, random: Random): Uint8Array | undefined {
+export function answerTo({ frame, tunnel }: Said, random: Random): Uint8Array | undefined {
   const ethernet = parseEthernet(frame);
   if (!ethernet || ethernet.vlan) return undefined;
   const ip4 = ethernet.type === ETH_IPV4 ? parseIpv4(ethernet.payload) : undefined;
@@ -121,7 +141,9 @@ export function answerTo(frame: Uint8Array, random: Random): Uint8Array | undefi
   const [source, destination] = [packet.destination, packet.source];
   const direct = random.chance(0.3) ? macOfNeighbor(destination) : undefined;
   const send = (upper: number, payload: Uint8Array): Uint8Array => {
-    const macs = { destination: direct ?? ethernet.source, source: ethernet.destination, type: ethernet.type };
+    const here = { destination: direct ?? ethernet.source, source: ethernet.destination };
+    const isRouted = tunnel && !direct && sameBytes(ethernet.source, gatewayMac(tunnel.vni));
+    const macs = { ...(isRouted ? macsFromHost(tunnel.vni) : here), type: ethernet.type };
     const bytes = ip4
       ? buildIpv4({ source, destination, protocol: upper, payload })
       : buildIpv6({ source, destination, nextHeader: upper, payload });

@@ -37,16 +37,16 @@ import {
   type ConnectionRecords,
   type Place,
 } from '../../src/flow/connection.ts';
-import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';
+import { formatIp, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { getU16 } from '../../src/wire/bytes.ts';
 import { ETH_IPV4 } from '../../src/wire/ethernet.ts';
-import { buildVxlan } from '../../src/wire/vxlan.ts';
+import { buildVxlan, parseVxlan } from '../../src/wire/vxlan.ts';
 import { checkConservation, portNo, type Open, type Switch } from '../conformance/harness.ts';
 import { mutateOffload, randomBurst } from '../support/random-bursts.ts';
 import { randomFragments, waitingFragments } from '../support/random-fragments.ts';
 import { mutate, randomFrame } from '../support/random-frames.ts';
-import { Random } from '../support/random.ts';
-import { answerTo, type Said } from './conversations.ts';
+import { inTurn, Random } from '../support/random.ts';
+import { answerTo, isAnswerable, type Said } from './conversations.ts';
 import { Reached } from './reached.ts';
 
 /** Answers upcalls. It sees one datapath, and must not depend on anything else except its random numbers. */
@@ -70,14 +70,6 @@ export interface DeciderContext {
   readonly clock: () => number;
   /** Adds something to what is compared. */
   readonly note: (text: string) => void;
-}
-
-/**
- * One of the choices, each in turn, so that a run of few sessions has all of them. `each` is how many sessions one stays.
- * Together with choices of another number, or that stay longer, all combinations have their turn.
- */
-export function inTurn<T>(choices: readonly T[], turn: number, each = 1): T {
-  return choices[Math.floor(turn / each) % choices.length]!;
 }
 
 export type MakeDecider = (context: DeciderContext) => Decider;
@@ -126,6 +118,8 @@ const CONNECTIONS = { cap: 16, slots: 20 };
 /** The place in which the tuples of packets from each port are meaningful. */
 const placeOf: Readonly<Record<number, Place>> = { 1: 1 as Place, 2: 1 as Place, 3: 0, 4: 1 as Place, 5: 100 as Place };
 const COMPARE_STATE_EVERY = 250;
+/** Connections end soon. */
+const LOOK_AT_CONNECTIONS_EVERY = 25;
 const MEMORY_PORTS = [1, 2, 3, 4, 5];
 const VXLAN_PORTS = [6, 7];
 const localAddresses = ['192.0.2.1', '2001:db8::1'];
@@ -192,8 +186,9 @@ function runSession(
       failure = compareEvents(left, right);
       if (!failure && begun % COMPARE_STATE_EVERY === 0) {
         failure = compareState(left, right);
-        reached.state(left.dp.flowDump(), left.dp.connections.records);
+        reached.flows(left.dp.flowDump());
       }
+      if (begun % LOOK_AT_CONNECTIONS_EVERY === 0) reached.connections(left.dp.connections.records);
       if (failure) break;
     }
     failure ??= compareState(left, right);
@@ -291,6 +286,8 @@ function stepOf(
     if (random.chance(0.3)) return { what: 'datagrams', datagrams: datagramsOf(inner) };
     return { what: 'burst', port: random.pick(MEMORY_PORTS), frames: inner.map((frame) => ({ frame })) };
   }
+  const answer = () =>
+    ({ what: 'answer', to: random.int(ANSWERABLE), random: () => new Random(seed, session, 5, index) }) as const;
   if (kind < 660) {
     if (usual && random.chance(0.8)) {
       const { port, frame: right, tunnel } = usual(random);
@@ -305,8 +302,7 @@ function stepOf(
     const frames = random.chance(0.1) ? new Array<Uint8Array>(random.int(12)).fill(frame) : [frame];
     return { what: 'frames', port: random.pick(MEMORY_PORTS), frames };
   }
-  if (kind < 740)
-    return { what: 'answer', to: random.int(ANSWERABLE), random: () => new Random(seed, session, 5, index) };
+  if (kind < (usual ? 800 : 740)) return answer();
   if (kind < 860) {
     const payload = buildVxlan({ vni: random.pick(vnis), frame: some() });
     const broken = random.chance(0.15) ? mutate(payload, random) : payload;
@@ -382,7 +378,7 @@ class World {
   events: Event[] = [];
   readonly #decider: Decider;
   readonly #ports = new Map<number, PortSpec>();
-  /** The last frames that came out of ports, and which ports. */
+  /** The last frames that came out of ports, and which ports: of the tunnel, those in the datagrams. */
   readonly #got: Said[] = [];
   /** The input of the last step from local ports: the frames of a burst, or one frame. */
   #inputs: readonly Uint8Array[] = [];
@@ -448,19 +444,17 @@ class World {
         this.#inputs = step.frames.map(({ frame }) => frame);
         this.dp.injectBurst(portNo(step.port), step.frames);
         return step.frames.length;
-      case 'datagrams': {
-        const port = VXLAN_PORTS.find((one) => this.#ports.has(one));
-        if (port === undefined) return 0;
-        const datagrams = step.datagrams.map((one) => ({ ...one, destination, sourcePort: 50000 }));
-        this.dp.injectDatagrams(portNo(port), datagrams);
-        return datagrams.length;
-      }
+      case 'datagrams':
+        return this.#receive(step.datagrams);
       case 'answer': {
         const got = this.#got.at(-1 - step.to);
-        const frame = got && this.#ports.has(got.port) ? answerTo(got.frame, step.random()) : undefined;
-        if (!got || !frame) return 0;
+        if (!got || !this.#ports.has(got.port)) return 0;
+        const { port, tunnel } = got;
+        const frame = answerTo(got, step.random());
+        if (!frame) return 0;
+        if (tunnel) return this.#receive([{ source: tunnel.vtep, payload: buildVxlan({ vni: tunnel.vni, frame }) }]);
         this.#inputs = [frame];
-        this.dp.inject(portNo(got.port), frame);
+        this.dp.inject(portNo(port), frame);
         return 1;
       }
       case 'originate':
@@ -484,6 +478,22 @@ class World {
     }
   }
 
+  #receive(datagrams: readonly Pick<Datagram, 'source' | 'tos' | 'payload'>[]): number {
+    const port = VXLAN_PORTS.find((one) => this.#ports.has(one));
+    if (port === undefined) return 0;
+    this.dp.injectDatagrams(
+      portNo(port),
+      datagrams.map((one) => ({ ...one, destination, sourcePort: 50000 })),
+    );
+    return datagrams.length;
+  }
+
+  #remember(said: Said): void {
+    if (!isAnswerable(said.frame)) return;
+    this.#got.push(said);
+    if (this.#got.length > ANSWERABLE) this.#got.shift();
+  }
+
   #togglePort(port: number, local: string, offloads: boolean): void {
     if (this.#ports.delete(port)) {
       this.dp.portDel(portNo(port));
@@ -500,6 +510,8 @@ class World {
           transmit: ({ source, destination, sourcePort, tos, payload }) => {
             const text = `datagram ${formatIp(source)}.${sourcePort} > ${formatIp(destination)} tos ${tos}`;
             this.events.push({ text, bytes: payload });
+            const { vni, frame } = parseVxlan(payload)!;
+            this.#remember({ port, frame, tunnel: { vtep: destination, vni: vni as Vni } });
           },
         }
       : {
@@ -508,8 +520,7 @@ class World {
           offloads,
           place: port === this.#decider.socketsPort ? INTERNAL : placeOf[port]!,
           transmit: (frame, offload) => {
-            this.#got.push({ port, frame });
-            if (this.#got.length > ANSWERABLE) this.#got.shift();
+            this.#remember({ port, frame });
             this.events.push({ text: `${FRAME_OUT} ${port}, ${offloadText(offload)}`, bytes: frame });
           },
         };

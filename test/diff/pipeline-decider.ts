@@ -52,10 +52,12 @@ export class PipelineDecider implements Decider {
   #openedConnections: ConnectionTable | undefined;
   readonly #keys: FlowKey[] = [];
   #upcalls = 0;
+  #serviceChanges: number;
   #made: Controller | undefined;
 
   constructor(context: DeciderContext) {
     this.#context = context;
+    this.#serviceChanges = context.turn;
     for (const vni of vnis) this.#setNetwork(vni);
     for (const vtep of vteps) {
       const isSharing = sameBytes(vtep, SHARING_VTEP);
@@ -71,7 +73,7 @@ export class PipelineDecider implements Decider {
     this.#services.setHost(HOST, ZONE);
     this.#services.setRanges(RANGES);
     this.#services.loaded();
-    for (let i = 0; i < FIRST_CHANGES; i++) changeServices(context.random, this.#services, context.clock());
+    for (let i = 0; i < FIRST_CHANGES; i++) this.#changeServices(context.random);
   }
 
   /** Both networks have a gateway and routes to each other. From the first, everything else goes one of two ways. */
@@ -135,14 +137,15 @@ export class PipelineDecider implements Decider {
 
   step(random: Random): void {
     if (random.chance(0.5)) this.#controller.tick();
-    if (random.chance(0.1)) this.#changeServices(random);
+    if (random.chance(0.1)) {
+      this.#changeServices(random);
+      this.#controller.endPinned();
+    }
     if (random.chance(0.1)) this.#check(random);
   }
 
   #changeServices(random: Random): void {
-    const nowMs = this.#context.clock();
-    changeServices(random, this.#services, nowMs);
-    this.#controller.endPinned();
+    changeServices(random, this.#services, this.#context.clock(), this.#serviceChanges++);
   }
 
   portAdded(portNo: PortNo, spec: PortSpec): void {

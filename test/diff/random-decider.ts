@@ -15,8 +15,8 @@ import { dropReasons } from '../../src/flow/reason.ts';
 import { refusalNumbers, refusalOf, type RefusalAnswer } from '../../src/flow/refusal.ts';
 import { isIp4, parseIp, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { FlowView } from '../../src/flow/view.ts';
-import type { Random } from '../support/random.ts';
-import { inTurn, type Decider, type DeciderContext } from './differential.ts';
+import { inTurn, type Random } from '../support/random.ts';
+import type { Decider, DeciderContext } from './differential.ts';
 
 const vteps = ['192.0.2.2', '192.0.2.3', '2001:db8::2'].map(parseIp);
 const places = [0, 1, 100] as Place[];

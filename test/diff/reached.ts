@@ -34,7 +34,7 @@ const services = [
 ];
 const effects = [...translation, 'an ICMP error translated', 'routed', 'echo answered', 'cut into fragments'];
 
-/** What a run must reach, by decider: with 200,000 frames, or with 30,000. */
+/** What a run must reach, by decider: with 200,000 frames, or with 60,000. */
 const toReach = {
   random: {
     effects: [
@@ -148,11 +148,15 @@ export class Reached {
     this.add('out of order: fragments released', released.length);
   }
 
-  /** The current state. It is looked at repeatedly: a count says that something was reached, not how often. */
-  state(flows: Iterable<FlowEntry>, connections: ConnectionRecords): void {
+  /** The current flows. They are looked at repeatedly: a count says that something was reached, not how often. */
+  flows(flows: Iterable<FlowEntry>): void {
     for (const { actions, packets } of flows) {
       for (const op of new Set(actions.map((action) => action.op))) this.add(`hits of ${op}`, packets);
     }
+  }
+
+  /** The same for connections. */
+  connections(connections: ConnectionRecords): void {
     for (let slot = 0; slot < connections.count; slot++) {
       if (connections.generation(slot) === 0) continue;
       this.add('translated, original direction', connections.half(slot, false).packets);

@@ -3,7 +3,7 @@ import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { prefixOf } from '../../src/cluster/routing.ts';
 import type { Services } from '../../src/table/services.ts';
 import { randomService } from '../support/random-services.ts';
-import type { Random } from '../support/random.ts';
+import { inTurn, type Random } from '../support/random.ts';
 import { backend } from '../support/services.ts';
 
 export const HOST = 'here';
@@ -24,8 +24,17 @@ const possible = [
   ...['198.51.100.1', '2001:db8:99::1'].map((ip) => backend(ip, { vni: undefined })),
 ];
 
-/** Changes one of them at random. Two may have the same addresses. */
-export function changeServices(random: Random, services: Services, nowMs: number): void {
+const remote = possible.filter(({ host }) => host === there.host);
+/** What services are like, each in turn: some of any kind, one that is soon full, and one with backends on another host alone. */
+const kinds = [
+  { possible },
+  { possible, share: 0.3, maxConnections: 1 },
+  { possible, share: 0.9 },
+  { possible: remote, share: 0.9 },
+];
+
+/** Changes one of them at random. Two may have the same addresses. @param turn grows by one with each change */
+export function changeServices(random: Random, services: Services, nowMs: number, turn: number): void {
   const which = random.int(3);
   const id = `default/s${which}`;
   const kind = random.int(10);
@@ -35,5 +44,6 @@ export function changeServices(random: Random, services: Services, nowMs: number
     return services.setHealth(id, random.pick(possible).address, random.pick(['ejected', 'check_failed']), detail);
   }
   const { ip4, ip6 } = VIPS[which % 2]!;
-  services.set(randomService(random, { id, vips: [ip4, ip6].map(parseIp), possible }), nowMs);
+  const vips = [ip4, ip6].map(parseIp);
+  services.set(randomService(random, { id, vips, ...inTurn(kinds, turn) }), nowMs);
 }

@@ -16,17 +16,28 @@ const ports: readonly Partial<ServicePort>[] = [
 /** Where they may be published. */
 const nodePorts = [80, 81];
 
-/** @param possible its backends are some of these, in any condition */
+/**
+ * @param possible its backends are some of these, in any condition
+ * @param share how many of them, on average
+ * @param maxConnections undefined: any number
+ */
 export function randomService(
   random: Random,
   {
     id,
     vips,
     possible,
-  }: { readonly id: string; readonly vips: readonly Uint8Array[]; readonly possible: readonly Backend[] },
+    share = random.pick([0.2, 0.9]),
+    maxConnections = random.chance(0.5) ? 1 + random.int(2) : undefined,
+  }: {
+    readonly id: string;
+    readonly vips: readonly Uint8Array[];
+    readonly possible: readonly Backend[];
+    readonly share?: number;
+    readonly maxConnections?: number;
+  },
 ): Service {
-  const most = random.pick([0.2, 0.9]);
-  const backends = possible.filter(() => random.chance(most)).map((backend) => ({ ...backend, ...condition(random) }));
+  const backends = possible.filter(() => random.chance(share)).map((backend) => ({ ...backend, ...condition(random) }));
   return service({
     id,
     vips,
@@ -44,7 +55,7 @@ export function randomService(
     externalPolicy: random.chance(0.2) ? 'local' : 'cluster',
     distribution: random.pick(['none', 'none', 'same-node', 'same-zone']),
     balancing: random.pick(methods),
-    maxConnections: random.chance(0.5) ? 1 + random.int(2) : undefined,
+    maxConnections,
     drainMs: random.pick([0, 3000]),
   });
 }

@@ -37,3 +37,11 @@ export class Random {
     return Uint8Array.from({ length }, () => this.u32());
   }
 }
+
+/**
+ * One of the choices, each in turn, so that a run of few sessions has all of them. `each` is how many sessions one stays.
+ * Together with choices of another number, or that stay longer, all combinations have their turn.
+ */
+export function inTurn<T>(choices: readonly T[], turn: number, each = 1): T {
+  return choices[Math.floor(turn / each) % choices.length]!;
+}
