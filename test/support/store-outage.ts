@@ -5,7 +5,7 @@ import { exchanged } from './exchanges.ts';
 import { openLab, type Lab, type Namespace } from './lab.ts';
 import { until } from './process.ts';
 import { askOverUdp, ping, python, stream } from './traffic.ts';
-import type { Weft } from './weft.ts';
+import type { DatapathKind, Weft } from './weft.ts';
 
 const PORT = 7100;
 /** TCP connections from before that exchange data without a pause. */
@@ -25,9 +25,9 @@ export function probing(from: Namespace, to: string): () => Promise<number> {
 }
 
 /** A network of the store, `web` on host a and `db` on host b. */
-export async function twoHostsOnEtcd(lab: Lab) {
+export async function twoHostsOnEtcd(lab: Lab, datapath: DatapathKind = 'native') {
   const cluster = await etcdCluster(lab, 2);
-  const [a, b] = (await cluster.up('native')) as [Weft, Weft];
+  const [a, b] = (await cluster.up(datapath)) as [Weft, Weft];
   await a.createNetwork('blue --subnet 10.44.0.0/24');
   const [web, db] = [await lab.namespace('web'), await lab.namespace('db')];
   await a.attach(web, { name: 'web', network: 'blue' });
@@ -43,8 +43,11 @@ export async function twoHostsOnEtcd(lab: Lab) {
  * etcd is down for `seconds`: no frame is lost between endpoints that know each other, containers come and go on their own
  * host, a daemon starts from its copy, and all is reconciled when etcd is back.
  */
-export async function storeOutage(t: Test, { seconds }: { readonly seconds: number }): Promise<void> {
-  const { lab, etcd, a, b, web, db, dbIp, shared } = await twoHostsOnEtcd(openLab(t));
+export async function storeOutage(
+  t: Test,
+  { seconds, datapath }: { readonly seconds: number; readonly datapath?: DatapathKind },
+): Promise<void> {
+  const { lab, etcd, a, b, web, db, dbIp, shared } = await twoHostsOnEtcd(openLab(t), datapath);
   const [app, more] = [await lab.namespace('app'), await lab.namespace('more')];
   await a.attach(more, { name: 'gone', network: 'blue' });
   await db.start(python('exchange.py', 'serve', PORT)).says('ready');
