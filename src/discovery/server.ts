@@ -22,6 +22,7 @@ import {
   type Question,
   type Response,
 } from './message.ts';
+import { QuestionRates } from './question-rates.ts';
 import type { ZoneChange } from './records.ts';
 import { answerStream } from './stream.ts';
 import { TTL_S, Zone, type ZoneAnswer, type ZoneClient } from './zone.ts';
@@ -34,6 +35,7 @@ type Answered = Uint8Array | Promise<Uint8Array | undefined> | undefined;
 const open: OpenServer = (surroundings) => {
   const zone = new Zone(surroundings.randomBelow);
   const foreign = new ForeignNames(surroundings);
+  const rates = new QuestionRates(surroundings.clock);
 
   /** @param isStream answers may be as long as messages can be */
   const answer = (message: Uint8Array, client: SocketClient, isStream: boolean): Answered => {
@@ -75,7 +77,8 @@ const open: OpenServer = (surroundings) => {
     },
     connection(socket, client) {
       const { after, onFailed } = surroundings;
-      answerStream(socket, { after, onFailed, answer: (message) => answer(message, client, true) });
+      const takeTurn = (): number => rates.take(client.id);
+      answerStream(socket, { after, onFailed, takeTurn, answer: (message) => answer(message, client, true) });
     },
     told(piece) {
       for (const change of piece as readonly ZoneChange[]) zone.apply(change);

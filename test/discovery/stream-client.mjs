@@ -5,6 +5,7 @@
  *   slow        one byte, then nothing; prints `closed` when the server has ended the connection
  *   many        opens COUNT connections, and holds them; prints how many are open
  *   waiting     COUNT questions over UDP, for names below NAME; prints `done` as soon as all but 64 are answered with SERVFAIL
+ *   flood       asks all it can by COUNT connections, until somebody ends it; prints `begun`
  *   garbage     COUNT connections with random bytes; prints `done`
  */
 import { createSocket } from 'node:dgram';
@@ -80,6 +81,21 @@ const modes = {
     for (let id = 0; id < Number(count); id++) {
       socket.send(encode({ type: 'query', id, questions: [{ type: 'A', name: `silent.n${id}.${name}` }] }), 53, host);
     }
+  },
+  flood() {
+    const many = Buffer.concat(Array.from({ length: 2000 }, (_, id) => query(id)));
+    for (let i = 0; i < Number(count); i++) {
+      const begin = () => {
+        const socket = connect({ host, port: 53 });
+        const next = (error) => !error && socket.write(many, next);
+        socket.once('connect', () => next());
+        socket.on('error', () => {});
+        socket.on('close', begin);
+        socket.resume();
+      };
+      begin();
+    }
+    console.log('begun');
   },
   garbage() {
     let left = Number(count);
