@@ -6,6 +6,7 @@
  * consensus. So a member that is cut off from the others, or that has stopped with its connections open, is left, too.
  */
 import { Client, Metadata, status, type ChannelCredentials } from '@grpc/grpc-js';
+import { untilClosed } from './connector.ts';
 import { Failure } from './failure.ts';
 import * as etcd from './messages.ts';
 import { serverNameOptions } from './tls.ts';
@@ -98,7 +99,7 @@ export class Session {
     this.#options = options;
     this.endpoint = options.endpoint;
     const named = serverNameOptions(hostOf(options.endpoint));
-    this.#client = new Client(`dns:${options.endpoint}`, options.credentials, { ...OPTIONS, ...named });
+    this.#client = new Client(`dns:${options.endpoint}`, untilClosed(options.credentials), { ...OPTIONS, ...named });
     this.lost = new Promise((resolve) => (this.#setLost = resolve));
   }
 
