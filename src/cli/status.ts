@@ -180,9 +180,10 @@ function flowCacheText({ datapath: { refused, evicted } }: StatusReport): string
 
 function storeText({ store, sharedStore }: StatusReport): string {
   if (!sharedStore) return store;
-  const { reachable, why, since, refused, revision, audit } = sharedStore;
+  const { reachable, why, since, refused, notFollowed, revision, audit } = sharedStore;
   if (refused !== undefined) return `${store}, not used: ${refused}`;
   if (!reachable) return `${store}, cannot be reached: ${why}${since === undefined ? '' : `, since ${since}`}`;
+  if (notFollowed) return `${store}, revision ${revision}, not followed since ${notFollowed.since}: ${notFollowed.why}`;
   const mismatches = audit.mismatches > 0 ? `, ${audit.mismatches} changes were not reported` : '';
   return `${store}, revision ${revision}${mismatches}`;
 }

@@ -27,6 +27,11 @@ export const storeMetrics: readonly Metric[] = [
     of(({ refused }) => refused !== undefined),
   ),
   gauge(
+    'weft_store_not_followed',
+    '1 if the shared store answers and has not been followed for half a minute; weft status says why',
+    of(({ notFollowed }) => notFollowed !== undefined),
+  ),
+  gauge(
     'weft_store_revision',
     'Last revision of the shared store that is in force here',
     of(({ revision }) => revision),

@@ -126,6 +126,8 @@ export const sharedStoreReport = z.object({
   revision: z.number(),
   /** Why nothing is taken from it or written to it, although it answers. */
   refused: z.string().optional(),
+  /** Set if it answers, and this host has not followed it for half a minute: why not, and since when. */
+  notFollowed: z.object({ why: z.string(), since: z.string() }).optional(),
   /** Resources of this host that the store does not have yet. */
   pending: z.array(z.string()),
   /** Why resources that this host wrote while the store was away were given up. */

@@ -32,6 +32,7 @@ function reached({
   why,
   since,
   refused,
+  notFollowed,
   revision,
   pending,
   cluster,
@@ -39,6 +40,14 @@ function reached({
 }: SharedStoreReport): CheckReport {
   const check = 'store';
   if (refused !== undefined) return { check, result: 'failed', detail: refused };
+  if (notFollowed) {
+    return {
+      check,
+      result: 'failed',
+      detail: `it answers, and is not followed since ${notFollowed.since}: ${notFollowed.why}`,
+      hint: 'what is known stays in force, and weft tries again; the log says more',
+    };
+  }
   if (reachable) {
     const text = `cluster ${cluster ?? 'not known yet'}, revision ${revision}, compared ${audit.runs} times`;
     return { check, result: 'ok', detail: text };

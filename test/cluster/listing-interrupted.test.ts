@@ -1,5 +1,6 @@
 /** A listing of a shared store is judged in turns of the event loop: what happens between two of them. */
 import t, { type Test } from 'tap';
+import { WeftError } from '../../src/error.ts';
 import type { Store } from '../../src/store/store.ts';
 import { Hooked } from '../support/switch.ts';
 import { BLUE, DB, endpointOf, twoHosts, WEB } from './feed-host.ts';
@@ -95,4 +96,28 @@ t.test('the store is away for a moment, and read once more: it is followed from 
   );
   t.equal(link.lists, lists + 1);
   t.same(a.values(), b.values());
+});
+
+t.test('this host cannot note that its write is done: what was judged before that is in force', async (t) => {
+  const { start, a: before, b } = await twoHosts(t);
+  let isFull = true;
+  const wrap = (own: Store): Store => {
+    const hooked = new Hooked(own);
+    hooked.beforeTransact = async ({ delete: deleted = [] }) => {
+      if (!deleted.includes(`pending/${MID}`) || !isFull) return;
+      isFull = false;
+      throw new WeftError('system', 'no space left on device');
+    };
+    return hooked;
+  };
+  const a = await start('a', { known: before.directory, wrap });
+  a.link.losesAnswer = true;
+  await a.set(MID, endpointOf('a', '10.0.0.3'));
+  await b.set('endpoints/default/first', endpointOf('b', '10.0.0.4'));
+  await b.set('networks/red', { vni: 3 });
+  a.link.back();
+  await a.until(() => a.inForce.has('networks/red') && a.report.pending.length === 0, 'that it is noted later');
+  t.notOk(isFull);
+  t.same(a.values(), b.values());
+  t.ok(a.log.includes('what this host wrote is stored, and that cannot be noted: no space left on device'));
 });

@@ -133,6 +133,7 @@ t.test('both formats are what Prometheus reads, and say the same', async (t) => 
   t.equal(value('weft_store_reachable'), 0);
   t.equal(value('weft_store_since_timestamp_seconds'), Date.UTC(2025, 0, 1, 0, 0, 10) / 1000);
   t.equal(value('weft_store_refused'), 0);
+  t.equal(value('weft_store_not_followed'), 0);
   t.equal(value('weft_store_revision'), 77);
   t.equal(value('weft_store_pending_records'), 1);
   t.equal(value('weft_store_held_records'), 2);

@@ -36,7 +36,7 @@ t.test('a member that begins to listen later is not connected by a session that 
     },
     after: () => () => {},
   });
-  await t.rejects(opened, { text: /ECONNREFUSED/ });
+  await t.rejects(opened, { message: /ECONNREFUSED/ });
   // A channel of gRPC that is closed in the same way, and later: when it connects, the session would have been there first.
   const plain = new Client(`dns:${other.endpoint}`, credentials.createInsecure());
   await new Promise<void>((resolve) => {

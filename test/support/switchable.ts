@@ -40,6 +40,10 @@ export class Switchable implements Store {
   beforeList: () => Promise<Listing | void> = async () => {};
   /** What the next listing says instead. */
   listing: Listing | undefined;
+  /** Runs before each call is answered; what it throws is the answer. */
+  beforeCall: (call: 'get' | 'list' | 'transact') => Promise<void> = async () => {};
+  /** Watches do not notice that another store is there, if it is far enough: they go on in its history. */
+  isBlind = false;
   lists = 0;
   /** The last answer of the store itself. */
   listed: Listing | undefined;
@@ -63,7 +67,7 @@ export class Switchable implements Store {
     this.history = history;
     this.#isReachable = true;
     for (const watching of [...this.#watching]) {
-      if (!isOther) this.#watch(watching);
+      if (!isOther || this.isBlind) this.#watch(watching);
       else if (this.#watching.delete(watching)) watching.listener({ kind: 'compacted' });
     }
     this.#tell();
@@ -88,6 +92,7 @@ export class Switchable implements Store {
   }
 
   async get(key: string): Promise<Entry | undefined> {
+    await this.beforeCall('get');
     this.#need();
     return this.#store.get(key);
   }
@@ -98,12 +103,14 @@ export class Switchable implements Store {
     this.listing = undefined;
     if (other) return other;
     const earlier = await this.beforeList();
+    await this.beforeCall('list');
     this.#need();
     const listing = earlier ?? (await this.#store.list(prefix, at, isKnown));
     return (this.listed = { ...listing, history: listing.history + this.history });
   }
 
   async transact(transaction: Transaction): Promise<number> {
+    await this.beforeCall('transact');
     this.#need();
     const revision = await this.#store.transact(transaction);
     if (!this.losesAnswer) return revision;

@@ -21,6 +21,8 @@ export interface ComparisonOptions {
   /** Keys that were written after the listing. */
   readonly newer: ReadonlySet<string>;
   readonly onLost: (why: string) => void;
+  /** Called if this host cannot note that a write of its own is done: it is judged once more, and nothing else is lost. */
+  readonly onUnsettled: (error: unknown) => void;
 }
 
 export interface Compared {
@@ -32,7 +34,7 @@ export interface Compared {
 
 /** Judges every record, and notes in the state what comes of it. */
 export async function compareListing(options: ComparisonOptions): Promise<Compared> {
-  const { state, host, listing, restoredAt, isJoining, newer, onLost } = options;
+  const { state, host, listing, restoredAt, isJoining, newer, onLost, onUnsettled } = options;
   const clashes = await pendingClashes(host, state.pending.all(), listing.entries);
   const isSameHistory = restoredAt === undefined && !isJoining;
   const deleted: Change[] = [];
@@ -41,6 +43,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
     (entry ? put : deleted).push({ key, entry });
   };
   const write: string[] = [];
+  const settlePending = (settled: Change): Promise<void> => state.settlePending([settled]).catch(onUnsettled);
   /** The usual case, of which there may be a hundred thousand. Revisions of different histories cannot be compared. */
   const isSettled = (key: string, entry: Entry | undefined): boolean => {
     if (newer.has(key)) return true;
@@ -56,7 +59,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
       case 'same':
         state.settle(key, entry);
         if (!pending) break;
-        await state.settlePending([{ key, entry }]);
+        await settlePending({ key, entry });
         if (entry) change(key, entry);
         break;
       case 'hold':
@@ -68,7 +71,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
       case 'lose': {
         const why = clash ?? overtaken(key, entry);
         state.take({ key, entry });
-        await state.settlePending([{ key, entry }]);
+        await settlePending({ key, entry });
         state.lose(key, why);
         onLost(why);
         change(key, entry);

@@ -37,6 +37,15 @@ export class MadeWrites {
     return Math.max(0, ...this.#made.keys());
   }
 
+  /** Like `newest`, of those that have put something: they are reported. */
+  get newestPut(): number {
+    let newest = 0;
+    for (const [revision, { transaction }] of this.#made) {
+      if (revision > newest && transaction.put?.length) newest = revision;
+    }
+    return newest;
+  }
+
   /** The store has another history, or went back: nothing is reported any more. @returns what nobody knows yet */
   restart(): { readonly revision: number; readonly changes: readonly Change[] }[] {
     const left = [...this.#made.keys()].map((revision) => ({ revision, changes: this.give(revision) }));

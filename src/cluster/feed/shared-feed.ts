@@ -2,12 +2,14 @@
  * The feed of a host whose store is shared with others. What is in force never depends on that store.
  *
  *   first     what the store says; if it does not answer soon, this host's copy; if there is none, the feed waits
- *   watch     each change is in force when it is reported, and noted in the copy
+ *   watch     each change is in force when it is reported, and noted in the copy (`store-following.ts`)
  *   listing   after a break, all of it is compared with what is known, and what differs is judged record by record
  *             (`judgement.ts`). Records that are known at the same revision are not read once more, as long as the store is the
  *             one that it was
  *   audit     every few minutes it is compared although nothing was missed. What differs then was lost on its way from the
  *             store: it is counted, and mended
+ *   evidence  what this host writes is not reported, or is refused for what is not as it is known here: it is read again or
+ *             compared at once. A store that answers and is not followed for long is told (`feed-monitor.ts`)
  *   away      this host's own records can be written: they are kept (`shared-writer.ts`), and written when the store is back
  *             (`own-writes.ts`). A record that somebody else has changed meanwhile is overwritten only if it still is this
  *             host's, and an endpoint whose address or MAC is another's by now is given up: what the store has is in force on
@@ -25,9 +27,10 @@
 import { WeftError } from '../../error.ts';
 import type { KindDefinition } from '../../model/kinds/kind.ts';
 import type { AcceptReport, SharedStoreReport } from '../../model/report.ts';
-import type { Change, Entry, Listing, Store, Transaction } from '../../store/store.ts';
+import type { Change, Entry, Store, Transaction } from '../../store/store.ts';
+import { FeedMonitor } from './feed-monitor.ts';
 import type { Feed, News } from './feed.ts';
-import { judgeEvent, leadsAway, type ReportedChanges } from './event-judgement.ts';
+import { judgeEvent, leadsAway } from './event-judgement.ts';
 import { compareListing } from './listing-comparison.ts';
 import { keysOf, MadeWrites } from './made-writes.ts';
 import { OwnWrites } from './own-writes.ts';
@@ -35,6 +38,7 @@ import { SharedState } from './shared-state.ts';
 import { SharedWriter, unreachable } from './shared-writer.ts';
 import { StoreAudit } from './store-audit.ts';
 import { StoreBehindFeed } from './store-behind-feed.ts';
+import { StoreFollowing, type Judged, type Listed } from './store-following.ts';
 import { StoreIdentification, type Identified } from './store-identification.ts';
 
 export interface SharedFeedEnvironment {
@@ -67,19 +71,12 @@ const TICK_MS = 1000;
 const AUDIT_TICKS = [240, 360] as const;
 /** How many ticks pass until a store that is refused, or that refuses, is tried again. */
 const RETRY_TICKS = 5;
-/** How many changes may wait to be put into force; beyond that, all is listed again. */
-const MOST_WAITING = 100_000;
 /** How many records a message names. */
 const MOST_NAMED = 5;
 const CANNOT_READ = 'the store cannot be read';
 const CANNOT_WRITE = 'the store cannot be written';
+const CANNOT_NOTE = 'what this host wrote is stored, and that cannot be noted';
 const NOT_STORED = 'what this host wrote while the store was away is not stored yet';
-
-/** What was read. @see StoreIdentification.identify */
-interface Listed {
-  readonly listing: Listing;
-  readonly least: number;
-}
 
 export class SharedFeed implements Feed {
   readonly store: Store;
@@ -87,6 +84,8 @@ export class SharedFeed implements Feed {
   readonly #identification: StoreIdentification;
   readonly #writer: SharedWriter;
   readonly #ownWrites: OwnWrites;
+  readonly #following: StoreFollowing;
+  readonly #monitor: FeedMonitor;
   readonly #audit = new StoreAudit();
   readonly #made = new MadeWrites();
   #state!: SharedState;
@@ -95,25 +94,9 @@ export class SharedFeed implements Feed {
   #isGiven = false;
   /** What is in force without the store having reported it. */
   readonly #ownNews: News[] = [];
-  #events: ReportedChanges[] = [];
-  /** How many changes are in `#events`. */
-  #waiting = 0;
-  /** The last revision that the watch has reported. */
-  #told = 0;
   readonly #onTold = new Set<() => void>();
-  #stopWatch: (() => void) | undefined;
   #stopHealth = (): void => {};
   #stopTicks = (): void => {};
-  /** Set while all is being read. */
-  #listing: Promise<void> | undefined;
-  /** What was read to follow the store from there, or for an audit. */
-  #listed: Listed | undefined;
-  /** Set while that is judged. */
-  #isJudging = false;
-  #audited: Listing | undefined;
-  #mustList = true;
-  /** What is listed next has to have everything, as the last listing left out what has to be judged, too. */
-  #mustReadAll = false;
   #ticks = 0;
   #ticksToAudit: number = AUDIT_TICKS[0];
   #refusal: WeftError | undefined;
@@ -142,6 +125,30 @@ export class SharedFeed implements Feed {
       isBehind: () => this.#ownWrites.isDue,
       onKept: (changes) => this.#give(changes),
       onMade: (transaction, revision) => this.#noteMade(transaction, revision),
+      onConflict: (expect) => this.#monitor.doubt(expect),
+    });
+    this.#following = new StoreFollowing({
+      store,
+      least: () => this.#made.newest,
+      isKnown: () => (this.#isAccepting || this.#refusal ? undefined : this.#state.isKnown),
+      onNews: () => {
+        if (!this.#isClosed) this.#onNews();
+      },
+      onTold: () => {
+        for (const done of this.#onTold) done();
+      },
+      onRead: () => void this.#failures.delete(CANNOT_READ),
+      onUnread: (error) => this.#tellFailure(error, CANNOT_READ),
+      onWatching: (revision) => {
+        this.#made.reported(revision);
+        this.#audit.forget();
+      },
+    });
+    this.#monitor = new FeedMonitor({
+      ...{ wallClock: this.#environment.wallClock, logger },
+      told: () => this.#following.told,
+      made: () => this.#made.newestPut,
+      isStored: ({ key, revision }) => this.#state.storedAt(key) === revision,
     });
     this.store = new StoreBehindFeed(store, this);
   }
@@ -158,10 +165,10 @@ export class SharedFeed implements Feed {
       });
     });
     this.#stopHealth = store.onHealth(() => this.#onHealth());
-    this.#list();
+    void this.#following.read();
     // Whoever begins the store, or is the first to see that it was restored, lists it twice.
-    while (!isLate && !this.#isGiven && this.#listing) {
-      await Promise.race([this.#listing, late]);
+    while (!isLate && !this.#isGiven && this.#following.reading) {
+      await Promise.race([this.#following.reading, late]);
       const news = await this.#takeListing();
       if (news) this.#ownNews.push(news);
     }
@@ -197,10 +204,10 @@ export class SharedFeed implements Feed {
   async caughtUp(revision: number): Promise<void> {
     const { after, store } = this.#environment;
     const restarts = this.#restarts;
-    while (this.#told < revision && !this.#made.isGiven(revision) && this.#restarts === restarts) {
+    while (this.#following.told < revision && !this.#made.isGiven(revision) && this.#restarts === restarts) {
       const isOwn = this.#made.isAwaited(revision);
       const isSilent = !store.health().isReachable;
-      if (isOwn && (isSilent || !this.#stopWatch)) return this.#giveMade(revision);
+      if (isOwn && (isSilent || !this.#following.isWatching)) return this.#giveMade(revision);
       if (isSilent) return;
       await new Promise<void>((resolve) => {
         const done = (): void => {
@@ -267,6 +274,7 @@ export class SharedFeed implements Feed {
       ...(since !== undefined && { since: new Date(since).toISOString() }),
       revision: this.#state?.mark?.revision ?? 0,
       ...(this.#refusal && { refused: this.#refusal.message }),
+      ...(this.#monitor.notFollowed && { notFollowed: this.#monitor.notFollowed }),
       ...(this.#state?.report() ?? { pending: [], lost: [], signs: [], held: [] }),
       audit: { runs, mismatches },
     };
@@ -276,19 +284,24 @@ export class SharedFeed implements Feed {
     this.#isClosed = true;
     this.#stopTicks();
     this.#stopHealth();
-    this.#stopWatch?.();
+    this.#following.close();
     await this.#state?.close();
   }
 
   /** Called about once a second: tries again what is due, and audits every few minutes. */
   tick(): void {
     const { store, wallClock } = this.#environment;
-    if (!store.health().isReachable) return;
     const isRetry = ++this.#ticks % RETRY_TICKS === 0;
-    if (this.#lacksListing && (isRetry || !this.#refusal)) this.#list();
+    const isDue = store.health().isReachable && (isRetry || !this.#refusal);
+    // A store that is away, or that must not be followed, is told otherwise.
+    const isExpected = isDue && this.#refusal === undefined;
+    const advice = this.#monitor.tick(isExpected ? this.#following.why : undefined, this.#following.isWatching);
+    this.#following.tick(isDue);
+    if (!store.health().isReachable) return;
+    if (advice === 'read') this.#following.lose();
     this.#audit.tick();
     if (this.#audit.isWaiting || (isRetry && this.#ownWrites.isDue)) this.#onNews();
-    if (--this.#ticksToAudit > 0) return;
+    if (--this.#ticksToAudit > 0 && advice !== 'audit') return;
     const [least, most] = AUDIT_TICKS;
     this.#ticksToAudit = least + (wallClock() % (most - least));
     this.audit();
@@ -296,7 +309,7 @@ export class SharedFeed implements Feed {
 
   /** Reads all that the store has, to compare it with what is known. */
   audit(): void {
-    if (this.#stopWatch && !this.#audit.isWaiting) this.#list();
+    if (!this.#audit.isWaiting) void this.#following.audit();
   }
 
   #nextTick(): void {
@@ -310,61 +323,29 @@ export class SharedFeed implements Feed {
     for (const done of this.#onTold) done();
     if (!this.#environment.store.health().isReachable) return;
     // What this host wrote is compared with all that the others did meanwhile.
-    if (this.#ownWrites.isDue) this.#loseTrack();
-    else if (this.#lacksListing) this.#list();
+    if (this.#ownWrites.isDue) this.#following.lose();
+    else this.#following.tick(true);
   }
 
-  /** What was listed is judged first: the store is followed from there. */
-  get #lacksListing(): boolean {
-    return this.#mustList && !this.#listed && !this.#isJudging;
-  }
-
-  #list(): void {
-    if (this.#listing || this.#isClosed) return;
-    const isAudit = !this.#mustList;
-    const least = this.#made.newest;
-    const read = async (): Promise<void> => {
-      try {
-        const isAll = this.#mustReadAll || this.#isAccepting || this.#refusal !== undefined;
-        const listing = await this.#environment.store.list('', undefined, isAll ? undefined : this.#state.isKnown);
-        this.#failures.delete(CANNOT_READ);
-        if (!isAudit) this.#listed = { listing, least };
-        else if (!this.#mustList) this.#audited = listing;
-      } catch (error) {
-        this.#tellFailure(error, CANNOT_READ);
-        if (isAudit) return;
-      } finally {
-        this.#listing = undefined;
-        if (!this.#isClosed) this.#onNews();
-      }
-      // Track was lost during an audit: this listing may be older than what is in force.
-      if (isAudit && this.#mustList) this.#list();
-    };
-    this.#listing = read();
-  }
-
-  /** Judges what was listed, and follows the store from there. */
+  /** Judges what was read, and follows the store from there. */
   async #takeListing(): Promise<News | undefined> {
-    const listed = this.#listed;
-    this.#listed = undefined;
-    if (!listed) return undefined;
-    this.#isJudging = true;
-    try {
-      return await this.#judgeListing(listed);
-    } finally {
-      this.#isJudging = false;
-    }
+    let news: News | undefined;
+    await this.#following.take(async (listed) => {
+      const judged = await this.#judgeListing(listed);
+      if (typeof judged === 'object' && 'news' in judged) news = judged.news;
+      return judged;
+    });
+    return news;
   }
 
-  async #judgeListing(listed: Listed): Promise<News | undefined> {
+  async #judgeListing(listed: Listed): Promise<Judged | { readonly revision: number; readonly news: News }> {
     const { listing } = listed;
     const { host, logger, wallClock } = this.#environment;
     const state = this.#state;
     const identified = await this.#identify(listed);
-    if (!identified) return undefined;
+    if (identified === 'again' || 'why' in identified) return identified;
     const { epoch, signs } = identified;
-    if (listing.known.length > 0 && (signs.length > 0 || this.#isAccepting || !this.#state.isKnown))
-      return this.#readAll();
+    if (listing.known.length > 0 && (signs.length > 0 || this.#isAccepting || !this.#state.isKnown)) return 'again';
     const before = state.strange;
     if (signs.length > 0) logger.error({ signs }, 'the store is not what it was: what it has lost or reverted is held');
     const strange =
@@ -378,24 +359,16 @@ export class SharedFeed implements Feed {
       restoredAt: strange && epoch.revision,
       newer: this.#made.newerThan(revision),
       onLost: (why) => logger.warn({}, why),
+      onUnsettled: (error) => this.#tellFailure(error, CANNOT_NOTE),
     });
     this.#ownWrites.add(write, this.#isAccepting);
     state.commit({ id: state.id!, epoch, history, revision, ...(strange && { strange }) });
     this.#reached(revision);
     this.#isAccepting = false;
-    this.#mustReadAll = false;
-    // Track was lost once more meanwhile: what is read now is newer, and the store is followed from there.
-    if (!this.#listing && !this.#listed) this.#watch(revision);
-    if (!this.#isGiven) return this.#first(changes);
+    if (!this.#isGiven) return { revision, news: this.#first(changes) };
     const read = new Set(changes.map(({ key }) => key));
     const all = [...made.filter(({ key }) => !read.has(key)), ...changes];
-    return { revision, changes: all, ...(all.length > 0 && { keys: state.known }) };
-  }
-
-  /** Lists once more, and leaves nothing out. */
-  #readAll(): undefined {
-    this.#mustReadAll = true;
-    this.#list();
+    return { revision, news: { revision, changes: all, ...(all.length > 0 && { keys: state.known }) } };
   }
 
   /** Revisions begin anew. @returns what this host has made before, and nobody has put into force yet */
@@ -409,64 +382,33 @@ export class SharedFeed implements Feed {
     return [...made.values()];
   }
 
-  async #identify({ listing, least }: Listed): Promise<Identified | undefined> {
+  async #identify({ listing, least }: Listed): Promise<Identified | 'again' | { readonly why: string }> {
     try {
       const identified = await this.#identification.identify(this.#state, listing, least, this.#isAccepting);
       this.#refusal = undefined;
       this.#failures.delete(CANNOT_WRITE);
-      if (!identified) this.#readAll();
-      return identified;
+      return identified ?? 'again';
     } catch (error) {
+      const { message } = error as Error;
       if (!(error instanceof WeftError) || error.code !== 'state') {
         this.#tellFailure(error, CANNOT_WRITE);
-        return undefined;
+        return { why: message };
       }
-      if (this.#refusal?.message !== error.message) this.#environment.logger.error({}, error.message);
+      if (this.#refusal?.message !== message) this.#environment.logger.error({}, message);
       this.#refusal = error;
-      return undefined;
+      return { why: message };
     }
-  }
-
-  #watch(from: number): void {
-    this.#stopWatch?.();
-    this.#mustList = false;
-    this.#events = [];
-    this.#waiting = 0;
-    this.#told = from;
-    for (const done of this.#onTold) done();
-    this.#made.reported(from);
-    this.#audit.forget();
-    this.#stopWatch = this.#environment.store.watch('', from + 1, (event) => {
-      if (event.kind === 'compacted') return this.#loseTrack();
-      this.#events.push(event);
-      this.#waiting += event.changes.length;
-      this.#told = event.revision;
-      for (const done of this.#onTold) done();
-      if (this.#waiting > MOST_WAITING) this.#loseTrack();
-      this.#onNews();
-    });
-  }
-
-  /** All must be listed again. */
-  #loseTrack(): void {
-    this.#stopWatch?.();
-    this.#stopWatch = undefined;
-    this.#mustList = true;
-    for (const done of this.#onTold) done();
-    this.#list();
   }
 
   /** The first of what the watch has reported. */
   async #takeEvent(): Promise<News | undefined> {
-    const event = this.#events.shift();
+    const event = this.#following.takeEvent();
     if (!event) return undefined;
     if (leadsAway(this.#state, event)) {
       // Whoever deletes the format may have deleted everything: what is left is compared, and what it has lost is held.
-      this.#events = [];
-      this.#loseTrack();
+      this.#following.loseEvents();
       return undefined;
     }
-    this.#waiting -= event.changes.length;
     const { revision } = event;
     const isOwn = this.#made.reported(revision);
     const changes = judgeEvent(this.#state, event, isOwn);
@@ -477,11 +419,11 @@ export class SharedFeed implements Feed {
   }
 
   async #takeAudited(): Promise<void> {
-    const listing = this.#audited;
-    this.#audited = undefined;
+    const listing = this.#following.takeAudited();
     const { mark } = this.#state;
-    if (!mark || !this.#stopWatch) return;
-    if (listing && (listing.history !== mark.history || listing.revision < mark.revision)) return this.#loseTrack();
+    if (!mark || !this.#following.isWatching) return;
+    if (listing && (listing.history !== mark.history || listing.revision < mark.revision))
+      return this.#following.lose();
     if (listing) await this.#audit.compare(this.#state, listing, this.#made.newerThan(listing.revision));
     const lost = this.#audit.judge(this.#state, mark.revision);
     if (lost.length === 0) return;
@@ -490,12 +432,13 @@ export class SharedFeed implements Feed {
       { records: lost.length, named },
       'the store did not report changes: they are mended',
     );
-    this.#loseTrack();
+    this.#following.lose();
   }
 
   /** Writes some of what the store does not have of this host. @returns true if there may be more to do */
   async #makeUp(): Promise<boolean> {
-    const isPossible = this.#isGiven && !this.#mustList && !this.#barred && !unreachable(this.#environment.store);
+    const isPossible =
+      this.#isGiven && this.#following.isWatching && !this.#barred && !unreachable(this.#environment.store);
     if (!isPossible || !this.#ownWrites.isDue) return false;
     try {
       await this.#ownWrites.run();
@@ -511,16 +454,14 @@ export class SharedFeed implements Feed {
   async #acceptOther(): Promise<AcceptReport> {
     const before = this.#state.id;
     // One that is under way may leave out what counts from here on.
-    await this.#listing;
-    this.#listed = undefined;
     this.#isAccepting = true;
-    this.#list();
-    await this.#listing;
+    void this.#following.read();
+    while (this.#following.reading) await this.#following.reading;
     const news = await this.#takeListing();
     if (news) this.#ownNews.push(news);
     this.#isAccepting = false;
     if (this.#refusal) throw this.#refusal;
-    if (this.#mustList) {
+    if (!this.#following.isWatching) {
       throw (
         unreachable(this.#environment.store) ?? new WeftError('unreachable', 'the store does not answer: try again')
       );

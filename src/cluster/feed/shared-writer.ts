@@ -11,7 +11,14 @@
  * that is there already is not written again.
  */
 import { WeftError } from '../../error.ts';
-import { conflictError, isUnanswered, type Change, type Store, type Transaction } from '../../store/store.ts';
+import {
+  conflictError,
+  isUnanswered,
+  type Change,
+  type Expectation,
+  type Store,
+  type Transaction,
+} from '../../store/store.ts';
 import { BLOCKS } from '../addresses/block.ts';
 import { ownerOf, translated } from './known-records.ts';
 import { keysOf } from './made-writes.ts';
@@ -35,6 +42,8 @@ export interface WriterEnvironment {
   readonly onKept: (changes: readonly Change[]) => void;
   /** Called with what the store has made. */
   readonly onMade: (transaction: Transaction, revision: number) => void;
+  /** Called with what was expected of the store when it was refused as not being so. */
+  readonly onConflict: (expect: readonly Expectation[]) => void;
 }
 
 export class SharedWriter {
@@ -46,18 +55,19 @@ export class SharedWriter {
 
   /** @returns the revision; a negative number if the store does not have it yet */
   async transact(transaction: Transaction): Promise<number> {
-    const { store, waitsFor, refusal, onMade } = this.#environment;
+    const { store, waitsFor, refusal, onMade, onConflict } = this.#environment;
     const waiting = waitsFor();
     if (waiting) throw waiting;
     const why = refusal() ?? unreachable(store);
     if (why || this.#follows(transaction)) return this.#keep(transaction, why ?? behind());
     const { known, held } = this.#environment.state();
+    const expect = translated(transaction.expect ?? [], known, held);
     try {
-      const expect = translated(transaction.expect ?? [], known, held);
       const revision = await store.transact({ ...transaction, expect });
       onMade(transaction, revision);
       return revision;
     } catch (error) {
+      if (error instanceof WeftError && error.code === 'conflict') onConflict(expect);
       if (!(error instanceof WeftError) || error.code !== 'unreachable') throw error;
       if (isUnanswered(error)) this.#environment.state().pending.sending(keysOf(transaction));
       const end = isUnanswered(error) ? '; whether it was stored shows when the store is back' : '';
