@@ -26,7 +26,6 @@ import type { Draft } from './cluster/reconciler.ts';
 import { belongingsOf } from './cluster/remote-endpoints.ts';
 import { reconcilers } from './cluster/reconcilers.ts';
 import { serviceParts } from './cluster/services/parts.ts';
-import type { ServiceRange } from './cluster/services/service-range.ts';
 import { Underlay } from './cluster/underlay.ts';
 import type { DaemonConfig } from './config.ts';
 import { LARGEST_PORT, type Datapath, type DatapathOptions } from './datapath/datapath.ts';
@@ -420,8 +419,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   };
   const clashes = (): ClashReport[] => [
     ...membership.differences(),
-    ...serviceRangeClashes(serving.range),
-    ...serving.services.held.clashes(),
+    ...serving.clashes(),
     ...health.unhealthy.clashes(),
     ...observer.tunnelClashes(),
     ...peers.clashes(),
@@ -570,11 +568,6 @@ function openForwarding(options: SwitchOptions, foundations: Foundations, onPeer
     onPeersChanged,
     onError: (error) => logger.error({ err: error }, 'decision failed'),
   });
-}
-
-function serviceRangeClashes(range: ServiceRange): ClashReport[] {
-  const detail = range.difference();
-  return detail === undefined ? [] : [{ detail, hint: 'until then, this host stores no service that gets an address' }];
 }
 
 /** True for a network with an outside, and for a service that clients there reach. */

@@ -330,6 +330,29 @@ t.test('networks and services have nothing in common', async (t) => {
   });
 });
 
+t.test('a network that overlaps the range of services is told before there is a service', async (t) => {
+  const early = await openControlPlane(t);
+  const detail =
+    'subnet 10.50.1.0/24 of network "early" overlaps 10.50.0.0/16, where services get their addresses (--service-cidr)';
+  await early.cluster.apply([manifest('Network', 'early', { subnets: ['10.50.1.0/24'] })]);
+  t.same(early.serving.clashes(), []);
+  await early.close();
+  const plane = await openControlPlane(t, early.directory, { serviceCidrs: ['10.50.0.0/16'] });
+  t.same(plane.warnings, [detail], 'at the start');
+  t.match(plane.serving.clashes(), [{ detail, hint: /no service gets an address until then/ }]);
+  const isRefused = () => plane.forwarding.tables.services.isInRange(parseIp('10.50.1.7'));
+  t.notOk(isRefused(), 'the network keeps its addresses');
+  await plane.cluster.delete(kind('net'), { name: 'early' });
+  t.same(plane.serving.clashes(), []);
+  t.ok(isRefused());
+
+  const { cluster, warnings } = await openControlPlane(t);
+  await cluster.apply([manifest('Network', 'late', { subnets: ['10.0.0.0/24', 'fd77:6566:7460::/96'] })]);
+  t.match(warnings, [
+    'subnet fd77:6566:7460::/96 of network "late" overlaps fd77:6566:7460::/112, where services get their addresses (--service-cidr)',
+  ]);
+});
+
 t.test('an address for clients outside is in no network', async (t) => {
   const { cluster } = await openControlPlane(t);
   const balanced = service('web', { ...web, type: 'LoadBalancer', loadBalancerIP: '192.0.2.10' });

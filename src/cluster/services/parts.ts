@@ -3,6 +3,7 @@ import type { DestinationRuleResource } from '../../model/kinds/destination-rule
 import type { Subnet } from '../../model/address.ts';
 import { hostKind } from '../../model/kinds/host.ts';
 import type { PortProtocol } from '../../model/publish.ts';
+import type { ClashReport } from '../../model/report.ts';
 import { idOf } from '../../model/resource.ts';
 import { serviceOf } from '../../model/service-host.ts';
 import type { Allotment } from '../addresses/allotment.ts';
@@ -53,6 +54,8 @@ export interface ServiceParts {
   readonly registers: readonly Register[];
   /** What of a new network services have for themselves. @param texts of `subnets` */
   readonly clash: (subnets: readonly Subnet[], texts: readonly string[]) => string | undefined;
+  /** What does not go together. */
+  readonly clashes: () => ClashReport[];
   /** The service that has a node port. */
   readonly nodePortOwner: (port: number) => string | undefined;
   /** The service that has a node port which an endpoint publishes as well. */
@@ -88,13 +91,14 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     onChange: (name, before, after) => enforcement.serviceChanged(name, before, after),
     // The first time, everything that is stored has come.
     settle: async () => {
-      tables.setServiceRanges(range.decided.map(prefixOf));
+      tables.setServiceRanges(range.inForce(networks().all()).map(prefixOf));
       await enforcement.settle();
       tables.servicesLoaded();
       log.tell();
     },
   });
-  const log = new ClashLog(() => services.held.clashes(), environment.warn);
+  const clashes = (): ClashReport[] => [...range.clashes(networks().all()), ...services.held.clashes()];
+  const log = new ClashLog(clashes, environment.warn);
   const slices: EndpointSlices = new EndpointSlices({
     onChange: (service) => enforcement.slicesChanged(service),
     derived: (name) => enforcement.derived(name),
@@ -127,6 +131,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
   };
   return {
     ...{ services, slices, destinationRules, virtualServices, range, enforcement },
+    clashes,
     registers: [range, vips, nodePorts, liveHosts, declaredHosts],
     clash: (subnets, texts) => range.clash(subnets, texts) ?? services.clash(subnets, texts),
     nodePortOwner: (port) => nodePorts.ownerOf(String(port)),

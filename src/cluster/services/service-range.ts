@@ -10,7 +10,9 @@ import { WeftError } from '../../error.ts';
 import { overlaps, parseSubnet, type Subnet } from '../../model/address.ts';
 import { familyOf, type Family } from '../../model/kinds/service.ts';
 import { serviceRangeRecord } from '../../model/records.ts';
+import type { ClashReport } from '../../model/report.ts';
 import type { Change, Put } from '../../store/store.ts';
+import type { Network } from '../network.ts';
 import type { Draft } from '../reconciler.ts';
 import type { Register } from '../register.ts';
 import type { NetworksBeside } from './networks-beside.ts';
@@ -30,6 +32,10 @@ export class ServiceRange implements Register {
   readonly #environment: ServiceRangeEnvironment;
   #stored: readonly string[] | undefined;
   #revision = 0;
+  /** What it was compared with last, and what was found. */
+  #compared:
+    | { readonly networks: object; readonly cidrs: readonly string[]; readonly found: ClashReport[] }
+    | undefined;
 
   constructor(environment: ServiceRangeEnvironment) {
     this.#environment = environment;
@@ -43,6 +49,11 @@ export class ServiceRange implements Register {
   /** Nothing until a service has an address, or this host is configured: what is there until then belongs to nobody. */
   get decided(): readonly string[] {
     return this.#stored ?? this.#environment.configured ?? [];
+  }
+
+  /** Where addresses that no service has are refused: nowhere as long as a network keeps services from getting any. */
+  inForce(networks: readonly Pick<Network, 'name' | 'pools'>[]): readonly string[] {
+    return this.#stored === undefined && this.#overlaps(networks).length > 0 ? [] : this.decided;
   }
 
   get families(): readonly Family[] {
@@ -68,6 +79,34 @@ export class ServiceRange implements Register {
       }
     }
     return undefined;
+  }
+
+  /** What does not go together with it: the configuration of this host, and networks. */
+  clashes(networks: readonly Pick<Network, 'name' | 'pools'>[]): ClashReport[] {
+    const difference = this.difference();
+    const hint = 'until then, this host stores no service that gets an address';
+    return [...(difference === undefined ? [] : [{ detail: difference, hint }]), ...this.#overlaps(networks)];
+  }
+
+  /** Networks are refused once it is decided; others were there before that, or were written by another program. */
+  #overlaps(networks: readonly Pick<Network, 'name' | 'pools'>[]): ClashReport[] {
+    if (this.#compared?.networks === networks && this.#compared.cidrs === this.cidrs) return this.#compared.found;
+    const ranges = this.cidrs.map((cidr) => ({ cidr, subnet: parseSubnet(cidr) }));
+    const isDecided = this.#stored !== undefined;
+    const found = networks.flatMap(({ name, pools }) =>
+      pools.flatMap(({ subnet, addresses }) =>
+        ranges
+          .filter((range) => overlaps(addresses, range.subnet))
+          .map(({ cidr }) => ({
+            detail: `subnet ${subnet} of network "${name}" overlaps ${cidr}, where services get their addresses (--service-cidr)`,
+            hint: isDecided
+              ? 'its containers do not reach what is there: give the network another subnet'
+              : 'no service gets an address until then: give the network another subnet, or start the hosts with another --service-cidr',
+          })),
+      ),
+    );
+    this.#compared = { networks, cidrs: this.cidrs, found };
+    return found;
   }
 
   /** How this host's configuration differs from what the cluster has; undefined if it does not. */
