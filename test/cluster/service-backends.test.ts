@@ -211,6 +211,26 @@ t.test('slices that were written by hand', async (t) => {
   t.same(addressesOf(plane), []);
 });
 
+t.test('addresses of slices that no endpoint can have are left out, and told', async (t) => {
+  const plane = await lab(t);
+  const none = ['10.0.0.0', '10.0.0.1', '10.0.0.255', '10.96.0.9'];
+  await plane.cluster.apply([service('web', { ports: [{ port: 80 }] })]);
+  await plane.write({
+    'endpointslices/default/web-1': {
+      resource: slice('web-1', 'web', {
+        ports: [{ port: 80 }],
+        endpoints: [...none, '10.0.0.9', '192.0.2.9'].map((ip) => ({ addresses: [ip] })),
+      }),
+    },
+  });
+  t.same(addressesOf(plane), ['10.0.0.9', '192.0.2.9']);
+  const detail = 'a slice of service "web" has 10.0.0.0, which no endpoint can have: it is left out';
+  t.match(plane.serving.clashes(), [{ detail }]);
+  t.same(plane.warnings, [detail]);
+  await plane.cluster.delete(kind('endpointslices'), { name: 'web-1' });
+  t.same(plane.serving.clashes(), []);
+});
+
 t.test('an address is in the network that has it, also one that comes later', async (t) => {
   const plane = await lab(t);
   await plane.cluster.apply([

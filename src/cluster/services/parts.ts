@@ -79,6 +79,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     virtualServices: () => virtualServices,
     endpoint: (name) => endpoints().find(name),
     networks: () => networks().all(),
+    isOfServices: (address) => range.inForce(networks().all()).length > 0 && range.containing(address) !== undefined,
     labelsOf: (host) => hosts().find(host)?.resource.metadata.labels,
     ...{ hostName, isDown, later, onError },
   });
@@ -97,7 +98,12 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
       log.tell();
     },
   });
-  const clashes = (): ClashReport[] => [...range.clashes(networks().all()), ...services.held.clashes()];
+  const leftOut = (): ClashReport[] =>
+    enforcement.leftOut().map(({ service, address }) => ({
+      detail: `a slice of service "${service}" has ${address}, which no endpoint can have: it is left out`,
+      hint: 'correct the EndpointSlice, and apply it again',
+    }));
+  const clashes = (): ClashReport[] => [...range.clashes(networks().all()), ...services.held.clashes(), ...leftOut()];
   const log = new ClashLog(clashes, environment.warn);
   const slices: EndpointSlices = new EndpointSlices({
     onChange: (service) => enforcement.slicesChanged(service),

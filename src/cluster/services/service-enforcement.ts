@@ -13,7 +13,7 @@
  * the others are not looked at.
  */
 import type { Vni } from '../../flow/types.ts';
-import { addressValue } from '../../model/address.ts';
+import { addressValue, isIp4 } from '../../model/address.ts';
 import { NODE_PORTS } from '../../model/kinds/service.ts';
 import { idOf, nameOf, type Resource } from '../../model/resource.ts';
 import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
@@ -59,6 +59,8 @@ export interface ServiceEnforcementEnvironment {
   readonly endpoint: (name: string) => Endpoint | undefined;
   /** The same array as long as none has changed. */
   readonly networks: () => readonly Network[];
+  /** True for addresses that services have, or can have. */
+  readonly isOfServices: (address: bigint) => boolean;
   /** The labels of a host; undefined if it is not declared. Changes come with `hostDeclared`. */
   readonly labelsOf: (host: string) => Labels | undefined;
   readonly hostName: string;
@@ -96,6 +98,8 @@ export class ServiceEnforcement {
   readonly #changed = new Map<string, Set<string> | typeof EVERYTHING>();
   /** The values of services as they were put into force last. */
   readonly #inForce = new Map<string, Service>();
+  /** The services whose slices have addresses that no endpoint can have. */
+  readonly #withLeftOut = new Set<string>();
   #isPlanned = false;
   #networks: readonly Network[] | undefined;
   #networksByName: ReadonlyMap<string, Network> = new Map();
@@ -220,6 +224,7 @@ export class ServiceEnforcement {
     this.#changed.delete(name);
     const { tables, services } = this.#environment;
     const service = services().find(name);
+    this.#noteLeftOut(name, service !== undefined);
     if (service && services().isReached(service)) {
       const value = this.#followed(service, endpoints) ?? serviceValue(service, this.#sourcesOf(service));
       tables.setService(value);
@@ -228,6 +233,13 @@ export class ServiceEnforcement {
       const { name: own, namespace } = nameOf(name);
       tables.removeService(`${namespace}/${own}`);
     }
+  }
+
+  #noteLeftOut(service: string, exists: boolean): void {
+    const slices = exists ? this.#environment.slices().of(service) : [];
+    const isAny = slices.some(({ endpoints }) => endpoints.some(({ addresses: [one] }) => this.#isNobodys(one!)));
+    if (isAny) this.#withLeftOut.add(service);
+    else this.#withLeftOut.delete(service);
   }
 
   /** The value after a change of these endpoints; undefined if it takes more to know it. */
@@ -264,6 +276,7 @@ export class ServiceEnforcement {
       },
       vniAt: (address) => this.#networkAt(address)?.vni as Vni | undefined,
       zoneOf: (host) => this.#labels.get(host)?.[ZONE],
+      isNobodys: (address) => this.#isNobodys(address),
       hasAddress: (address) => held.hasAddress(name, address),
       hasNodePort: (port, protocol) => held.hasNodePort(name, port, protocol),
     };
@@ -287,6 +300,30 @@ export class ServiceEnforcement {
 
   #networkOf(name: string): Vni | undefined {
     return this.#networksByName.get(name)?.vni as Vni | undefined;
+  }
+
+  /** True for the address of a gateway, of a whole subnet, and for those that services have: they lead to no endpoint. */
+  #isNobodys(address: string): boolean {
+    const value = addressValue(address);
+    if (this.#environment.isOfServices(value)) return true;
+    const pool = this.#networkAt(address)?.pools.find(
+      ({ addresses: { first, last } }) => first <= value && value <= last,
+    );
+    if (!pool) return false;
+    const { first, last } = pool.addresses;
+    return address === pool.gateway || value === first || (isIp4(value) && value === last);
+  }
+
+  /** The services whose slices have addresses that are left out, with the first one of each. */
+  leftOut(): { readonly service: string; readonly address: string }[] {
+    const { slices } = this.#environment;
+    return [...this.#withLeftOut].flatMap((service) => {
+      const addresses = slices()
+        .of(service)
+        .flatMap(({ endpoints }) => endpoints.flatMap(({ addresses: [first] }) => first ?? []));
+      const address = addresses.find((one) => this.#isNobodys(one));
+      return address === undefined ? [] : [{ service, address }];
+    });
   }
 
   #networkAt(address: string): Network | undefined {

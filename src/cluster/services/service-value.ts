@@ -51,6 +51,8 @@ export interface ServiceSources {
   /** The network that has an address. */
   readonly vniAt: (address: string) => Vni | undefined;
   readonly zoneOf: (host: string) => string | undefined;
+  /** True if no endpoint can have an address: it is left out. */
+  readonly isNobodys: (address: string) => boolean;
   /** False for one that another service has, by which this one cannot be reached. */
   readonly hasAddress: (address: string) => boolean;
   /** The same for a node port. */
@@ -334,6 +336,7 @@ function withSlices(
       return found?.port ?? 0;
     });
     for (const endpoint of slice.endpoints) {
+      if (sources.isNobodys(endpoint.addresses[0]!)) continue;
       const backend = sliceBackend(endpoint, sources, areAllReady);
       add(backend.address.toString(), { backend, targets });
     }
