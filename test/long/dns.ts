@@ -30,6 +30,11 @@ const MOST_GROWTH_MIB = 64;
 /** The share of questions that is answered beside floods. */
 const LEAST_ANSWERED = 0.99;
 
+const flood = {
+  UDP: [script('flood.mjs'), GATEWAY, NAME],
+  TCP: [script('stream-client.mjs'), 'flood', GATEWAY, NAME, '60'],
+};
+
 /** Seconds of processor that each thread has used, by id. */
 function threadSeconds(pid: number): Map<string, number> {
   return new Map(
@@ -104,20 +109,25 @@ t.test('the DNS server', { skip: needsRoot }, async (t) => {
     }
   });
 
-  for (const count of [1, FLOODERS]) {
-    await t.test(`beside ${count} that send all they can`, async (t) => {
+  for (const [protocol, count] of [
+    ['UDP', 1],
+    ['UDP', FLOODERS],
+    ['TCP', 1],
+  ] as const) {
+    await t.test(`beside ${count} that send all they can over ${protocol}`, async (t) => {
       const flooders = others.slice(0, count);
       const floods = flooders.map(({ namespace }) =>
         // They are to take the sockets, and not the processor.
-        namespace.start(['nice', '-n', '19', process.execPath, script('flood.mjs'), GATEWAY, NAME]),
+        namespace.start(['nice', '-n', '19', process.execPath, ...flood[protocol]]),
       );
       await until(() => floods.every(({ lines }) => lines.length > 0), { what: 'all have begun', timeoutMs: 60_000 });
       const before = await weft.drops('web');
       const { asked, answered, ...times } = await ask(web, 200, 20);
       t.comment(`${answered} of ${asked} were answered: ${JSON.stringify(times)}`);
-      for (const flood of floods) await flood.stop('SIGKILL');
+      for (const one of floods) await one.stop('SIGKILL');
       t.ok(answered! >= LEAST_ANSWERED * asked!, `${answered} of ${asked} were answered`);
-      for (const { name } of flooders) t.ok((await weft.drops(name))['rate_limit_sockets'], `${name} was held back`);
+      if (protocol === 'UDP')
+        for (const { name } of flooders) t.ok((await weft.drops(name))['rate_limit_sockets'], `${name} was held back`);
       const after = await weft.drops('web');
       t.equal(after['rate_limit_sockets'], before['rate_limit_sockets'], 'and nobody else');
     });
