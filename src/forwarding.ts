@@ -149,6 +149,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     const topology = new Topology(hostMacOf(options.hostId), changes);
     const services = new Services(topology, changes);
     this.outliers = new OutlierDetection({
+      addressesWith: (vni, ip) => topology.addressesWith(vni, ip),
       ...{ records: this.datapath.connections.records, services, clock: options.clock, wallClock: options.wallClock },
       onWork: (delayMs) => (this.#stopLooking = options.after?.(delayMs, () => this.lookAtConnections()) ?? (() => {})),
       onChange: (change) => this.onEjection(change),

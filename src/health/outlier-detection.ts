@@ -9,15 +9,26 @@
  *                      ├─ nothing has come for two seconds     ─► it has failed, if it is TCP
  *                      └─ it is over before that               ─► nothing is known
  *
+ * Failures of a single client count only where nobody else comes (`witnesses.ts`).
+ *
  * It stands between the table of connections and the services, and watches those of services that ask for it. A service has
  * a pool from its first connection on, so that most of many services cost nothing.
  */
-import { SEEN_ACK, SEEN_RST, SEEN_SYN, type ConnectionRecords, type ProtocolTuple } from '../flow/connection.ts';
+import {
+  OUTSIDE,
+  SEEN_ACK,
+  SEEN_RST,
+  SEEN_SYN,
+  type ConnectionRecords,
+  type ProtocolTuple,
+} from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
-import type { Backend, Service } from '../table/service.ts';
+import type { Vni } from '../flow/types.ts';
+import type { Backend, OutlierSettings, Service } from '../table/service.ts';
 import type { ClientOrigin } from '../table/service-keys.ts';
 import type { Choice, Services } from '../table/services.ts';
 import { OutlierPool, type ConnectionFailure } from './outlier.ts';
+import { Witnesses } from './witnesses.ts';
 
 /** A SYN that is lost is sent again after a second. Who does not answer that one either is not there. */
 const ANSWER_WITHIN_MS = 2000;
@@ -31,6 +42,8 @@ const TCP = 6;
 export interface OutlierDetectionOptions {
   readonly records: Pick<ConnectionRecords, 'protocol' | 'state' | 'seen'>;
   readonly services: Services;
+  /** All addresses of the workload with this address in this network, including this one. */
+  readonly addressesWith: (vni: Vni, ip: Uint8Array) => readonly Uint8Array[];
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   /** Milliseconds since the epoch, to say when an ejection is over. */
@@ -53,7 +66,9 @@ interface WatchedService {
   readonly id: string;
   /** By address, as `bytesId`. */
   readonly pool: OutlierPool<string>;
+  settings: OutlierSettings;
   readonly members: Map<string, Backend>;
+  readonly witnesses: Witnesses<string>;
   /** Why each of them is ejected. */
   readonly why: Map<string, string>;
   /** What is in force; nobody is ejected in a panic. */
@@ -63,6 +78,7 @@ interface WatchedService {
 interface WatchedConnection {
   readonly of: WatchedService;
   readonly backend: string;
+  readonly client: string;
   readonly openedAtMs: number;
 }
 
@@ -93,9 +109,13 @@ export class OutlierDetection implements Pick<Services, 'opened' | 'closed' | 'r
     const { services } = this.#options;
     services.opened(slot, choice, from, tuple, nowMs);
     const service = services.get(choice.selection.service.id);
-    if (!service?.outlier || this.#connections.size >= MOST_WATCHED) return;
+    if (!service?.outlier) return;
     const of = this.#watched.get(service.id) ?? this.#watch(service, service.outlier, nowMs);
-    this.#connections.set(slot, { of, backend: bytesId(choice.backend.address), openedAtMs: nowMs });
+    const client = this.#clientOf(from, tuple.source);
+    const back = of.witnesses.came(client, nowMs).filter((id) => of.pool.acquit(id, nowMs));
+    if (back.length > 0) this.#enforce(of);
+    if (this.#connections.size >= MOST_WATCHED) return;
+    this.#connections.set(slot, { of, client, backend: bytesId(choice.backend.address), openedAtMs: nowMs });
     this.#plan();
   }
 
@@ -130,6 +150,7 @@ export class OutlierDetection implements Pick<Services, 'opened' | 'closed' | 'r
     const service = services.get(id);
     if (service?.outlier) {
       const now = clock();
+      watched.settings = service.outlier;
       watched.pool.setSettings(service.outlier, now);
       this.#setMembers(watched, service, now);
       return this.#enforce(watched);
@@ -147,7 +168,9 @@ export class OutlierDetection implements Pick<Services, 'opened' | 'closed' | 'r
     this.#isPlanned = false;
     const now = this.#options.clock();
     for (const watched of [...this.#ejecting]) {
-      if (watched.pool.advance(now).length > 0) this.#enforce(watched);
+      const back = watched.pool.advance(now);
+      for (const id of back) watched.witnesses.forget(id);
+      if (back.length > 0) this.#enforce(watched);
     }
     const isMore = this.#connections.size > MOST_LOOKED;
     let left = Math.min(this.#connections.size, MOST_LOOKED);
@@ -185,13 +208,31 @@ export class OutlierDetection implements Pick<Services, 'opened' | 'closed' | 'r
     return records.protocol(slot) === TCP && records.seen(slot, false) === SEEN_SYN ? 'no answer' : undefined;
   }
 
-  #judge(slot: number, { of, backend }: WatchedConnection, outcome: 'worked' | ConnectionFailure | undefined): void {
+  /** Whoever it is, by all its addresses. */
+  #clientOf(from: ClientOrigin, source: Uint8Array): string {
+    if (from === OUTSIDE) return 'outside';
+    return `${from}/${bytesId(this.#options.addressesWith(from, source)[0] ?? source)}`;
+  }
+
+  #judge(
+    slot: number,
+    { of, backend, client }: WatchedConnection,
+    outcome: 'worked' | ConnectionFailure | undefined,
+  ): void {
     this.#connections.delete(slot);
     if (outcome === undefined || this.#watched.get(of.id) !== of) return;
-    if (outcome === 'worked') return of.pool.worked(backend);
+    if (outcome === 'worked') {
+      if (of.pool.state(backend)?.ejectedUntilMs === undefined) of.witnesses.forget(backend);
+      return of.pool.worked(backend);
+    }
     const { clock, wallClock } = this.#options;
     const now = clock();
-    if (!of.pool.failed(backend, outcome, now)) return;
+    const { failures: most, intervalMs } = of.settings;
+    const count = Math.min(of.witnesses.failed(backend, client, now, intervalMs), most);
+    let isEjected = false;
+    for (let i = 0; i < count; i++) isEjected ||= of.pool.failed(backend, outcome, now);
+    if (!isEjected) return;
+    of.witnesses.ejected(backend);
     const { failures, lastFailure, ejectedUntilMs } = of.pool.state(backend)!;
     const until = new Date(wallClock() + ejectedUntilMs! - now).toISOString().replace(/\.\d+/, '');
     of.why.set(backend, `${failureText(lastFailure!, failures)}, until ${until}`);
@@ -203,9 +244,11 @@ export class OutlierDetection implements Pick<Services, 'opened' | 'closed' | 'r
 
   #watch(service: Service, settings: NonNullable<Service['outlier']>, nowMs: number): WatchedService {
     const { id } = service;
-    const watched = {
+    const watched: WatchedService = {
       id,
       pool: new OutlierPool<string>(settings),
+      settings,
+      witnesses: new Witnesses<string>(),
       members: new Map(),
       why: new Map(),
       inForce: new Map(),
@@ -216,13 +259,15 @@ export class OutlierDetection implements Pick<Services, 'opened' | 'closed' | 'r
   }
 
   /** Those that would be given to clients. */
-  #setMembers({ pool, members }: WatchedService, { id, backends }: Service, nowMs: number): void {
+  #setMembers({ pool, members, witnesses }: WatchedService, { id, backends }: Service, nowMs: number): void {
     const { services } = this.#options;
+    const before = [...members.keys()];
     members.clear();
     for (const backend of backends) {
       const isUsed = backend.ready && !backend.terminating && backend.weight > 0;
       if (isUsed && !services.hasFault(id, backend, 'check_failed')) members.set(bytesId(backend.address), backend);
     }
+    for (const id of before) if (!members.has(id)) witnesses.forget(id);
     pool.setMembers(members.keys(), nowMs);
   }
 

@@ -93,6 +93,15 @@ export class OutlierPool<Id> {
     return true;
   }
 
+  /** What it was ejected for is not believed any more: it is back. @returns false if it was not ejected */
+  acquit(id: Id, nowMs: number): boolean {
+    const member = this.#members.get(id);
+    if (member?.untilMs === undefined) return false;
+    this.#return(member, nowMs);
+    member.ejections--;
+    return true;
+  }
+
   /** It answered a connection. */
   worked(id: Id): void {
     const member = this.#members.get(id);

@@ -76,6 +76,16 @@ t.test('each ejection is longer than the one before, up to a limit; time in the 
   t.equal(eject(patient, 0, patient.state(0)!.ejectedUntilMs ?? 2 * LONGEST_EJECTION_MS), 2 * LONGEST_EJECTION_MS);
 });
 
+t.test('who is acquitted is back at once, and the next ejection is no longer for it', async (t) => {
+  const pool = poolOf(4);
+  t.notOk(pool.acquit(0, 0), 'nobody has ejected it');
+  eject(pool, 0, 0);
+  t.ok(pool.acquit(0, 5));
+  t.ok(pool.isUsable(0));
+  t.equal(pool.state(0)!.failures, 0);
+  t.equal(eject(pool, 0, 10), defaults.baseEjectionMs);
+});
+
 t.test('no more than a share is ejected, but always one', async (t) => {
   const pool = poolOf(5);
   t.same(

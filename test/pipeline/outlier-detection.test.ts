@@ -47,6 +47,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
     const attach = (last: number): SimulatedPort =>
       host.attach({ name: `e${last}`, network: 'blue', mac: macOf(last), addresses: [`10.0.0.${last}`] });
     const client = attach(2);
+    const other = attach(6);
     const ports = new Map([3, 4, 5].map((last) => [last, attach(last)] as const));
     const manners = new Map<number, Manner>();
     const backends = [3, 4, 5].map((last) => backend(`10.0.0.${last}`, { vni: VNI, endpoint: `default/e${last}` }));
@@ -68,7 +69,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
       frame: Uint8Array,
       { protocol, sourcePort: to, destinationPort, sequence }: Packet,
     ) => {
-      const ends = { srcMac: macOf(last), dstMac: gateway.text, src: `10.0.0.${last}`, dst: '10.0.0.2' };
+      const ends = { srcMac: macOf(last), dstMac: gateway.text, src: `10.0.0.${last}`, dst: `10.0.0.${frame[29]}` };
       const back = { sourcePort: destinationPort, destinationPort: to, acknowledgment: sequence + 1 };
       const port = ports.get(last)!;
       const manner = manners.get(last) ?? 'answers';
@@ -81,10 +82,10 @@ for (const [kind, open] of Object.entries(datapaths)) {
       else if (manner === 'resets') port.send(frames.tcp(ends, { ...back, sequence: 0, flags: RST | ACK }));
     };
     /** Opens a connection. @returns the backend that got it */
-    const connect = (protocol: 'tcp' | 'udp' = 'tcp'): number => {
-      const ends = { srcMac: macOf(2), dstMac: gateway.text, src: '10.0.0.2', dst: '10.96.0.1' };
+    const connect = (protocol: 'tcp' | 'udp' = 'tcp', from: 2 | 6 = 2): number => {
+      const ends = { srcMac: macOf(from), dstMac: gateway.text, src: `10.0.0.${from}`, dst: '10.96.0.1' };
       sourcePort++;
-      client.send(
+      (from === 2 ? client : other).send(
         protocol === 'tcp'
           ? frames.tcp(ends, { sourcePort, destinationPort: 80, sequence: 5, flags: SYN })
           : frames.udp(ends, sourcePort, 53),
@@ -172,6 +173,36 @@ for (const [kind, open] of Object.entries(datapaths)) {
     panic.manners.clear();
     t.same(panic.used(), [3, 4, 5]);
     panic.net.close();
+  });
+
+  t.test(`${kind}: one client alone ejects nobody where others come, and is believed where none does`, async (t) => {
+    const { net, manners, connect, fault } = lab();
+    const by = (from: 2 | 6, manner: Manner, times: number): void => {
+      manners.set(4, manner);
+      for (let i = 0; i < 3 * times; i++) connect('tcp', from);
+      net.advance(0);
+    };
+    by(6, 'answers', 1);
+    by(2, 'resets', 5);
+    t.equal(fault(4), undefined, 'another one has come just now');
+    by(6, 'resets', 1);
+    t.match(fault(4), /^3 connections refused/, 'which has failed now, too');
+    net.advance(30_000);
+    t.equal(fault(4), undefined);
+    by(2, 'resets', 3);
+    t.match(fault(4), /^3 connections refused/, 'nobody else has come for long');
+    connect('tcp', 6);
+    t.equal(fault(4), undefined, 'until somebody comes');
+    by(2, 'resets', 3);
+    t.equal(fault(4), undefined);
+    by(6, 'resets', 1);
+    t.match(
+      fault(4),
+      /until 1970-01-01T00:01:30Z/,
+      'and has failed, too: what was not believed has not made it longer',
+    );
+    net.advance(0);
+    net.close();
   });
 
   t.test(`${kind}: a failed check counts as one that is not there`, async (t) => {
