@@ -77,6 +77,8 @@ const TURN_REDECIDED = 500;
 const TURN_SWEPT = 4096;
 /** How many connections are ended, and their ends told, in one turn. */
 const TURN_ENDED = 256;
+/** How many slots are gone through in one turn to find them: takes a few milliseconds. */
+const TURN_SCANNED = 16_384;
 /** Timers cannot wait for as long as a backend may drain. */
 const LONGEST_WAIT_MS = 3_600_000;
 /** A flow with more actions than this is a flood that takes much longer to decide than other flows. */
@@ -105,6 +107,8 @@ export class Controller {
   #unsettled = 0;
   readonly #onSettled = new Set<() => void>();
   #isSweeping = false;
+  /** From which slot on connections to backends that are gone are still looked for. */
+  #endFrom = Infinity;
   #stopWaiting = (): void => {};
   #redecided = 0;
   #withdrawn = 0;
@@ -139,10 +143,13 @@ export class Controller {
   endPinned(): void {
     const { tables, changes, clock } = this.#options;
     const { connections, services } = tables;
+    this.#endFrom = 0;
     this.#inTurns(() => {
       const now = clock();
-      const gone = connections.pinned(services.ended(now), TURN_ENDED);
-      const { followed, changed } = connections.follow(services.moved, now, TURN_ENDED - gone.length);
+      const pins = services.ended(now);
+      const slots = { from: this.#endFrom, to: this.#endFrom + TURN_SCANNED };
+      const gone = connections.pinned(pins, TURN_ENDED, slots);
+      const { followed, changed } = connections.follow(services.moved, now, TURN_ENDED - gone.length, slots);
       changes.changedAll(changed);
       const ended = [...gone, ...followed];
       for (const connection of ended) {
@@ -154,6 +161,9 @@ export class Controller {
       }
       this.enforce();
       if (ended.length === TURN_ENDED) return true;
+      const isMore = slots.to < connections.slots && pins.size + services.moved.size > 0;
+      this.#endFrom = isMore ? slots.to : Infinity;
+      if (isMore) return true;
       services.moved.clear();
       this.#endLater(now);
       return false;
@@ -194,8 +204,9 @@ export class Controller {
    */
   endEntered(vtep: Uint8Array): void {
     const { tables, changes, clock } = this.#options;
+    let from = 0;
     this.#inTurns(() => {
-      const ended = tables.connections.enteredBy(vtep, TURN_ENDED);
+      const ended = tables.connections.enteredBy(vtep, TURN_ENDED, { from, to: from + TURN_SCANNED });
       for (const connection of ended) {
         const reset = resetOfBackend(connection, tables);
         changes.changedAll(tables.connections.retire(connection.slot, clock()));
@@ -203,7 +214,8 @@ export class Controller {
         tables.connections.ended.told(connection.slot);
       }
       this.enforce();
-      return ended.length === TURN_ENDED;
+      if (ended.length < TURN_ENDED) from += TURN_SCANNED;
+      return from < tables.connections.slots;
     });
   }
 

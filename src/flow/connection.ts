@@ -144,17 +144,27 @@ export function connectionFileHeader(): Uint8Array {
   return header;
 }
 
+const WORDS = CONNECTION_BYTES / 4;
+
+/** Where a word of a record is. @param offset in bytes */
+function wordAt(slot: number, offset: number): number {
+  return (recordAt(slot) + offset) / 4;
+}
+
 /** Records in a piece of memory. Free slots have generation 0. */
 export class ConnectionRecords {
   readonly memory: Uint8Array;
   readonly count: number;
   readonly #view: DataView;
+  /** In the order of the machine, as the datapath writes them. */
+  readonly #words: Uint32Array;
 
   /** @param memory of size `connectionBytes`, aligned to 8 bytes, initially all zero */
   constructor(memory: Uint8Array) {
     this.memory = memory;
     this.count = Math.max(0, Math.floor(memory.byteLength / CONNECTION_BYTES) - 1);
     this.#view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
+    this.#words = new Uint32Array(memory.buffer, memory.byteOffset, memory.byteLength >> 2);
   }
 
   /** Slots from this one on have never been used. */
@@ -221,6 +231,31 @@ export class ConnectionRecords {
   /** The number of the backend that was chosen for it; 0 if it had no choice. */
   pin(slot: number): number {
     return this.#view.getUint32(recordAt(slot) + CONNECTION_PIN, true);
+  }
+
+  /**
+   * The next slot from `from` on, below `to`, whose record has a pin of these; -1 if there is none. It may be free by now. One
+   * word of each record is read, which mostly has to come from memory.
+   */
+  nextPinned(from: number, to: number, pins: { has(pin: number): boolean }): number {
+    const words = this.#words;
+    const end = Math.min(this.ready, to);
+    for (let slot = from, at = wordAt(from, CONNECTION_PIN); slot < end; slot++, at += WORDS) {
+      const pin = words[at]!;
+      if (pin !== 0 && pins.has(pin)) return slot;
+    }
+    return -1;
+  }
+
+  /** The same for records of connections that came in by this VTEP. */
+  nextVia(from: number, to: number, vtep: Uint8Array): number {
+    const words = this.#words;
+    const end = Math.min(this.ready, to);
+    const [a, b, c, d] = new Uint32Array(vtep.slice(0, 16).buffer);
+    for (let slot = from, at = wordAt(from, CONNECTION_VIA); slot < end; slot++, at += WORDS) {
+      if (words[at + 3] === d && words[at + 2] === c && words[at + 1] === b && words[at] === a) return slot;
+    }
+    return -1;
   }
 
   /** The VTEP of the host that it came in by from outside; undefined if that is this one, or if it did not. */

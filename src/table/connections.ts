@@ -44,7 +44,7 @@ import {
 import { awaitedAnswer, EXPENDABLE, isTaken, OVER } from '../flow/connection-state.ts';
 import { ROOM_FREE, ROOM_NONE, type ConnectionStore } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
-import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
+import { isIp4, type Vni } from '../flow/types.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
 import type { RepliesIn } from './backends.ts';
 import { CLIENT_ADDRESSES, clientAddress, clientOfAddress } from './clients.ts';
@@ -134,6 +134,11 @@ export class ConnectionTable {
 
   get limit(): number {
     return this.#store.limit;
+  }
+
+  /** Slots below this one may have connections. */
+  get slots(): number {
+    return this.#store.records.ready;
   }
 
   /** False: no connection has packets that come in there. */
@@ -250,25 +255,27 @@ export class ConnectionTable {
     return changed;
   }
 
-  /** The connections that go to backends with these numbers, at most `limit`. */
-  pinned(pins: ReadonlySet<number>, limit = Infinity): readonly PinnedConnection[] {
+  /** The connections that go to backends with these numbers, at most `limit`, of some slots. */
+  pinned(pins: ReadonlySet<number>, limit = Infinity, slots = allSlots): readonly PinnedConnection[] {
     const { records } = this.#store;
-    return pins.size === 0 ? [] : this.#toBackends((slot) => pins.has(records.pin(slot)), limit);
+    return pins.size === 0 ? [] : this.#toBackends(slots, limit, (from, to) => records.nextPinned(from, to, pins));
   }
 
   /**
-   * Finds connections to backends that have moved, at most `limit`, and changes the place where their replies come in, so
-   * that they are found there: for their ends to be told, and then refused. Only if others have their tuple there, the
-   * place stays. Returns them, and the names of what changed.
+   * Finds connections to backends that have moved, at most `limit` of some slots, and changes the place where their replies
+   * come in, so that they are found there: for their ends to be told, and then refused. Only if others have their tuple there,
+   * the place stays. Returns them, and the names of what changed.
    */
   follow(
     moved: ReadonlyMap<number, RepliesIn>,
     nowMs: number,
     limit = Infinity,
+    slots = allSlots,
   ): { readonly followed: readonly PinnedConnection[]; readonly changed: readonly string[] } {
     const { records } = this.#store;
+    const next: NextSlot = (from, to) => records.nextPinned(from, to, moved);
     const isElsewhere = (slot: number): boolean => this.#placeIfMoved(records.read(slot), moved) !== undefined;
-    const found = moved.size === 0 ? [] : this.#toBackends(isElsewhere, limit);
+    const found = moved.size === 0 ? [] : this.#toBackends(slots, limit, next, isElsewhere);
     const changed: string[] = [];
     const followed = found.flatMap((connection) => {
       const replies = this.#placeIfMoved(connection, moved)!;
@@ -302,19 +309,23 @@ export class ConnectionTable {
     return slot;
   }
 
-  /** The connections that came in from outside by another host, at most `limit`. */
-  enteredBy(vtep: Uint8Array, limit = Infinity): readonly PinnedConnection[] {
-    const { records } = this.#store;
-    const isOf = (via: Uint8Array | undefined): boolean => via !== undefined && sameBytes(via, vtep);
-    return this.#toBackends((slot) => isOf(records.via(slot)), limit);
+  /** The connections that came in from outside by another host, at most `limit`, of some slots. */
+  enteredBy(vtep: Uint8Array, limit = Infinity, slots = allSlots): readonly PinnedConnection[] {
+    return this.#toBackends(slots, limit, (from, to) => this.#store.records.nextVia(from, to, vtep));
   }
 
-  #toBackends(isOne: (slot: number) => boolean, limit: number): readonly PinnedConnection[] {
+  #toBackends(
+    { from, to }: Slots,
+    limit: number,
+    next: NextSlot,
+    isOne: (slot: number) => boolean = always,
+  ): readonly PinnedConnection[] {
     const found: PinnedConnection[] = [];
     const { records } = this.#store;
-    for (const slot of this.#slots('translated')) {
-      if (found.length >= limit) break;
-      if (isOne(slot)) found.push(pinnedAt(records, slot));
+    for (let slot = from - 1; found.length < limit && (slot = next(slot + 1, to)) >= 0; ) {
+      const generation = records.generation(slot);
+      const isOpen = generation !== 0 && generation % 2 === 0 && records.kind(slot) === 'translated';
+      if (isOpen && isOne(slot)) found.push(pinnedAt(records, slot));
     }
     return found;
   }
@@ -556,6 +567,16 @@ export function connectionObject(place: Place, protocol: number, tuple: Tuple): 
   const ends = `${formatEnd(source, sourcePort)}-${formatEnd(destination, destinationPort)}`;
   return `connection/${place}/${protocolName(protocol)}/${ends}`;
 }
+
+/** Slots that are gone through at a time. */
+export interface Slots {
+  readonly from: number;
+  /** The first one behind them. */
+  readonly to: number;
+}
+const allSlots: Slots = { from: 0, to: Infinity };
+/** The next slot that may have one, from `from` on and below `to`; -1: none. */
+type NextSlot = (from: number, to: number) => number;
 
 function always(): boolean {
   return true;

@@ -88,6 +88,20 @@ for (const [kind, openStore] of Object.entries(stores)) {
     );
   });
 
+  t.test(`${kind}: connections to backends are looked for among some slots at a time`, async (t) => {
+    const { services, connections, opening, openingFromOutside } = lab();
+    services.set(published('10.1.0.9'), 0);
+    services.loaded();
+    for (const one of [opening(1), openingFromOutside(2), opening(3)]) connections.open(one, 0);
+    const pins = new Set([connections.tuples(0).pin!]);
+    const found = (from: number, to: number, limit?: number) =>
+      connections.pinned(pins, limit, { from, to }).map(({ slot }) => slot);
+    t.same([found(0, 2), found(2, 8), found(0, 8, 1), found(3, 8)], [[0, 1], [2], [0], []]);
+    connections.retire(1, 0);
+    t.same(found(0, 8), [0, 2], 'one that has ended is not looked for');
+    t.ok(connections.slots >= 3);
+  });
+
   t.test(
     `${kind}: connections follow their backend to the place where its replies come in, also after a crash`,
     async (t) => {
