@@ -18,6 +18,9 @@ import time
 
 LATE_S = 0.3
 ANSWER_BYTES = 64
+HANDSHAKE_PAUSE_S = 0.005
+# As /proc/net/tcp has it.
+SYN_RECV = "03"
 
 
 class Program:
@@ -57,10 +60,22 @@ class Program:
         one.close()
 
 
+def handshakes(port):
+    """Whether one is under way with a client of that port here."""
+    end = f":{port:04X}"
+    for name in ("tcp", "tcp6"):
+        with open(f"/proc/net/{name}") as lines:
+            if any(local.endswith(end) and state == SYN_RECV for _, local, _, state, *_ in map(str.split, lines)):
+                return True
+    return False
+
+
 class Server(Program):
     def __init__(self, name, port):
         super().__init__()
         self.answer = name.encode()
+        self.port = port
+        self.drains = False
         self.accepted = self.open = self.closed = 0
         self.resets = []
         self.listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
@@ -70,6 +85,14 @@ class Server(Program):
         return {"accepted": self.accepted, "open": self.open, "closed": self.closed, "resets": self.resets}
 
     def told(self, _):
+        self.drains = True
+
+    def due(self):
+        """Ends listening once no handshake is under way: its connection would be reset. Returns when to look again."""
+        if not self.drains or self.listener.fileno() < 0:
+            return None
+        if handshakes(self.port):
+            return HANDSHAKE_PAUSE_S
         # Those that the kernel has accepted already are served.
         self.listener.setblocking(False)
         try:
@@ -78,6 +101,7 @@ class Server(Program):
         except BlockingIOError:
             self.forget(self.listener)
         self.ends = self.open == 0
+        return 0 if self.ends else None
 
     def accept(self):
         one = self.listener.accept()[0]
@@ -219,7 +243,8 @@ class Hold(Program):
 
 verb, subject, port, *numbers = sys.argv[1:]
 if verb == "serve":
-    Server(subject, int(port)).run()
+    server = Server(subject, int(port))
+    server.run(server.due)
 elif verb == "load":
     load = Load(subject, int(port), float(numbers[0]))
     load.run(load.due)
