@@ -4,7 +4,7 @@
  * A container that goes is detached by itself, and nothing in weft keeps its namespace alive.
  * (How soon weft notices: `test/link/netns.test.ts`.)
  */
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import t from 'tap';
 import { namespaceHolders, openLab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
@@ -64,11 +64,23 @@ for (const datapath of datapathKinds) {
       await until(() => namespaceHolders(`net:[${inode}]`).length === 0, { what: 'nobody holds the namespace' });
     });
 
-    await t.test('while weft is down: it is released at the next start', async () => {
+    await t.test('while weft is down: it is released at the next start', async (t) => {
+      const inode = `net:[${statSync(web.namespace.path).ino}]`;
       await weft.stop();
       await lab.removeNamespace(web.namespace);
       await weft.start();
-      await until(async () => (await names()).join() === 'next', { what: 'only the other one to be left' });
+      let seen: unknown;
+      const isReleased = async (): Promise<boolean> => {
+        const endpoints = await weft.client.endpoints();
+        seen = endpoints.map(({ name, state, netns, interface: of }) => ({ name, state, netns, interface: of }));
+        return endpoints.map(({ name }) => name).join() === 'next';
+      };
+      await until(isReleased, { what: 'only the other one to be left' }).catch(async (error: Error) => {
+        t.comment({ seen, inode, holders: namespaceHolders(inode), isPathThere: existsSync(web.namespace.path) });
+        t.comment(await weft.run('status', '-o', 'json'));
+        t.comment(weft.log());
+        throw error;
+      });
     });
   });
 }

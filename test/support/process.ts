@@ -95,6 +95,8 @@ export class Background {
   readonly #command: readonly string[];
   readonly #child: ChildProcess;
   #isRunning = true;
+  /** How it ended: `exit 1`, or `ended by SIGKILL`. */
+  endText = 'still running';
 
   constructor(command: readonly string[], options: { readonly env?: NodeJS.ProcessEnv } = {}) {
     const [file = '', ...args] = command;
@@ -113,8 +115,9 @@ export class Background {
     });
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
     this.exited = new Promise((resolve) => {
-      this.#child.once('close', (code) => {
+      this.#child.once('close', (code, signal) => {
         this.#isRunning = false;
+        this.endText = signal === null ? `exit ${code}` : `ended by ${signal}`;
         resolve(code);
       });
     });

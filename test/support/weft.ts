@@ -133,8 +133,7 @@ export class Weft {
       },
       { what: `${this.#name} forwards` },
     );
-    if (!started.isRunning)
-      throw new Error(`${describe(this.upCommand())}: exit ${await started.exited}\n${started.stderr}`);
+    if (!started.isRunning) throw new Error(`${describe(this.upCommand())}: ${started.endText}\n${started.stderr}`);
   }
 
   /** Starts the daemon and returns at once. */
@@ -148,7 +147,11 @@ export class Weft {
     const before = this.#running();
     const next = this.#lab.start([...this.upCommand(), '--takeover', ...more]);
     await until(() => !before.isRunning || !next.isRunning, { what: `${this.#name} is taken over` });
-    if (before.isRunning) throw new Error(`no takeover: exit ${await next.exited}\n${next.stderr}`);
+    if (before.isRunning) {
+      await next.exited;
+      // A daemon that did not forward in time is killed by the running one, and cannot say so itself.
+      throw new Error(`no takeover: ${next.endText}\n${next.stderr}\nThe log of the running daemon:\n${before.stderr}`);
+    }
     this.#daemon = next;
     this.#previousLog += before.stderr;
   }
@@ -188,7 +191,7 @@ export class Weft {
     const daemon = this.#running();
     const code = await daemon.stop('SIGTERM');
     this.#daemon = undefined;
-    if (code !== 0) throw new Error(`${this.#name}: exit ${code} after SIGTERM\n${daemon.stderr}`);
+    if (code !== 0) throw new Error(`${this.#name}: ${daemon.endText} after SIGTERM\n${daemon.stderr}`);
   }
 
   /** Checks the law of conservation and stops. */
