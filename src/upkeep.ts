@@ -13,6 +13,13 @@ const PATH_TICK_MS = 250;
 /** How many ticks pass until rules of the outside that another program removed are restored. */
 const RENEW_TICKS = 5;
 
+/** How `weft status` calls those that are not of containers. */
+const OWN_PORTS: ReadonlyMap<PortNo, string> = new Map([
+  [UNDERLAY_PORT, 'underlay'],
+  [OUTSIDE_PORT, 'outside'],
+  [INTERNAL_PORT, 'internal'],
+]);
+
 export class Upkeep {
   readonly #parts: () => Parts;
   readonly #logger: Logger;
@@ -63,7 +70,7 @@ export class Upkeep {
     const { endpoints, internal, outside, underlay } = this.#parts();
     // By the time that it is handled, the number may belong to another endpoint.
     const lost = endpoints.attachedAt(port);
-    this.#logger.warn({ port, endpoint: endpoints.portName(port), why }, 'port lost');
+    this.#logger.warn({ port: OWN_PORTS.get(port) ?? port, endpoint: endpoints.portName(port), why }, 'port lost');
     void this.#change(async () => {
       if (port === UNDERLAY_PORT) underlay.lost(why);
       else if (port === OUTSIDE_PORT) await outside.lost();

@@ -131,7 +131,7 @@ export class Client {
   }
 
   async removeNetwork(name: string): Promise<void> {
-    await this.#call('DELETE', `/networks/${encodeURIComponent(name)}`);
+    await this.#call('DELETE', `/networks/${segment(name)}`);
   }
 
   endpoints(): Promise<EndpointReport[]> {
@@ -151,12 +151,12 @@ export class Client {
     return this.#call('POST', '/resources', { resources, ...options });
   }
 
-  delete(kind: string, name: string, place: InNamespace = {}): Promise<ApplyReport> {
+  async delete(kind: string, name: string, place: InNamespace = {}): Promise<ApplyReport> {
     return this.#call('DELETE', `/resources/${kind}/${pathOf(name, place)}`);
   }
 
   /** Without a name all; without a namespace those of all, and one by its name in `default`. */
-  get(kind: string, name?: string, which: Selection = {}): Promise<Resource[]> {
+  async get(kind: string, name?: string, which: Selection = {}): Promise<Resource[]> {
     return this.#call('GET', resourcesPath(kind, name, which));
   }
 
@@ -172,21 +172,21 @@ export class Client {
   }
 
   /** Sets labels; null takes one away. */
-  label(
+  async label(
     kind: string,
     name: string,
     labels: Readonly<Record<string, string | null>>,
     place: InNamespace = {},
   ): Promise<ApplyReport> {
-    return this.#call('POST', `/resources/${kind}/${encodeURIComponent(name)}/labels${queryOf(place)}`, { labels });
+    return this.#call('POST', `/resources/${kind}/${segment(name)}/labels${queryOf(place)}`, { labels });
   }
 
   trace(flow: string): Promise<DecisionReport> {
     return this.#call('POST', '/trace', { flow });
   }
 
-  why(id: string): Promise<WhyReport> {
-    return this.#call('GET', `/why/${encodeURIComponent(id)}`);
+  async why(id: string): Promise<WhyReport> {
+    return this.#call('GET', `/why/${segment(id)}`);
   }
 
   flows(): Promise<FlowReport[]> {
@@ -205,7 +205,7 @@ export class Client {
   }
 
   /** Without a name: those of the namespace, or all. */
-  services(name?: string, place: InNamespace = {}): Promise<ServiceReport[]> {
+  async services(name?: string, place: InNamespace = {}): Promise<ServiceReport[]> {
     return this.#call('GET', name === undefined ? `/services${queryOf(place)}` : `/services/${pathOf(name, place)}`);
   }
 
@@ -219,7 +219,7 @@ export class Client {
     signal: AbortSignal,
   ): AsyncGenerator<Followed<ServiceEvent>> {
     const query = new URLSearchParams({ ...(place.namespace !== undefined && place), watch: 'true' }).toString();
-    return this.#follow(`/services${name === undefined ? '' : `/${encodeURIComponent(name)}`}?${query}`, signal);
+    return this.#follow(`/services${name === undefined ? '' : `/${segment(name)}`}?${query}`, signal);
   }
 
   followFlows(signal: AbortSignal): AsyncGenerator<Followed<FlowReport>> {
@@ -372,6 +372,13 @@ export class Client {
   }
 }
 
+/** A name within a path. @throws WeftError('invalid') for one that would mean another path, and can be no name */
+function segment(name: string): string {
+  if (name === '' || name === '.' || name === '..')
+    throw new WeftError('invalid', `${JSON.stringify(name)} is not a name: letters, digits and "-" are accepted`);
+  return encodeURIComponent(name);
+}
+
 function queryOf({ namespace }: InNamespace): string {
   return namespace === undefined ? '' : `?namespace=${encodeURIComponent(namespace)}`;
 }
@@ -387,12 +394,12 @@ function resourcesPath(
     ...(labelSelector !== undefined && { labelSelector }),
     ...more,
   }).toString();
-  const path = `/resources/${kind}${name === undefined ? '' : `/${encodeURIComponent(name)}`}`;
+  const path = `/resources/${kind}${name === undefined ? '' : `/${segment(name)}`}`;
   return query === '' ? path : `${path}?${query}`;
 }
 
 function pathOf(name: string, place: InNamespace): string {
-  return `${encodeURIComponent(name)}${queryOf(place)}`;
+  return `${segment(name)}${queryOf(place)}`;
 }
 
 function answer(response: IncomingMessage, text: string): unknown {

@@ -9,6 +9,7 @@ import { WeftError, type ErrorCode } from '../error.ts';
 import { parseResource } from '../model/manifest.ts';
 import { formatOf } from '../metrics/metrics.ts';
 import type { DropReport, FlowReport } from '../model/report.ts';
+import { refusePrototypeField } from '../model/prototype-field.ts';
 import { DEFAULT_NAMESPACE, type Resource, type ResourceName } from '../model/resource.ts';
 import { matchesSelector, parseSelector } from '../model/selector.ts';
 import { validate } from '../model/validate.ts';
@@ -182,13 +183,15 @@ async function readBody(c: Context): Promise<Buffer> {
 }
 
 async function read<S extends z.ZodType>(c: Context, schema: S): Promise<z.output<S>> {
-  const body = await readBody(c);
+  const text = (await readBody(c)).toString();
   let value: unknown;
   try {
-    value = JSON.parse(body.toString());
+    value = JSON.parse(text);
   } catch (error) {
     throw new WeftError('invalid', `the request body is not JSON: ${(error as Error).message}`);
   }
+  // A body can be large, and hardly any has that word.
+  if (text.includes('__proto__')) refusePrototypeField(value);
   return validate(schema, value);
 }
 

@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import { parseDocuments } from './document.ts';
 import { kindOf, kinds } from './kinds/registry.ts';
+import { refusePrototypeField } from './prototype-field.ts';
 import type { Resource } from './resource.ts';
 import { validate, type Locate } from './validate.ts';
 
@@ -27,6 +28,7 @@ function resourceOf(value: unknown, locate: Locate): Resource {
   // Enough to know which schema applies.
   const header = z.looseObject({ kind: z.enum(kinds.map(({ kind }) => kind)) });
   const { schema } = kindOf(validate(header, value, { locate }));
+  refusePrototypeField(value, locate);
   // Everything else is passed on as it was given.
   const { status: _, ...declared } = value as Readonly<Record<string, unknown>>;
   return validate(schema, withoutNoTime(declared), { locate });

@@ -39,7 +39,7 @@ export function validate<S extends z.ZodType>(schema: S, value: unknown, options
   const [issue] = result.error.issues;
   if (!issue) throw new WeftError('internal', 'a value was refused without a reason');
   const { path, of, text } = problemOf(issue);
-  const name = pathText([...(field === '' ? [] : [field]), ...path]);
+  const name = fieldText([...(field === '' ? [] : [field]), ...path]);
   const separator = name === '' || of === 'name' || text.startsWith('is missing') ? ' ' : ': ';
   throw new WeftError('invalid', `${locate(path, of)}${`${name}${separator}${text}`.trimStart()}`);
 }
@@ -114,7 +114,7 @@ function fieldsOf(schema: unknown): string[] {
 }
 
 /** `spec.subnets[0]` */
-function pathText(path: FieldPath): string {
+export function fieldText(path: FieldPath): string {
   const parts = path.map((part) => {
     if (typeof part === 'number') return `[${part}]`;
     const text = String(part);

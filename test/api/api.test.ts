@@ -112,6 +112,16 @@ t.test('every method reaches the switch, and its failure comes back', async (t) 
   t.same(await client.services(undefined, { namespace: 'other' }), [], 'the namespace is passed on');
   await t.rejects(client.services('shop two'), new WeftError('not_found', 'there is no Service "shop two"'));
   t.match(await client.why('c4'), { id: 'c4', connection: balanced, choice });
+  await t.rejects(client.label('Network', 'blue', JSON.parse('{"__proto__": "x"}') as Record<string, string>), {
+    code: 'invalid',
+    message: /^labels\.__proto__ is not supported here/,
+  });
+  for (const name of ['', '.', '..']) {
+    const message = `"${name}" is not a name: letters, digits and "-" are accepted`;
+    await t.rejects(client.get('Network', name), { code: 'invalid', message });
+    await t.rejects(client.delete('Network', name), { code: 'invalid', message });
+    await t.rejects(client.detach(name), { code: 'invalid', message });
+  }
   t.same(await client.connections(), [connection]);
   t.same(await client.connections({ endpoint: 'web' }), [connection]);
   await t.rejects(

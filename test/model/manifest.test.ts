@@ -190,6 +190,16 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
     `${network}  __proto__: {}\nspec: {subnets: [10.0.0.0/24]}`,
     /^net.yaml:5:3: metadata.__proto__ is not supported here/,
   );
+  // A map of any names, which would lose this one.
+  refuses(
+    t,
+    `${network}  labels: {app: x, __proto__: y}\nspec: {subnets: [10.0.0.0/24]}`,
+    '5:20: metadata.labels.__proto__ is not supported here: nothing can have that name',
+  );
+  t.match(
+    messageOf(() => parseResource(JSON.parse('{"kind": "Network", "spec": {"routes": [{"__proto__": 1}]}}'))),
+    /^spec\.routes\[0\]\.__proto__ is not supported here/,
+  );
   refuses(t, `${network}spec: {subnets: [10.0.0.0/24]}\n"a b": 1`, /^net.yaml:6:1: \["a b"\] is not supported here/);
 });
 
