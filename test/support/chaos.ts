@@ -5,6 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import type { EndpointReport } from '../../src/model/report.ts';
+import { ChaosLog } from './chaos-log.ts';
 import { openLab, type Lab } from './lab.ts';
 import { ManyHosts, type LabHost, type Machine } from './many-hosts.ts';
 import { monotonicMs, until } from './process.ts';
@@ -19,7 +20,13 @@ export interface ChaosOptions {
   readonly hosts: number;
   readonly members: number;
   readonly datapath: DatapathKind;
+  /** Nothing else goes wrong; by default, everything may. */
+  readonly only?: readonly Trouble[];
 }
+
+/** What a disturbance is about: members of etcd, what etcd has, daemons, or the network between machines. */
+export const troubles = ['etcd', 'store', 'daemon', 'network'] as const;
+export type Trouble = (typeof troubles)[number];
 
 const CONTAINERS_PER_HOST = 2;
 /** How soon everything agrees again after all is healed. */
@@ -64,6 +71,7 @@ export async function chaos(t: Test, options: ChaosOptions): Promise<void> {
   t.same(ledger.twice.slice(0, 10), [], 'none came twice');
   t.same(ledger.misdelivered.slice(0, 10), [], 'none came to somebody else');
   const innocent = ledger.lost.filter((lost) => lost.atMs > startMs && !run.mayLose(lost));
+  for (const lost of innocent.slice(0, 10)) for (const line of run.log.around(lost)) t.comment(line);
   t.same(innocent.slice(0, 10), [], `pairs that were not cut lost none (${innocent.length})`);
   for (const { weft } of world.hosts)
     t.equal(conservationError(await weft.status()), undefined, 'frames are conserved');
@@ -84,15 +92,19 @@ class Chaos {
   readonly #world: ManyHosts;
   readonly #random: Random;
   readonly #suffering: Suffering[] = [];
+  readonly #only: readonly Trouble[];
+  readonly log: ChaosLog;
   /** A snapshot of the store, from before. */
   #snapshot: string | undefined;
   #visitors = 0;
 
-  constructor(t: Test, lab: Lab, world: ManyHosts, { seed }: ChaosOptions) {
+  constructor(t: Test, lab: Lab, world: ManyHosts, { seed, only = troubles }: ChaosOptions) {
     this.#t = t;
     this.#lab = lab;
     this.#world = world;
     this.#random = new Random(seed);
+    this.#only = only;
+    this.log = new ChaosLog(world.hosts);
   }
 
   /** Makes one disturbance after the other, sometimes two at once, and comes and goes with containers meanwhile. */
@@ -109,9 +121,18 @@ class Chaos {
         .flatMap(({ between }) => between)
         .map((pair): Suffering => ({ between: pair, fromMs: monotonicMs() - ON_ITS_WAY_MS, toMs: Infinity }));
       this.#suffering.push(...sufferings);
-      for (const one of now) await one.begin();
+      await this.log.sample();
+      for (const one of now) {
+        this.log.note(`${one.what}, from here on`);
+        await one.begin();
+        this.log.note(`${one.what}, is done`);
+      }
       await this.#visit(500 + random.int(4000));
-      for (const one of now) await one.end();
+      for (const one of now) {
+        await one.end();
+        this.log.note(`${one.what}, no more`);
+      }
+      await this.log.sample();
       for (const one of sufferings) one.toMs = monotonicMs() + RECOVERY_MS;
       await delay(random.int(1500));
     }
@@ -184,85 +205,118 @@ class Chaos {
     const [a, b] = this.#twoOf(hosts);
     const nobody: Disturbance['between'] = [];
     const nothing = async (): Promise<void> => {};
-    const all: readonly (() => Disturbance)[] = [
-      () => {
-        const member = random.pick(members);
-        const end = async (): Promise<void> => {
-          if (!member.isRunning) await member.start({ wait: false });
-        };
-        return { what: `etcd ${member.name} is killed`, between: nobody, begin: () => member.kill(), end };
-      },
-      () => ({
-        what: 'all of etcd is killed',
-        between: nobody,
-        begin: () => etcd.kill(),
-        end: () => etcd.start(),
-      }),
-      () => {
-        const member = random.pick(members);
-        return {
-          what: `etcd ${member.name} hangs`,
+    const all: readonly (readonly [Trouble, () => Disturbance])[] = [
+      [
+        'etcd',
+        () => {
+          const member = random.pick(members);
+          const end = async (): Promise<void> => {
+            if (!member.isRunning) await member.start({ wait: false });
+          };
+          return { what: `etcd ${member.name} is killed`, between: nobody, begin: () => member.kill(), end };
+        },
+      ],
+      [
+        'etcd',
+        () => ({
+          what: 'all of etcd is killed',
           between: nobody,
-          begin: async () => member.pause(),
-          end: async () => member.resume(),
-        };
-      },
-      () => ({
-        what: `the daemon of ${a.name} is killed`,
-        between: pairsOf(a, hosts),
-        begin: async () => void (await a.weft.kill()),
-        end: () => a.weft.start(),
-      }),
-      () => ({
-        what: `the daemon of ${a.name} is followed by another`,
-        between: nobody,
-        begin: () => a.weft.takeOver(),
-        end: nothing,
-      }),
-      () => ({
-        what: `${a.name} is cut off from etcd`,
-        between: nobody,
-        begin: async () => {
-          for (const store of stores) await this.#world.cut(a, store);
+          begin: () => etcd.kill(),
+          end: () => etcd.start(),
+        }),
+      ],
+      [
+        'etcd',
+        () => {
+          const member = random.pick(members);
+          return {
+            what: `etcd ${member.name} hangs`,
+            between: nobody,
+            begin: async () => member.pause(),
+            end: async () => member.resume(),
+          };
         },
-        end: () => this.#world.heal(),
-      }),
-      () => ({
-        what: `${a.name} and ${b.name} are cut off from each other`,
-        between: [[a.name, b.name]],
-        begin: () => this.#world.cut(a, b),
-        end: () => this.#world.heal(),
-      }),
-      () => ({
-        what: `${a.name} does not hear ${b.name}`,
-        between: [[a.name, b.name]],
-        begin: () => this.#world.cutOneWay(a, b),
-        end: () => this.#world.heal(),
-      }),
-      () => ({
-        what: 'etcd forgets its history',
-        between: nobody,
-        begin: async () => void (await etcd.compact().catch(() => 0)),
-        end: nothing,
-      }),
-      () => ({
-        what: this.#snapshot === undefined ? 'a snapshot is taken' : 'etcd is put back to the snapshot',
-        between: nobody,
-        begin: async () => {
-          // Nobody answers if all of etcd is away at the same time.
-          if (this.#snapshot === undefined) this.#snapshot = await etcd.snapshot().catch(() => undefined);
-          else await etcd.restore(this.#snapshot, { sameId: random.chance(0.5) });
-        },
-        end: nothing,
-      }),
-      () => ({
-        what: 'etcd begins with nothing',
-        between: nobody,
-        begin: () => etcd.wipe({ sameId: random.chance(0.5) }),
-        end: nothing,
-      }),
+      ],
+      [
+        'daemon',
+        () => ({
+          what: `the daemon of ${a.name} is killed`,
+          between: pairsOf(a, hosts),
+          begin: async () => void (await a.weft.kill()),
+          end: () => a.weft.start(),
+        }),
+      ],
+      [
+        'daemon',
+        () => ({
+          what: `the daemon of ${a.name} is followed by another`,
+          between: nobody,
+          begin: () => a.weft.takeOver(),
+          end: nothing,
+        }),
+      ],
+      [
+        'network',
+        () => ({
+          what: `${a.name} is cut off from etcd`,
+          between: nobody,
+          begin: async () => {
+            for (const store of stores) await this.#world.cut(a, store);
+          },
+          end: () => this.#world.heal(),
+        }),
+      ],
+      [
+        'network',
+        () => ({
+          what: `${a.name} and ${b.name} are cut off from each other`,
+          between: [[a.name, b.name]],
+          begin: () => this.#world.cut(a, b),
+          end: () => this.#world.heal(),
+        }),
+      ],
+      [
+        'network',
+        () => ({
+          what: `${a.name} does not hear ${b.name}`,
+          between: [[a.name, b.name]],
+          begin: () => this.#world.cutOneWay(a, b),
+          end: () => this.#world.heal(),
+        }),
+      ],
+      [
+        'store',
+        () => ({
+          what: 'etcd forgets its history',
+          between: nobody,
+          begin: async () => void (await etcd.compact().catch(() => 0)),
+          end: nothing,
+        }),
+      ],
+      [
+        'store',
+        () => ({
+          what: this.#snapshot === undefined ? 'a snapshot is taken' : 'etcd is put back to the snapshot',
+          between: nobody,
+          begin: async () => {
+            // Nobody answers if all of etcd is away at the same time.
+            if (this.#snapshot === undefined) this.#snapshot = await etcd.snapshot().catch(() => undefined);
+            else await etcd.restore(this.#snapshot, { sameId: random.chance(0.5) });
+          },
+          end: nothing,
+        }),
+      ],
+      [
+        'store',
+        () => ({
+          what: 'etcd begins with nothing',
+          between: nobody,
+          begin: () => etcd.wipe({ sameId: random.chance(0.5) }),
+          end: nothing,
+        }),
+      ],
     ];
-    return random.pick(all)();
+    return random.pick(all.filter(([trouble]) => this.#only.includes(trouble)))[1]();
   }
 
   #twoOf(hosts: readonly LabHost[]): [LabHost, LabHost] {
