@@ -68,6 +68,34 @@ for _ in range(times):
     s.close()
 `;
 
+/**
+ * Talks to a service and straight to its backends, all from one port, over TCP with the service first and last, and over UDP.
+ * Prints who has answered.
+ */
+const samePort = `
+import socket, sys
+vip, *backends = sys.argv[1:]
+def connect(address, port):
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.settimeout(30)
+    s.bind(('', port))
+    s.connect((address, 9000))
+    return s
+for port, order in ((31000, [vip, *backends]), (31001, [*backends, vip])):
+    opened = [connect(address, port) for address in order]
+    print(*sorted(s.getpeername()[0] for s in opened if s.recv(1) == b'.' and s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0))
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(30)
+s.bind(('', 31002))
+s.sendto(b'?', (vip, 53))
+answered = [s.recvfrom(64)[1][0]]
+for address in (*backends, vip):
+    s.sendto(b'?', (address, 5353 if address != vip else 53))
+    answered.append(s.recvfrom(64)[1][0])
+print(*sorted(answered[1:]))
+`;
+
 /** Asks an address 20 times over TCP and over UDP, and prints how many milliseconds the longest refusal took. */
 const refused = `
 import socket, sys, time
@@ -252,6 +280,15 @@ for (const datapath of datapathKinds) {
     await t.test('a backend reaches itself through its service', async (t) => {
       const told = await ask({ from: one.namespace, kind: 'tcp', address: VIP[4], times: 40 });
       t.same([...new Set(told)].sort(), [`one ${VIP[4]}`, `two ${one.ip4}`].sort());
+    });
+
+    await t.test('a client talks to a service and straight to its backends from one port', async (t) => {
+      const all = [VIP[4], one.ip4, two.ip4];
+      const said = await from.run(['python3', '-c', samePort, ...all]);
+      t.same(
+        said.trim().split('\n'),
+        Array.from({ length: 3 }, () => [...all].sort().join(' ')),
+      );
     });
 
     await t.test('what no service has is refused', async (t) => {
