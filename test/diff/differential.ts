@@ -25,27 +25,17 @@ import {
   type Upcall,
 } from '../../src/datapath/datapath.ts';
 import type { Offload } from '../../src/flow/offload.ts';
-import { formatActions } from '../../src/flow/action.ts';
-import {
-  CONNECTION_BYTES,
-  CONNECTION_HALF_FLOW,
-  CONNECTION_HALF,
-  CONNECTION_REPLY_HALF,
-  connectionBytes,
-  INTERNAL,
-  recordAt,
-  type ConnectionRecords,
-  type Place,
-} from '../../src/flow/connection.ts';
+import { connectionBytes, INTERNAL, type Place } from '../../src/flow/connection.ts';
 import { formatIp, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { getU16 } from '../../src/wire/bytes.ts';
 import { ETH_IPV4 } from '../../src/wire/ethernet.ts';
 import { buildVxlan, parseVxlan } from '../../src/wire/vxlan.ts';
-import { checkConservation, portNo, type Open, type Switch } from '../conformance/harness.ts';
+import { portNo, type Open, type Switch } from '../conformance/harness.ts';
 import { mutateOffload, randomBurst } from '../support/random-bursts.ts';
 import { randomFragments, waitingFragments } from '../support/random-fragments.ts';
 import { mutate, randomFrame } from '../support/random-frames.ts';
 import { inTurn, Random } from '../support/random.ts';
+import { compareState } from './compared-state.ts';
 import { answerTo, isAnswerable, type Said } from './conversations.ts';
 import { Reached } from './reached.ts';
 
@@ -185,16 +175,16 @@ function runSession(
       left.tellReached(reached);
       failure = compareEvents(left, right);
       if (!failure && begun % COMPARE_STATE_EVERY === 0) {
-        failure = compareState(left, right);
+        failure = compareState(left.dp, right.dp);
         reached.flows(left.dp.flowDump());
       }
       if (begun % LOOK_AT_CONNECTIONS_EVERY === 0) reached.connections(left.dp.connections.records);
       if (failure) break;
     }
-    failure ??= compareState(left, right);
+    failure ??= compareState(left.dp, right.dp);
     const { hits } = left;
     for (const world of worlds) world.dp.close();
-    failure ??= compareEvents(left, right) ?? compareState(left, right);
+    failure ??= compareEvents(left, right) ?? compareState(left.dp, right.dp);
     return { failure, steps: begun, frames, counters: left.dp.counters(), hits, reached };
   } catch (error) {
     failure = `exception: ${error instanceof Error ? error.stack : String(error)}`;
@@ -548,63 +538,4 @@ const none = new Uint8Array();
 
 function eventText(event: Event | undefined): string {
   return event ? `${event.text} ${Buffer.from(event.bytes ?? none).toString('hex')}` : 'nothing';
-}
-
-/** Counters with their law, and flows as a set. */
-function compareState(left: World, right: World): string | undefined {
-  for (const world of [left, right]) checkConservation(world.dp.counters());
-  return (
-    compareText('counters', countersText(left.dp.counters()), countersText(right.dp.counters())) ??
-    compareText('flows', flowsText(left.dp), flowsText(right.dp)) ??
-    compareText(
-      'connections',
-      connectionsText(left.dp.connections.records),
-      connectionsText(right.dp.connections.records),
-    )
-  );
-}
-
-function compareText(what: string, left: readonly string[], right: readonly string[]): string | undefined {
-  const [leftLines, rightLines] = [new Set(left), new Set(right)];
-  const onlyLeft = left.filter((line) => !rightLines.has(line));
-  const onlyRight = right.filter((line) => !leftLines.has(line));
-  if (onlyLeft.length + onlyRight.length === 0) return undefined;
-  return `${what} differ:\n  left:  ${onlyLeft.join('; ')}\n  right: ${onlyRight.join('; ')}`;
-}
-
-function countersText(counters: DatapathCounters): string[] {
-  const { ports, drops, ...totals } = counters;
-  const list = (values: object) =>
-    Object.entries(values)
-      .map(([name, value]) => `${name}=${value}`)
-      .sort();
-  const lines = [...list(totals), ...list(drops).map((line) => `drops.${line}`)];
-  for (const [port, { drops: portDrops, ...rest }] of ports) {
-    lines.push(...[...list(rest), ...list(portDrops)].map((line) => `port${port}.${line}`));
-  }
-  return lines;
-}
-
-/** Leaves out what free slots contain and where the native datapath last found a flow, which concern nobody else. */
-function connectionsText(records: ConnectionRecords): string[] {
-  return Array.from({ length: records.count }, (_, slot) => {
-    if (records.generation(slot) === 0) return `${slot} is free`;
-    const record = records.memory.slice(recordAt(slot), recordAt(slot) + CONNECTION_BYTES);
-    for (const half of [CONNECTION_HALF, CONNECTION_REPLY_HALF]) record.fill(0, ...flowSlotIn(half));
-    return `${slot} ${Buffer.from(record).toString('hex')}`;
-  });
-}
-
-function flowSlotIn(half: number): [from: number, to: number] {
-  const at = half + CONNECTION_HALF_FLOW + 4;
-  return [at, at + 4];
-}
-
-function flowsText(dp: Switch): string[] {
-  const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
-  return Array.from(
-    dp.flowDump(),
-    ({ id, key, mask, actions, packets, bytes, lastUsedMs }) =>
-      `${id} ${hex(key)}/${hex(mask)} ${formatActions(actions)} packets=${packets} bytes=${bytes} used=${lastUsedMs}`,
-  ).sort();
 }
