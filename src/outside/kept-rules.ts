@@ -62,8 +62,13 @@ export class KeptRules {
     }
   }
 
+  /** Removes the file. If it stays, the next start loads rules that it replaces before anything passes. */
   forget(): void {
     this.#kept = undefined;
-    rmSync(this.#path, { force: true });
+    try {
+      rmSync(this.#path, { force: true });
+    } catch {
+      // The directory may be read-only, for example. The outside does not depend on it.
+    }
   }
 }

@@ -2,7 +2,7 @@
  * The rules of the host after kill -9: a start loads those that were loaded last while it reads what is declared, and in force are
  * those of today, whatever was kept.
  */
-import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { openLab } from '../support/lab.ts';
@@ -52,6 +52,13 @@ await t.test('the rules of a start after a crash', async (t) => {
     t.notMatch(table, '7200', `${what}: nothing else is`);
     await until(() => readFileSync(file, 'utf8') === kept, { what: `${what}: they are kept again` });
   }
+
+  const table = await crash(() => {
+    rmSync(file);
+    mkdirSync(file);
+  });
+  t.match(table, PUBLISHED, 'the outside does not depend on a file that can be neither written nor removed');
+  rmSync(file, { recursive: true });
 
   await weft.run('detach', 'web');
   await weft.run('detach', 'db');
