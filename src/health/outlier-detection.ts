@@ -220,7 +220,7 @@ export class OutlierDetection implements Pick<Services, 'opened' | 'closed' | 'r
     outcome: 'worked' | ConnectionFailure | undefined,
   ): void {
     this.#connections.delete(slot);
-    if (outcome === undefined || this.#watched.get(of.id) !== of) return;
+    if (outcome === undefined || this.#watched.get(of.id) !== of || !of.members.has(backend)) return;
     if (outcome === 'worked') {
       if (of.pool.state(backend)?.ejectedUntilMs === undefined) of.witnesses.forget(backend);
       return of.pool.worked(backend);

@@ -9,7 +9,7 @@ import { openNativeDatapath } from '../../src/datapath/native/native.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { formatMac, parseIp, type Vni } from '../../src/flow/types.ts';
 import { createSimulation, type SimulatedPort } from '../../src/simulation.ts';
-import type { OutlierSettings, Service } from '../../src/table/service.ts';
+import type { Backend, OutlierSettings, Service } from '../../src/table/service.ts';
 import { gatewayMac } from '../../src/table/topology.ts';
 import { buildIcmpError } from '../../src/wire/icmp-error.ts';
 import { IP_UDP } from '../../src/wire/ipv4.ts';
@@ -202,6 +202,22 @@ for (const [kind, open] of Object.entries(datapaths)) {
       'and has failed, too: what was not believed has not made it longer',
     );
     net.advance(0);
+    net.close();
+  });
+
+  t.test(`${kind}: what failed while its check failed is not held against it afterwards`, async (t) => {
+    const { net, host, web, manners, connect, fault } = lab();
+    const [, { address }] = web.backends as [Backend, Backend];
+    for (let i = 0; i < 3; i++) connect('tcp', 6);
+    manners.set(4, 'silent');
+    for (let i = 0; i < 6; i++) connect('tcp', 2);
+    host.forwarding.setHealth(web.id, address, 'check_failed', 'refused');
+    net.advance(2000);
+    host.forwarding.setHealth(web.id, address, 'check_failed', undefined);
+    manners.set(4, 'resets');
+    for (let i = 0; i < 3; i++) connect('tcp', 6);
+    net.advance(0);
+    t.equal(fault(4), undefined, 'one connection has failed since');
     net.close();
   });
 
