@@ -11,6 +11,7 @@
         "native/addon_liveness.cc",
         "native/addon_netns.cc",
         "native/addon_passing.cc",
+        "native/balancing.cc",
         "native/coalesce.cc",
         "native/connection_table.cc",
         "native/datapath.cc",

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "balancing_table.h"
 #include "reason.h"
 #include "slot_index.h"
 
@@ -33,6 +34,7 @@ enum class Op : uint8_t {
   clamp = 10,
   track = 11,
   refuse = 12,
+  balance = 13,
 };
 
 // What a refused frame is answered by: the names and numbers of src/flow/refusal.ts, compared at load.
@@ -85,13 +87,14 @@ inline constexpr uint32_t kLeastMtu = 68;
 struct Action {
   Op op;
   uint8_t zero[3];
-  // Port, VNI, reason, bytes, MSS, or the slot of a connection; for track, the place where replies
-  // come in; for refuse, the reason and, in the second byte, the answer. Little-endian, as on the
+  // Port, VNI, reason, bytes, MSS, the slot of a connection, or a balancing table; for track, the place where
+  // replies come in; for refuse, the reason and, in the second byte, the answer. Little-endian, as on the
   // machine.
   uint32_t argument;
   // For encap, a VTEP. For route, the source and destination MACs, then zeros. For nat and related, the generation of
   // the connection (0 means the frame's own), 4 bytes, then 1 in the reply direction, then zeros. For track, the id of
-  // the flow that replies take, 4 bytes, then zeros. For refuse, where an ICMP error comes from, as in a key.
+  // the flow that replies take, 4 bytes, then zeros. For refuse, where an ICMP error comes from, as in a key. For balance,
+  // the owner of its connections and others that share the quota, 4 bytes each; 0 is none.
   uint8_t address[16];
 
   uint32_t generation() const { return number(); }
@@ -116,8 +119,29 @@ inline bool is_of_connections(const Action& action) {
 inline constexpr size_t kActionBytes = 24;
 static_assert(sizeof(Action) == kActionBytes && offsetof(Action, argument) == 4 && offsetof(Action, address) == 8);
 
+// The owners of a balance action.
+struct BalanceOwners {
+  uint32_t at[kBalanceOwners];
+
+  explicit BalanceOwners(const Action& action) {
+    static_assert(sizeof at == sizeof action.address);
+    memcpy(at, action.address, sizeof at);
+  }
+  // Below this are the owners that are ports.
+  static constexpr uint32_t kFirst = 1u << 16;
+  static constexpr uint32_t kEnd = 1u << 17;
+
+  // Is there one, and are all of them workloads?
+  bool is_valid() const {
+    for (const uint32_t owner : at) {
+      if ((owner != 0 && owner < kFirst) || owner >= kEnd) return false;
+    }
+    return at[0] != 0;
+  }
+};
+
 // True for one or more output/encap, possibly after actions that prepare sending, and for a single drop,
-// refuse or consume, provided that all arguments are in range.
+// refuse, consume or balance, provided that all arguments are in range.
 inline bool actions_valid(const Action* actions, size_t count) {
   if (count == 0) return false;
   int prepared = 0;
@@ -143,6 +167,9 @@ inline bool actions_valid(const Action* actions, size_t count) {
         break;
       case Op::consume:
         if (count != 1) return false;
+        break;
+      case Op::balance:
+        if (count != 1 || !BalanceOwners(actions[i]).is_valid()) return false;
         break;
       case Op::mtu:
         if (actions[i].argument < kLeastMtu || actions[i].argument > 0xffff) return false;

@@ -3,6 +3,8 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
 #include <vector>
 
 using namespace weft;
@@ -42,6 +44,11 @@ Napi::Function ConnectionsObject::Class(Napi::Env env) {
                          InstanceMethod("room", &ConnectionsObject::Room),
                          InstanceMethod("open", &ConnectionsObject::Open),
                          InstanceMethod("close", &ConnectionsObject::Close),
+                         InstanceMethod("claim", &ConnectionsObject::Claim),
+                         InstanceMethod("addTable", &ConnectionsObject::AddTable),
+                         InstanceMethod("removeTable", &ConnectionsObject::RemoveTable),
+                         InstanceMethod("balancedTo", &ConnectionsObject::BalancedTo),
+                         InstanceMethod("balancedBy", &ConnectionsObject::BalancedBy),
                          InstanceMethod("end", &ConnectionsObject::End),
                          InstanceMethod("owned", &ConnectionsObject::Owned),
                          InstanceMethod("expire", &ConnectionsObject::Expire),
@@ -109,6 +116,38 @@ Napi::Value ConnectionsObject::Open(const Napi::CallbackInfo& info) {
 
 // (slot)
 void ConnectionsObject::Close(const Napi::CallbackInfo& info) { table_->close(number(info[0])); }
+
+// (slot, generation) → false if the slot has another connection by now
+Napi::Value ConnectionsObject::Claim(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), table_->claim(number(info[0]), number(info[1])));
+}
+
+// (id, by client: boolean, first port, quota, unprovenQuota, slots: Uint16Array, backends: BalancedBackend as a Uint8Array)
+// → false if it is not valid
+Napi::Value ConnectionsObject::AddTable(const Napi::CallbackInfo& info) {
+  auto slots = info[5].As<Napi::Uint16Array>();
+  auto backends = info[6].As<Napi::Uint8Array>();
+  BalancingTable table = {info[1].As<Napi::Boolean>(), static_cast<uint16_t>(number(info[2])), number(info[3]),
+                          number(info[4]), {slots.Data(), slots.Data() + slots.ElementLength()}, {}};
+  table.backends.resize(backends.ByteLength() / sizeof(BalancedBackend));
+  if (!table.backends.empty()) memcpy(table.backends.data(), backends.Data(), table.backends.size() * sizeof(BalancedBackend));
+  const bool is_valid = number(info[0]) != 0 && table.is_valid();
+  if (is_valid) table_->add_table(number(info[0]), std::move(table));
+  return Napi::Boolean::New(info.Env(), is_valid);
+}
+
+// (id)
+void ConnectionsObject::RemoveTable(const Napi::CallbackInfo& info) { table_->remove_table(number(info[0])); }
+
+// (pin) → how many of the connections that workers may close go to that backend
+Napi::Value ConnectionsObject::BalancedTo(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), table_->balanced_to(number(info[0])));
+}
+
+// (id) → how many of them that table chose
+Napi::Value ConnectionsObject::BalancedBy(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), table_->balanced_by(number(info[0])));
+}
 
 // (slot, ms)
 void ConnectionsObject::End(const Napi::CallbackInfo& info) {

@@ -24,6 +24,11 @@ class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
   Napi::Value HasAnyIn(const Napi::CallbackInfo& info);
   Napi::Value Room(const Napi::CallbackInfo& info);
   Napi::Value Open(const Napi::CallbackInfo& info);
+  Napi::Value Claim(const Napi::CallbackInfo& info);
+  Napi::Value AddTable(const Napi::CallbackInfo& info);
+  void RemoveTable(const Napi::CallbackInfo& info);
+  Napi::Value BalancedTo(const Napi::CallbackInfo& info);
+  Napi::Value BalancedBy(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
   void End(const Napi::CallbackInfo& info);
   Napi::Value Owned(const Napi::CallbackInfo& info);

@@ -35,6 +35,7 @@ Napi::Object LayoutObject(Napi::Env env) {
   opcodes["clamp"] = number(static_cast<size_t>(Op::clamp));
   opcodes["track"] = number(static_cast<size_t>(Op::track));
   opcodes["refuse"] = number(static_cast<size_t>(Op::refuse));
+  opcodes["balance"] = number(static_cast<size_t>(Op::balance));
   layout["opcodes"] = opcodes;
 
   auto refusals = Napi::Array::New(env, kAnswers);
@@ -71,6 +72,9 @@ Napi::Object LayoutObject(Napi::Env env) {
   numbers["CONNECTION_ORIGINAL"] = number(offsetof(Connection, original));
   numbers["CONNECTION_TRANSLATED"] = number(offsetof(Connection, translated));
   numbers["CONNECTION_PIN"] = number(offsetof(Connection, pin));
+  numbers["CONNECTION_TABLE"] = number(offsetof(Connection, table));
+  numbers["BALANCED_BACKEND_BYTES"] = number(sizeof(BalancedBackend));
+  numbers["BALANCE_OWNERS"] = number(kBalanceOwners);
   numbers["CONNECTION_VIA"] = number(offsetof(Connection, via));
   numbers["CONNECTION_HALF"] = number(offsetof(Connection, original_half));
   numbers["CONNECTION_REPLY_HALF"] = number(offsetof(Connection, reply_half));

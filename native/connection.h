@@ -9,7 +9,7 @@
 //
 // Who writes what. The head of a record is everything except its halves. It is written in a single
 // call of the table that finds connections (connection_table.h has the rules), while no thread can be
-// looking at it. Afterwards only `generation`, the links of the lists and `kind` change, all under the
+// looking at it. Afterwards only `generation`, the links of the lists, `kind` and `table` change, all under the
 // table's lock; workers load `kind` without it. Each half is written by the thread that runs the frames of its direction, and
 // read by all threads, so its fields are loaded and stored one by one, with no order between them. The state
 // of TCP follows from both halves and is not stored.
@@ -74,7 +74,7 @@ struct Connection {
   ConnectionHalf original_half;
   Tuple translated;  // equal to `original` if the connection is only tracked
   uint32_t pin;      // the backend chosen for it; 0: none
-  uint32_t mark;
+  uint32_t table;    // the balancing table that chose it, if workers may close it; 0: JavaScript learns of its end
   uint32_t policy;  // id of the policy behind `verdict`
   uint8_t via[16];  // the host that it came in by from outside, if that is another one: its address in the underlay
   ConnectionHalf reply_half;
@@ -85,6 +85,7 @@ struct Connection {
 static_assert(sizeof(Connection) == 256 && offsetof(Connection, places) == 8 && offsetof(Connection, original) == 16 &&
               offsetof(Connection, owner) == 52 && offsetof(Connection, original_half) == 64 &&
               offsetof(Connection, translated) == 128 && offsetof(Connection, pin) == 164 &&
+              offsetof(Connection, table) == 168 &&
               offsetof(Connection, via) == 176 &&
               offsetof(Connection, reply_half) == 192);
 
@@ -132,6 +133,12 @@ inline ConnectionState state_of(Connection& connection) {
 inline bool is_expendable(Connection& connection) {
   const ConnectionState state = state_of(connection);
   return state != ConnectionState::answered && state != ConnectionState::established && state != ConnectionState::closing;
+}
+
+// True if both sides have said that it is over.
+inline bool is_over(Connection& connection) {
+  const ConnectionState state = state_of(connection);
+  return state == ConnectionState::time_wait || state == ConnectionState::closed;
 }
 
 // How long it stays without a packet. As in Linux, one that was reset goes before the 240 s of

@@ -56,7 +56,8 @@ ConnectionOpening opening_of(const Connection& connection) {
                           connection.original,
                           connection.translated,
                           connection.pin,
-                          {}};
+                          {},
+                          0};
   memcpy(of.via, connection.via, sizeof of.via);
   return of;
 }
@@ -314,7 +315,7 @@ ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t repli
   const uint32_t found = room(&owner, 1, limits_.quota, limits_.unproven_quota, true);
   if (found == kNone) return {};
   const ConnectionOpening opening = {{key.place, replies_place}, static_cast<uint8_t>(key.protocol),
-                                     ConnectionKind::tracked, {}, key.tuple, key.tuple, 0, {}};
+                                     ConnectionKind::tracked, {}, key.tuple, key.tuple, 0, {}, 0};
   const uint32_t slot = put(opening, owner, now_ms, {found == kFree ? kNone : found, kNone});
   return slot == kNone ? Found{} : Found{&records_[slot], slot, records_[slot].generation, false};
 }
@@ -346,12 +347,14 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   record.original = opening.original;
   record.translated = opening.translated;
   record.pin = opening.pin;
+  record.table = opening.table;
   memcpy(record.via, opening.via, sizeof record.via);
   record.owner = owner;
   record.half(0).last_seen_ms = now_ms;
   std::atomic_ref(record.generation).store(generation_ * 2, std::memory_order_release);
   append(&owners_[owner].unproven, slot);
   size_.store(size() + 1, std::memory_order_relaxed);
+  count_balanced(record, 1);
   insert_all(opening, slot);
   opened_.store(opened() + 1, std::memory_order_relaxed);
   return slot;
@@ -367,6 +370,8 @@ void ConnectionTable::end(uint32_t slot, double now_ms) {
   if (slot >= used_ || !is_used(slot)) return;
   Connection& connection = records_[slot];
   const bool was_found = is_found(opening_of(connection), kOriginal);
+  count_balanced(connection, -1);
+  connection.table = 0;
   relaxed_store(connection.kind, ConnectionKind::ended);
   if (was_found && !is_found(opening_of(connection), kOriginal)) erase(name(slot * 4), slot * 4);
   for (const bool reply : {false, true}) relaxed_store(connection.half(reply).flow, 0u);
@@ -385,6 +390,7 @@ void ConnectionTable::close_held(uint32_t slot) {
     leave_unproven(&owner, slot);
   }
   size_.store(size() - 1, std::memory_order_relaxed);
+  count_balanced(records_[slot], -1);
   free_slot(slot);
 }
 
@@ -397,7 +403,8 @@ uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t qu
 }
 
 uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota,
-                               bool tracked_only) {
+                               bool of_workers) {
+  const auto may_go = [&](uint32_t slot) { return slot != kNone && (!of_workers || is_of_workers(slot)) ? slot : kNone; };
   size_t unproven = 0, all = 0;
   for (size_t i = 0; i < count; ++i) {
     const Owner& owner = owners_[owners[i]];
@@ -406,10 +413,10 @@ uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t qu
   }
   if (unproven >= unproven_quota) {
     const uint32_t slot = oldest(owners, count, [&](Owner* owner) { return find_unproven(owner); });
-    if (slot != kNone) return slot;
+    if (slot != kNone) return may_go(slot);
   }
-  if (all >= quota) return oldest(owners, count, [&](Owner* owner) { return find_expendable(owner); });
-  return size() < limits_.connections ? kFree : find_of_all(tracked_only);
+  if (all >= quota) return may_go(oldest(owners, count, [&](Owner* owner) { return find_expendable(owner); }));
+  return size() < limits_.connections ? kFree : find_of_all(of_workers);
 }
 
 template <typename FindOne>
@@ -467,9 +474,9 @@ uint32_t ConnectionTable::find_expendable(Owner* owner) {
 }
 
 // A connection of any owner, for when all slots are taken: a clock, whose hand has just passed the latest connections.
-uint32_t ConnectionTable::find_of_all(bool tracked_only) {
+uint32_t ConnectionTable::find_of_all(bool of_workers) {
   for (uint32_t looked = 0; looked < std::min(kProvenLooked, used_); ++looked) {
-    const bool may = !tracked_only || kind_of(records_[hand_]) == ConnectionKind::tracked;
+    const bool may = !of_workers || is_of_workers(hand_);
     if (may && is_expendable_at(hand_)) return hand_;
     hand_ = (hand_ + 1) % used_;
   }
@@ -499,7 +506,7 @@ std::vector<uint32_t> ConnectionTable::expire(double now_ms) {
     swept_ = (swept_ + 1) % used_;
     Connection& connection = records_[swept_];
     if (!is_used(swept_) || now_ms < last_seen_ms(connection) + timeout_ms(connection)) continue;
-    if (kind_of(connection) == ConnectionKind::tracked) {
+    if (is_of_workers(swept_)) {
       close_held(swept_);
     } else {
       due.push_back(swept_);
@@ -531,6 +538,7 @@ std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
       half.flow = half.flow_slot = 0;
     }
     record.proven = 0;
+    record.table = 0;
     insert_all(opening, slot);
     size_.store(size() + 1, std::memory_order_relaxed);
     if (record.kind == ConnectionKind::tracked) {

@@ -30,9 +30,9 @@
 //     frame's finding it and the end of that frame.
 //   - It may miss an index entry that is being moved back. `version_` is odd during that time, and a
 //     search that has found nothing is repeated if it has changed.
-// Any thread may open or close a connection. Connections opened by workers are only tracked, and so
-// are those that they give up for them. So the controlling thread, which opens all others, learns
-// of the end of each of those.
+// Any thread may open or close a connection. Workers open those that are only tracked, and those whose backend a balancing
+// table chose (balancing.h), and they close only such. So the controlling thread learns of the end of all others. It may
+// open balanced ones as well, and it may `claim` one: then it learns of its end, too.
 #pragma once
 
 #include <atomic>
@@ -40,8 +40,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <unordered_map>
 #include <vector>
 
+#include "balancing_table.h"
 #include "connection.h"
 #include "key.h"
 #include "slot_index.h"
@@ -118,8 +120,9 @@ struct ConnectionOpening {
   Tuple translated;
   uint32_t pin;  // the backend chosen for it; 0: none
   uint8_t via[16];
+  uint32_t table;  // the balancing table that chose the backend; 0: the controlling thread learns of its end
 };
-static_assert(sizeof(ConnectionOpening) == 104);
+static_assert(sizeof(ConnectionOpening) == 108);
 
 struct ConnectionLimits {
   uint32_t connections;
@@ -132,7 +135,7 @@ class ConnectionTable {
  public:
   static constexpr uint32_t kNone = UINT32_MAX;  // no slot
   static constexpr uint32_t kFree = kNone - 1;   // returned by `room`: nothing needs to be given up
-  static constexpr uint32_t kOwners = 1u << 17;
+  static constexpr uint32_t kOwners = 1u << 17;  // as BalanceOwners in action.h has it
   static constexpr uint32_t kWorkers = 32;
 
   // `memory` holds the header, then the records, and must live as long as the table.
@@ -196,6 +199,11 @@ class ConnectionTable {
   }
   // Opens a tracked connection unless it already exists. Finds none if there is no room.
   Found open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms);
+  // Opens a connection to the backend that this table chooses, in the place of one between the same ends that is over. Its
+  // owner is the first one; 0 is none. Finds none if the controlling thread has to decide: there is no such table, the
+  // place of replies is not known, the backend is the client itself, a tuple is taken, or only a connection of the
+  // controlling thread could make room.
+  Found open_balanced(uint32_t table, const uint32_t (&owners)[kBalanceOwners], const TupleKey& key, double now_ms);
 
   // The controlling thread's side
 
@@ -211,11 +219,19 @@ class ConnectionTable {
   // no free slot or its tuples are taken.
   uint32_t open(const ConnectionOpening& opening, uint32_t owner, double now_ms, const uint32_t (&given_up)[2]);
   void close(uint32_t slot);
-  // From now on, its packets are not translated any more, and take no flow.
+  // From now on, workers do not close it, and its table is 0. False if the slot has another connection by now.
+  bool claim(uint32_t slot, uint32_t generation);
+  // Balancing tables. The id is not 0, and the table is valid. Once a table has been removed, no connection is opened by it.
+  void add_table(uint32_t id, BalancingTable table);
+  void remove_table(uint32_t id);
+  // How many connections that workers may close have this backend, or were chosen by this table.
+  uint32_t balanced_to(uint32_t pin) const;
+  uint32_t balanced_by(uint32_t table) const;
+  // From now on, its packets are not translated any more, and take no flow. Workers do not close it.
   void end(uint32_t slot, double now_ms);
   std::vector<uint32_t> owned(uint32_t owner);
-  // Checks some connections in each call: closes tracked ones that have been idle for too long, and returns such
-  // others.
+  // Checks some connections in each call: closes those that workers may close and that have been idle for too long, and
+  // returns such others.
   std::vector<uint32_t> expire(double now_ms);
   // Takes over what the memory already holds, before anything else is opened, and frees incomplete records. Returns the
   // translated connections, which have no owner until they are adopted.
@@ -299,15 +315,20 @@ class ConnectionTable {
   void close_held(uint32_t slot);
   bool is_used(uint32_t slot) const { return records_[slot].generation != 0; }
   bool is_expendable_at(uint32_t slot) { return is_used(slot) && is_expendable(records_[slot]); }
+  // True if workers may close it.
+  bool is_of_workers(uint32_t slot) const {
+    return records_[slot].table != 0 || kind_of(records_[slot]) == ConnectionKind::tracked;
+  }
+  void count_balanced(const Connection& connection, int by);
   void look_on(Owner* owner);
   void prove(Owner* owner, uint32_t slot);
   void leave_unproven(Owner* owner, uint32_t slot);
   uint32_t find_unproven(Owner* owner);
   uint32_t find_expendable(Owner* owner);
-  uint32_t find_of_all(bool tracked_only);
+  uint32_t find_of_all(bool of_workers);
   template <typename FindOne>
   uint32_t oldest(const uint32_t* owners, size_t count, FindOne find_one);
-  uint32_t room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota, bool tracked_only);
+  uint32_t room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota, bool of_workers);
 
   ConnectionsHeader* const header_;
   Connection* const records_;
@@ -325,6 +346,9 @@ class ConnectionTable {
   std::atomic<uint32_t> in_place_[kPlaceCounts] = {};
   std::atomic<uint32_t> opened_ = 0;
   ZeroedArray<Owner> owners_;
+  std::unordered_map<uint32_t, BalancingTable> tables_;
+  // Counts of the connections with a table, by pin and by table.
+  std::unordered_map<uint32_t, uint32_t> balanced_to_, balanced_by_;
   List free_ = {};
   uint32_t used_ = 0;  // slots below this one have been used at some time
   uint32_t generation_ = 0;

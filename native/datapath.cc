@@ -265,10 +265,12 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
     flow = connection ? flow_of(connection, current) : nullptr;
     if (!flow) flow = cache_.lookup(current);
   }
+  if (flow && flow->program.begin()->op == Op::balance) {
+    count(flow, frame);
+    flow = connection ? nullptr : balance(*flow, undecided, frame, &connection);
+  }
   if (!flow) return miss(number, key, frame);
-  ++flow->packets;
-  flow->bytes += frame.length;
-  flow->last_used_ms = now_ms_;
+  count(flow, frame);
   const Action* actions = flow->program.begin();
   if (too_big(actions, frame, key)) return stopped(number, key, frame);
   if (actions->op == Op::track && !connection) {
@@ -276,6 +278,12 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
   }
   if (connection && is_of_connections(*actions)) give_flow(connection, *flow);
   deliver(actions, flow->program.size(), frame, key, number, connection);
+}
+
+void Datapath::count(Flow* flow, const Frame& frame) {
+  ++flow->packets;
+  flow->bytes += frame.length;
+  flow->last_used_ms = now_ms_;
 }
 
 void Datapath::miss(uint16_t number, const Key& key, const Frame& frame) {
@@ -366,6 +374,9 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
         break;
       case Op::consume:
         ++counters_.consumed;
+        break;
+      case Op::balance:  // only a flow can
+        drop(from, Reason::connection_gone);
         break;
       case Op::route:
       case Op::echo:

@@ -14,6 +14,8 @@
 //   6. parked?            behind the others of its flow, if that is undecided
 //   7. connection         if the frame belongs to one (connection_table.h), it has the flow that this
 //                         direction took before, and no search is needed
+//      balance            if its flow says so, it begins a connection to a backend that a table chooses, and
+//                         has the flow of others like it (balancing.h)
 //      flow cache         on a hit, run its program; on a miss, park, and make an upcall if the port
 //                         and the sender may have one more (upcall_rate.h)
 //   8. deliver            storm control: is a flooded frame within its port's rate?
@@ -50,6 +52,7 @@
 #include <vector>
 
 #include "action.h"
+#include "balancing.h"
 #include "bucket.h"
 #include "coalesce.h"
 #include "connection_table.h"
@@ -211,6 +214,8 @@ class Datapath {
   Found named(const Action& action, const Key& key) const;
   Reason relate(const Action& action, const Frame& frame, const Key& key);
   Reason open(const Action& track, const Key& key, Found* connection);
+  Flow* balance(const Flow& by, const Words& words, const Frame& frame, Found* connection);
+  void count(Flow* flow, const Frame& frame);
   void fragment(const Action* actions, size_t count, uint32_t mtu, const Frame& frame, const Key& key, uint16_t from);
   void output(uint16_t to, const Frame& frame, uint16_t from);
   bool admits_to_sockets(const Frame& frame, uint16_t from);
@@ -225,6 +230,7 @@ class Datapath {
   Programs programs_;  // destroyed last, because flows refer to it
   FlowCache cache_;
   ConnectionTable* const connections_;
+  BalancedWays ways_;
   Prober* prober_ = nullptr;
   PendingTable pending_;
   FragmentTracker fragments_;

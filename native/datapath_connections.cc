@@ -41,8 +41,15 @@ bool is_part_of(const ConnectionTable::Found& found, const Key& key, const Frame
   if ((frame.data[l4 + 13] & (kSyn | kAck)) != kSyn) return true;
   ConnectionHalf& reply = connection.half(true);
   if (!relaxed_load(reply.packets) && (relaxed_load(reply.seen) & kSeenOther)) return false;
-  const ConnectionState state = state_of(connection);
-  return state != ConnectionState::time_wait && state != ConnectionState::closed;
+  return !is_over(connection);
+}
+
+// True if it can be the first packet of a connection through a service.
+bool may_be_balanced(const Key& key, const Frame& frame) {
+  if (is_ipv4(key) && !has_right_ipv4_header(l3_of(frame, key))) return false;
+  const uint32_t l4 = l4_of(frame, key);
+  if (!l4) return false;
+  return key.ip_proto == nat::kTcp ? (frame.data[l4 + 13] & (kSyn | kAck)) == kSyn : key.ip_proto == nat::kUdp;
 }
 
 // True if the packet begins a conversation with the tuple of somebody else.
@@ -151,6 +158,38 @@ void Datapath::give_flow(const Found& connection, const Flow& flow) {
   if (id && cache_.by_id(id, &slot)) return;
   relaxed_store(half.flow_slot, cache_.slot_of(&flow));
   relaxed_store(half.flow, flow.id);
+}
+
+// Balance: the packet begins a connection to the backend that a table chooses. Returns the flow that it takes, if others to
+// that backend have taken one that covers it. Null if JavaScript has to decide, whether or not it is open now. `words` are
+// the key without what the connection says about it, and `by` is the flow that they hit.
+Flow* Datapath::balance(const Flow& by, const Words& words, const Frame& frame, Found* connection) {
+  TupleKey tuple;
+  const Action& action = *by.program.begin();
+  const uint32_t place = place_of(words);
+  if (!connections_ || place == kNowhere || !may_be_balanced(words.key(), frame)) return nullptr;
+  if (!tuple_of(words, place, &tuple)) return nullptr;
+  const BalanceOwners owners(action);
+  const Found opened = connections_->open_balanced(action.argument, owners.at, tuple, now_ms_);
+  if (!opened) return nullptr;
+  *connection = opened;
+
+  BalancedWays::Way& way = ways_.of(by.id, *opened.at);
+  Connection* const last = way.generation ? connections_->at(way.slot, way.generation) : nullptr;
+  for (const bool reply : {false, true}) {
+    const uint32_t seen = last ? relaxed_load(last->half(reply).flow) : 0;
+    if (seen) way.flows[reply] = seen;
+    if (way.flows[reply]) relaxed_store(opened.at->half(reply).flow, way.flows[reply]);
+  }
+  Words current = words;
+  current.set_ct_state(kCtOriginal);
+  Flow* const flow = flow_of(opened, current);
+  // One without a flow is being asked about, so the next one looks there again.
+  if (flow || !last) {
+    way.slot = opened.slot;
+    way.generation = opened.generation;
+  }
+  return flow;
 }
 
 // 8. Connect

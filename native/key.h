@@ -121,6 +121,16 @@ inline void store32(uint8_t* to, uint32_t value) {
   store16(to + 2, value);
 }
 
+// The finalizer of MurmurHash3: FNV alone mixes its low bits badly.
+inline uint32_t murmur_mixed(uint32_t hash) {
+  hash ^= hash >> 16;
+  hash *= 0x85ebca6b;
+  hash ^= hash >> 13;
+  hash *= 0xc2b2ae35;
+  hash ^= hash >> 16;
+  return hash;
+}
+
 // FNV-1a over some bytes of a key, in pieces.
 class KeyHash {
  public:
@@ -129,16 +139,7 @@ class KeyHash {
     for (size_t i = from; i < to; ++i) hash_ = (hash_ ^ bytes_[i]) * 0x01000193;
     return *this;
   }
-  // The finalizer of MurmurHash3: FNV alone mixes its low bits badly.
-  uint32_t mixed() const {
-    uint32_t hash = hash_;
-    hash ^= hash >> 16;
-    hash *= 0x85ebca6b;
-    hash ^= hash >> 13;
-    hash *= 0xc2b2ae35;
-    hash ^= hash >> 16;
-    return hash;
-  }
+  uint32_t mixed() const { return murmur_mixed(hash_); }
 
  private:
   const uint8_t* bytes_;

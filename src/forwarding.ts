@@ -154,6 +154,8 @@ export class Forwarding<D extends Datapath = Datapath> {
       onWork: (delayMs) => (this.#stopLooking = options.after?.(delayMs, () => this.lookAtConnections()) ?? (() => {})),
       onChange: (change) => this.onEjection(change),
     });
+    const quota = options.connectionQuota;
+    const quotas = { quota, unprovenQuota: Math.ceil(quota * UNPROVEN_SHARE) };
     this.tables = {
       topology,
       services,
@@ -161,17 +163,18 @@ export class Forwarding<D extends Datapath = Datapath> {
       neighbors: new NeighborTable({ quota: options.neighborQuota }, changes),
       connections: new ConnectionTable({
         store: this.datapath.connections,
-        quota: options.connectionQuota,
-        unprovenQuota: Math.ceil(options.connectionQuota * UNPROVEN_SHARE),
+        ...quotas,
         natKey: options.natKey,
         services: this.outliers,
         onClosed: options.onConnectionClosed,
         addressesWith: (vni, ip) => topology.addressesWith(vni, ip),
+        isAttached: (vni, ip) => topology.isAttached(vni, ip),
         isReserved: (protocol, port) =>
           topology.isPublished(protocol, port) || services.findPublished(protocol, port) !== undefined,
       }),
     };
     services.watch(this.tables.connections);
+    services.balanceWith({ store: this.datapath.connections, ...quotas }, this.tables.connections);
     this.tables.connections.recover(options.clock());
     this.controller = new Controller(this.datapath, {
       ...{ ...options, tables: this.tables, changes },

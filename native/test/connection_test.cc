@@ -45,7 +45,7 @@ TupleKey key_of(const Tuple& tuple, uint32_t place) { return {tuple, place, 17};
 std::string text(const TupleKey& key) { return std::string(reinterpret_cast<const char*>(&key), sizeof key); }
 
 ConnectionOpening translated(const Tuple& original, const Tuple& translated) {
-  return {{1, kOutside}, 17, ConnectionKind::translated, {}, original, translated, 0, {}};
+  return {{1, kOutside}, 17, ConnectionKind::translated, {}, original, translated, 0, {}, 0};
 }
 
 // Random openings and closings. Each tuple must be found as in a map.
@@ -302,7 +302,7 @@ void test_threads() {
   Memory memory(48);
   ConnectionTable table(memory.bytes(), memory.size(), {40, 16, 8}, 1);
   const std::vector<Tuple> tuples = crowded(table, 51);
-  const ConnectionOpening opening = {{1, 1}, 17, ConnectionKind::translated, {}, tuples[50], tuples[50], 0, {}};
+  const ConnectionOpening opening = {{1, 1}, 17, ConnectionKind::translated, {}, tuples[50], tuples[50], 0, {}, 0};
   std::atomic<uint32_t> running = kWorkers;
   std::atomic<uint64_t> used = 0;
   std::vector<std::thread> threads;
@@ -347,6 +347,108 @@ void test_threads() {
   CHECK(used > 1000 && table.opened() > 1000);
 }
 
+// A table that leads clients 10.0.0.1 and so on to 10.0.0.100 and the ones behind it, whose numbers are `pin` and so on.
+BalancingTable balancing(uint32_t backends, uint32_t pin, uint32_t quota, uint32_t unproven_quota) {
+  BalancingTable table = {false, 80, quota, unproven_quota, {}, {}};
+  for (uint32_t i = 0; i < backends; ++i) {
+    BalancedBackend backend = {pin + i, 1, {}, 8080, 0};
+    memcpy(backend.address, tuple_of(0, 100 + i, 0, 0).destination, sizeof backend.address);
+    table.backends.push_back(backend);
+  }
+  for (uint32_t slot = 0; slot < 251; ++slot) table.slots.push_back(static_cast<uint16_t>(slot * 7 % backends));
+  return table;
+}
+
+// Connections that workers open by a table go where it says, and are counted until they end, however that is.
+void test_balancing() {
+  Random random("balancing");
+  constexpr uint32_t kOwner = 1u << 16;
+  Memory memory(64);
+  ConnectionTable table(memory.bytes(), memory.size(), {40, 40, 40}, random.below(1u << 30));
+  const BalancingTable by = balancing(3, 10, 12, 6);
+  CHECK(by.is_valid() && !BalancingTable{}.is_valid());
+  table.add_table(7, by);
+  size_t opened = 0, refused = 0;
+  for (int step = 0; step < 50'000; ++step) {
+    const uint32_t client = random.below(4);
+    const TupleKey key = key_of(tuple_of(client, 200, random.below(30), 80), 1);
+    const uint32_t owners[kBalanceOwners] = {kOwner + client, kOwner + (client ^ 1), 0, 0};
+    const bool was_open = static_cast<bool>(table.find(key));
+    const ConnectionTable::Found found = table.open_balanced(7, owners, key, step);
+    if (found) {
+      const BalancedBackend& backend = by.backend_of(key.tuple, 17);
+      const Connection& at = *found.at;
+      CHECK(at.pin == backend.pin && at.table == 7 && at.owner == owners[0] && at.places[1] == 1);
+      CHECK(memcmp(at.translated.destination, backend.address, 16) == 0 && load16(at.translated.destination_port) == 8080);
+      CHECK(memcmp(at.translated.source, key.tuple.source, 16) == 0 && !was_open);
+      CHECK(table.owned(owners[0]).size() + table.owned(owners[1]).size() <= 12 && table.find(key).slot == found.slot);
+      ++opened;
+      if (random.chance(40)) found.at->half(0).packets = found.at->half(1).packets = 1;
+    } else {
+      ++refused;
+    }
+    CHECK(!table.open_balanced(8, owners, key_of(tuple_of(9, 200, 1, 80), 1), step));
+    const uint32_t slot = random.below(64);
+    if (random.chance(20)) table.close(slot);
+    if (random.chance(10)) table.claim(slot, memory[slot].generation);
+    if (random.chance(5)) table.end(slot, step);
+    uint32_t counts[3] = {}, all = 0;
+    for (uint32_t i = 0; i < 64; ++i) {
+      if (memory[i].generation == 0 || memory[i].table == 0) continue;
+      ++counts[memory[i].pin - 10];
+      ++all;
+    }
+    for (uint32_t i = 0; i < 3; ++i) CHECK(table.balanced_to(10 + i) == counts[i]);
+    CHECK(table.balanced_by(7) == all && table.balanced_by(8) == 0);
+  }
+  CHECK(opened > 1000 && refused > 1000);
+  for (const uint32_t slot : table.expire(1e9)) CHECK(memory[slot].table == 0);
+  CHECK(table.balanced_by(7) == 0);
+}
+
+// Workers open connections by tables that come and go. Once one has gone, none is opened by it.
+void test_balancing_threads() {
+  constexpr uint32_t kWorkers = 3, kRounds = 40'000, kOwner = 1u << 16;
+  Memory memory(96);
+  ConnectionTable table(memory.bytes(), memory.size(), {80, 80, 80}, 1);
+  std::atomic<uint32_t> running = kWorkers;
+  std::atomic<uint32_t> current = 1;
+  std::atomic<uint64_t> opened = 0;
+  std::vector<std::thread> threads;
+  table.add_table(1, balancing(3, 1, 30, 20));
+  for (uint32_t worker = 0; worker < kWorkers; ++worker) {
+    threads.emplace_back([&, worker] {
+      const uint32_t owners[kBalanceOwners] = {kOwner + worker, kOwner + 9, 0, 0};
+      for (uint32_t i = 0; i < kRounds; ++i) {
+        table.enter(worker);
+        const TupleKey key = key_of(tuple_of(worker, 200, i % 50, 80), 1);
+        ConnectionTable::Found found = table.find(key);
+        if (!found) found = table.open_balanced(current, owners, key, 0);
+        if (found) {
+          CHECK(memcmp(&found.at->original, &key.tuple, sizeof key.tuple) == 0 && found.at->pin != 0);
+          relaxed_store(found.at->half(1).flow, i);
+          ++opened;
+        }
+        table.leave(worker);
+      }
+      --running;
+    });
+  }
+  for (uint32_t i = 2; running > 0; ++i) {
+    table.add_table(i, balancing(1 + i % 3, i, 30, 20));
+    const uint32_t before = current.exchange(i);
+    table.remove_table(before);
+    const uint32_t left = table.balanced_by(before);
+    for (const uint32_t slot : table.owned(kOwner + i % 3)) table.claim(slot, relaxed_load(memory[slot].generation));
+    table.close(i % 96);
+    table.expire(i % 2 ? 0 : 1e9);
+    CHECK(table.balanced_by(before) <= left);
+    std::this_thread::yield();
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(opened > 1000);
+}
+
 }  // namespace
 
 int main() {
@@ -358,5 +460,7 @@ int main() {
   test_room();
   test_time();
   test_recovery();
+  test_balancing();
+  test_balancing_threads();
   test_threads();
 }

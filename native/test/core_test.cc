@@ -226,7 +226,7 @@ void test_datapath() {
   alignas(64) static Connection memory[1 + 24] = {};
   ConnectionTable connections(reinterpret_cast<uint8_t*>(memory), sizeof memory, {20, 10, 6}, 7);
   // A connection that actions name, but that no frame belongs to.
-  ConnectionOpening named = {{1, 0}, 17, ConnectionKind::translated, {}, {}, {}, 0, {}};
+  ConnectionOpening named = {{1, 0}, 17, ConnectionKind::translated, {}, {}, {}, 0, {}, 0};
   for (Tuple* tuple : {&named.original, &named.translated}) {
     memcpy(tuple->source, nat::kMappedPrefix, sizeof nat::kMappedPrefix);
     memcpy(tuple->destination, nat::kMappedPrefix, sizeof nat::kMappedPrefix);

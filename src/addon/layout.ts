@@ -16,6 +16,7 @@ import {
   WAITING_BYTES_PER_PORT,
   WAITING_PER_DATAGRAM,
 } from '../flow/bounds.ts';
+import { BALANCE_OWNERS, BALANCED_BACKEND_BYTES } from '../flow/balancing.ts';
 import {
   CONNECTION_BYTES,
   CONNECTION_HALF,
@@ -28,6 +29,7 @@ import {
   CONNECTION_PLACES,
   INTERNAL,
   CONNECTION_TRANSLATED,
+  CONNECTION_TABLE,
   CONNECTION_VIA,
 } from '../flow/connection.ts';
 import { CONNECTION_OWNERS } from '../flow/connection-store.ts';
@@ -79,6 +81,9 @@ export const ownLayout: AddonLayout = {
     CONNECTION_ORIGINAL,
     CONNECTION_TRANSLATED,
     CONNECTION_PIN,
+    CONNECTION_TABLE,
+    BALANCED_BACKEND_BYTES,
+    BALANCE_OWNERS,
     CONNECTION_VIA,
     CONNECTION_HALF,
     CONNECTION_REPLY_HALF,

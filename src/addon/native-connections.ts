@@ -12,6 +12,20 @@ export interface NativeConnectionTable {
   room(owners: Uint32Array, count: number, quota: number, unprovenQuota: number): number;
   open(owner: number, nowMs: number, givenUp: number, alsoGivenUp: number): number;
   close(slot: number): void;
+  claim(slot: number, generation: number): boolean;
+  /** `backends` has BALANCED_BACKEND_BYTES for each. Returns false if it is not valid. */
+  addTable(
+    id: number,
+    byClient: boolean,
+    firstPort: number,
+    quota: number,
+    unprovenQuota: number,
+    slots: Uint16Array,
+    backends: Uint8Array,
+  ): boolean;
+  removeTable(id: number): void;
+  balancedTo(pin: number): number;
+  balancedBy(id: number): number;
   end(slot: number, nowMs: number): void;
   owned(owner: number): Uint32Array;
   expire(nowMs: number): Uint32Array;

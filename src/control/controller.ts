@@ -36,12 +36,13 @@ import { emptyKey, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo, Vni } from '../flow/types.ts';
 import { announcement, neighborRequest, replyFrame } from '../pipeline/reply.ts';
 import type { ConnectionUse, Effect, NeighborName, Tables } from '../pipeline/stage.ts';
-import { withCtState } from '../pipeline/ct-state.ts';
+import { claimConnection, withCtState } from '../pipeline/ct-state.ts';
 import { decide, type Decision } from '../pipeline/decide.ts';
 import type { Changes } from '../table/changes.ts';
 import type { PinnedConnection } from '../table/ended-connections.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { OWN_PORT } from '../table/topology.ts';
+import { balancedDecision, ofAnyPort } from './balanced.ts';
 import { Clashes, type Clash } from './clashes.ts';
 import { DropLog } from './drop-log.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
@@ -428,6 +429,9 @@ export class Controller {
     if (decision.opening) {
       changes.changedAll(tables.connections.open(decision.opening, now));
       this.enforce();
+      // From now on, the datapath opens such connections by itself, if it can.
+      const [anyPort, balanced] = [ofAnyPort(key), balancedDecision(decision)];
+      if (anyPort && balanced) this.#cache(anyPort, balanced, now);
       key = withCtState(key, tables, upcall.head);
       decision = decision.opened?.() ?? decide(key, tables, upcall.head);
       // A thread of the datapath has taken the room in the meantime.
@@ -464,10 +468,10 @@ export class Controller {
    */
   #put(key: FlowKey, decision: Decision, nowMs: number): CachedFlow | undefined {
     const { connection } = decision;
-    if (!connection) return this.flows.put(key, decision, nowMs);
+    if (!connection) return this.#putAlone(key, decision, nowMs);
     const { connections } = this.#options.tables;
     const known = this.flows.get(connections.flow(connection) as FlowId);
-    if (known && !this.flows.covers(known, key)) return this.flows.put(key, decision, nowMs);
+    if (known && !this.flows.covers(known, key)) return this.#putAlone(key, decision, nowMs);
     const flow = this.flows.putOfConnection(key, decision, connection, nowMs);
     if (!flow) return undefined;
     connections.setFlow(connection, flow.id);
@@ -477,6 +481,10 @@ export class Controller {
     return flow;
   }
 
+  /** What is cached of a single connection has to go when that ends. Undefined if it has, or if there is no room. */
+  #putAlone(key: FlowKey, decision: Decision, nowMs: number): CachedFlow | undefined {
+    return claimConnection(key, this.#options.tables) ? this.flows.put(key, decision, nowMs) : undefined;
+  }
   /** The first reply needs no decision if it takes the flow that is expected. Replies that have a flow keep it. */
   #guessReplies(connection: ConnectionUse, expected: FlowId | undefined): void {
     const { connections } = this.#options.tables;
@@ -568,9 +576,10 @@ export class Controller {
     const key = this.flows.readKey(id, this.#key);
     // No frame has this key any more.
     if (withCtState(key, this.#options.tables) !== key) return this.#drop(flow);
-    const decision = this.decide(key);
-    if (!decision.cacheable || decision.mask !== then.mask || this.#hasNews(decision.effects)) return this.#drop(flow);
-    this.flows.put(key, decision, nowMs);
+    const decided = this.decide(key);
+    const decision = balancedDecision(decided) ?? decided;
+    const isAlike = decision.cacheable && decision.mask === then.mask && !this.#hasNews(decision.effects);
+    if (!isAlike || !this.#putAlone(key, decision, nowMs)) return this.#drop(flow);
     if (decision.reason && decision.reason !== then.reason) this.drops.add(key, decision, nowMs);
   }
 

@@ -91,6 +91,8 @@ function sameAction(a: Action, b: Action): boolean {
       return b.op === a.op && a.slot === b.slot && a.generation === b.generation && a.reply === b.reply;
     case 'track':
       return b.op === 'track' && a.replies === b.replies && a.replyFlow === b.replyFlow;
+    case 'balance':
+      return b.op === 'balance' && a.table === b.table && a.owners.join() === b.owners.join();
     case 'clamp':
       return b.op === 'clamp' && a.mss === b.mss;
     case 'consume':

@@ -6,8 +6,9 @@
  * A decision is a non-empty list that runs in order. It is exactly one of these: one or more
  * `output`/`encap` (each further one counts as a copy), possibly after actions that prepare the frame
  * for all of them, each at most once and in this order: `nat`, `related` or `track`, `mtu`, `route` or
- * `echo`, `clamp`; or a single `drop`, `refuse` or `consume`.
+ * `echo`, `clamp`; or a single `drop`, `refuse`, `consume` or `balance`.
  */
+import { BALANCE_OWNERS } from './balancing.ts';
 import { checkBudgets, type Budget } from './budget.ts';
 import type { Place } from './connection.ts';
 import type { PortNo, Vni } from './types.ts';
@@ -51,6 +52,19 @@ export type Action =
       readonly replies: Place;
       /** The flow of connections that replies take; 0 means that it is decided when a reply comes. */
       readonly replyFlow: number;
+    }
+  /**
+   * Opens a connection to the backend that a balancing table chooses (`balancing.ts`), and does with the packet what the
+   * flow of that connection does. The datapath knows that flow from others of the same client to the same backend; if not,
+   * or if it cannot open the connection, there is an upcall. Only a cached flow can do this, and its mask has all of the
+   * tuple but the source port.
+   */
+  | {
+      readonly op: 'balance';
+      /** The id of the table; not 0. */
+      readonly table: number;
+      /** Owners that share a quota, at least one and at most BALANCE_OWNERS. The connections belong to the first one. */
+      readonly owners: readonly number[];
     }
   /** Turns an ICMP or ICMPv6 echo request into its reply (RFC 792, RFC 4443 §4.2). */
   | { readonly op: 'echo' }
@@ -103,6 +117,7 @@ export const opcodes = {
   clamp: 10,
   track: 11,
   refuse: 12,
+  balance: 13,
 } as const;
 
 /** The places that pack opcodes into bits. */
@@ -115,7 +130,7 @@ checkBudgets(opcodeBudgets(opcodes));
 
 /**
  * Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, two MACs, a
- * generation and a direction, a flow, or the address that an ICMP error comes from).
+ * generation and a direction, a flow, the address that an ICMP error comes from, or four owners).
  */
 export const ACTION_BYTES = 24;
 
@@ -166,6 +181,9 @@ function encodeAction(action: Action, bytes: Uint8Array, view: DataView, at: num
       return view.setUint32(at + 4, action.slot, true);
     case 'clamp':
       return view.setUint32(at + 4, action.mss, true);
+    case 'balance':
+      action.owners.forEach((owner, n) => view.setUint32(at + 8 + 4 * n, owner, true));
+      return view.setUint32(at + 4, action.table, true);
     case 'consume':
     case 'echo':
       return;
@@ -206,7 +224,10 @@ export function decodeActions(bytes: Uint8Array): Action[] {
         generation: view.getUint32(at + 8, true),
         reply: view.getUint8(at + 12) !== 0,
       });
-    else if (op === opcodes.clamp) actions.push({ op: 'clamp', mss: argument });
+    else if (op === opcodes.balance) {
+      const owners = Array.from({ length: BALANCE_OWNERS }, (_, n) => view.getUint32(at + 8 + 4 * n, true));
+      actions.push({ op: 'balance', table: argument, owners: owners.filter((owner) => owner !== 0) });
+    } else if (op === opcodes.clamp) actions.push({ op: 'clamp', mss: argument });
     else if (op === opcodes.route)
       actions.push({ op: 'route', source: bytes.slice(at + 8, at + 14), destination: bytes.slice(at + 14, at + 20) });
     else throw new RangeError(`opcode ${op} does not exist`);
@@ -234,6 +255,8 @@ export function formatActions(actions: readonly Action[], portName: (port: PortN
         case 'related':
           if (action.generation === 0) return action.op;
           return `${action.op}(connection=${action.slot}${action.reply ? ',reply' : ''})`;
+        case 'balance':
+          return `balance(table=${action.table})`;
         case 'track':
           return action.replyFlow === 0 ? 'track' : `track(replies=flow ${action.replyFlow})`;
         case 'mtu':

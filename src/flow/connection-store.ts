@@ -6,6 +6,7 @@
  * The native store (native/connection_table.h explains how it works) and the reference one
  * (datapath/reference) do the same. Slots are numbers from 0.
  */
+import type { BalancingTable } from './balancing.ts';
 import type { ConnectionRecords, ConnectionTuples, Place, Tuple } from './connection.ts';
 
 /** Owners are numbers below this. The first 65,536 are those of ports, whose frames open connections with `track`. */
@@ -55,19 +56,32 @@ export interface ConnectionStore {
   open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number;
   close(slot: number): void;
   /**
+   * Balanced connections are those with a table, which the datapath may close by itself. From now on, this one is none.
+   * @returns false if the slot has another connection by now
+   */
+  claim(slot: number, generation: number): boolean;
+  /** From now on, connections are opened by this table. @param id not 0 @throws RangeError if a slot has no backend */
+  addTable(id: number, table: BalancingTable): void;
+  /** When this returns, none is opened by it any more. */
+  removeTable(id: number): void;
+  /** How many balanced connections go to the backend with this number. */
+  balancedTo(pin: number): number;
+  /** How many balanced connections this table has chosen. */
+  balancedBy(id: number): number;
+  /**
    * From now on, its packets are not translated any more, and take no flow. Of UDP, only replies are still found, so that
    * the next packet of its client begins another one.
    */
   end(slot: number, nowMs: number): void;
   owned(owner: number): Iterable<number>;
   /**
-   * Checks some connections in each call: closes tracked ones that have been idle for too long, and returns such
-   * translated ones.
+   * Checks some connections in each call: closes tracked and balanced ones that have been idle for too long, and returns
+   * such others.
    */
   expire(nowMs: number): Iterable<number>;
   /**
    * Takes over what the records already hold, before anything else is opened, and frees incomplete ones. Timeouts start
-   * again, since the clock may be a different one.
+   * again, since the clock may be a different one. None is balanced any more.
    * @returns the translated ones, each of which must be adopted
    */
   recover(nowMs: number): Iterable<number>;

@@ -28,6 +28,7 @@ export const CONNECTION_REPLY_HALF = 192;
 /** The owner whose quota it counts towards, followed by the links of the owner's list. */
 export const CONNECTION_OWNER = 52;
 export const CONNECTION_PIN = 164;
+export const CONNECTION_TABLE = 168;
 export const CONNECTION_VIA = 176;
 /**
  * In a half: the id of the cached flow that its packets take, followed by where the native datapath found that flow.
@@ -37,7 +38,7 @@ const PROTOCOL = 4;
 const KIND = 5;
 
 /** The size of what is passed to the addon to open a connection: native/connection_table.h. */
-export const CONNECTION_OPENING_BYTES = 104;
+export const CONNECTION_OPENING_BYTES = 108;
 
 /** In the header: how many records may have been used, after magic, version and size of a record. */
 const CONNECTION_READY = 16;
@@ -97,6 +98,11 @@ export interface ConnectionTuples {
   readonly translated: Tuple;
   /** The number of the backend that was chosen for it; undefined if it had no choice. */
   readonly pin?: number;
+  /**
+   * The balancing table by which that was chosen, if the datapath may close it by itself, as it may those that are only
+   * tracked; undefined if whoever opens connections learns of its end.
+   */
+  readonly table?: number;
   /**
    * The VTEP of the host that it came in by from outside, if that is another one: its replies go back there. Both tuples
    * are the same, since that host translates them.
@@ -190,7 +196,7 @@ export class ConnectionRecords {
 
   /** Opens a connection in a free slot. @param generation even, not 0 */
   write(slot: number, generation: number, connection: ConnectionTuples): void {
-    const { kind, places, protocol, original, translated, pin, via } = connection;
+    const { kind, places, protocol, original, translated, pin, table, via } = connection;
     const at = recordAt(slot);
     this.#view.setUint32(at, generation - 1, true);
     this.memory.fill(0, at + 4, at + CONNECTION_BYTES);
@@ -200,6 +206,7 @@ export class ConnectionRecords {
     writeTuple(this.#view, at + CONNECTION_ORIGINAL, original);
     writeTuple(this.#view, at + CONNECTION_TRANSLATED, translated);
     this.#view.setUint32(at + CONNECTION_PIN, pin ?? 0, true);
+    this.#view.setUint32(at + CONNECTION_TABLE, table ?? 0, true);
     if (via) this.memory.set(via, at + CONNECTION_VIA);
     this.#view.setUint32(at, generation, true);
   }
@@ -215,7 +222,7 @@ export class ConnectionRecords {
   read(slot: number): ConnectionTuples {
     const at = recordAt(slot);
     const place = (n: number): Place => this.#view.getUint32(at + CONNECTION_PLACES + 4 * n, true) as Place;
-    const pin = this.pin(slot);
+    const [pin, table] = [this.pin(slot), this.table(slot)];
     const via = this.via(slot);
     return {
       kind: this.kind(slot),
@@ -224,6 +231,7 @@ export class ConnectionRecords {
       original: this.#readTuple(at + CONNECTION_ORIGINAL),
       translated: this.#readTuple(at + CONNECTION_TRANSLATED),
       ...(pin !== 0 && { pin }),
+      ...(table !== 0 && { table }),
       ...(via && { via }),
     };
   }
@@ -256,6 +264,16 @@ export class ConnectionRecords {
       if (words[at + 3] === d && words[at + 2] === c && words[at + 1] === b && words[at] === a) return slot;
     }
     return -1;
+  }
+
+  /** The balancing table that chose it, if the datapath may close it by itself; else 0. */
+  table(slot: number): number {
+    return this.#view.getUint32(recordAt(slot) + CONNECTION_TABLE, true);
+  }
+
+  /** From now on, the datapath does not close it by itself. */
+  clearTable(slot: number): void {
+    this.#view.setUint32(recordAt(slot) + CONNECTION_TABLE, 0, true);
   }
 
   /** The VTEP of the host that it came in by from outside; undefined if that is this one, or if it did not. */

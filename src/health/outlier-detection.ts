@@ -82,7 +82,10 @@ interface WatchedConnection {
   readonly openedAtMs: number;
 }
 
-export class OutlierDetection implements Pick<Services, 'opened' | 'closed' | 'recovered' | 'reopened'> {
+/** What the table of connections asks services, and tells them. */
+type Told = 'opened' | 'closed' | 'recovered' | 'reopened' | 'tableFor' | 'claimed';
+
+export class OutlierDetection implements Pick<Services, Told> {
   readonly #options: OutlierDetectionOptions;
   readonly #watched = new Map<string, WatchedService>();
   /** Those with ejected backends. */
@@ -132,6 +135,15 @@ export class OutlierDetection implements Pick<Services, 'opened' | 'closed' | 'r
   /** It goes on, and has been judged. */
   reopened(slot: number, pin: number): void {
     this.#options.services.reopened(slot, pin);
+  }
+
+  tableFor(choice: Choice, from: Vni): number | undefined {
+    return this.#options.services.tableFor(choice, from);
+  }
+
+  /** The datapath has opened it, which it does only for services whose connections are not watched. */
+  claimed(slot: number, pin: number, table: number): void {
+    this.#options.services.claimed(slot, pin, table);
   }
 
   // What else is known

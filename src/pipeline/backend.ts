@@ -17,6 +17,7 @@ import { natOf, open, placeOf, toEndpoint, useConnection, wayOf } from './conver
 import { follow } from './follow.ts';
 import { refuse, refuseWrongHeader, reject, routeTo } from './routed.ts';
 import {
+  drop,
   locate,
   next,
   type Balanced,
@@ -62,9 +63,14 @@ export function toBackend(view: FlowView, known: Balanced, leg: ToBackend): Stag
   const { subject } = leg;
   const choice = leg.kind === 'to_chosen' ? leg.choice : undefined;
   const opening: ServiceOpening = { vni, protocol: subject.protocol, original: subject.tuple, choice, replies };
-  return open(view, known, opening, sent.because, () =>
-    translated(subject, useConnection(view, tables, vni, subject)!),
-  );
+  const opened = (): StageResult<Routed> => {
+    const found = useConnection(view, tables, vni, subject);
+    if (found) return translated(subject, found);
+    // A thread of the datapath has taken its room at once.
+    view.forThisFrame();
+    return drop('connection_limit', text`${sent.because}: its connection has made room for another one`);
+  };
+  return open(view, known, opening, sent.because, { opened, balance: () => tables.connections.balance(opening) });
 }
 
 function routeToBackend(view: FlowView, known: Balanced, leg: ToBackend): StageResult<Routed> {

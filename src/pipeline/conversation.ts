@@ -79,13 +79,13 @@ export function refuseStray(
   return drop('martian', text`${source} is in no subnet of network ${network.name}: no answer would come back`);
 }
 
-/** @param opened the result of the stage once the connection is open (`Verdict`) */
+/** @param then what is known once the connection is open, and of others like it (`Verdict`) */
 export function open(
   view: FlowView,
   { tables, origin }: Entered,
   opening: Opening,
   way: Text,
-  opened?: () => StageResult<Routed>,
+  then: Pick<Extract<Verdict, { kind: 'connect' }>, 'opened' | 'balance'> = {},
 ): Verdict {
   const refused = tables.connections.refusal(opening);
   if (refused) {
@@ -93,7 +93,7 @@ export function open(
     view.forThisFrame();
     return refuse(view, origin, refused, text`${way}: no connection can be opened`, 'prohibited');
   }
-  return { kind: 'connect', because: text`${way}: a new connection`, opening, ...(opened && { opened }) };
+  return { kind: 'connect', because: text`${way}: a new connection`, opening, ...then };
 }
 
 export function natOf(place: Place, subject: Subject, found: Found): Nat {

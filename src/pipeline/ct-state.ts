@@ -20,6 +20,18 @@ export function withCtState(key: FlowKey, tables: Tables, head?: Uint8Array): Fl
   return current;
 }
 
+/**
+ * If the key says that its packets belong to a connection whose addresses are translated: from now on, the end of that
+ * connection is noted (`ConnectionTable.claim`). False if it has ended.
+ */
+export function claimConnection(key: FlowKey, { topology, connections }: Tables): boolean {
+  const state = readNumber(key, fields.ct_state);
+  if (state !== ctState.original && state !== ctState.reply) return true;
+  const [place, tuple] = [placeOfKey(key, topology), tupleOfKey(key)];
+  const found = place === undefined ? undefined : tuple && connections.lookup(place, tuple.protocol, tuple);
+  return found !== undefined && connections.claim(found);
+}
+
 function stateOf(key: FlowKey, { topology, connections }: Tables, head: Uint8Array | undefined): number {
   if (connections.size === 0) return ctState.none;
   const place = placeOfKey(key, topology);

@@ -65,6 +65,11 @@ export interface Decision {
    * result is that of deciding all of it again, but that its stages have read what they had read before.
    */
   readonly opened: (() => Decision) | undefined;
+  /**
+   * For the verdict `connect`, if the decision holds for all such packets: how the datapath opens the connections of those
+   * that differ only in their source port (`control/balanced.ts`). It may be called once the connection is open.
+   */
+  readonly balance: (() => Action | undefined) | undefined;
   /** For a packet that is translated: the connection that it belongs to. */
   readonly connection: ConnectionUse | undefined;
   /** False if every frame needs an answer of its own. */
@@ -140,13 +145,14 @@ class Trail {
       actions,
       mask: view.mask,
       consulted: this.#consulted(),
-      effects,
+      effects: [...effects],
       stages: this.#records,
       verdict: verdict.kind === 'decide' ? (isConsumed(actions) ? 'consume' : 'forward') : verdict.kind,
       reason: verdict.kind === 'drop' ? verdict.reason : undefined,
       neighbor: verdict.kind === 'wait' ? verdict.neighbor : undefined,
       opening: verdict.kind === 'connect' ? verdict.opening : undefined,
       opened: opened && (() => behindRoute(this, this.#passAgain(opened()))),
+      balance: verdict.kind === 'connect' && isForAll ? verdict.balance : undefined,
       connection: verdict.kind === 'decide' ? verdict.connection : undefined,
       cacheable: (verdict.kind === 'decide' || verdict.kind === 'drop') && isForAll,
     };

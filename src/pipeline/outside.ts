@@ -149,7 +149,7 @@ function goOut(view: FlowView, known: Entered, leaving: Leaving): StageResult<Ro
     const way = text`${tuple.source} to ${destination}, from ${address}`;
     const opening = { vni: network.vni, protocol, original: tuple, address, choice };
     const opened = () => useConnection(view, tables, network.vni, subject);
-    return open(view, known, opening, way, () => goOut(view, known, { ...leaving, found: opened() }));
+    return open(view, known, opening, way, { opened: () => goOut(view, known, { ...leaving, found: opened() }) });
   }
   if (subject.kind === 'error') {
     const endpoint = endpointOf(tables.connections.tuples(found.slot));

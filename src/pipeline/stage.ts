@@ -160,6 +160,8 @@ export type Verdict =
       readonly opening: Opening;
       /** The result of the stage once it is open. If there is none, all stages decide again. */
       readonly opened?: () => StageResult<Routed>;
+      /** How the datapath opens others like it by itself; undefined if it cannot. */
+      readonly balance?: () => Action | undefined;
     }
   | {
       readonly kind: 'decide';

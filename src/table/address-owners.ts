@@ -27,6 +27,11 @@ export class AddressOwners {
     return owned;
   }
 
+  /** True if somebody owns `ip` in this network. */
+  has(vni: Vni, ip: Uint8Array): boolean {
+    return this.#owners.has(addressId(vni, ip));
+  }
+
   /** Replaces `before`, which is the same port. @param heirOf a port of its network that may send from an address */
   replace(before: Owner | undefined, owner: Owner, heirOf: (ip: Uint8Array) => Owner | undefined): void {
     const left = before ? this.#disown(before) : [];

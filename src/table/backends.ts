@@ -28,7 +28,7 @@ export interface PinnedBackend extends L4End {
   /** The id of the service; undefined until one has claimed it. */
   service: string | undefined;
   /** How many are open on this host. */
-  connections: number;
+  readonly connections: number;
   /** When they end; undefined if they may stay. */
   endsAtMs: number | undefined;
   /** Undefined while nobody knows. */
@@ -48,18 +48,48 @@ export interface Unclaimed extends Front {
   readonly back: PinnedBackend;
 }
 
+class Pinned implements PinnedBackend {
+  readonly pin: number;
+  readonly address: Uint8Array;
+  readonly l4Port: number;
+  service: string | undefined;
+  endsAtMs: number | undefined;
+  replies: RepliesIn | undefined;
+  /** Those whose end is told. */
+  told = 0;
+  readonly #others: (pin: number) => number;
+
+  constructor(pin: number, service: string | undefined, { address, l4Port }: L4End, others: (pin: number) => number) {
+    this.pin = pin;
+    this.service = service;
+    this.address = address;
+    this.l4Port = l4Port;
+    this.#others = others;
+  }
+
+  get connections(): number {
+    return this.told + this.#others(this.pin);
+  }
+}
+
 const GONE = -Infinity;
 const MOST_PINS = 2 ** 32 - 1;
 
 export class Backends {
   /** By number: those whose connections may still have the other place, and where their replies come in now. */
   readonly moved = new Map<number, RepliesIn>();
-  readonly #pinned = new Map<number, PinnedBackend>();
+  readonly #pinned = new Map<number, Pinned>();
   /** By `Front.front`. */
   readonly #unclaimed = new Map<string, Unclaimed[]>();
   /** Those whose connections end at a time. */
   readonly #leaving = new Set<PinnedBackend>();
+  readonly #others: (pin: number) => number;
   #last = 0;
+
+  /** @param others how many connections to a backend there are whose end nobody tells */
+  constructor(others: (pin: number) => number = () => 0) {
+    this.#others = others;
+  }
 
   of(pin: number): PinnedBackend | undefined {
     return this.#pinned.get(pin);
@@ -70,18 +100,10 @@ export class Backends {
     return this.#pinned.get(pinned.pin) === pinned;
   }
 
-  add(service: string, { address, l4Port }: L4End): PinnedBackend {
+  add(service: string, end: L4End): PinnedBackend {
     do this.#last = this.#last === MOST_PINS ? 1 : this.#last + 1;
     while (this.#pinned.has(this.#last));
-    const pinned = {
-      pin: this.#last,
-      service,
-      address,
-      l4Port,
-      connections: 0,
-      endsAtMs: undefined,
-      replies: undefined,
-    };
+    const pinned = new Pinned(this.#last, service, end, this.#others);
     this.#pinned.set(pinned.pin, pinned);
     return pinned;
   }
@@ -109,13 +131,13 @@ export class Backends {
 
   opened(pin: number): void {
     const pinned = this.#pinned.get(pin);
-    if (pinned) pinned.connections++;
+    if (pinned) pinned.told++;
   }
 
   closed(pin: number): void {
     const pinned = this.#pinned.get(pin);
     if (!pinned) return;
-    pinned.connections--;
+    pinned.told--;
     this.#forgetUnused(pinned);
   }
 
@@ -125,8 +147,9 @@ export class Backends {
    */
   recover(pin: number, from: Front, back: L4End): void {
     const known = this.#pinned.get(pin);
-    if (known) return void known.connections++;
-    const pinned = { pin, service: undefined, ...back, connections: 1, endsAtMs: undefined, replies: undefined };
+    if (known) return void known.told++;
+    const pinned = new Pinned(pin, undefined, back, this.#others);
+    pinned.told = 1;
     this.#pinned.set(pin, pinned);
     this.#last = Math.max(this.#last, pin);
     const others = this.#unclaimed.get(from.front);
@@ -155,8 +178,11 @@ export class Backends {
   /** The numbers of those whose connections must end now. */
   ended(nowMs: number): ReadonlySet<number> {
     const ended = new Set<number>();
-    for (const { pin, endsAtMs, connections } of this.#leaving) {
-      if (connections > 0 && endsAtMs! <= nowMs) ended.add(pin);
+    for (const pinned of this.#leaving) {
+      if (pinned.endsAtMs! > nowMs) continue;
+      if (pinned.connections > 0) ended.add(pinned.pin);
+      // Nobody may have told of its last one.
+      else this.#forgetUnused(pinned);
     }
     return ended;
   }

@@ -8,6 +8,7 @@
 import { bytesId } from '../flow/key.ts';
 import { isIp4 } from '../flow/types.ts';
 import type { Backends, PinnedBackend } from './backends.ts';
+import type { BalancingTables } from './balancing-tables.ts';
 import type { BackendIndex } from './candidates.ts';
 import { claimedBackend } from './claimed-backend.ts';
 import { nodePortId, nodePortIds } from './node-ports.ts';
@@ -27,6 +28,8 @@ export interface BalancedPort {
   version: number;
   /** By network, address and port of a backend. */
   readonly pinned: Map<string, PinnedBackend>;
+  /** Ids of tables that the datapath may have for its clients (`balancing-tables.ts`). */
+  readonly tables: Set<number>;
 }
 
 /** A service, and those of its ports. */
@@ -46,12 +49,14 @@ export function balancedAt(
 
 export class BalancedPorts {
   readonly #backends: Backends;
+  readonly #tables: BalancingTables;
   readonly #hostName: () => string | undefined;
   #lastId = 0;
 
   /** @param hostName of this host, as backends have it */
-  constructor(backends: Backends, hostName: () => string | undefined) {
+  constructor(backends: Backends, tables: BalancingTables, hostName: () => string | undefined) {
     this.#backends = backends;
+    this.#tables = tables;
     this.#hostName = hostName;
   }
 
@@ -59,24 +64,38 @@ export class BalancedPorts {
     const there = balancedAt(known, port);
     if (there) return there;
     const { service, object } = known;
-    const balanced = { id: ++this.#lastId, object, service, port, version: 0, pinned: new Map() };
+    const balanced = {
+      id: ++this.#lastId,
+      object,
+      service,
+      port,
+      version: 0,
+      pinned: new Map(),
+      tables: new Set<number>(),
+    };
     known.balanced.push(balanced);
     return balanced;
   }
 
   /** What was made of them before does not hold any more. */
   renew({ balanced }: KnownService): void {
-    for (const one of balanced) one.version++;
+    for (const one of balanced) {
+      one.version++;
+      for (const id of one.tables) this.#tables.remove(id);
+      one.tables.clear();
+    }
   }
 
   /** Adapts the ports at work to their changed service. @param nowMs begins the time to drain */
   follow(known: KnownService, nowMs: number): void {
+    this.renew(known);
     known.balanced = known.balanced.filter((balanced) => this.#follow(balanced, known.service, nowMs));
   }
 
   /** Its service has gone. */
-  remove({ balanced }: KnownService): void {
-    for (const { pinned } of balanced) for (const one of pinned.values()) this.#backends.remove(one);
+  remove(known: KnownService): void {
+    this.renew(known);
+    for (const { pinned } of known.balanced) for (const one of pinned.values()) this.#backends.remove(one);
   }
 
   pinnedOf({ service, port, pinned }: BalancedPort, at: BackendIndex): PinnedBackend {

@@ -15,6 +15,7 @@
  * it was made of. All scopes together have a limit; beyond it, who was used the longest ago is forgotten. Then its next
  * table may differ from the last one, which only new connections notice.
  */
+import { clientHash, tupleHash } from '../flow/balancing.ts';
 import { mixed, mixIn, HASH_SEED } from '../flow/hash.ts';
 import type { ProtocolTuple } from '../flow/connection.ts';
 import type { PinnedBackend } from './backends.ts';
@@ -59,6 +60,8 @@ export interface Scope {
   tableOf: BackendSelection | undefined;
   /** How many connections it has been chosen for. */
   position: number;
+  /** The id of the table by which the datapath chooses in the same way; undefined if it does not. */
+  balancing: number | undefined;
 }
 
 /** @param scope its selection has candidates */
@@ -142,6 +145,23 @@ export function isRepeated({
   return affinityMs === undefined && (spread.balancing === 'maglev' || spread.balancing === 'source-hash');
 }
 
+/**
+ * True if the datapath may choose by a table alone: everybody gets what the hash says, and nobody needs to know which
+ * connections have been opened.
+ */
+export function isBalancedByTable({
+  selection,
+  route,
+}: {
+  readonly selection: BackendSelection;
+  readonly route: object | undefined;
+}): boolean {
+  const { service, spread, candidates } = selection;
+  if (route !== undefined || service.affinityMs !== undefined || service.outlier !== undefined) return false;
+  if (spread.maxConnections !== undefined) return false;
+  return candidates.length === 1 || spread.balancing === 'maglev' || spread.balancing === 'source-hash';
+}
+
 /** The table of a scope, which is built when it is needed for the first time, from the one before if there is one. */
 export function tableOf(scope: Scope): MaglevTable {
   const { selection } = scope;
@@ -200,23 +220,9 @@ function hasEqualWeights(candidates: readonly Candidate[]): boolean {
   return candidates.every(({ weight }) => weight === candidates[0]!.weight);
 }
 
-/** The same on all hosts: connections from outside may come in by any of them. */
-function tupleHash({ protocol, source, destination, sourcePort, destinationPort }: ProtocolTuple, nth: number): number {
-  let hash = mixIn(mixIn(HASH_SEED, source), destination);
-  for (const number of [protocol, sourcePort, destinationPort, nth]) {
-    hash = Math.imul(hash ^ (number & 0xffff), 0x01000193);
-    hash = Math.imul(hash ^ (number >>> 16), 0x01000193);
-  }
-  return mixed(hash);
-}
-
 /** Tells the destinations of a route apart; it has nothing to do with who is chosen there. */
 export function routeHash(tuple: ProtocolTuple, isByClient: boolean): number {
   return isByClient ? mixed(clientHash(tuple) ^ ROUTE) : tupleHash(tuple, ROUTE);
-}
-
-function clientHash({ source }: ProtocolTuple): number {
-  return mixed(mixIn(HASH_SEED, source));
 }
 
 function backendHash({ address }: Backend, target: number): number {

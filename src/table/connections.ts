@@ -41,26 +41,20 @@ import {
   type ProtocolTuple,
   type Tuple,
 } from '../flow/connection.ts';
+import type { Action } from '../flow/action.ts';
+import { BALANCE_OWNERS } from '../flow/balancing.ts';
 import { awaitedAnswer, EXPENDABLE, isTaken, OVER } from '../flow/connection-state.ts';
 import { ROOM_FREE, ROOM_NONE, type ConnectionStore } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
-import { isIp4, type Vni } from '../flow/types.ts';
-import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
+import { sameBytes, type Vni } from '../flow/types.ts';
+import { IP_TCP } from '../wire/ipv4.ts';
 import type { RepliesIn } from './backends.ts';
-import { CLIENT_ADDRESSES, clientAddress, clientOfAddress } from './clients.ts';
+import { clientOfAddress } from './clients.ts';
+import { ConnectionEnds } from './connection-ends.ts';
 import { entryAt, openPinAt, type ConnectionEntry } from './connection-entries.ts';
 import { EndedConnections, pinnedAt, type PinnedConnection } from './ended-connections.ts';
 import { NatPorts } from './nat-ports.ts';
-import {
-  choiceOf,
-  clientOriginOf,
-  endpointOfOpening,
-  placesOf,
-  toBackend,
-  type Opening,
-  type OutwardOpening,
-  type ServiceOpening,
-} from './openings.ts';
+import { choiceOf, clientOriginOf, endpointOfOpening, placesOf, type Opening } from './openings.ts';
 import type { Services } from './services.ts';
 import { ConnectionOwners } from './connection-owners.ts';
 
@@ -74,6 +68,11 @@ export interface ConnectionOptions {
   readonly unprovenQuota: number;
   /** All addresses of the workload with this address in this network, including this one. They share its quota. */
   readonly addressesWith: (vni: Vni, ip: Uint8Array) => readonly Uint8Array[];
+  /**
+   * True if a workload of this host has the address in this network. Without it, the datapath opens no connections through
+   * services by itself.
+   */
+  readonly isAttached?: ((vni: Vni, ip: Uint8Array) => boolean) | undefined;
   /** 8 random bytes, which determine the ports that connections get. */
   readonly natKey: Uint8Array;
   /** True if this port of the transit address is taken, so that no connection from inside may have it. */
@@ -81,7 +80,7 @@ export interface ConnectionOptions {
   /** Called when a connection has ended, with the tuple that the transit address sent, or would have sent. */
   readonly onClosed?: ((outside: ProtocolTuple) => void) | undefined;
   /** Who is told of connections with a choice. */
-  readonly services: Pick<Services, 'opened' | 'closed' | 'recovered' | 'reopened'>;
+  readonly services: Pick<Services, 'opened' | 'closed' | 'recovered' | 'reopened' | 'tableFor' | 'claimed'>;
 }
 
 export interface Found {
@@ -107,16 +106,18 @@ export class ConnectionTable {
   readonly #quota: number;
   readonly #unprovenQuota: number;
   readonly #addressesWith: ConnectionOptions['addressesWith'];
-  readonly #isReserved: ConnectionOptions['isReserved'];
   readonly #onClosed: ConnectionOptions['onClosed'];
   readonly #services: ConnectionOptions['services'];
   readonly #ports: NatPorts;
+  readonly #ends: ConnectionEnds;
+  readonly #isAttached: NonNullable<ConnectionOptions['isAttached']>;
   readonly #owners = new ConnectionOwners();
   /** The latest plan: `open` mostly follows `refusal` at once. */
   #plan: Plan | undefined;
 
   constructor(options: ConnectionOptions) {
     const { store, quota, unprovenQuota, addressesWith, natKey, isReserved, onClosed, services } = options;
+    const { isAttached = () => false } = options;
     this.#store = store;
     this.ended = new EndedConnections(store.records);
     this.#services = services;
@@ -124,7 +125,8 @@ export class ConnectionTable {
     this.#unprovenQuota = unprovenQuota;
     this.#addressesWith = addressesWith;
     this.#ports = new NatPorts(natKey);
-    this.#isReserved = isReserved;
+    this.#ends = new ConnectionEnds(store, this.#ports, isReserved);
+    this.#isAttached = isAttached;
     this.#onClosed = onClosed;
   }
 
@@ -205,6 +207,42 @@ export class ConnectionTable {
     return typeof plan === 'string' ? plan : undefined;
   }
 
+  /**
+   * From now on, the end of this connection is noted: the datapath does not close it by itself, as it may those whose backend
+   * a balancing table chose. Who refers to a single connection claims it. Returns false if it has ended.
+   */
+  claim(found: Pick<Found, 'slot' | 'generation'>): boolean {
+    const { slot, generation } = found;
+    const { records } = this.#store;
+    const table = records.table(slot);
+    if (table === 0) return this.isOpen(found);
+    if (!this.#store.claim(slot, generation)) return false;
+    const connection = records.read(slot);
+    this.#owners.add(networkOf(connection), endpointOf(connection));
+    if (connection.pin !== undefined) this.#services.claimed(slot, connection.pin, table);
+    return true;
+  }
+
+  /** How the datapath opens connections like this one by itself; undefined if it cannot. */
+  balance(opening: Opening): Extract<Action, { op: 'balance' }> | undefined {
+    const { vni, original } = opening;
+    const addresses = this.#addressesWith(vni, original.source);
+    const table = addresses.length <= BALANCE_OWNERS ? this.#tableFor(opening) : undefined;
+    if (table === undefined) return undefined;
+    const others = addresses.filter((ip) => !sameBytes(ip, original.source));
+    const owners = [original.source, ...others].map((ip) => this.#owners.hold(vni, ip));
+    const known = owners.filter((owner) => owner !== undefined);
+    return known.length === owners.length ? { op: 'balance', table, owners: known } : undefined;
+  }
+
+  /** The balancing table that chooses the same backend; undefined if there is none. */
+  #tableFor(opening: Opening): number | undefined {
+    const choice = choiceOf(opening);
+    const isWithin = choice && 'replies' in opening && !opening.isFromOutside;
+    if (!isWithin || !this.#isAttached(opening.vni, opening.original.source)) return undefined;
+    return this.#services.tableFor(choice, opening.vni);
+  }
+
   /** Opens a connection unless it is refused. Returns the names of what changed. */
   open(opening: Opening, nowMs: number): readonly string[] {
     const plan = this.#planFor(opening);
@@ -213,18 +251,23 @@ export class ConnectionTable {
     const changed = givenUp.flatMap((slot) => (slot < 0 ? [] : this.#leave(slot)));
     const { vni, protocol, original } = opening;
     const endpoint = endpointOf(connection);
-    const owner = this.#owners.add(vni, endpoint);
-    const slot = owner === undefined ? -1 : this.#store.open(connection, owner, nowMs, givenUp);
+    const table = this.#tableFor(opening);
+    const owner = table === undefined ? this.#owners.add(vni, endpoint) : this.#owners.hold(vni, endpoint);
+    const slot =
+      owner === undefined
+        ? -1
+        : this.#store.open({ ...connection, ...(table !== undefined && { table }) }, owner, nowMs, givenUp);
     this.#plan = undefined;
     if (slot < 0) {
       // Another thread has taken the room. What was to be given up has already been reported as over.
       for (const given of givenUp) if (given >= 0) this.#store.close(given);
-      if (owner !== undefined) this.#owners.delete(vni, endpoint);
+      if (owner !== undefined && table === undefined) this.#owners.delete(vni, endpoint);
       return changed;
     }
     this.#claimPort(connection, addresses);
     const choice = choiceOf(opening);
-    if (choice) this.#services.opened(slot, choice, clientOriginOf(opening), { protocol, ...original }, nowMs);
+    if (choice && table === undefined)
+      this.#services.opened(slot, choice, clientOriginOf(opening), { protocol, ...original }, nowMs);
     return [...changed, ...objectsOf(connection)];
   }
 
@@ -233,6 +276,7 @@ export class ConnectionTable {
     const changed: string[] = [];
     this.#plan = undefined;
     for (const slot of this.#store.expire(nowMs)) changed.push(...this.#close(slot));
+    this.#owners.release(({ number, vni, ip }) => !this.#isAttached(vni, ip) && isEmpty(this.#store.owned(number)));
     return changed;
   }
 
@@ -240,17 +284,22 @@ export class ConnectionTable {
   forget(vni: Vni, ip: Uint8Array, isOver: (connection: ConnectionTuples) => boolean = always): readonly string[] {
     const [owner] = this.#owners.of(vni, [ip]);
     if (owner === undefined) return [];
-    const slots = [...this.#store.owned(owner)].filter((slot) => isOver(this.#store.records.read(slot)));
-    return slots.flatMap((slot) => this.#close(slot));
+    const { records } = this.#store;
+    const found = [...this.#store.owned(owner)].map((slot) => ({ slot, generation: records.generation(slot) }));
+    const over = found.filter(({ slot }) => isOver(records.read(slot)));
+    return over.flatMap((one) => (this.claim(one) ? this.#close(one.slot) : []));
   }
 
   /** Ends the translated connections for which `isOver` is true, and forgets them. */
   end(isOver: (connection: ConnectionTuples & { readonly vni: Vni }) => boolean): readonly string[] {
     const changed: string[] = [];
+    const { records } = this.#store;
     for (const slot of this.#slots()) {
-      if (this.#store.records.kind(slot) === 'tracked') continue;
-      const connection = this.#store.records.read(slot);
-      if (isOver({ ...connection, vni: networkOf(connection) })) changed.push(...this.#close(slot));
+      if (records.kind(slot) === 'tracked') continue;
+      const generation = records.generation(slot);
+      const connection = records.read(slot);
+      const isOne = isOver({ ...connection, vni: networkOf(connection) });
+      if (isOne && this.claim({ slot, generation })) changed.push(...this.#close(slot));
     }
     return changed;
   }
@@ -325,7 +374,7 @@ export class ConnectionTable {
     for (let slot = from - 1; found.length < limit && (slot = next(slot + 1, to)) >= 0; ) {
       const generation = records.generation(slot);
       const isOpen = generation !== 0 && generation % 2 === 0 && records.kind(slot) === 'translated';
-      if (isOpen && isOne(slot)) found.push(pinnedAt(records, slot));
+      if (isOpen && isOne(slot) && this.claim({ slot, generation })) found.push(pinnedAt(records, slot));
     }
     return found;
   }
@@ -387,6 +436,13 @@ export class ConnectionTable {
     return entryAt(this.#store.records, slot);
   }
 
+  /** The table that chose the backend of the connection in that slot, if the datapath may close it by itself. */
+  balancedAt(slot: number): { readonly table: number; readonly pin: number } | undefined {
+    const { records } = this.#store;
+    const table = records.generation(slot) === 0 ? 0 : records.table(slot);
+    return table === 0 ? undefined : { table, pin: records.pin(slot) };
+  }
+
   /** For each slot that was ever used: the number of the backend of its connection; 0 if it has none, or if it is over. */
   *openPins(): Generator<number> {
     const { records } = this.#store;
@@ -412,9 +468,9 @@ export class ConnectionTable {
     const room = this.#store.room(this.#owners.of(vni, addresses), quota, unproven);
     if (room === ROOM_NONE || !this.#owners.hasRoomFor(vni, endpoint)) return 'connection_limit';
     const choice = choiceOf(opening);
-    const rival = this.#rivalOf(opening);
+    const rival = this.#ends.rivalOf(opening);
     const mayReplace = rival < 0 || 'socket' in opening || this.isExpendable(rival);
-    const translated = mayReplace ? this.#translated(opening, addresses, rival) : undefined;
+    const translated = mayReplace ? this.#ends.translated(opening, addresses, rival) : undefined;
     if (!translated) return 'nat_ports';
     this.#plan = {
       opening,
@@ -429,74 +485,6 @@ export class ConnectionTable {
     return this.#plan;
   }
 
-  /** Whose place it takes: of the same ends. -1 if there is no such connection. */
-  #rivalOf(opening: Opening): number {
-    const { vni, protocol } = opening;
-    // To weft's own sockets, that is one of another client with the same addresses and ports: whoever speaks last has them.
-    // To a service, it is one that is over, whose client begins anew, or what is left of one to the same backend.
-    if ('socket' in opening || 'replies' in opening || choiceOf(opening)) {
-      const known = this.#store.find(clientOriginOf(opening), protocol, opening.original) >> 1;
-      if (known >= 0 || !('replies' in opening) || !opening.choice) return known;
-      const [first] = toBackend(opening);
-      const left = this.#store.find(opening.replies, protocol, turned(first!)) >> 1;
-      return left >= 0 && this.ended.has(left) ? left : -1;
-    }
-    // By another host: one by a third host, or by this one.
-    if ('via' in opening) {
-      const own = this.#store.find(vni, protocol, opening.original);
-      return (own >= 0 ? own : this.#store.find(vni, protocol, turned(opening.original))) >> 1;
-    }
-    // The container may have a conversation of its own with the same ends. A port that is chosen is free.
-    return 'translated' in opening ? this.#store.find(vni, protocol, turned(opening.translated)) >> 1 : -1;
-  }
-
-  /** The tuple with which its original packets go out; undefined if there is none left for it. */
-  #translated(opening: Opening, addresses: readonly Uint8Array[], rival: number): Tuple | undefined {
-    if ('translated' in opening) return opening.translated;
-    if ('via' in opening) return opening.original;
-    if ('replies' in opening) return this.#ofService(opening, rival);
-    return 'socket' in opening ? this.#ofClient(opening) : this.#ofPort(opening, addresses);
-  }
-
-  /** With a port of the transit address that is free towards its destination. */
-  #ofPort(opening: OutwardOpening, addresses: readonly Uint8Array[]): Tuple | undefined {
-    const { protocol, original, address, choice } = opening;
-    const destination = choice?.backend.address ?? original.destination;
-    const destinationPort = choice?.l4Port ?? original.destinationPort;
-    const isEcho = isEchoProtocol(protocol);
-    const port = this.#ports.choose(opening, addresses, (port) => {
-      if (this.#isReserved(protocol, port)) return false;
-      const peerPort = isEcho ? port : destinationPort;
-      const reply = { source: destination, destination: address, sourcePort: peerPort, destinationPort: port };
-      return this.#store.find(OUTSIDE, protocol, reply) < 0;
-    });
-    if (port === undefined) return undefined;
-    return { source: address, destination, sourcePort: port, destinationPort: isEcho ? port : destinationPort };
-  }
-
-  /**
-   * To its backend. The client may talk to the backend from the same port by way of another service, or straight to its
-   * address, so that it needs another port. @param rival the slot of a connection whose place it takes
-   */
-  #ofService(opening: ServiceOpening, rival: number): Tuple | undefined {
-    const { protocol, replies } = opening;
-    for (const tuple of toBackend(opening, rival >= 0 && this.needsOtherPort(rival))) {
-      const taken = this.#store.find(replies, protocol, turned(tuple)) >> 1;
-      if (taken < 0 || taken === rival) return tuple;
-    }
-    return undefined;
-  }
-
-  /** With the first address of the client that has no other conversation with the same ports. */
-  #ofClient({ protocol, original, socket, client }: Extract<Opening, { socket: Uint8Array }>): Tuple | undefined {
-    for (let turn = 0; turn < CLIENT_ADDRESSES; turn++) {
-      const source = clientAddress(client, isIp4(original.source), turn);
-      const tuple = { ...original, source, destination: socket };
-      if (this.#store.find(INTERNAL, protocol, turned(tuple)) < 0) return tuple;
-    }
-    return undefined;
-  }
-
   /** Notes that the port of an open connection is in use. @param addresses of the workload that it belongs to */
   #claimPort(connection: ConnectionTuples, addresses: readonly Uint8Array[]): void {
     const { protocol, original, translated } = connection;
@@ -504,11 +492,14 @@ export class ConnectionTable {
     this.#ports.add({ vni: networkOf(connection), protocol, original, translated }, addresses);
   }
 
-  /** Called before it is closed. Returns the names of what changes; for a tracked one, that is nothing. */
+  /**
+   * Called before it is closed. Returns the names of what changes: for one that the datapath may close by itself, that is
+   * nothing.
+   */
   #leave(slot: number): string[] {
     this.#plan = undefined;
     const connection = this.#store.records.read(slot);
-    if (connection.kind === 'tracked') return [];
+    if (connection.kind === 'tracked' || connection.table !== undefined) return [];
     if (connection.kind === 'translated' && connection.pin !== undefined) this.#services.closed(slot, connection.pin);
     const vni = networkOf(connection);
     if (isFromInside(connection)) this.#ports.delete({ ...connection, vni });
@@ -568,6 +559,11 @@ export function connectionObject(place: Place, protocol: number, tuple: Tuple): 
   return `connection/${place}/${protocolName(protocol)}/${ends}`;
 }
 
+function isEmpty(slots: Iterable<number>): boolean {
+  for (const _ of slots) return false;
+  return true;
+}
+
 /** Slots that are gone through at a time. */
 export interface Slots {
   readonly from: number;
@@ -584,8 +580,4 @@ function always(): boolean {
 
 function objectsOf({ places, protocol, original, translated }: ConnectionTuples): string[] {
   return [connectionObject(places[0], protocol, original), connectionObject(places[1], protocol, turned(translated))];
-}
-
-function isEchoProtocol(protocol: number): boolean {
-  return protocol === IP_ICMP || protocol === IP_ICMPV6;
 }

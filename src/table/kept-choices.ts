@@ -76,6 +76,7 @@ export class KeptChoices {
   }
 }
 
-function countOf({ candidates, excluded }: BackendSelection): number {
+/** How many backends it names. */
+export function countOf({ candidates, excluded }: BackendSelection): number {
   return candidates.length + excluded.length;
 }

@@ -54,6 +54,11 @@ export class MaglevTable {
     return this.#slots.length;
   }
 
+  /** Positions of backends. Not to be written to. */
+  get slots(): Uint16Array {
+    return this.#slots;
+  }
+
   get lengthBytes(): number {
     return this.#slots.byteLength;
   }

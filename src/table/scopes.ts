@@ -1,4 +1,5 @@
 /** What was made for clients of services, within a limit of memory: who was used the longest ago is forgotten. */
+import { BALANCED_BACKEND_BYTES } from '../flow/balancing.ts';
 import type { Scope } from './balancer.ts';
 import { Recent } from './recent.ts';
 
@@ -11,11 +12,14 @@ const TABLE_BYTES = 300;
 
 export class Scopes<S extends Scope> {
   readonly #limitBytes: number;
+  readonly #onGone: (scope: S) => void;
   readonly #scopes = new Recent<{ readonly scope: S; readonly lengthBytes: number }>();
   #lengthBytes = 0;
 
-  constructor(limitBytes: number = SCOPES_BYTES) {
+  /** @param onGone called with one that was forgotten, or that another one has taken the place of */
+  constructor(limitBytes: number = SCOPES_BYTES, onGone: (scope: S) => void = () => {}) {
     this.#limitBytes = limitBytes;
+    this.#onGone = onGone;
   }
 
   get size(): number {
@@ -36,13 +40,19 @@ export class Scopes<S extends Scope> {
     const lengthBytes = sizeOf(scope);
     const before = this.#scopes.use(id, { scope, lengthBytes });
     this.#lengthBytes += lengthBytes - (before?.lengthBytes ?? 0);
+    if (before && before.scope !== scope) this.#onGone(before.scope);
     while (this.#lengthBytes > this.#limitBytes && this.#scopes.size > 1) {
-      this.#lengthBytes -= this.#scopes.takeOldest()!.lengthBytes;
+      const oldest = this.#scopes.takeOldest()!;
+      this.#lengthBytes -= oldest.lengthBytes;
+      this.#onGone(oldest.scope);
     }
   }
 }
 
-function sizeOf({ selection, table }: Scope): number {
+function sizeOf({ selection, table, balancing }: Scope): number {
   const backends = selection.candidates.length + selection.excluded.length;
-  return SCOPE_BYTES + BACKEND_BYTES * backends + (table ? TABLE_BYTES + table.lengthBytes : 0);
+  const tableBytes = table ? TABLE_BYTES + table.lengthBytes : 0;
+  // The datapath has a copy.
+  const copyBytes = balancing === undefined ? 0 : tableBytes + BALANCED_BACKEND_BYTES * selection.candidates.length;
+  return SCOPE_BYTES + BACKEND_BYTES * backends + tableBytes + copyBytes;
 }

@@ -22,12 +22,13 @@
 import type { AddressSet } from '../flow/address-set.ts';
 import { OUTSIDE, type ConnectionTuples, type ProtocolTuple } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
-import { isIp4 } from '../flow/types.ts';
+import { isIp4, type Vni } from '../flow/types.ts';
 import { Affinity } from './affinity.ts';
 import { balancedAt, BalancedPorts, type BalancedPort, type KnownService } from './balanced-port.ts';
 import { Backends, type PinnedBackend, type RepliesIn } from './backends.ts';
 import type { BackendSelection, Candidate, Eligibility, Scope } from './balancer.ts';
-import { nobodyIn, pick, routeHash } from './balancer.ts';
+import { isBalancedByTable, nobodyIn, pick, routeHash } from './balancer.ts';
+import { BalancingTables, type Balancing } from './balancing-tables.ts';
 import { candidatesOf, type BackendIndex } from './candidates.ts';
 import type { Changes } from './changes.ts';
 import { ConnectionLimits, type LimitedConnections } from './connection-limits.ts';
@@ -64,6 +65,12 @@ export interface NoChoice {
   readonly selection: BackendSelection;
 }
 
+/** The records of connections. */
+export interface BalancedConnections {
+  /** The table that chose the backend with that number; undefined if none did. */
+  balancedAt(slot: number): { readonly table: number; readonly pin: number } | undefined;
+}
+
 interface PortScope extends Scope {
   readonly id: string;
   /** What it was made of: the version of the port, and of the networks. */
@@ -80,8 +87,9 @@ export class Services {
   readonly #addresses: ServiceAddresses;
   readonly #routes: ServiceRoutes;
   readonly #nodePorts: NodePorts;
-  readonly #backends = new Backends();
-  readonly #ports = new BalancedPorts(this.#backends, () => this.#host.name);
+  readonly #tables = new BalancingTables();
+  readonly #backends = new Backends((pin) => this.#tables.connectionsTo(pin));
+  readonly #ports = new BalancedPorts(this.#backends, this.#tables, () => this.#host.name);
   readonly #health = new Health();
   readonly #affinity = new Affinity();
   readonly #kept = new KeptChoices();
@@ -92,6 +100,7 @@ export class Services {
     name: undefined,
     zone: undefined,
   };
+  #connections: BalancedConnections | undefined;
   #isLoaded = false;
 
   /** @param scopesBytes the limit for Maglev tables and the like; see `scopes.ts` */
@@ -102,12 +111,20 @@ export class Services {
     this.#routes = new ServiceRoutes(changes, (id) => this.get(id));
     this.#nodePorts = new NodePorts(changes);
     this.published = new PublishedBackends(changes, (id) => this.get(id));
-    this.#scopes = new Scopes(scopesBytes);
+    this.#scopes = new Scopes(scopesBytes, ({ balancing }) => {
+      if (balancing !== undefined) this.#tables.remove(balancing);
+    });
   }
 
   /** @param connections those that are reported with `opened` and `closed` */
   watch(connections: LimitedConnections): void {
     this.#limits.watch(connections);
+  }
+
+  /** Lets the datapath choose by itself, where it may. @param connections finds the choice of a connection */
+  balanceWith(balancing: Balancing, connections: BalancedConnections): void {
+    this.#tables.use(balancing);
+    this.#connections = connections;
   }
 
   get size(): number {
@@ -226,6 +243,7 @@ export class Services {
   /** Ends affinities whose time is over. */
   expire(nowMs: number): void {
     this.#affinity.expire(nowMs);
+    this.#tables.expire();
   }
 
   // 3. Decisions
@@ -357,6 +375,26 @@ export class Services {
     };
   }
 
+  /**
+   * The id of the table by which the datapath chooses what `choose` has chosen; undefined if there is none.
+   * @param from the network of the client
+   */
+  tableFor(choice: Choice, from: Vni): number | undefined {
+    const scope = this.#scopes.get(choice.scope);
+    if (scope?.selection !== choice.selection || !isBalancedByTable(choice)) return undefined;
+    const { service, port } = choice.selection;
+    const known = this.#services.get(service.id);
+    const balanced = known && balancedAt(known, port);
+    // The service has changed in the meantime.
+    if (balanced?.version !== scope.version) return undefined;
+    if (scope.balancing === undefined) {
+      scope.balancing = this.#tables.add(scope, from);
+      if (scope.balancing !== undefined) balanced.tables.add(scope.balancing);
+      this.#scopes.use(scope.id, scope);
+    }
+    return scope.balancing;
+  }
+
   // 4. Connections
 
   /** Notes that a connection was opened in that slot. @param from where the client is, which has sent `tuple` */
@@ -381,6 +419,14 @@ export class Services {
     this.#kept.delete(slot);
     this.#limits.closed(pin, slot);
     this.#backends.closed(pin);
+  }
+
+  /** Notes that the end of a connection that this table has chosen will be told from now on. @param pin from its record */
+  claimed(slot: number, pin: number, table: number): void {
+    this.#backends.opened(pin);
+    this.#limits.opened(pin, slot);
+    const choice = this.#tables.choiceOf(table, pin);
+    if (choice) this.#kept.set(slot, choice);
   }
 
   /** Notes that the record of a connection is in another slot now. @param pin from its record */
@@ -430,7 +476,8 @@ export class Services {
 
   /** How the backend of the connection in that slot was chosen; undefined if that is not known any more. */
   kept(slot: number): KeptChoice | undefined {
-    return this.#kept.of(slot);
+    const balanced = this.#connections?.balancedAt(slot);
+    return balanced ? this.#tables.choiceOf(balanced.table, balanced.pin) : this.#kept.of(slot);
   }
 
   // Scopes
@@ -481,6 +528,7 @@ export class Services {
       table: before?.table,
       tableOf: before?.tableOf,
       position: before?.position ?? 0,
+      balancing: undefined,
       version,
       networksVersion: this.#topology.networksVersion,
     };

@@ -279,6 +279,11 @@ export class Topology {
     return carrier === undefined ? undefined : this.#ports.get(carrier);
   }
 
+  /** True if a port has the address in this network, or may send from it. */
+  isAttached(vni: Vni, ip: Uint8Array): boolean {
+    return this.#owners.has(vni, ip);
+  }
+
   /** All addresses of the owner of `ip` in this network; only `ip` if nobody owns it. */
   addressesWith(vni: Vni, ip: Uint8Array): readonly Uint8Array[] {
     return this.#owners.addressesWith(vni, ip);

@@ -1,4 +1,5 @@
 import { openNativeDatapath } from '../../src/datapath/native/native.ts';
+import { runBalancing } from './balancing.ts';
 import { runConnections } from './connections.ts';
 import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
@@ -18,6 +19,7 @@ const open: Open = (options) => openNativeDatapath({ ...options, threads: 0 });
 runConformance('native', open);
 runParking('native', open);
 runConnections('native', open);
+runBalancing('native', open);
 runSegmentation('native', open);
 runCoalescing('native', open);
 runRates('native', open);

@@ -1,4 +1,5 @@
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
+import { runBalancing } from './balancing.ts';
 import { runConnections } from './connections.ts';
 import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
@@ -15,6 +16,7 @@ import { runSegmentation } from './segmentation.ts';
 runConformance('reference', openReferenceDatapath);
 runParking('reference', openReferenceDatapath);
 runConnections('reference', openReferenceDatapath);
+runBalancing('reference', openReferenceDatapath);
 runSegmentation('reference', openReferenceDatapath);
 runCoalescing('reference', openReferenceDatapath);
 runRates('reference', openReferenceDatapath);

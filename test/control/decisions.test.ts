@@ -33,6 +33,7 @@ function decision(port: number, slot: number): Decision {
     neighbor: undefined,
     opening: undefined,
     opened: undefined,
+    balance: undefined,
     connection: undefined,
     cacheable: true,
   };

@@ -6,6 +6,7 @@
  */
 import type { PortSpec, Upcall } from '../../src/datapath/datapath.ts';
 import { routing } from '../../src/cluster/routing.ts';
+import { balancedDecision } from '../../src/control/balanced.ts';
 import { Controller } from '../../src/control/controller.ts';
 import { formatActions } from '../../src/flow/action.ts';
 import { formatMegaflow, type FlowKey } from '../../src/flow/key.ts';
@@ -15,7 +16,7 @@ import { Changes } from '../../src/table/changes.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb, vtepLocation } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
-import { decide } from '../../src/pipeline/decide.ts';
+import { decide, type Decision } from '../../src/pipeline/decide.ts';
 import type { Tables } from '../../src/pipeline/stage.ts';
 import { Services } from '../../src/table/services.ts';
 import {
@@ -94,15 +95,19 @@ export class PipelineDecider implements Decider {
   }
 
   get #connections(): ConnectionTable {
-    this.#openedConnections ??= new ConnectionTable({
-      store: this.#context.dp().connections,
-      quota: 6,
-      unprovenQuota: 4,
+    if (this.#openedConnections) return this.#openedConnections;
+    const store = this.#context.dp().connections;
+    const quotas = { quota: 6, unprovenQuota: 4 };
+    this.#openedConnections = new ConnectionTable({
+      store,
+      ...quotas,
       addressesWith: (vni, ip) => this.#topology.addressesWith(vni, ip),
+      isAttached: (vni, ip) => this.#topology.isAttached(vni, ip),
       natKey: new Uint8Array(8),
       services: this.#services,
       isReserved: (protocol, port) => this.#topology.isPublished(protocol, port),
     });
+    this.#services.balanceWith({ store, ...quotas }, this.#openedConnections);
     return this.#openedConnections;
   }
 
@@ -179,12 +184,19 @@ export class PipelineDecider implements Decider {
     // A flow of connections covers what belongs to the connections that have it, and says nothing about other tuples.
     const cached = [...this.#controller.flows.dump()].map(({ flow }) => flow).filter((flow) => !flow.isOfConnections);
     if (cached.length === 0) return;
-    const some = [random.pick(cached), random.pick(cached)].map(({ key, decision }) => ({ key, mask: decision.mask }));
+    // One that balances decides nothing about packets of a connection, and port numbers of open ones prove nothing.
+    const isBalancing = ({ actions: [first] }: Decision): boolean => first?.op === 'balance';
+    const picked = [random.pick(cached), random.pick(cached)].filter(({ decision }) => !isBalancing(decision));
+    const some = picked.map(({ key, decision }) => ({ key, mask: decision.mask }));
     // What the datapath has found out about its connection is a field like any other.
     const decideKey = (key: FlowKey) => decide(key, this.#tables);
     this.defects.push(...findWideMasks({ flows: some, decide: decideKey, random, interesting: this.#keys }));
     for (const { key, decision } of cached) {
-      const [then, now] = [formatActions(decision.actions), formatActions(decideKey(key).actions)];
+      const decided = decideKey(key);
+      const balanced = isBalancing(decision) ? balancedDecision(decided) : undefined;
+      // It depends on the source port whether the backend is reached, and there may be no room for another connection.
+      if (isBalancing(decision) && !balanced && decided.stages.some(({ stage }) => stage === 'route')) continue;
+      const [then, now] = [formatActions(decision.actions), formatActions((balanced ?? decided).actions)];
       if (then !== now) this.defects.push(`stale: ${formatMegaflow(key, decision.mask)} has ${then}, not ${now}`);
     }
     this.flowsChecked += cached.length;

@@ -7,6 +7,7 @@
  */
 import type { Upcall, UpcallToken } from '../../src/datapath/datapath.ts';
 import { NAT_BY_TUPLE, type Action } from '../../src/flow/action.ts';
+import type { BalancingTable } from '../../src/flow/balancing.ts';
 import { turned, type Place, type Tuple } from '../../src/flow/connection.ts';
 import { FIRST_FREE_OWNER, type ConnectionStore } from '../../src/flow/connection-store.ts';
 import { fieldList, fields, KEY_BYTES, type FieldName } from '../../src/flow/fields.ts';
@@ -119,8 +120,9 @@ export class RandomDecider implements Decider {
         protocol: quoted?.protocol ?? protocol,
         original,
         translated: kind === 'tracked' ? original : translated,
+        ...(random.chance(0.3) && { pin: 1 + random.int(4), table: 1 + random.int(6) }),
       },
-      FIRST_FREE_OWNER + random.int(3),
+      owner(random),
       this.#context.clock(),
       [random.chance(0.5) ? random.int(this.#connections.records.count) : -1, -1],
     );
@@ -133,9 +135,11 @@ export class RandomDecider implements Decider {
     if (random.chance(0.5)) store.close(random.int(store.records.count));
     const slot = random.int(store.records.count);
     if (random.chance(0.5) && store.records.kind(slot) === 'translated') store.end(slot, this.#context.clock());
+    if (random.chance(0.3)) store.claim(slot, store.records.generation(slot));
     for (const slot of store.expire(this.#context.clock())) store.close(slot);
     const owners = [FIRST_FREE_OWNER, FIRST_FREE_OWNER + 1];
-    this.#context.note(`${store.size} connections, room ${store.room(owners, 6, 3)}`);
+    const balanced = [1, 2, 3, 4].map((pin) => `${store.balancedTo(pin)} ${store.balancedBy(pin)}`).join(', ');
+    this.#context.note(`${store.size} connections, room ${store.room(owners, 6, 3)}, balanced ${balanced}`);
   }
 
   get #connections(): ConnectionStore {
@@ -181,6 +185,15 @@ export class RandomDecider implements Decider {
     return [{ op, slot, generation, reply: random.chance(0.5) }];
   }
 
+  /** The id of a balancing table, which is mostly there. */
+  #table(): number {
+    const { random } = this.#context;
+    const id = 1 + random.int(6);
+    if (random.chance(0.2)) this.#connections.removeTable(id);
+    if (random.chance(0.7)) this.#connections.addTable(id, randomTable(random));
+    return id;
+  }
+
   #refusal(): RefusalAnswer {
     const { random } = this.#context;
     const number = random.chance(0.5) ? refusalNumbers.tcp_reset : random.int(Object.keys(refusalNumbers).length);
@@ -190,6 +203,7 @@ export class RandomDecider implements Decider {
   #actions(): Action[] {
     const { random } = this.#context;
     if (random.chance(0.1)) return [{ op: 'consume' }];
+    if (random.chance(0.1)) return [{ op: 'balance', table: this.#table(), owners: [owner(random), owner(random)] }];
     if (random.chance(0.15)) return [{ op: 'drop', reason: random.pick(dropReasons)[0] }];
     if (random.chance(0.15)) return [{ op: 'refuse', reason: random.pick(dropReasons)[0], answer: this.#refusal() }];
     const outputs = Array.from({ length: random.pick([1, 1, 1, 2, 5]) }, (): Action => {
@@ -204,6 +218,23 @@ export class RandomDecider implements Decider {
     if (random.chance(0.1)) return [...first, ...clamp, ...outputs];
     return [...first, { op: 'route', source: random.bytes(6), destination: random.bytes(6) }, ...clamp, ...outputs];
   }
+}
+
+function owner(random: Random): number {
+  return FIRST_FREE_OWNER + random.int(3);
+}
+
+/** Of backends of both families, few enough that connections get the same one. */
+function randomTable(random: Random): BalancingTable {
+  const backends = Array.from({ length: 1 + random.int(3) }, (_, n) => ({
+    pin: 1 + n,
+    address: random.pick(gateways),
+    target: random.int(65_536),
+    replies: random.chance(0.1) ? undefined : random.pick(places),
+  }));
+  const slots = Uint16Array.from({ length: 1 + random.int(9) }, () => random.int(backends.length));
+  const [quota, unprovenQuota] = [random.pick([3, 100]), random.pick([2, 100])];
+  return { byClient: random.chance(0.3), firstPort: random.int(65_536), quota, unprovenQuota, slots, backends };
 }
 
 /** An address of the same family. */

@@ -83,7 +83,9 @@ const toReach = {
       'clamped',
       ...services,
       'answered by an ICMP error',
-      ...['nat', 'mtu', 'route', 'clamp', 'echo', 'output', 'encap', 'drop', 'refuse'].map((op) => `hits of ${op}`),
+      ...['nat', 'mtu', 'route', 'clamp', 'echo', 'output', 'encap', 'drop', 'refuse', 'balance'].map(
+        (op) => `hits of ${op}`,
+      ),
     ],
     drops: [
       'ipv4_checksum',

@@ -20,6 +20,8 @@ export const noServices: ConnectionOptions['services'] = {
   closed: () => undefined,
   recovered: () => undefined,
   reopened: () => undefined,
+  tableFor: () => undefined,
+  claimed: () => undefined,
 };
 
 /** By the datapath that has it. */

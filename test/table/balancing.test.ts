@@ -1,12 +1,13 @@
 /** Which of the candidates a new connection gets, by each method. */
 import t from 'tap';
+import { backendOf, type BalancingTable } from '../../src/flow/balancing.ts';
 import { formatIp, parseIp, type Vni } from '../../src/flow/types.ts';
 import { Affinity } from '../../src/table/affinity.ts';
 import { tableOf, type BackendSelection, type Scope } from '../../src/table/balancer.ts';
 import { KeptChoices } from '../../src/table/kept-choices.ts';
 import { Scopes } from '../../src/table/scopes.ts';
-import type { BalancingMethod } from '../../src/table/service.ts';
-import type { Services } from '../../src/table/services.ts';
+import type { BalancingMethod, Service } from '../../src/table/service.ts';
+import type { Choice, Services } from '../../src/table/services.ts';
 import { Random } from '../support/random.ts';
 import {
   backend,
@@ -283,7 +284,7 @@ t.test(
         refusal: undefined,
         consulted: [],
       };
-      return { selection, table: undefined, tableOf: undefined, position: 0 };
+      return { selection, table: undefined, tableOf: undefined, position: 0, balancing: undefined };
     };
     for (const id of ['a', 'b', 'c', 'd', 'e']) {
       const one = scope(2);
@@ -382,4 +383,65 @@ t.test('kept choices are limited: the oldest of former generations are forgotten
   kept.delete(1);
   kept.set(6, { selection: selection(11), pin: 1, by: 'affinity', route: undefined });
   t.ok(kept.of(6) === undefined, 'more than all of them may have');
+});
+
+t.test('tables for the datapath: as JavaScript chooses, and gone as soon as anything changes', (t) => {
+  const { services } = serviceTable({ scopesBytes: 20_000 });
+  const tables = new Map<number, BalancingTable>();
+  let left = 1;
+  const store = {
+    addTable: (id: number, table: BalancingTable) => void tables.set(id, table),
+    removeTable: (id: number) => void tables.delete(id),
+    balancedTo: () => 0,
+    balancedBy: () => left,
+  };
+  services.balanceWith({ store, quota: 7, unprovenQuota: 3 }, { balancedAt: () => undefined });
+  services.setHost('here', undefined);
+  const here = { vni: BLUE, endpoint: 'default/one', host: 'here' };
+  const declare = (given: Partial<Service> = {}): void =>
+    services.set(
+      service({ backends: [backend('10.0.0.1', here), backend('10.0.0.2', { ...here, host: 'there' })], ...given }),
+      0,
+    );
+  const choice = (slot = 0): Choice => chosenFor(services, tuple(slot)) as Choice;
+  declare();
+  const first = services.tableFor(choice(), BLUE)!;
+  t.match(tables.get(first), { byClient: false, firstPort: 80, quota: 7, unprovenQuota: 3 });
+  t.same(
+    tables.get(first)!.backends.map(({ replies }) => replies),
+    [BLUE, BLUE],
+    'both are in one network: replies from another host come in there, too',
+  );
+  for (let slot = 0; slot < 50; slot++) t.equal(backendOf(tables.get(first)!, tuple(slot)).pin, choice(slot).pin);
+  t.equal(services.tableFor(choice(), BLUE), first);
+  const before = choice();
+  declare({ backends: [backend('10.0.0.1', here)] });
+  t.same([...tables.keys()], [], 'before anybody decides again');
+  t.equal(services.tableFor(before, BLUE), undefined, 'it is not added again for a choice of before');
+  t.not(services.tableFor(choice(), BLUE), first);
+  services.setHealth('default/web', parseIp('10.0.0.1'), 'check_failed', 'refused');
+  t.same([...tables.keys()], []);
+  declare();
+  services.tableFor(choice(), BLUE);
+  services.remove('default/web');
+  t.same([...tables.keys()], []);
+  declare();
+  for (let n = 0; n < 60; n++) {
+    services.set(service({ id: `default/s${n}`, vips: [parseIp(`10.96.1.${n}`)], backends: backends(3) }), 0);
+    const of = { ...tuple(n), destination: parseIp(`10.96.1.${n}`) };
+    services.tableFor(chosenFor(services, of) as Choice, BLUE);
+  }
+  t.ok(tables.size < 30, 'with the scopes that are forgotten');
+  t.ok(services.scopesBytes <= 20_000);
+  left = 0;
+  services.expire(0);
+  for (const given of [
+    { balancing: 'random' },
+    { affinityMs: 1 },
+    { maxConnections: 1 },
+  ] satisfies Partial<Service>[]) {
+    declare(given);
+    t.equal(services.tableFor(choice(), BLUE), undefined);
+  }
+  t.end();
 });

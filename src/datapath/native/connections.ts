@@ -1,6 +1,7 @@
 /** The store of connections on top of the addon. native/connection_table.h explains how it works. */
 import { loadAddon } from '../../addon/addon.ts';
 import type { NativeConnectionTable } from '../../addon/native-connections.ts';
+import { BALANCED_BACKEND_BYTES, type BalancingTable } from '../../flow/balancing.ts';
 import {
   CONNECTION_OPENING_BYTES,
   ConnectionRecords,
@@ -12,6 +13,9 @@ import {
 } from '../../flow/connection.ts';
 import type { ConnectionStore, ConnectionStoreOptions } from '../../flow/connection-store.ts';
 
+/** In place of a place that nobody knows: native/balancing_table.h. */
+const UNKNOWN_PLACE = 0xffff_ffff;
+
 /** `ConnectionOpening` of native/connection_table.h. */
 const PROTOCOL = 8;
 const KIND = 9;
@@ -19,6 +23,7 @@ const ORIGINAL = 12;
 const TRANSLATED = 48;
 const PIN = 84;
 const VIA = 88;
+const TABLE = 104;
 
 export class NativeConnections implements ConnectionStore {
   readonly records: ConnectionRecords;
@@ -67,7 +72,7 @@ export class NativeConnections implements ConnectionStore {
   }
 
   open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number {
-    const { kind, places, protocol, original, translated, pin = 0, via } = connection;
+    const { kind, places, protocol, original, translated, pin = 0, table = 0, via } = connection;
     places.forEach((place, n) => this.#view.setUint32(4 * n, place, true));
     this.#asked[PROTOCOL] = protocol;
     this.#asked[KIND] = kindNumber(kind);
@@ -75,12 +80,44 @@ export class NativeConnections implements ConnectionStore {
     writeTuple(this.#view, TRANSLATED, translated);
     this.#view.setUint32(PIN, pin, true);
     this.#asked.fill(0, VIA);
+    this.#view.setUint32(TABLE, table, true);
     if (via) this.#asked.set(via, VIA);
     return this.table.open(owner, nowMs, ...givenUp);
   }
 
   close(slot: number): void {
     this.table.close(slot);
+  }
+
+  claim(slot: number, generation: number): boolean {
+    return this.table.claim(slot, generation);
+  }
+
+  addTable(id: number, table: BalancingTable): void {
+    const { byClient, firstPort, quota, unprovenQuota, slots } = table;
+    const backends = new Uint8Array(table.backends.length * BALANCED_BACKEND_BYTES);
+    const view = new DataView(backends.buffer);
+    for (const [n, { pin, address, target, replies }] of table.backends.entries()) {
+      const at = n * BALANCED_BACKEND_BYTES;
+      view.setUint32(at, pin, true);
+      view.setUint32(at + 4, replies ?? UNKNOWN_PLACE, true);
+      backends.set(address, at + 8);
+      view.setUint16(at + 24, target, true);
+    }
+    if (this.table.addTable(id, byClient, firstPort, quota, unprovenQuota, slots, backends)) return;
+    throw new RangeError('a balancing table has an empty slot');
+  }
+
+  removeTable(id: number): void {
+    this.table.removeTable(id);
+  }
+
+  balancedTo(pin: number): number {
+    return this.table.balancedTo(pin);
+  }
+
+  balancedBy(id: number): number {
+    return this.table.balancedBy(id);
   }
 
   end(slot: number, nowMs: number): void {

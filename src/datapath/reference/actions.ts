@@ -77,6 +77,9 @@ export class Runner {
         case 'consume':
           this.#tally.consumed++;
           break;
+        case 'balance': // Only a flow can.
+          this.#tally.dropped(from, 'connection_gone');
+          break;
         case 'mtu':
         case 'route':
         case 'echo':

@@ -15,6 +15,7 @@ import {
   type ConnectionState,
   type ConnectionTuples,
   type Place,
+  type ProtocolTuple,
   type Tuple,
 } from '../../flow/connection.ts';
 import {
@@ -24,9 +25,12 @@ import {
   type ConnectionStore,
   type ConnectionStoreOptions,
 } from '../../flow/connection-store.ts';
-import { connectionTimeoutMs, EXPENDABLE } from '../../flow/connection-state.ts';
-import { isIp4, sameBytes } from '../../flow/types.ts';
-import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
+import { backendOf, type BalancingTable } from '../../flow/balancing.ts';
+import { connectionTimeoutMs, EXPENDABLE, OVER } from '../../flow/connection-state.ts';
+import { sameBytes } from '../../flow/types.ts';
+import { BalancedCounts, ReferenceTables } from './balancing.ts';
+import { isPlausible } from './plausible.ts';
+import { IP_UDP } from '../../wire/ipv4.ts';
 
 /** The same as in native/connection_table.cc. */
 const UNPROVEN_LOOKED = 256;
@@ -85,6 +89,8 @@ export class ReferenceConnections implements ConnectionStore {
   readonly #free = new Uint32Array(3);
   /** How many entries of the index have a place; some places share a number. */
   readonly #inPlace = new Uint32Array(PLACE_COUNTS);
+  readonly #tables = new ReferenceTables();
+  readonly #balanced = new BalancedCounts();
   #size = 0;
   #used = 0;
   #generation = 0;
@@ -310,6 +316,7 @@ export class ReferenceConnections implements ConnectionStore {
     this.records.touch(slot, nowMs);
     this.#append(this.#ownerOf(owner), UNPROVEN, slot);
     this.#size++;
+    this.#countBalanced(slot, 1);
     this.#insertAll(slot);
     return slot;
   }
@@ -321,12 +328,42 @@ export class ReferenceConnections implements ConnectionStore {
     if (this.#memory[recordAt(slot) + PROVEN] === 1) this.#remove(owner, PROVEN_LIST, slot);
     else this.#leaveUnproven(owner, slot);
     this.#size--;
+    this.#countBalanced(slot, -1);
     this.#freeSlot(slot);
+  }
+
+  #countBalanced(slot: number, change: 1 | -1): void {
+    this.#balanced.change(this.records.pin(slot), this.records.table(slot), change);
+  }
+
+  claim(slot: number, generation: number): boolean {
+    if (slot >= this.#used || generation === 0 || this.records.generation(slot) !== generation) return false;
+    this.#countBalanced(slot, -1);
+    this.records.clearTable(slot);
+    return true;
+  }
+
+  addTable(id: number, table: BalancingTable): void {
+    this.#tables.add(id, table);
+  }
+
+  removeTable(id: number): void {
+    this.#tables.remove(id);
+  }
+
+  balancedTo(pin: number): number {
+    return this.#balanced.to(pin);
+  }
+
+  balancedBy(id: number): number {
+    return this.#balanced.by(id);
   }
 
   end(slot: number, nowMs: number): void {
     if (slot >= this.#used || !this.#isUsed(slot)) return;
     const wasFound = this.#isFound(slot, ORIGINAL);
+    this.#countBalanced(slot, -1);
+    this.records.clearTable(slot);
     this.records.setKind(slot, 'ended');
     if (wasFound && !this.#isFound(slot, ORIGINAL)) this.#erase(4 * slot + ORIGINAL);
     for (const reply of [false, true]) this.records.setFlow(slot, reply, 0);
@@ -356,8 +393,9 @@ export class ReferenceConnections implements ConnectionStore {
     return this.#room(owners, quota, unprovenQuota, false);
   }
 
-  /** @param trackedOnly translated connections are not given up */
-  #room(owners: readonly number[], quota: number, unprovenQuota: number, trackedOnly: boolean): number {
+  /** @param itsOwn only those are given up that the datapath may close by itself */
+  #room(owners: readonly number[], quota: number, unprovenQuota: number, itsOwn: boolean): number {
+    const mayGo = (slot: number): number => (slot >= 0 && (!itsOwn || this.#isItsOwn(slot)) ? slot : ROOM_NONE);
     let [unproven, all] = [0, 0];
     for (const number of owners) {
       const owner = this.#ownerOf(number);
@@ -366,15 +404,15 @@ export class ReferenceConnections implements ConnectionStore {
     }
     if (unproven >= unprovenQuota) {
       const slot = this.#oldest(owners, (owner) => this.#findUnproven(owner));
-      if (slot >= 0) return slot;
+      if (slot >= 0) return mayGo(slot);
     }
-    if (all >= quota) {
-      const slot = this.#oldest(owners, (owner) => this.#findExpendable(owner));
-      return slot >= 0 ? slot : ROOM_NONE;
-    }
-    if (this.#size < this.limit) return ROOM_FREE;
-    const slot = this.#findOfAll(trackedOnly);
-    return slot >= 0 ? slot : ROOM_NONE;
+    if (all >= quota) return mayGo(this.#oldest(owners, (owner) => this.#findExpendable(owner)));
+    return this.#size < this.limit ? ROOM_FREE : mayGo(this.#findOfAll(itsOwn));
+  }
+
+  /** True if the datapath may close it by itself. */
+  #isItsOwn(slot: number): boolean {
+    return this.records.table(slot) !== 0 || this.records.kind(slot) === 'tracked';
   }
 
   #oldest(owners: readonly number[], findOne: (owner: Uint32Array) => number): number {
@@ -421,9 +459,9 @@ export class ReferenceConnections implements ConnectionStore {
     return -1;
   }
 
-  #findOfAll(trackedOnly: boolean): number {
+  #findOfAll(itsOwn: boolean): number {
     for (let looked = 0; looked < Math.min(PROVEN_LOOKED, this.#used); looked++) {
-      const may = !trackedOnly || this.records.kind(this.#hand) === 'tracked';
+      const may = !itsOwn || this.#isItsOwn(this.#hand);
       if (may && this.#isUsed(this.#hand) && this.#isExpendable(this.#hand)) return this.#hand;
       this.#hand = (this.#hand + 1) % this.#used;
     }
@@ -457,6 +495,37 @@ export class ReferenceConnections implements ConnectionStore {
     return slot < 0 ? -1 : 2 * slot;
   }
 
+  /**
+   * Opens a connection to the backend that this table chooses, in the place of one between the same ends that is over.
+   * @param owners the first one is its owner @returns its slot; -1 if whoever opens connections has to decide
+   */
+  openBalanced(id: number, owners: readonly number[], place: Place, original: ProtocolTuple, nowMs: number): number {
+    const table = this.#tables.get(id);
+    if (!table) return -1;
+    const { protocol } = original;
+    const { pin, address, target, replies } = backendOf(table, original);
+    if (replies === undefined || sameBytes(address, original.source)) return -1;
+    const known = this.find(place, protocol, original);
+    const rival = known >> 1;
+    if (known >= 0 && !this.#givesWay(known)) return -1;
+    const destinationPort = (target + original.destinationPort - table.firstPort) & 0xffff;
+    const translated = { ...original, destination: address, destinationPort };
+    const taken = this.find(replies, protocol, turned(translated));
+    if (taken >= 0 && taken >> 1 !== rival) return -1;
+    this.#lookOn(owners);
+    const room = this.#room(owners, table.quota, table.unprovenQuota, true);
+    if (room === ROOM_NONE) return -1;
+    const places = [place, replies] as const;
+    const connection = { kind: 'translated', places, protocol, original, translated, pin, table: id } as const;
+    return this.open(connection, owners[0]!, nowMs, [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival]);
+  }
+
+  /** True if the connection found by an original tuple makes room for another one between the same ends. */
+  #givesWay(handle: number): boolean {
+    const slot = handle >> 1;
+    return (handle & 1) === 0 && this.records.table(slot) !== 0 && OVER.has(this.records.state(slot));
+  }
+
   // Time
 
   expire(nowMs: number): number[] {
@@ -466,7 +535,7 @@ export class ReferenceConnections implements ConnectionStore {
       const slot = this.#swept;
       if (!this.#isUsed(slot)) continue;
       if (nowMs < this.records.lastSeenMs(slot) + connectionTimeoutMs(this.records, slot)) continue;
-      if (this.records.kind(slot) === 'tracked') this.close(slot);
+      if (this.#isItsOwn(slot)) this.close(slot);
       else due.push(slot);
     }
     return due;
@@ -494,6 +563,7 @@ export class ReferenceConnections implements ConnectionStore {
         this.records.setFlow(slot, reply, 0);
       }
       this.#memory[recordAt(slot) + PROVEN] = 0;
+      this.records.clearTable(slot);
       this.#insertAll(slot);
       this.#size++;
       if (connection.kind === 'tracked') this.#append(this.#ownerOf(owner), UNPROVEN, slot);
@@ -526,17 +596,4 @@ function turnedByte(byte: number): number {
   if (byte < ADDRESS_BYTES) return byte + ADDRESS_BYTES;
   if (byte < 2 * ADDRESS_BYTES) return byte - ADDRESS_BYTES;
   return byte < 34 ? byte + 2 : byte - 2;
-}
-
-/** True if an undamaged record can contain this. @param kind as stored in the record */
-function isPlausible(kind: number, { places, protocol, original, translated }: ConnectionTuples): boolean {
-  const families = [original.source, original.destination, translated.source, translated.destination].map(isIp4);
-  if (new Set(families).size !== 1 || ![IP_TCP, IP_UDP, IP_ICMP, IP_ICMPV6].includes(protocol)) return false;
-  if (kind === 2 || kind === 3) return places.some((place) => place !== OUTSIDE);
-  const isSame =
-    sameBytes(original.source, translated.source) &&
-    sameBytes(original.destination, translated.destination) &&
-    original.sourcePort === translated.sourcePort &&
-    original.destinationPort === translated.destinationPort;
-  return kind === 1 && isSame;
 }

@@ -4,7 +4,7 @@
  * native/datapath_connections.cc does the same.
  */
 import type { Action } from '../../flow/action.ts';
-import { SEEN_OTHER, type Place, type Tuple } from '../../flow/connection.ts';
+import { SEEN_OTHER, type Place, type ProtocolTuple } from '../../flow/connection.ts';
 import { isErrorKey, isOf, tupleOfKey } from '../../flow/connection-of-key.ts';
 import { awaitedAnswer, isTaken, OVER } from '../../flow/connection-state.ts';
 import { ctState, fields } from '../../flow/fields.ts';
@@ -12,13 +12,14 @@ import { covers, readNumber, writeNumber, type FlowKey } from '../../flow/key.ts
 import type { DropReason } from '../../flow/reason.ts';
 import type { FlowId } from '../../flow/types.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../../wire/icmp.ts';
-import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../../wire/ipv4.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
 import { getU32 } from '../../wire/bytes.ts';
 import { answersTcp, beginsTcp, TCP_ACKNOWLEDGMENT, TCP_FLAGS } from '../../wire/l4.ts';
+import { BalancedWays } from './balancing.ts';
 import type { ReferenceConnections } from './connections.ts';
 import type { CacheEntry, FlowCache } from './flow-cache.ts';
 import { l4Offset, translateAddresses, translateRelated } from './nat.ts';
-import type { Frame } from './offload.ts';
+import { hasRightIpv4Header, type Frame } from './offload.ts';
 import { track } from './track.ts';
 
 /** A connection, in one direction. */
@@ -32,7 +33,7 @@ export type ConnectingAction = Extract<Action, { op: 'nat' | 'related' | 'track'
 interface Packet {
   readonly place: Place;
   readonly protocol: number;
-  readonly tuple: Tuple;
+  readonly tuple: ProtocolTuple;
 }
 
 export class Connector {
@@ -40,6 +41,7 @@ export class Connector {
   readonly #cache: FlowCache;
   readonly #placeOf: (key: FlowKey) => Place | undefined;
   readonly #clock: () => number;
+  readonly #ways = new BalancedWays();
 
   /** @param placeOf the place in which the tuple of a packet with this key is meaningful; undefined if there is none */
   constructor(
@@ -120,6 +122,35 @@ export class Connector {
     if (known !== id && !this.#cache.byId(known)) this.#store.records.setFlow(slot, reply, id);
   }
 
+  /**
+   * Begins a connection to the backend that a table chooses, for a packet that hit the flow `by`. If it is open, it has the
+   * flow that it takes, if others to that backend have taken one that covers it. Undefined if it cannot be opened here.
+   */
+  balance(
+    { table, owners }: Extract<Action, { op: 'balance' }>,
+    by: FlowId,
+    key: FlowKey,
+    frame: Frame,
+  ): { readonly connection: ConnectionFound; readonly flow: CacheEntry | undefined } | undefined {
+    const packet = this.#packetOf(key);
+    if (!packet || !mayBeBalanced(key, frame)) return undefined;
+    const { records } = this.#store;
+    const slot = this.#store.openBalanced(table, owners, packet.place, packet.tuple, this.#clock());
+    if (slot < 0) return undefined;
+    const way = this.#ways.of(by, records.pin(slot), records.read(slot).places[1]);
+    const hasLast = way.generation !== 0 && records.generation(way.slot) === way.generation;
+    for (const reply of [false, true]) {
+      const seen = hasLast ? records.flow(way.slot, reply) : 0;
+      if (seen !== 0) way.flows[Number(reply)] = seen;
+      records.setFlow(slot, reply, way.flows[Number(reply)]!);
+    }
+    const connection = { slot, reply: false };
+    const flow = this.flowOf(connection, this.keyOf(connection, key, frame));
+    // One without a flow is being asked about, so the next one looks there again.
+    if (flow || !hasLast) [way.slot, way.generation] = [slot, records.generation(slot)];
+    return { connection, flow };
+  }
+
   /** The connection that begins with this packet, if one can; or the reason why there is no room for it. */
   open(
     { replies, replyFlow }: Extract<Action, { op: 'track' }>,
@@ -187,6 +218,14 @@ export class Connector {
 /** True if the flow uses the packet's own connection, so that connections can share the flow. */
 export function isOfConnections([first]: readonly Action[]): boolean {
   return first?.op === 'track' || (first?.op === 'nat' && first.generation === 0);
+}
+
+/** True if it can be the first packet of a connection through a service. */
+function mayBeBalanced(key: FlowKey, { bytes }: Frame): boolean {
+  if (!hasRightIpv4Header(bytes, key)) return false;
+  const l4 = l4Offset(bytes, key);
+  const protocol = readNumber(key, fields.ip_proto);
+  return l4 !== 0 && (protocol === IP_TCP ? beginsTcp(bytes[l4 + TCP_FLAGS]!) : protocol === IP_UDP);
 }
 
 function isEchoProtocol(protocol: number): boolean {

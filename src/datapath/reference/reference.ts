@@ -12,7 +12,7 @@
  *   6. parked? behind the others of its flow (pending.ts)
  *   7. connector.ts: the packet's connection has the flow that its direction took before, so no search
  *      is needed; flow cache: on a hit, its actions run, or it is too big for them and is parked with an
- *      upcall; on a miss, it is parked with an upcall; in both cases only if the port may have one more
+ *      upcall; if the flow balances, a connection is opened, and its flow is hit; on a miss, it is parked with an upcall; in both cases only if the port may have one more
  *   8. storm control; actions.ts: if it is not just carried, its IPv4 header must have a correct
  *      checksum; its connection is opened or counted, addresses are translated, it is cut into
  *      fragments if it is too big, rewritten, then each action runs in order; a refused frame is answered
@@ -58,7 +58,7 @@ import { Entrance } from './arrive.ts';
 import { coalesce, type Arrival } from './coalesce.ts';
 import { ReferenceConnections, type ReferenceConnectionOptions } from './connections.ts';
 import { Connector, isOfConnections, type ConnectionFound } from './connector.ts';
-import { FlowCache } from './flow-cache.ts';
+import { FlowCache, type CacheEntry } from './flow-cache.ts';
 import { FragmentTracker } from './fragment-tracker.ts';
 import type { KernelIo, ReceivedFrame } from './kernel-io.ts';
 import { Mirror } from './mirror.ts';
@@ -321,11 +321,15 @@ class Reference implements ReferenceDatapath {
     }
     let connection = this.#connector.find(key, frame);
     const current = this.#connector.keyOf(connection, key, frame);
-    const flow = (connection && this.#connector.flowOf(connection, current)) ?? this.#cache.lookup(current);
+    let flow = (connection && this.#connector.flowOf(connection, current)) ?? this.#cache.lookup(current);
+    const [only] = flow?.actions ?? [];
+    if (flow && only?.op === 'balance') {
+      this.#count(flow, frame);
+      const balanced = connection ? undefined : this.#connector.balance(only, flow.id, key, frame);
+      ({ connection, flow } = balanced ?? { connection, flow: undefined });
+    }
     if (flow) {
-      flow.packets++;
-      flow.bytes += frame.bytes.length;
-      flow.lastUsedMs = this.#clock();
+      this.#count(flow, frame);
       if (!isTooBig(flow.actions, frame, key)) {
         const [first] = flow.actions;
         if (first?.op === 'track' && !connection) {
@@ -346,6 +350,12 @@ class Reference implements ReferenceDatapath {
     const refused = this.#pending.open(port, key, frame);
     if (refused) this.#tally.dropped(port, refused);
     else this.#tally.upcalls++;
+  }
+
+  #count(flow: CacheEntry, frame: Frame): void {
+    flow.packets++;
+    flow.bytes += frame.bytes.length;
+    flow.lastUsedMs = this.#clock();
   }
 
   /** The place in which the tuple of a packet with this key is meaningful. */

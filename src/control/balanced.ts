@@ -1,0 +1,57 @@
+/**
+ * Turns the decision to open a connection through a service into one for all others like it: those of the same client to the
+ * same port of the service. Each gets a backend by its hash, which the datapath knows from a balancing table
+ * (flow/balancing.ts). So only the source port tells them apart, and the cached flow does not contain it.
+ *
+ * The key of such a flow has source port 0. So when it is decided again, no connection that happens to be open gets into the
+ * way.
+ */
+import { ctState, fields } from '../flow/fields.ts';
+import { readNumber, writeNumber, type FlowKey, type FlowMask } from '../flow/key.ts';
+import { choiceText } from '../pipeline/choice-text.ts';
+import type { Decision } from '../pipeline/decide.ts';
+import { text } from '../pipeline/text.ts';
+import { choiceOf } from '../table/openings.ts';
+
+const opens = text`the datapath opens the connection, and takes the way of others to its backend`;
+
+/** Undefined if the datapath has to ask about each connection. */
+export function balancedDecision(decision: Decision): Decision | undefined {
+  const choice = decision.opening && choiceOf(decision.opening);
+  const action = choice && decision.balance?.();
+  if (!action) return undefined;
+  const chooses = text`service ${choice.selection.service.id}: each connection gets a backend, ${choiceText(choice)}`;
+  return {
+    ...decision,
+    actions: [action],
+    mask: withoutSourcePort(decision.mask),
+    stages: decision.stages.map((record) =>
+      record.stage === 'service'
+        ? { ...record, because: chooses }
+        : record.stage === 'route'
+          ? { ...record, because: opens }
+          : record,
+    ),
+    ...{ verdict: 'forward', opening: undefined, opened: undefined, balance: undefined, cacheable: true },
+  };
+}
+
+/** The same key with the source port that stands for all; undefined if it has a connection already. */
+export function ofAnyPort(key: FlowKey): FlowKey | undefined {
+  if (readNumber(key, fields.ct_state) !== ctState.none) return undefined;
+  const any = key.slice();
+  writeNumber(any, fields.l4_src, 0);
+  return any;
+}
+
+/** There are few masks, and each is one object (`maskOf`). */
+const narrowed = new Map<FlowMask, FlowMask>();
+
+function withoutSourcePort(mask: FlowMask): FlowMask {
+  const known = narrowed.get(mask);
+  if (known) return known;
+  const without = mask.slice();
+  without.fill(0, fields.l4_src.offset, fields.l4_src.offset + fields.l4_src.size);
+  narrowed.set(mask, without);
+  return without;
+}
