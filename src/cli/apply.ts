@@ -2,11 +2,11 @@
 import type { Command } from 'commander';
 import { applyText } from './apply-text.ts';
 import { print } from './print.ts';
-import { clientOf, globals, verb } from './verb.ts';
+import { clientOf, collect, globals, verb } from './verb.ts';
 import { addWait, waitIfAsked, type WaitOptions } from './wait.ts';
 
 interface Options extends WaitOptions {
-  readonly filename: string;
+  readonly filename: readonly string[];
   readonly dryRun?: boolean;
 }
 
@@ -16,12 +16,17 @@ export function apply(program: Command): void {
     examples: [
       'weft apply -f network.yaml',
       'weft apply -f manifests/ --dry-run',
-      'cat all.yaml | weft apply -f -',
+      'weft apply -f network.yaml -f services/',
+      'weft get svc -o yaml | weft apply -f -',
       'weft apply -f network.yaml --wait=10s',
     ],
   });
   addWait(command)
-    .requiredOption('-f, --filename <file|dir|->', 'manifest, directory of *.yaml, *.yml and *.json, or - for stdin')
+    .requiredOption(
+      '-f, --filename <file|dir|->',
+      'manifest, directory of *.yaml, *.yml and *.json, or - for stdin; may be given several times',
+      collect,
+    )
     .option('--dry-run', 'check only and say what would be done')
     .action(async ({ filename, dryRun = false, ...options }: Options) => {
       const { readManifests } = await import('./manifests.ts');

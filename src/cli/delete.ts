@@ -5,10 +5,10 @@ import { applyText } from './apply-text.ts';
 import { throwAll, tryEach } from './failures.ts';
 import { parseAllNamed, withKinds, withNamespace, type NamespaceOptions } from './kind.ts';
 import { print, write } from './print.ts';
-import { clientOf, globals, verb } from './verb.ts';
+import { clientOf, collect, globals, verb } from './verb.ts';
 
 interface Options extends NamespaceOptions {
-  readonly filename?: string;
+  readonly filename?: readonly string[];
   readonly ignoreNotFound?: boolean;
 }
 
@@ -31,7 +31,11 @@ export function deleteVerb(program: Command): void {
     ],
   });
   withNamespace(withKinds(command))
-    .option('-f, --filename <file|dir|->', 'manifest, directory of *.yaml, *.yml and *.json, or - for stdin')
+    .option(
+      '-f, --filename <file|dir|->',
+      'manifest, directory of *.yaml, *.yml and *.json, or - for stdin; may be given several times',
+      collect,
+    )
     .option('--ignore-not-found', 'what does not exist (any more) is no failure')
     .action(async (kindText: string | undefined, names: string[], options: Options, command: Command) => {
       const { filename, ignoreNotFound = false } = options;
@@ -42,8 +46,8 @@ export function deleteVerb(program: Command): void {
         const wanted = resources.map(({ kind, metadata: { name, namespace } }) => ({ kind, name, namespace }));
         await deleteAll(command, client, wanted, ignoreNotFound);
       } else if (filename === undefined && kindText !== undefined && (names.length > 0 || kindText.includes('/'))) {
-        const targets = await parseAllNamed(kindText, names, command);
-        const wanted = targets.map(({ kind: { kind }, name }) => ({ kind, name, namespace: options.namespace }));
+        const targets = await parseAllNamed(kindText, names, options, command);
+        const wanted = targets.map(({ kind: { kind }, name, namespace }) => ({ kind, name, namespace }));
         await deleteAll(command, client, wanted, ignoreNotFound);
       } else {
         command.error('error: give either -f FILE or KIND NAME');

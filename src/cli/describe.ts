@@ -5,6 +5,7 @@ import { WeftError } from '../error.ts';
 import type { EndpointReport, HostReport, NetworkReport } from '../model/report.ts';
 import type { ServiceBackendReport } from '../model/service-report.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
+import type { ResourceName } from '../model/name.ts';
 import type { Resource } from '../model/resource.ts';
 import { endpointTable } from './endpoint-table.ts';
 import { backendTable } from './service-table.ts';
@@ -28,25 +29,20 @@ export function describe(program: Command): void {
       'weft describe network blue',
       'weft describe endpoint web -o json',
       'weft describe ep/web -n shop',
-      'weft describe service web -n shop',
+      'weft describe service shop/web',
       'weft describe host b',
     ],
   });
   withNamespace(withKinds(command)).action(
     async (kindText: string, nameText: string | undefined, options: NamespaceOptions, command: Command) => {
-      const { kind, name } = await parseNamed(kindText, nameText, command);
-      const description = await read(clientOf(command), kind, name, options);
+      const { kind, name, namespace } = await parseNamed(kindText, nameText, options, command);
+      const description = await read(clientOf(command), kind, { name, namespace });
       await print(globals(command).output, description, () => descriptionText(description));
     },
   );
 }
 
-async function read(
-  client: Client,
-  { kind }: KindDefinition,
-  name: string,
-  { namespace }: NamespaceOptions,
-): Promise<Description> {
+async function read(client: Client, { kind }: KindDefinition, { name, namespace }: ResourceName): Promise<Description> {
   const [resource] = await client.get(kind, name, { namespace });
   if (resource === undefined) throw new WeftError('not_found', `there is no ${kind.toLowerCase()} "${name}"`);
   return { resource, ...(await live[kind]?.(client, resource)) };

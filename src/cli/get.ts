@@ -2,7 +2,6 @@
 import type { Command } from 'commander';
 import type { Selection } from '../api/client.ts';
 import { WeftError } from '../error.ts';
-import type { KindDefinition } from '../model/kinds/kind.ts';
 import { throwAll, tryEach } from './failures.ts';
 import { parseAllNamed, parseTarget, withKinds, withNamespace, type NamespaceOptions, type Target } from './kind.ts';
 import { print, write } from './print.ts';
@@ -26,6 +25,7 @@ export function get(program: Command): void {
       'weft get ep -A',
       'weft get ep web db -o wide',
       'weft get ep/web svc/web -n shop',
+      'weft get ep shop/web',
       'weft get ep -l app=web,tier!=cache --sort-by .spec.network',
       'weft get ep --watch',
     ],
@@ -39,10 +39,10 @@ export function get(program: Command): void {
     .action(async (kindText: string, names: string[], options: Options, command: Command) => {
       const isNamed = names.length > 0 || kindText.includes('/');
       const targets = isNamed
-        ? await parseAllNamed(kindText, names, command)
-        : [await parseTarget(kindText, undefined, command)];
-      const [{ kind, name }] = targets as [Target];
-      const { namespace = 'default', allNamespaces = false, selector: labelSelector, sortBy: path } = options;
+        ? await parseAllNamed(kindText, names, options, command)
+        : [await parseTarget(kindText, undefined, options, command)];
+      const [first] = targets as [Target];
+      const { allNamespaces = false, selector: labelSelector, sortBy: path } = options;
       if (allNamespaces && isNamed)
         command.error('error: give either NAME or -A: a name is unique only within its namespace (-n)');
       if (isNamed && labelSelector !== undefined)
@@ -53,7 +53,7 @@ export function get(program: Command): void {
       if (options.outputWatchEvents && !options.watch)
         command.error('error: --output-watch-events is about --watch: give both');
       if (labelSelector !== undefined) await requireSelector(labelSelector);
-      const whichOf = ({ isNamespaced }: KindDefinition): Selection => ({
+      const whichOf = ({ kind: { isNamespaced }, namespace = 'default' }: Target): Selection => ({
         ...(isNamespaced && !allNamespaces && { namespace }),
         ...(labelSelector !== undefined && { labelSelector }),
       });
@@ -62,14 +62,17 @@ export function get(program: Command): void {
       if (options.watch) {
         const { watchResources } = await import('./watch-resources.ts');
         await watchResources({
-          kind,
+          kind: first.kind,
           output,
           withEvents: options.outputWatchEvents ?? false,
-          follow: (signal) => client.followResources({ kind: kind.kind, name, ...whichOf(kind) }, signal),
+          follow: (signal) =>
+            client.followResources({ kind: first.kind.kind, name: first.name, ...whichOf(first) }, signal),
         });
         return;
       }
-      const { done, failures } = await tryEach(targets, ({ kind, name }) => client.get(kind.kind, name, whichOf(kind)));
+      const { done, failures } = await tryEach(targets, (target) =>
+        client.get(target.kind.kind, target.name, whichOf(target)),
+      );
       // Those that exist are shown, also if others do not.
       if (targets.length === 1 || done.length === 0) throwAll(failures);
       const found = done.flat();

@@ -22,10 +22,12 @@ export function label(program: Command): void {
     async (kindText: string, nameText: string, texts: string[], options: Options, command: Command) => {
       // KIND/NAME is a single argument.
       const isOneWord = kindText.includes('/');
-      const { kind, name } = await parseNamed(kindText, isOneWord ? undefined : nameText, command);
+      const target = await parseNamed(kindText, isOneWord ? undefined : nameText, options, command);
+      const { kind, name, namespace } = target;
       const words = isOneWord ? [nameText, ...texts] : texts;
       if (words.length === 0) command.error('error: labels are missing: give KEY=VALUE or KEY-');
-      const report = await clientOf(command).label(kind.kind, name, parseLabels(words, '', command), options);
+      const labels = parseLabels(words, '', command);
+      const report = await clientOf(command).label(kind.kind, name, labels, { namespace });
       await print(globals(command).output, report, () => applyText(report));
       await waitIfAsked(options, command);
     },

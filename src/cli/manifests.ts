@@ -1,4 +1,4 @@
-/** Reads the manifests that -f names: a file, a directory, or `-` for stdin. Validates all before any is used. */
+/** Reads the manifests that -f names, each time a file, a directory, or `-` for stdin. Validates all before any is used. */
 import { createReadStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,15 +10,19 @@ import type { Resource } from '../model/resource.ts';
 
 /**
  * Returns them in order of dependency: whatever others refer to comes first.
- * @throws WeftError `invalid` with source, line and column; `not_found` if there are none.
+ * @throws WeftError `invalid` with source, line and column; `not_found` if there are none in one of them.
  */
-export async function readManifests(where: string): Promise<Resource[]> {
+export async function readManifests(wheres: readonly string[]): Promise<Resource[]> {
   const resources: Resource[] = [];
-  for (const source of await sources(where)) {
-    const text = source === '-' ? await textOf(process.stdin, 'stdin') : await read(source);
-    for (const resource of parseManifests(text, source === '-' ? 'stdin' : source)) resources.push(resource);
+  // What is named twice is read once: there is nothing more in stdin.
+  for (const where of new Set(wheres)) {
+    const before = resources.length;
+    for (const source of await sources(where)) {
+      const text = source === '-' ? await textOf(process.stdin, 'stdin') : await read(source);
+      for (const resource of parseManifests(text, source === '-' ? 'stdin' : source)) resources.push(resource);
+    }
+    if (resources.length === before) throw new WeftError('not_found', `-f ${where}: there are no resources in it`);
   }
-  if (resources.length === 0) throw new WeftError('not_found', `-f ${where}: there are no resources in it`);
   return resources.sort(compareKinds);
 }
 

@@ -1,8 +1,8 @@
 /** `weft services [NAME]` */
 import type { Command } from 'commander';
 import { compareNames } from '../model/name-order.ts';
-import { idOf, nameOf } from '../model/name.ts';
-import type { NamespaceOptions } from './kind.ts';
+import { idOf } from '../model/name.ts';
+import { parseName, type NamespaceOptions } from './kind.ts';
 import { print, write } from './print.ts';
 import { clientOf, globals, verb, type OutputFormat } from './verb.ts';
 
@@ -24,12 +24,8 @@ export function services(program: Command): void {
     .action(async (given: string | undefined, options: Options, command: Command) => {
       if (given !== undefined && options.allNamespaces)
         command.error('error: give either NAME or -A: a name is unique only within its namespace (-n)');
-      if (given?.includes('/') && options.namespace !== undefined)
-        command.error(`error: ${given}: a name has no "/" beside -n, which gives the namespace`);
       const { name, namespace } =
-        given === undefined || options.namespace !== undefined
-          ? { name: given, namespace: options.namespace }
-          : nameOf(given);
+        given === undefined ? { name: given, ...options } : parseName(given, options, command);
       if (options.outputWatchEvents && !options.watch)
         command.error('error: --output-watch-events is about --watch: give both');
       const client = clientOf(command);

@@ -4,19 +4,38 @@ import { parseDocuments } from './document.ts';
 import { kindOf, kinds } from './kinds/registry.ts';
 import { refusePrototypeField } from './prototype-field.ts';
 import type { Resource } from './resource.ts';
-import { validate, type Locate } from './validate.ts';
+import { validate, type FieldPath, type Locate } from './validate.ts';
+
+/** Several resources in one document, as `kubectl get -o yaml` prints them. */
+const listSchema = z.strictObject({
+  apiVersion: z.literal('v1'),
+  kind: z.literal('List'),
+  /** Of the list itself; it says nothing about the resources. */
+  metadata: z.unknown().optional(),
+  items: z.array(z.unknown()),
+});
 
 /**
- * The resources of a YAML or JSON text with any number of documents, each a resource or a list of them.
+ * The resources of a YAML or JSON text with any number of documents, each a resource, a list of them, or a `List` of
+ * Kubernetes.
  * @param source the name of the text in messages
  * @throws WeftError('invalid'), one line with source, line and column
  */
 export function parseManifests(text: string, source: string): Resource[] {
-  return parseDocuments(text, source).flatMap(({ value, locate }) =>
-    Array.isArray(value)
-      ? value.map((one, at) => resourceOf(one, (path, of) => locate([at, ...path], of)))
-      : [resourceOf(value, locate)],
-  );
+  return parseDocuments(text, source).flatMap(({ value, locate }) => {
+    if (Array.isArray(value)) return resourcesOf(value, [], locate);
+    if (!isList(value)) return [resourceOf(value, locate)];
+    return resourcesOf(validate(listSchema, value, { locate }).items, ['items'], locate);
+  });
+}
+
+function isList(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'List';
+}
+
+/** @param at where the list is in its document */
+function resourcesOf(items: readonly unknown[], at: FieldPath, locate: Locate): Resource[] {
+  return items.map((one, index) => resourceOf(one, (path, of) => locate([...at, index, ...path], of)));
 }
 
 /** @throws WeftError('invalid'), one line that names the field, its value and what is accepted */

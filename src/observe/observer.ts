@@ -425,7 +425,7 @@ export class Observer {
     const { endpoints, forwarding } = this.#environment;
     if (name === OUTSIDE) return forwarding.tables.topology.outside?.portNo;
     if (name === INTERNAL) return forwarding.tables.topology.internal?.portNo;
-    const endpoint = endpoints.find(name);
+    const endpoint = endpoints.find(idOf(nameOf(name)));
     if (endpoint?.state === 'attached') return endpoint.local!.portNo as PortNo;
     if (name === OWN) return OWN_PORT;
     const number = Number(name);

@@ -70,11 +70,13 @@ t.test('wrong usage exits 2 with one line that leads to the help', async (t) => 
     [['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', '::1:80:80'], /an IPv6 address in brackets/],
     [['status', '-o', 'xml'], /table, json, yaml/],
     [['get', 'pod'], /"pod" is not a kind; there are Namespace, Network, Host, Endpoint/],
-    [['delete', 'endpoint/shop/web'], /endpoint\/shop\/web: a name has no "\/"; -n gives the namespace/],
-    [['describe', 'ep', 'shop/web'], /shop\/web: a name has no "\/"; -n gives the namespace/],
+    [['delete', 'endpoint/a/shop/web'], /a\/shop\/web: a name is NAME or NAMESPACE\/NAME/],
+    [['detach', '/web'], /\/web: a name is NAME or NAMESPACE\/NAME/],
+    [['describe', 'ep', 'shop/web', '-n', 'shop'], /shop\/web: a name has no "\/" beside -n/],
+    [['get', 'network', 'default/blue'], /default\/blue: a Network has no namespace/],
     [['describe', 'svc/web', 'svc/db'], /svc\/web svc\/db: give one resource, as KIND NAME or KIND\/NAME/],
     [['delete', 'svc/web', 'db'], /db: give KIND NAME…, or KIND\/NAME for each/],
-    [['delete', 'svc', 'web', 'svc/db'], /svc\/db: a name has no "\/"/],
+    [['delete', 'svc', 'web', 'svc/db'], /svc\/db: give KIND NAME…, or KIND\/NAME for each/],
     [['delete', 'svc', ''], /NAME is missing/],
     [['get', 'svc', 'web', ''], /NAME is missing/],
     [['get', 'svc', 'web', 'db', '--watch'], /--watch follows one resource, or all of a kind/],
@@ -263,6 +265,15 @@ t.test('networks, endpoints and resources', async (t) => {
     t.equal(sw.calls.pop(), `attach {"name":"db","network":"blue","pid":1,${request}}`, 'what is taken away');
   }
   t.match(await weft(['detach', 'db']), { code: 0, stdout: 'endpoint/db detached\n' });
+  for (const [args, request] of [
+    [['detach', 'default/db'], 'detach db'],
+    [['detach', 'shop/db'], 'detach shop/db'],
+    [['label', 'ep/shop/web', 'a=b'], 'label Endpoint/shop/web {"a":"b"}'],
+    [['label', 'ep', 'shop/web', 'a=b'], 'label Endpoint/shop/web {"a":"b"}'],
+  ] as const) {
+    t.match(await weft(args), { code: 0 });
+    t.equal(sw.calls.pop(), request, 'a name with its namespace, as names are printed');
+  }
   t.same(sw.calls, [
     'createNetwork red {"subnets":["10.1.0.0/24","fd01::/64"],"vni":7}',
     'removeNetwork red',
@@ -384,6 +395,21 @@ t.test('manifests: all are checked first, then applied in order of dependency an
     code: 0,
     stdout: 'endpoint/web deleted\nhost/b deleted\nnetwork/blue deleted\n',
   });
+  const listed = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: [JSON.parse(web)], metadata: {} });
+  const several = ['-f', join(manifests, '2.yaml'), '-f', '-', '-f', '-'];
+  t.match(await weft(['apply', ...several], listed), {
+    code: 0,
+    stdout: 'network/blue created\nendpoint/web created\n',
+  });
+  t.match(await weft(['delete', ...several], listed), {
+    code: 0,
+    stdout: 'endpoint/web deleted\nnetwork/blue deleted\n',
+  });
+  t.match(await weft(['apply', '-f', manifests, '-f', '-'], ''), {
+    code: 1,
+    stderr: 'weft: -f -: there are no resources in it\n',
+  });
+  sw.calls.length -= 3;
   t.match(await weft(['apply', '-f', '-', '--dry-run'], blue), { code: 0, stdout: 'network/blue created (dry run)\n' });
   t.match(await weft(['delete', 'networks', 'blue', '-o', 'json']), { code: 0, stdout: /"action": "deleted"/ });
   const before = sw.calls.length;

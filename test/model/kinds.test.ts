@@ -64,7 +64,7 @@ t.test('a made-up kind: manifests, API, command line, help, schemas', async (t) 
 
   await loadKinds();
   const command = withKinds(new Command('get'));
-  t.match(await parseTarget('gg/g', undefined, command), { kind: { kind: 'Gadget' }, name: 'g' });
+  t.match(await parseTarget('gg/g', undefined, {}, command), { kind: { kind: 'Gadget' }, name: 'g' });
   let help = '';
   command.configureOutput({ writeOut: (part) => (help += part) }).outputHelp();
   t.match(help, 'gadgets, gg');

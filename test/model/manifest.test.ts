@@ -80,6 +80,14 @@ t.test('JSON, with tabs and escapes, and what was parsed parses to the same', as
   t.same(parseManifests(JSON.stringify(parsed).replace('blue', '\\u0062lue'), 'net.json'), [parsed]);
   t.same(parseResource(JSON.parse(JSON.stringify(parsed))), parsed);
   t.same(parseManifests(JSON.stringify([parsed, parsed]), 'net.json'), [parsed, parsed], 'a list, as `get -o json`');
+  const list = { apiVersion: 'v1', kind: 'List', items: [parsed, parsed], metadata: { resourceVersion: '' } };
+  t.same(parseManifests(JSON.stringify(list), 'net.json'), [parsed, parsed], 'a list, as kubectl prints it');
+  refuses(
+    t,
+    `apiVersion: v1\nkind: List\nitems:\n- ${network.replaceAll('\n', '\n  ')}spec: {}\n`,
+    '8:9: spec.subnets is missing: a list is expected',
+  );
+  refuses(t, 'apiVersion: v1\nkind: List\nitem: []\n', '1:1: items is missing: a list is expected');
   t.same(parseManifests('[]', 'net.json'), []);
   const wrong = messageOf(() => parseManifests(`[${JSON.stringify(parsed)},\n  {"kind": "Net"}]`, 'net.json'));
   t.match(wrong, /^net\.json:2:12: kind: "Net" is not accepted/);
