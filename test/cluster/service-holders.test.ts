@@ -81,6 +81,23 @@ t.test('a service that has lost its only address is not reached; one that has an
   t.same(['web', 'db', 'app'].map(vipsOf), [undefined, ['10.96.0.10'], ['10.96.0.11', six]]);
 });
 
+t.test('nothing is opened on the host for a service that is not reached', async (t) => {
+  const plane = await openControlPlane(t);
+  await plane.cluster.apply([service('web', { ...web, clusterIP: '10.96.0.10' })]);
+  const opened = () => {
+    const { ports, addresses } = plane.serving.services.entries;
+    return [ports.map(({ hostPort }) => hostPort), addresses.map(({ address }) => address)];
+  };
+  const balanced = { ...nodePort, type: 'LoadBalancer', loadBalancerIP: '192.0.2.80' };
+  await plane.write(written('db', balanced, { clusterIps: ['10.96.0.10'], nodePorts: [30_007] }));
+  t.equal(inForce(plane, 'db'), undefined);
+  t.same(opened(), [[], []]);
+  await plane.cluster.delete(kind('svc'), { name: 'web' });
+  t.same(opened(), [[30_007], ['192.0.2.80']]);
+  await plane.write(written('an', web, { clusterIps: ['10.96.0.10'] }));
+  t.same(opened(), [[], []], 'another one has its address now');
+});
+
 t.test('a record with an address that services do not have is refused', async (t) => {
   const plane = await openControlPlane(t);
   await plane.cluster.apply([service('first')]);

@@ -167,14 +167,20 @@ export class DeclaredServices implements Reconciler {
     if (after) this.#services.set(name, after);
     else this.#services.delete(name);
     const others = this.held.set(name, before, after);
-    this.#entries.set(name, after, this.held);
+    this.#open(name);
     if (before || after) this.#environment.onChange(name, before, after);
     for (const other of others) this.#heldOtherwise(other);
   }
 
   #heldOtherwise(name: string): void {
-    this.#entries.set(name, this.find(name), this.held);
+    this.#open(name);
     this.#environment.onHeld(name);
+  }
+
+  /** On the host, which would send clients to a service that is not there. */
+  #open(name: string): void {
+    const service = this.find(name);
+    this.#entries.set(name, service && this.isReached(service) ? service : undefined, this.held);
   }
 }
 

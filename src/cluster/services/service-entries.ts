@@ -19,7 +19,7 @@ export class ServiceEntries {
     return (this.#all ??= joined([...this.#byService.values()]));
   }
 
-  /** Undefined: there is no such service. @param held what it has of all that it says */
+  /** Undefined: there is no such service, or it is not reached. @param held what it has of all that it says */
   set(name: string, service: DeclaredService | undefined, held: Held): void {
     const entries = service && entriesOf(service, held);
     if (entries && entries.ports.length > 0) this.#byService.set(name, entries);
