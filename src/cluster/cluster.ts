@@ -14,7 +14,7 @@ import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
 import type { AcceptReport, ApplyReport } from '../model/report.ts';
-import { idOf, nameOf, type Resource, type ResourceName } from '../model/resource.ts';
+import { DEFAULT_NAMESPACE, idOf, nameOf, type Resource, type ResourceName } from '../model/resource.ts';
 import { joined, type Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import { marked, unmarked } from './deletions.ts';
@@ -24,6 +24,7 @@ import { Enforcement, type EnforcementEnvironment } from './enforcement.ts';
 import type { Followers } from './followers.ts';
 import { isReferredTo, refuseInUse } from './in-use.ts';
 import { keyOf } from './keys.ts';
+import { namespaceRecord } from './migration.ts';
 import { PlanAgain } from './plan-again.ts';
 import { PENDING, type Declared } from './reconciler.ts';
 import type { RefusedRecords } from './refused-records.ts';
@@ -311,8 +312,21 @@ export class Cluster {
       await this.#enforcement.follow();
       const report = await this.#environment.feed.accept();
       await this.#enforcement.follow();
+      await this.#keepDefaultNamespace();
       return report;
     });
+  }
+
+  /** It is always there, also when the store has lost it. */
+  async #keepDefaultNamespace(): Promise<void> {
+    if (this.#environment.reconcilers.get('Namespace')!.find(DEFAULT_NAMESPACE)) return;
+    const record = namespaceRecord(DEFAULT_NAMESPACE);
+    try {
+      await this.#writes.write({ expect: [{ key: record.key, revision: 0 }], put: [record] });
+    } catch (error) {
+      // Another host was faster.
+      if (!(error instanceof WeftError) || error.code !== 'conflict') throw error;
+    }
   }
 
   /** Deletes all endpoints of this host. For when nothing else runs any more. @param also what else to delete with them */

@@ -30,11 +30,17 @@ export function migration(entries: readonly Entry[]): Transaction | undefined {
   }
   const known = new Set(entries.map(({ key }) => key));
   for (const name of namespaces) {
-    const resource = { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels: {} }, spec: {} };
-    if (!known.has(`namespaces/${name}`)) put.push({ key: `namespaces/${name}`, value: { resource } });
+    const record = namespaceRecord(name);
+    if (!known.has(record.key)) put.push(record);
   }
   if (put.length === 0) return undefined;
   const changed = new Set([...put.map(({ key }) => key), ...moved]);
   const revisions = new Map(entries.map(({ key, revision }) => [key, revision]));
   return { expect: [...changed].map((key) => ({ key, revision: revisions.get(key) ?? 0 })), put, delete: moved };
+}
+
+/** What declares a namespace without labels. */
+export function namespaceRecord(name: string): Put {
+  const resource = { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels: {} }, spec: {} };
+  return { key: `namespaces/${name}`, value: { resource } };
 }

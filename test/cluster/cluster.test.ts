@@ -10,7 +10,9 @@ import { WeftError } from '../../src/error.ts';
 import { kinds } from '../../src/model/kinds/registry.ts';
 import type { Resource } from '../../src/model/resource.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
+import { until } from '../support/process.ts';
 import { Hooked, kind, manifest } from '../support/switch.ts';
+import { openControlPlane, openStore } from './control-plane.ts';
 
 const nothing = async (): Promise<void> => {};
 
@@ -74,4 +76,22 @@ t.test('a namespace means nothing to a kind whose names are unique in the cluste
   const report = { kind: 'Network', name: 'blue', dryRun: false };
   t.same(await cluster.label(kind('net'), which, { tier: 'a' }), { ...report, action: 'configured' });
   t.same(await cluster.delete(kind('net'), which), { ...report, action: 'deleted' });
+});
+
+t.test('the namespace `default` is there again when a store that has lost it is accepted, on all hosts', async (t) => {
+  const store = await openStore(t);
+  const [left, right] = [
+    await openControlPlane(t, undefined, { host: 'left', shared: store }),
+    await openControlPlane(t, undefined, { host: 'right', shared: store }),
+  ];
+  await store.transact({ delete: ['format', 'namespaces/default'] });
+  for (const { feed } of [left, right]) {
+    await until(() => feed.report()?.held.length === 1, { what: 'its deletion to be held' });
+  }
+  for (const { cluster } of [left, right]) {
+    await cluster.acceptStore();
+    t.match(cluster.get(kind('namespace')), [{ metadata: { name: 'default' } }]);
+  }
+  t.same((await store.list('namespaces/')).entries.length, 1);
+  t.same(right.feed.report()?.held, [], 'it is not lost any more');
 });
