@@ -14,6 +14,7 @@ import { sameBytes } from '../flow/types.ts';
 import type { Effect } from '../pipeline/stage.ts';
 import { sameText } from '../pipeline/text.ts';
 import type { StageRecord, Decision } from '../pipeline/decide.ts';
+import type { Excluded } from '../table/candidates.ts';
 import { sameLocation } from '../table/fdb.ts';
 
 /** Powers of two. */
@@ -65,8 +66,14 @@ function sameDecision(a: Decision, b: Decision): boolean {
     same(a.consulted, b.consulted, Object.is) &&
     sameActions(a.actions, b.actions) &&
     same(a.effects, b.effects, sameEffect) &&
-    same(a.stages, b.stages, sameStage)
+    same(a.stages, b.stages, sameStage) &&
+    // The service and how many there are: the stages have told them.
+    same(a.refused?.excluded ?? [], b.refused?.excluded ?? [], sameExcluded)
   );
+}
+
+function sameExcluded(a: Excluded, b: Excluded): boolean {
+  return a.backend === b.backend && a.why === b.why && a.detail === b.detail;
 }
 
 export function sameActions(a: readonly Action[], b: readonly Action[]): boolean {

@@ -4,7 +4,7 @@
  * addresses are text.
  */
 import * as z from 'zod';
-import { changeType, choiceReport, serviceEventReport, serviceReport } from './service-report.ts';
+import { changeType, choiceReport, refusedReport, serviceEventReport, serviceReport } from './service-report.ts';
 
 const counters = z.record(z.string(), z.number());
 
@@ -290,6 +290,8 @@ export const decisionReport = z.object({
   actions: z.string(),
   verdict: z.enum(['forward', 'drop', 'consume', 'wait', 'connect']),
   reason: z.string().optional(),
+  /** For a drop for want of a backend (`service_no_backend`, `service_local`): what excludes the backends. */
+  refused: refusedReport.optional(),
   /** The objects that were consulted: when one of them changes, the flow is decided again. */
   consulted: z.array(z.string()),
   /** For a trace: what happens behind the switch, in order. */

@@ -94,6 +94,22 @@ export const serviceReport = z.object({
   backends: z.array(serviceBackendReport),
 });
 
+/** A backend that could not be chosen, and why. */
+const excludedReport = z.object({
+  ...serviceBackendReport.pick({ endpoint: true, address: true, host: true }).shape,
+  why: z.string(),
+});
+
+/** A service that had no backend for a connection. */
+export const refusedReport = z.object({
+  /** NAMESPACE/NAME. */
+  service: z.string(),
+  /** The first of its backends, and what excludes them. */
+  excluded: z.array(excludedReport),
+  /** How many more there are. */
+  more: z.number(),
+});
+
 /** How the backend of a connection was chosen: by what was known when it was opened. */
 export const choiceReport = z.object({
   /** NAMESPACE/NAME. */
@@ -125,12 +141,7 @@ export const choiceReport = z.object({
     }),
   ),
   /** Those that could not be chosen, and why. */
-  excluded: z.array(
-    z.object({
-      ...serviceBackendReport.pick({ endpoint: true, address: true, host: true }).shape,
-      why: z.string(),
-    }),
-  ),
+  excluded: z.array(excludedReport),
 });
 
 /** What has become of something that is followed. */

@@ -3,6 +3,7 @@ import { formatIp } from '../flow/types.ts';
 import type { ChoiceReport } from '../model/service-report.ts';
 import { choiceText, exclusionText } from '../pipeline/choice-text.ts';
 import { renderText } from '../pipeline/text.ts';
+import type { Excluded } from '../table/candidates.ts';
 import type { KeptChoice } from '../table/kept-choices.ts';
 import type { Backend } from '../table/service.ts';
 import type { TakenRoute } from '../table/service-routes.ts';
@@ -24,8 +25,12 @@ export function reportChoice(choice: KeptChoice): ChoiceReport {
       port: target,
       chosen: pinned.pin === pin,
     })),
-    excluded: excluded.map((one) => ({ ...nameOfBackend(one.backend), why: exclusionText(one) })),
+    excluded: excluded.map(reportExcluded),
   };
+}
+
+export function reportExcluded(one: Excluded): ChoiceReport['excluded'][number] {
+  return { ...nameOfBackend(one.backend), why: exclusionText(one) };
 }
 
 function reportRoute({ service, rule, route, destination }: TakenRoute): NonNullable<ChoiceReport['route']> {

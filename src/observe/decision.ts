@@ -5,9 +5,11 @@ import { formatField, formatMegaflow, type FlowKey } from '../flow/key.ts';
 import type { DecisionReport } from '../model/report.ts';
 import { renderText } from '../pipeline/text.ts';
 import type { Decision } from '../pipeline/decide.ts';
+import { reportExcluded } from './choice.ts';
 
 /** @param portName turns port numbers into names. */
 export function reportDecision(key: FlowKey, decision: Decision, portName: (port: number) => string): DecisionReport {
+  const { refused } = decision;
   return {
     flow: formatKey(key, portName),
     stages: decision.stages.map(({ stage, read, because }) => ({
@@ -19,6 +21,7 @@ export function reportDecision(key: FlowKey, decision: Decision, portName: (port
     actions: formatActions(decision.actions, portName) || decision.verdict,
     verdict: decision.verdict,
     ...(decision.reason && { reason: decision.reason }),
+    ...(refused && { refused: { ...refused, excluded: refused.excluded.map(reportExcluded) } }),
     consulted: [...decision.consulted],
   };
 }

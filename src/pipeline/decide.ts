@@ -32,6 +32,7 @@ import type {
   Drop,
   Effect,
   NeighborName,
+  RefusedService,
   Routed,
   Stage,
   StageResult,
@@ -56,6 +57,8 @@ export interface Decision {
   readonly stages: readonly StageRecord[];
   readonly verdict: 'forward' | 'drop' | 'consume' | 'wait' | 'connect';
   readonly reason: DropReason | undefined;
+  /** For a drop for want of a backend. */
+  readonly refused?: RefusedService | undefined;
   /** For the verdict `wait`, which has no actions: decide again when this is known. */
   readonly neighbor: NeighborName | undefined;
   /** For the verdict `connect`, which has no actions: decide again when this is open. */
@@ -149,6 +152,7 @@ class Trail {
       stages: this.#records,
       verdict: verdict.kind === 'decide' ? (isConsumed(actions) ? 'consume' : 'forward') : verdict.kind,
       reason: verdict.kind === 'drop' ? verdict.reason : undefined,
+      refused: verdict.kind === 'drop' ? verdict.refused : undefined,
       neighbor: verdict.kind === 'wait' ? verdict.neighbor : undefined,
       opening: verdict.kind === 'connect' ? verdict.opening : undefined,
       opened: opened && (() => behindRoute(this, this.#passAgain(opened()))),

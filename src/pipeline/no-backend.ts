@@ -4,12 +4,11 @@
  */
 import type { FlowView } from '../flow/view.ts';
 import type { Eligibility } from '../table/balancer.ts';
-import type { Excluded } from '../table/candidates.ts';
 import type { NoChoice } from '../table/services.ts';
 import { exclusionText } from './choice-text.ts';
 import type { FrameOrigin } from './origin.ts';
 import { reject } from './routed.ts';
-import { drop, type Drop } from './stage.ts';
+import { drop, type Drop, type RefusedService } from './stage.ts';
 import { text, type Text } from './text.ts';
 
 /** How many backends are told with what excludes them. */
@@ -31,16 +30,20 @@ export function refuseNone(
     readonly reached: Text;
   },
 ): Drop {
+  const refused = {
+    service: id,
+    excluded: excluded.slice(0, MOST_TOLD),
+    more: Math.max(excluded.length - MOST_TOLD, 0),
+  };
   switch (why) {
-    case 'local':
-      return drop('service_local', text`service ${id}: no backend is on this host (${excludedText(excluded)})`);
-    case 'no_backend':
-      return reject(
-        view,
-        origin,
-        'service_no_backend',
-        text`service ${id}: no backend is ready that ${reached} (${excludedText(excluded)})`,
-      );
+    case 'local': {
+      const because = text`service ${id}: no backend is on this host (${excludedText(refused)})`;
+      return { ...drop('service_local', because), refused };
+    }
+    case 'no_backend': {
+      const because = text`service ${id}: no backend is ready that ${reached} (${excludedText(refused)})`;
+      return { ...reject(view, origin, 'service_no_backend', because), refused };
+    }
     case 'full':
       // The next one may find that another connection is over.
       view.forThisFrame();
@@ -63,12 +66,9 @@ export function refuseNone(
 }
 
 /** `default/one: it is not ready, default/two: it is ejected: no answer to 3 connections, and 5 more` */
-function excludedText(excluded: readonly Excluded[]): Text {
+function excludedText({ excluded, more }: RefusedService): Text {
   if (excluded.length === 0) return nobody;
-  const told = excluded
-    .slice(0, MOST_TOLD)
-    .map((one) => text`${one.backend.endpoint ?? one.backend.address}: ${exclusionText(one)}`);
-  const more = excluded.length - told.length;
+  const told = excluded.map((one) => text`${one.backend.endpoint ?? one.backend.address}: ${exclusionText(one)}`);
   return text`${more === 0 ? told : [...told, `and ${more} more`]}`;
 }
 

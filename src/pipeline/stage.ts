@@ -14,6 +14,7 @@ import type { DropReason } from '../flow/reason.ts';
 import type { RefusalAnswer } from '../flow/refusal.ts';
 import type { PortNo, Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
+import type { Excluded } from '../table/candidates.ts';
 import type { ConnectionTable, Found } from '../table/connections.ts';
 import type { Opening } from '../table/openings.ts';
 import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
@@ -146,6 +147,17 @@ export interface Drop {
   readonly reason: DropReason;
   /** What the datapath tells its sender. */
   readonly answer?: RefusalAnswer;
+  /** If a service has no backend for it: what excludes them, as `because` tells. */
+  readonly refused?: RefusedService;
+}
+
+/** A service without a backend for a connection. It is kept with the decision, so it has few of those that are excluded. */
+export interface RefusedService {
+  /** NAMESPACE/NAME. */
+  readonly service: string;
+  readonly excluded: readonly Excluded[];
+  /** How many more there are. */
+  readonly more: number;
 }
 
 /** The end of the path through the stages. */

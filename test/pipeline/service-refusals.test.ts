@@ -5,6 +5,8 @@ import { extract } from '../../src/flow/extract.ts';
 import { fields } from '../../src/flow/fields.ts';
 import { emptyKey, writeNumber } from '../../src/flow/key.ts';
 import { formatMac, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { Decisions } from '../../src/control/decisions.ts';
+import { reportDecision } from '../../src/observe/decision.ts';
 import { decide } from '../../src/pipeline/decide.ts';
 import { renderText } from '../../src/pipeline/text.ts';
 import { Changes } from '../../src/table/changes.ts';
@@ -58,6 +60,21 @@ t.test('without a backend that is ready, it says what excludes the first ones', 
   t.match(because(0, {}), `${none} (it has none); answered by`);
   t.match(because(2, { ready: false }), `${none} (10.0.0.3: it is not ready, 10.0.0.4: it is not ready); answered by`);
   t.match(because(5, { weight: 0, endpoint: 'default/b' }), / \(default\/b: its weight is 0, .*, and 2 more\); /);
+
+  const decision = refusal({}, 5, { weight: 0, endpoint: 'default/b', host: 'h' });
+  const { refused } = reportDecision(emptyKey(), decision, String);
+  const excluded = ['10.0.0.3', '10.0.0.4', '10.0.0.5'].map((address) => ({
+    endpoint: 'default/b',
+    address,
+    host: 'h',
+    why: 'its weight is 0',
+  }));
+  t.same(refused, { service: 'default/web', excluded, more: 2 }, 'a report has the same');
+  const decisions = new Decisions();
+  const first = decisions.intern(decision);
+  const moved = decisions.intern(refusal({}, 5, { weight: 0, endpoint: 'default/b', host: 'i' }));
+  t.equal(first.refused?.excluded[0]?.backend.host, 'h');
+  t.equal(moved.refused?.excluded[0]?.backend.host, 'i', 'not another host’s, though the words are the same');
 });
 
 /** What happens to the first packet of a client to a service whose backends do not answer. */
