@@ -190,8 +190,8 @@ async function read<S extends z.ZodType>(c: Context, schema: S): Promise<z.outpu
   } catch (error) {
     throw new WeftError('invalid', `the request body is not JSON: ${(error as Error).message}`);
   }
-  // A body can be large, and hardly any has that word.
-  if (text.includes('__proto__')) refusePrototypeField(value);
+  // A body can be large, and hardly any has that word, or an escape that may be a part of it.
+  if (text.includes('__proto__') || text.includes('\\u')) refusePrototypeField(value);
   return validate(schema, value);
 }
 

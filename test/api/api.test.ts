@@ -142,6 +142,8 @@ t.test('every method reaches the switch, and its failure comes back', async (t) 
   await t.rejects(client.why('13'), { code: 'internal', message: /a defect/ });
   t.match(defects, [/a defect/], 'a defect is logged');
   t.equal((await raw(path, 'GET', '/v1/resources/Pod')).status, 400);
+  const escaped = await raw(path, 'POST', '/v1/resources/Network/blue/labels', '{"labels": {"__pr\\u006fto__": "x"}}');
+  t.match(escaped, { status: 400, text: /labels\.__proto__ is not supported here/ });
   t.match(JSON.parse((await raw(path, 'GET', '/v1/nothing')).text), { error: { code: 'not_found' } });
 });
 

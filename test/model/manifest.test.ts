@@ -211,6 +211,22 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
   refuses(t, `${network}spec: {subnets: [10.0.0.0/24]}\n"a b": 1`, /^net.yaml:6:1: \["a b"\] is not supported here/);
 });
 
+t.test('a value that is very deep takes no longer than one that is as large', async (t) => {
+  let deep: unknown = 1;
+  for (let depth = 0; depth < 100_000; depth++) deep = [deep];
+  const network = {
+    apiVersion: 'weft.dev/v1',
+    kind: 'Network',
+    metadata: { name: 'blue' },
+    spec: { subnets: ['10.0.0.0/24'] },
+    deep,
+  };
+  t.match(
+    messageOf(() => parseResource(network)),
+    /^deep is not supported here/,
+  );
+});
+
 t.test('what kubectl prints of a resource that no server has created is accepted as it is', async (t) => {
   // kubectl create service clusterip shop --tcp=80:8080 --dry-run=client -o yaml, and the same of a namespace
   const printed = `apiVersion: v1
