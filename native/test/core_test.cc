@@ -217,7 +217,7 @@ std::vector<uint8_t> fragment4(Random* random) {
 // Answers upcalls with random flows and actions, some late and some never.
 void test_datapath() {
   Random random("datapath");
-  uint64_t transmitted = 0;
+  uint64_t transmitted = 0, balanced = 0;
   MemoryHooks hooks;
   hooks.transmit = [&](uint16_t, const Frame& frame) { transmitted += frame.length > 0; };
   hooks.transmit_datagram = [&](uint16_t, const uint8_t*, uint32_t, uint8_t, const iovec* payload) {
@@ -231,6 +231,12 @@ void test_datapath() {
     memcpy(tuple->source, nat::kMappedPrefix, sizeof nat::kMappedPrefix);
     memcpy(tuple->destination, nat::kMappedPrefix, sizeof nat::kMappedPrefix);
   }
+  BalancingTable table = {false, 53, 8, 5, {0, 1, 0}, {{21, 1, {}, 53, 0}, {22, 0, {}, 54, 0}}};
+  for (BalancedBackend& backend : table.backends) {
+    const uint8_t address[] = {0xff, 0xff, 10, 0, 1, static_cast<uint8_t>(backend.pin)};
+    memcpy(backend.address + 10, address, sizeof address);
+  }
+  connections.add_table(6, std::move(table));
   CHECK(connections.open(named, 1000, 0, {ConnectionTable::kNone, ConnectionTable::kNone}) == 0);
   Datapath datapath(50, &connections, 1, 0, hooks);
   for (uint16_t port = 1; port <= 3; ++port) {
@@ -281,8 +287,11 @@ void test_datapath() {
     const Action some[] = {first, output(1 + random.below(5)),
                            encap(random.below(100)), output(1 + random.below(3))};
     const bool translated = random.chance(20);
-    const Action refusal = refuse(random.below(kAnswers));
-    const bool refused = random.chance(15);
+    // A table that is there, or not; an owner that is a workload.
+    const Action balance = {Op::balance, {}, 6 + random.below(2), {1, 0, 1, 0}};
+    const bool balances = random.chance(30);
+    const Action refusal = balances ? balance : refuse(random.below(kAnswers));
+    const bool refused = random.chance(20);
     const Action* actions = refused ? &refusal : some + !translated;
     const size_t count = refused ? 1 : translated + 1 + random.below(3);
     if (random.chance(1)) datapath.originate(owned.frame, actions, count);
@@ -314,6 +323,7 @@ void test_datapath() {
       if (random.chance(98)) datapath.execute(static_cast<Token>(upcalls[i].token), actions, count);
     }
     check_conservation(datapath);
+    balanced += connections.balanced_to(21) + connections.balanced_to(22);
   }
   CHECK(datapath.counters().tx == transmitted && transmitted > 10000);
   CHECK(datapath.counters().upcalls > 1000);
@@ -327,6 +337,7 @@ void test_datapath() {
   }
   CHECK(memory[1].half(0).packets > 10 && memory[1].half(1).packets == 0);
   CHECK(connections.opened() > 100 && connections.size() <= 20);
+  CHECK(balanced > 100);
   for (uint16_t number : datapath.port_numbers()) datapath.take_port(number);
   CHECK(datapath.held() == 0);
   check_conservation(datapath);
