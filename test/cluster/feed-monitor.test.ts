@@ -1,5 +1,6 @@
 /** What a feed does about a store that answers, and that it does not follow, or follows wrongly. */
 import t, { type Test } from 'tap';
+import { FeedMonitor } from '../../src/cluster/feed/feed-monitor.ts';
 import { WeftError } from '../../src/error.ts';
 import type { Store } from '../../src/store/store.ts';
 import { openStore } from './control-plane.ts';
@@ -142,4 +143,20 @@ t.test('a write that others were faster than is no reason to compare anything', 
   t.same(a.values()[BLUE], { vni: 2 });
   ticks(a, 5);
   t.equal(a.link.lists, lists);
+});
+
+t.test('a refusal of what is known names some of the records, however many there are', async (t) => {
+  const told: object[] = [];
+  const log = (details: object): void => void told.push(details);
+  const monitor = new FeedMonitor({
+    ...{ wallClock: () => 0, logger: { info: log, warn: log, error: log }, told: () => 0, made: () => 0 },
+    isStored: () => true,
+  });
+  const keys = Array.from({ length: 1000 }, (_, at) => `endpoints/default/e${at}`);
+  monitor.doubt(keys.map((key) => ({ key, revision: 1 })));
+  t.same(
+    [1, 2, 3].map(() => monitor.tick(undefined, true)),
+    [undefined, undefined, 'audit'],
+  );
+  t.same(told, [{ records: 1000, named: keys.slice(0, 5) }]);
 });

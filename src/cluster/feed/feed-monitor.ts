@@ -16,6 +16,8 @@ const SILENT_TICKS = 10;
 const DOUBT_TICKS = 3;
 /** How many ticks pass between two comparisons for a doubt. */
 const BETWEEN_DOUBTS_TICKS = 60;
+/** How many records a message names. */
+const MOST_NAMED = 5;
 
 export interface MonitorEnvironment {
   /** Milliseconds since the epoch. */
@@ -106,7 +108,7 @@ export class FeedMonitor {
     if (!expect.every(isStored)) return false;
     this.#pauseTicks = BETWEEN_DOUBTS_TICKS;
     logger.warn(
-      { records: expect.map(({ key }) => key) },
+      { records: expect.length, named: expect.slice(0, MOST_NAMED).map(({ key }) => key) },
       'the store refuses what fits what is known of it: it is compared',
     );
     return true;
