@@ -5,7 +5,7 @@ import type { NamedPortOptions } from '../model/named-port.ts';
 import type { PublishOptions } from '../model/publish.ts';
 import type { AttachOptions, RateLimitChange } from '../api/target.ts';
 import { endpointTable } from './endpoint-table.ts';
-import { parseLabels } from './kind.ts';
+import { parseLabels, parseName } from './kind.ts';
 import { namingOptions, type NamedOption } from './naming-options.ts';
 import { print } from './print.ts';
 import { idOf } from '../model/name.ts';
@@ -105,7 +105,8 @@ Attaching again changes what its options name, and nothing else. What they gave 
 taken away by: --label KEY-, --ethertype none, --port none, --publish none, --rate-limit none (or
 ingress=none), --no-trust, --no-wildcard.`,
     )
-    .action(async (name: string, options: Options) => {
+    .action(async (given: string, options: Options) => {
+      const { name, namespace } = parseName(given, options, command);
       const { netns, pid, label, port, publish, ...rest } = options;
       if ((netns === undefined) === (pid === undefined)) command.error('error: give one of --netns and --pid');
       const request: AttachOptions = {
@@ -116,7 +117,7 @@ ingress=none), --no-trust, --no-wildcard.`,
         ...(rest.ip && { ip: rest.ip }),
         ...(rest.mac !== undefined && { mac: rest.mac }),
         ...(rest.ifname !== undefined && { ifname: rest.ifname }),
-        ...(rest.namespace !== undefined && { namespace: rest.namespace }),
+        ...(namespace !== undefined && { namespace }),
         ...(label && { labels: parseLabels(label, '--label ', command) }),
         ...(rest.wildcard !== undefined && { wildcard: rest.wildcard }),
         ...(rest.ethertype && { ethertypes: rest.ethertype.join() === 'none' ? [] : rest.ethertype }),

@@ -89,7 +89,7 @@ export function otherBuildText(): string | undefined {
   const its = daemon?.split('+')[0];
   const what =
     its === undefined ? 'an older build' : its === version ? `another build of version ${its}` : `version ${its}`;
-  return `the daemon is ${what}, and this command is version ${version}: restart the daemon with \`weft down\` and \`weft up\` (containers keep their interfaces)`;
+  return `the daemon is ${what}, and this command is version ${version}: restart the daemon with \`weft up --takeover\` and its other options, or with \`weft down\` and \`weft up\` (containers keep their interfaces)`;
 }
 
 /** For options that may be given several times. */

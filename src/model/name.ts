@@ -19,6 +19,6 @@ export function idOf({ name: own, namespace = DEFAULT_NAMESPACE }: ResourceName)
 
 /** The inverse of `idOf`. */
 export function nameOf(id: string): Required<ResourceName> & { namespace: string } {
-  const [name, namespace = DEFAULT_NAMESPACE] = id.split('/').reverse() as [string, string?];
-  return { name, namespace };
+  const slash = id.indexOf('/');
+  return { name: id.slice(slash + 1), namespace: slash === -1 ? DEFAULT_NAMESPACE : id.slice(0, slash) };
 }

@@ -268,6 +268,10 @@ t.test('networks, endpoints and resources', async (t) => {
   for (const [args, request] of [
     [['detach', 'default/db'], 'detach db'],
     [['detach', 'shop/db'], 'detach shop/db'],
+    [
+      ['attach', 'shop/db', '--network', 'blue', '--pid', '1'],
+      'attach {"name":"db","network":"blue","pid":1,"namespace":"shop"}',
+    ],
     [['label', 'ep/shop/web', 'a=b'], 'label Endpoint/shop/web {"a":"b"}'],
     [['label', 'ep', 'shop/web', 'a=b'], 'label Endpoint/shop/web {"a":"b"}'],
   ] as const) {

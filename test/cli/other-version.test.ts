@@ -49,7 +49,7 @@ t.test('the status of an older daemon', async (t) => {
   t.notMatch(stdout, /Decisions|Memory|Connections|undefined/);
   t.equal(
     stderr,
-    `weft: the daemon is an older build, and this command is version ${version}: restart the daemon with \`weft down\` and \`weft up\` (containers keep their interfaces)\n`,
+    `weft: the daemon is an older build, and this command is version ${version}: restart the daemon with \`weft up --takeover\` and its other options, or with \`weft down\` and \`weft up\` (containers keep their interfaces)\n`,
   );
   t.same((await weft('status', '-o', 'json')).code, 0);
 });

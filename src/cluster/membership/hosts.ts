@@ -16,6 +16,7 @@ import { validate } from '../../model/validate.ts';
 import { hostMacOf } from '../../table/topology.ts';
 import { joined, type Expectation, type Transaction } from '../../store/store.ts';
 import { Declarations } from '../declarations.ts';
+import { LEASE_MS } from './presence.ts';
 import { keyOf } from '../keys.ts';
 import type { Declared, Draft, Planned, Stored } from '../reconciler.ts';
 import { registrationKeys } from './registration.ts';
@@ -154,7 +155,7 @@ export class Hosts extends Declarations<HostResource> {
     if (why !== undefined) {
       throw new WeftError(
         'conflict',
-        `host "${name}" ${why}, and would register itself again: \`weft down\` there first`,
+        `host "${name}" ${why}, and would register itself again: \`weft down\` there first; if it has died, try again in ${LEASE_MS / 1000} s`,
       );
     }
   }
