@@ -13,6 +13,7 @@ import { Declarations, Namespaces } from '../../src/cluster/declarations.ts';
 import type { Reconciler } from '../../src/cluster/reconciler.ts';
 import { jsonSchemas } from '../../src/model/json-schema.ts';
 import { findKind, kinds } from '../../src/model/kinds/registry.ts';
+import { idOf, nameOf } from '../../src/model/name.ts';
 import { parseManifests } from '../../src/model/manifest.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import { gadgetKind } from './gadget.ts';
@@ -51,6 +52,12 @@ t.test('kinds are known by name, plural and short name, in any case', async (t) 
   }
   const words = kinds.flatMap(({ kind, plural, shortNames }) => [kind.toLowerCase(), plural, ...shortNames]);
   t.equal(new Set(words).size, words.length, 'no two kinds have a name in common');
+});
+
+t.test('names', async (t) => {
+  for (const id of ['web', 'shop/web']) t.equal(idOf(nameOf(id)), id);
+  t.equal(idOf(nameOf('default/web')), 'web');
+  t.equal(idOf(nameOf('a/default/web')), 'a/default/web', 'what is no name is not the end of it');
 });
 
 t.test('a made-up kind: manifests, API, command line, help, schemas', async (t) => {
