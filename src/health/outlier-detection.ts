@@ -240,7 +240,8 @@ export class OutlierDetection implements Pick<Services, Told> {
     const { clock, wallClock } = this.#options;
     const now = clock();
     const { failures: most, intervalMs } = of.settings;
-    const count = Math.min(of.witnesses.failed(backend, client, now, intervalMs), most);
+    if (outcome === 'reset') of.witnesses.refused(backend, client);
+    const count = outcome === 'reset' ? 1 : Math.min(of.witnesses.failed(backend, client, now, intervalMs), most);
     let isEjected = false;
     for (let i = 0; i < count; i++) isEjected ||= of.pool.failed(backend, outcome, now);
     if (!isEjected) return;

@@ -3,6 +3,8 @@
  * silently (a wrong checksum, a SYN with FIN, an option that it does not expect). So what happens to the connections of one
  * client says something about the client, too.
  *
+ * A reset is the word of the backend itself, which nobody else can give, so it always counts. For everything else:
+ *
  *   1. If another client has come to the service in the last interval, failures of one client count only together with those of
  *      another one, since the backend last answered anybody. Until then they are held.
  *   2. A client that is alone is believed. Who comes next ends the ejections that rest on the word of another one alone; the
@@ -15,6 +17,8 @@ interface Row {
   /** Whose connections have failed. */
   readonly client: string;
   isOfSeveral: boolean;
+  /** True: the backend itself has said so. */
+  isCertain: boolean;
   failures: number;
   /** How many of these have counted. */
   counted: number;
@@ -43,10 +47,14 @@ export class Witnesses<Id> {
     return back;
   }
 
+  /** The backend has refused a connection. */
+  refused(id: Id, client: string): void {
+    this.#rowOf(id, client).isCertain = true;
+  }
+
   /** A connection of that client has failed. @returns how many failures count now that did not before */
   failed(id: Id, client: string, nowMs: number, intervalMs: number): number {
-    const row = this.#rows.get(id) ?? { client, isOfSeveral: false, failures: 0, counted: 0 };
-    this.#rows.set(id, row);
+    const row = this.#rowOf(id, client);
     row.failures++;
     row.isOfSeveral ||= row.client !== client;
     if (!row.isOfSeveral && !this.#isAlone(client, nowMs - intervalMs)) return 0;
@@ -58,13 +66,19 @@ export class Witnesses<Id> {
   /** It is ejected because of the failures that have counted. */
   ejected(id: Id): void {
     const row = this.#rows.get(id);
-    if (row && !row.isOfSeveral) this.#onOneWord.set(id, row);
+    if (row && !row.isOfSeveral && !row.isCertain) this.#onOneWord.set(id, row);
   }
 
   /** It has answered somebody, or is back, or is not there any more. */
   forget(id: Id): void {
     this.#rows.delete(id);
     this.#onOneWord.delete(id);
+  }
+
+  #rowOf(id: Id, client: string): Row {
+    let row = this.#rows.get(id);
+    if (!row) this.#rows.set(id, (row = { client, isOfSeveral: false, isCertain: false, failures: 0, counted: 0 }));
+    return row;
   }
 
   #isAlone(client: string, sinceMs: number): boolean {

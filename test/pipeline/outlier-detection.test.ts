@@ -175,33 +175,48 @@ for (const [kind, open] of Object.entries(datapaths)) {
     panic.net.close();
   });
 
-  t.test(`${kind}: one client alone ejects nobody where others come, and is believed where none does`, async (t) => {
-    const { net, manners, connect, fault } = lab();
-    const by = (from: 2 | 6, manner: Manner, times: number): void => {
-      manners.set(4, manner);
-      for (let i = 0; i < 3 * times; i++) connect('tcp', from);
+  t.test(
+    `${kind}: silence before one client ejects nobody where others come, and is believed where none does`,
+    async (t) => {
+      const { net, manners, connect, fault } = lab();
+      const by = (from: 2 | 6, manner: Manner, times: number): void => {
+        manners.set(4, manner);
+        for (let i = 0; i < 3 * times; i++) connect('tcp', from);
+        net.advance(manner === 'silent' ? 2000 : 0);
+      };
+      by(6, 'answers', 1);
+      by(2, 'silent', 5);
+      t.equal(fault(4), undefined, 'another one has come just now');
+      by(6, 'silent', 1);
+      t.match(fault(4), /^no answer to 3 connections/, 'which has failed now, too');
+      net.advance(30_000);
+      t.equal(fault(4), undefined);
+      by(2, 'silent', 3);
+      t.match(fault(4), /^no answer to 3 connections/, 'nobody else has come for long');
+      connect('tcp', 6);
+      t.equal(fault(4), undefined, 'until somebody comes');
+      by(2, 'silent', 3);
+      t.equal(fault(4), undefined);
+      by(6, 'silent', 1);
+      t.match(
+        fault(4),
+        /until 1970-01-01T00:01:40Z/,
+        'and has failed, too: what was not believed has not made it longer',
+      );
       net.advance(0);
-    };
-    by(6, 'answers', 1);
-    by(2, 'resets', 5);
-    t.equal(fault(4), undefined, 'another one has come just now');
-    by(6, 'resets', 1);
-    t.match(fault(4), /^3 connections refused/, 'which has failed now, too');
-    net.advance(30_000);
-    t.equal(fault(4), undefined);
-    by(2, 'resets', 3);
-    t.match(fault(4), /^3 connections refused/, 'nobody else has come for long');
-    connect('tcp', 6);
-    t.equal(fault(4), undefined, 'until somebody comes');
-    by(2, 'resets', 3);
-    t.equal(fault(4), undefined);
-    by(6, 'resets', 1);
-    t.match(
-      fault(4),
-      /until 1970-01-01T00:01:30Z/,
-      'and has failed, too: what was not believed has not made it longer',
-    );
+      net.close();
+    },
+  );
+
+  t.test(`${kind}: a backend that refuses one client is ejected, whoever else comes`, async (t) => {
+    const { net, manners, connect, fault } = lab();
+    for (let i = 0; i < 3; i++) connect('tcp', 6);
+    manners.set(4, 'resets');
+    for (let i = 0; i < 9; i++) connect('tcp', 2);
     net.advance(0);
+    t.match(fault(4), /^3 connections refused/);
+    for (let i = 0; i < 3; i++) connect('tcp', 6);
+    t.match(fault(4), /^3 connections refused/, 'and stays so');
     net.close();
   });
 
