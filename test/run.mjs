@@ -135,6 +135,8 @@ function add(count, result, test) {
   count.failed += test.failed;
   count.skipped += test.skipped;
   count.failures.push(...test.failures);
+  // What a test that failed has said.
+  if (!result.ok && !skipped) count.comments.push(...test.comments.filter((one) => !one.startsWith('# Subtest')));
   if (skipped) count.skipped += test.holdsTests ? 0 : 1;
   else if (!result.ok) count.failed += test.failed > 0 ? 0 : 1;
   else if (!test.holdsTests) count.passed += 1;

@@ -1,8 +1,9 @@
 /**
  * Loads the program as fast as possible. While a killed daemon starts again, no frame passes, and finding, reading and
  * compiling its modules takes longer than running them. So they are one file, `dist/cli/program.cjs`, with V8's compiled
- * code beside it in a cache. The executable is a CommonJS script, because Node.js starts these sooner than modules. The build and the installation write that; a start only reads it, and whatever is wrong with
- * it, or with another release of Node.js, it compiles the file.
+ * code beside it in a cache. The executable is a CommonJS script, because Node.js starts these sooner than modules. The
+ * build and the installation write that; a start only reads it, and whatever is wrong with it, or with another release of
+ * Node.js, it compiles the file.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
