@@ -89,6 +89,11 @@ export type Reopened =
   | { readonly state: 'attached'; readonly ifindex: number }
   /** The interface no longer exists. weft does not create it again by itself. */
   | { readonly state: 'detached'; readonly why: string }
+  /**
+   * Neither does its namespace. The kernel gives the number of one that has gone to the next one at once, so what was found by
+   * its number elsewhere, and has no such interface, is another one.
+   */
+  | { readonly state: 'gone' }
   | { readonly state: 'waiting'; readonly why: string };
 
 /** How many endpoints one check covers. */
@@ -195,16 +200,18 @@ export class Attachments {
       this.#enter(endpoint, netns, opened.queues);
       return { state: 'attached', ifindex: opened.ifindex };
     }
+    const isElsewhere = netns.path !== endpoint.local.netns.path;
     if (!(opened instanceof WeftError)) {
       this.#environment.forwarding.removePort(endpoint.local.portNo as PortNo);
       this.#leave(endpoint.name);
+      if (isElsewhere) return { state: 'gone' };
       const why = `interface "${endpoint.resource.spec.interface}" in ${netns.path} was deleted`;
       return { state: 'detached', why };
     }
     const why = opened.message;
     if (opened.code === 'not_found') {
       this.#leave(endpoint.name);
-      return { state: 'detached', why };
+      return isElsewhere ? { state: 'gone' } : { state: 'detached', why };
     }
     this.#enter(endpoint, netns, undefined);
     this.#attachments.get(endpoint.name)!.problems = [why];

@@ -87,7 +87,7 @@ export class EndpointPlacing {
       const netns = places.get(endpoint.name);
       return netns ? [{ endpoint, netns }] : [];
     });
-    this.#reopen(there.filter(({ endpoint }) => endpoint.local.ifindex !== undefined));
+    await this.#release(this.#reopen(there.filter(({ endpoint }) => endpoint.local.ifindex !== undefined)));
     for (const { endpoint, netns } of there)
       if (endpoint.local.ifindex === undefined) await this.#make(endpoint, netns);
     this.#announce(this.#parts.index.local(here).filter(({ state }) => state === 'attached'));
@@ -185,10 +185,16 @@ export class EndpointPlacing {
     await this.#parts.releases.run();
   }
 
-  #reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns: NetnsRef }[]): void {
+  /** @returns those whose namespace is gone */
+  #reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns: NetnsRef }[]): LocalEndpoint[] {
+    const gone: LocalEndpoint[] = [];
     const results = this.#parts.attachments.reopen(places);
     for (const [at, { endpoint }] of places.entries()) {
       const reopened = results[at]!;
+      if (reopened.state === 'gone') {
+        gone.push(endpoint);
+        continue;
+      }
       if (reopened.state === 'attached') {
         this.#parts.failures.delete(endpoint.name);
         this.#parts.index.set({
@@ -205,6 +211,7 @@ export class EndpointPlacing {
       }
       this.#parts.index.set({ ...endpoint, state: reopened.state });
     }
+    return gone;
   }
 
   async #make(endpoint: LocalEndpoint, netns: NetnsRef): Promise<void> {

@@ -6,13 +6,22 @@
  */
 import { existsSync, statSync } from 'node:fs';
 import t from 'tap';
-import { namespaceHolders, openLab } from '../support/lab.ts';
+import { namespaceHolders, openLab, type Lab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { oneHost, overlay } from '../support/topology.ts';
 import { isUnreachable, ping } from '../support/traffic.ts';
 import { datapathKinds } from '../support/weft.ts';
 
 t.setTimeout(600_000);
+
+/** Makes namespaces until one has that number, which a kernel may give to the next one. @returns false if none gets it */
+async function hasNumber(lab: Lab, number: number): Promise<boolean> {
+  for (let turn = 0; turn < 20; turn++) {
+    const [other] = await lab.namespaces([`other${turn}`]);
+    if (statSync(other!.path).ino === number) return true;
+  }
+  return false;
+}
 
 for (const datapath of datapathKinds) {
   await t.test(datapath, async (t) => {
@@ -65,9 +74,11 @@ for (const datapath of datapathKinds) {
     });
 
     await t.test('while weft is down: it is released at the next start', async (t) => {
-      const inode = `net:[${statSync(web.namespace.path).ino}]`;
+      const number = statSync(web.namespace.path).ino;
+      const inode = `net:[${number}]`;
       await weft.stop();
       await lab.removeNamespace(web.namespace);
+      t.comment(`another namespace has its number: ${await hasNumber(lab, number)}`);
       await weft.start();
       let seen: unknown;
       const isReleased = async (): Promise<boolean> => {
