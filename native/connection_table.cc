@@ -242,6 +242,13 @@ bool ConnectionTable::is_known(const ConnectionOpening& of) const {
   return is_one(kOriginal) || is_one(kReply);
 }
 
+// Prefetches the places where its entries are, or will be: they are far from each other.
+void ConnectionTable::prefetch_all(const ConnectionOpening& of) const {
+  for (const Name which : {kOriginal, kReply, kTaken}) {
+    if (is_found(of, which)) prefetch(hash(name(of, which)));
+  }
+}
+
 void ConnectionTable::insert_all(const ConnectionOpening& of, uint32_t slot) {
   for (const Name which : {kOriginal, kReply, kTaken}) {
     if (is_found(of, which)) insert(name(of, which), slot * 4 + which);
@@ -330,6 +337,10 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
                               const uint32_t (&given_up)[2]) {
   const uint32_t slot = take_slot();
   if (slot == kNone) return kNone;
+  for (const uint32_t other : given_up) {
+    if (other != kNone && is_used(other)) prefetch_all(opening_of(records_[other]));
+  }
+  prefetch_all(opening);
   for (const uint32_t other : given_up) {
     if (other != kNone && is_used(other)) close_held(other);
   }

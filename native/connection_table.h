@@ -303,6 +303,7 @@ class ConnectionTable {
   static bool is_found(const ConnectionOpening& of, Name which);
   // True if a connection is found by one of its tuples.
   bool is_known(const ConnectionOpening& of) const;
+  void prefetch_all(const ConnectionOpening& of) const;
   void insert_all(const ConnectionOpening& of, uint32_t slot);
 
   void append(List* list, uint32_t slot);
