@@ -466,7 +466,10 @@ export class Services {
     return this.#backends.of(pin);
   }
 
-  /** How many connections this host has to each backend of a service, in their order. @param count those by one port, if it has any */
+  /**
+   * How many connections this host has to each backend of a service, in their order.
+   * @param count how many a backend has by one port of the service; undefined: no client has asked for it there
+   */
   connectionsOf(id: string, count: (backend: PinnedBackend | undefined) => number): readonly number[] {
     const { service, balanced = [] } = this.#services.get(id) ?? {};
     const countOf = (backend: Backend, at: BackendIndex): number =>
