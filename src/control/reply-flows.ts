@@ -10,7 +10,7 @@
 import type { ConnectionTuples } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
 import type { FlowId } from '../flow/types.ts';
-import { isFromOutside } from '../table/connections.ts';
+import { isFromOutside } from '../table/connection-ways.ts';
 
 /** So many pairs of clients and servers are remembered; those that were noted first make room. */
 const MOST_PAIRS = 4096;

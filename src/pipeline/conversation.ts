@@ -4,7 +4,8 @@
  */
 import { INTERNAL, networkOf, OUTSIDE, turned, type Place } from '../flow/connection.ts';
 import type { FlowView } from '../flow/view.ts';
-import { connectionObject, endpointOf, type Found } from '../table/connections.ts';
+import type { Found } from '../table/connections.ts';
+import { connectionObject, endpointOf } from '../table/connection-ways.ts';
 import type { Opening } from '../table/openings.ts';
 import { networkObject, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';

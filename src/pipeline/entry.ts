@@ -18,7 +18,8 @@
 import { ctState } from '../flow/fields.ts';
 import { sameBytes, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { endpointOf, type Found } from '../table/connections.ts';
+import type { Found } from '../table/connections.ts';
+import { endpointOf } from '../table/connection-ways.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { publishedBackendObject, publishedBackendsObject, publishedPortsOf } from '../table/published-backends.ts';
 import { routedServices } from '../table/service-routes.ts';

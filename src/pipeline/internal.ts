@@ -18,7 +18,7 @@ import { INTERNAL } from '../flow/connection.ts';
 import { isGroupMac, isIp4, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { clientOfAddress, turnOfAddress } from '../table/clients.ts';
-import { clientOf, isFromWeft } from '../table/connections.ts';
+import { clientOf, isFromWeft } from '../table/connection-ways.ts';
 import { internalObject, networkObject, portObject, type Internal } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_TCP } from '../wire/ipv4.ts';

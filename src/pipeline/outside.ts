@@ -18,7 +18,8 @@
 import { isIp4, sameBytes } from '../flow/types.ts';
 import { OUTSIDE } from '../flow/connection.ts';
 import type { FlowView } from '../flow/view.ts';
-import { endpointOf, type Found } from '../table/connections.ts';
+import type { Found } from '../table/connections.ts';
+import { endpointOf } from '../table/connection-ways.ts';
 import type { Choice } from '../table/services.ts';
 import { outsideObject, tunnelObject, type Outside } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';

@@ -13,7 +13,7 @@
  * 3. What no service has is refused, and so is a service without a backend: a router must not pass it on, and a client
  *    should know at once. TCP gets a reset, everything else an ICMP error.
  */
-import { isToService } from '../table/connections.ts';
+import { isToService } from '../table/connection-ways.ts';
 import { vipObject, type FoundPort } from '../table/service-addresses.ts';
 import { rangesObject, type Services } from '../table/services.ts';
 import type { FlowView } from '../flow/view.ts';

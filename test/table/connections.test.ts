@@ -13,7 +13,8 @@ import {
   type Tuple,
 } from '../../src/flow/connection.ts';
 import { formatIp, parseIp, type Vni } from '../../src/flow/types.ts';
-import { ConnectionTable, connectionObject, type ConnectionOptions } from '../../src/table/connections.ts';
+import { ConnectionTable, type ConnectionOptions } from '../../src/table/connections.ts';
+import { connectionObject } from '../../src/table/connection-ways.ts';
 import type { Opening } from '../../src/table/openings.ts';
 import { connectionMemoryFor, noServices, stores } from '../support/connections.ts';
 

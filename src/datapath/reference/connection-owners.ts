@@ -1,0 +1,213 @@
+/**
+ * The owners of connections in the reference store, and what each can give up for a new connection. Their lists are linked
+ * through the records. native/connection_table.h explains which connections are unproven, and why they are looked at.
+ */
+import { CONNECTION_BYTES, CONNECTION_OWNER, recordAt, type ConnectionRecords } from '../../flow/connection.ts';
+import { EXPENDABLE } from '../../flow/connection-state.ts';
+
+/** The same as in native/connection_table.cc. */
+const UNPROVEN_LOOKED = 256;
+const PROVEN_LOOKED = 32;
+const LOOKED_ON = 8;
+
+const WORDS_PER_RECORD = CONNECTION_BYTES / 4;
+/** Offsets in a record, in words. */
+const OWNER = CONNECTION_OWNER / 4;
+const NEXT = OWNER + 1;
+const PREVIOUS = OWNER + 2;
+/** The offset in a record of the mark of those that were seen in use, in bytes. */
+const IS_PROVEN = 7;
+
+/** Offsets in an owner: two lists, and its hand. Slots are stored as slot + 1; 0 means none. */
+const UNPROVEN = 0;
+const PROVEN = 3;
+const HAND = 6;
+const OWNER_WORDS = 7;
+/** Offsets in a list. */
+const [FIRST, LAST, SIZE] = [0, 1, 2];
+
+export class OwnerLists {
+  readonly #records: ConnectionRecords;
+  readonly #words: Uint32Array;
+  /** By number. An owner stays even after it has no connections left. */
+  readonly #owners = new Map<number, Uint32Array>();
+  readonly #free = new Uint32Array(3);
+  #hand = 0;
+
+  constructor(records: ConnectionRecords) {
+    const { buffer, byteOffset, byteLength } = records.memory;
+    this.#records = records;
+    this.#words = new Uint32Array(buffer, byteOffset, byteLength >> 2);
+  }
+
+  /** Appends a connection, which is unproven, to those of an owner. */
+  add(slot: number, owner: number): void {
+    this.#setWord(slot, OWNER, owner);
+    this.#records.memory[recordAt(slot) + IS_PROVEN] = 0;
+    this.#append(this.#of(owner), UNPROVEN, slot);
+  }
+
+  delete(slot: number): void {
+    const owner = this.#of(this.number(slot));
+    if (this.#records.memory[recordAt(slot) + IS_PROVEN] === 1) this.#remove(owner, PROVEN, slot);
+    else this.#leaveUnproven(owner, slot);
+  }
+
+  /** The owner of the connection in that slot. */
+  number(slot: number): number {
+    return this.#word(slot, OWNER);
+  }
+
+  owned(number: number): number[] {
+    const owner = this.#of(number);
+    const slots: number[] = [];
+    for (const list of [UNPROVEN, PROVEN]) {
+      for (let at = owner[list + FIRST]!; at !== 0; at = this.#word(at - 1, NEXT)) slots.push(at - 1);
+    }
+    return slots;
+  }
+
+  // Free slots
+
+  addFree(slot: number): void {
+    this.#append(this.#free, 0, slot);
+  }
+
+  /** -1 if there is none. */
+  takeFree(): number {
+    if (this.#free[SIZE] === 0) return -1;
+    const slot = this.#free[FIRST]! - 1;
+    this.#free[FIRST] = this.#word(slot, NEXT);
+    if (--this.#free[SIZE]! === 0) this.#free[LAST] = 0;
+    return slot;
+  }
+
+  // Those to give up
+
+  /** How many connections these owners have. */
+  count(owners: readonly number[]): { readonly unproven: number; readonly all: number } {
+    let [unproven, all] = [0, 0];
+    for (const number of owners) {
+      const owner = this.#of(number);
+      unproven += owner[UNPROVEN + SIZE]!;
+      all += owner[UNPROVEN + SIZE]! + owner[PROVEN + SIZE]!;
+    }
+    return { unproven, all };
+  }
+
+  lookOn(owners: readonly number[]): void {
+    for (const number of owners) {
+      const owner = this.#of(number);
+      for (let looked = 0; looked < LOOKED_ON; looked++) {
+        const at = owner[HAND] || owner[UNPROVEN + FIRST]!;
+        if (at === 0) break;
+        owner[HAND] = this.#word(at - 1, NEXT);
+        if (!this.#isExpendable(at - 1)) this.#prove(owner, at - 1);
+      }
+    }
+  }
+
+  /** The oldest connection of these that has never been in use; -1: none. */
+  oldestUnproven(owners: readonly number[]): number {
+    return this.#oldest(owners, (owner) => this.#findUnproven(owner));
+  }
+
+  /** The same, or else one that is over. */
+  oldestExpendable(owners: readonly number[]): number {
+    return this.#oldest(owners, (owner) => this.#findExpendable(owner));
+  }
+
+  /** One of any owner. @param used slots below this one have been used */
+  findOfAll(used: number, may: (slot: number) => boolean): number {
+    for (let looked = 0; looked < Math.min(PROVEN_LOOKED, used); looked++) {
+      const slot = this.#hand;
+      if (may(slot) && this.#records.generation(slot) !== 0 && this.#isExpendable(slot)) return slot;
+      this.#hand = (slot + 1) % used;
+    }
+    return -1;
+  }
+
+  #oldest(owners: readonly number[], findOne: (owner: Uint32Array) => number): number {
+    let oldest = -1;
+    for (const number of owners) {
+      const slot = findOne(this.#of(number));
+      if (slot < 0) continue;
+      if (oldest < 0 || this.#records.generation(slot) < this.#records.generation(oldest)) oldest = slot;
+    }
+    return oldest;
+  }
+
+  #findUnproven(owner: Uint32Array): number {
+    for (let looked = 0; looked < UNPROVEN_LOOKED; looked++) {
+      const at = owner[UNPROVEN + FIRST]!;
+      if (at === 0) return -1;
+      if (this.#isExpendable(at - 1)) return at - 1;
+      this.#prove(owner, at - 1);
+    }
+    return -1;
+  }
+
+  #findExpendable(owner: Uint32Array): number {
+    const unproven = this.#findUnproven(owner);
+    if (unproven >= 0) return unproven;
+    for (let looked = 0; looked < PROVEN_LOOKED; looked++) {
+      const at = owner[PROVEN + FIRST]!;
+      if (at === 0) return -1;
+      if (this.#isExpendable(at - 1)) return at - 1;
+      this.#remove(owner, PROVEN, at - 1);
+      this.#append(owner, PROVEN, at - 1);
+    }
+    return -1;
+  }
+
+  #prove(owner: Uint32Array, slot: number): void {
+    this.#leaveUnproven(owner, slot);
+    this.#records.memory[recordAt(slot) + IS_PROVEN] = 1;
+    this.#append(owner, PROVEN, slot);
+  }
+
+  #leaveUnproven(owner: Uint32Array, slot: number): void {
+    if (owner[HAND] === slot + 1) owner[HAND] = this.#word(slot, NEXT);
+    this.#remove(owner, UNPROVEN, slot);
+  }
+
+  #isExpendable(slot: number): boolean {
+    return EXPENDABLE.has(this.#records.state(slot));
+  }
+
+  // Lists
+
+  #of(number: number): Uint32Array {
+    let owner = this.#owners.get(number);
+    if (!owner) this.#owners.set(number, (owner = new Uint32Array(OWNER_WORDS)));
+    return owner;
+  }
+
+  #word(slot: number, word: number): number {
+    return this.#words[(slot + 1) * WORDS_PER_RECORD + word]!;
+  }
+
+  #setWord(slot: number, word: number, value: number): void {
+    this.#words[(slot + 1) * WORDS_PER_RECORD + word] = value;
+  }
+
+  /** @param at the offset in `lists` at which the list begins */
+  #append(lists: Uint32Array, at: number, slot: number): void {
+    const last = lists[at + LAST]!;
+    this.#setWord(slot, NEXT, 0);
+    this.#setWord(slot, PREVIOUS, last);
+    if (last === 0) lists[at + FIRST] = slot + 1;
+    else this.#setWord(last - 1, NEXT, slot + 1);
+    lists[at + LAST] = slot + 1;
+    lists[at + SIZE]!++;
+  }
+
+  #remove(lists: Uint32Array, at: number, slot: number): void {
+    const [before, behind] = [this.#word(slot, PREVIOUS), this.#word(slot, NEXT)];
+    if (before === 0) lists[at + FIRST] = behind;
+    else this.#setWord(before - 1, NEXT, behind);
+    if (behind === 0) lists[at + LAST] = before;
+    else this.#setWord(behind - 1, PREVIOUS, before);
+    lists[at + SIZE]!--;
+  }
+}
