@@ -410,14 +410,14 @@ export class Forwarding<D extends Datapath = Datapath> {
   setService(service: Service): void {
     this.tables.services.set(service, this.#clock());
     this.outliers.follow(service.id);
-    this.controller.endPinned();
+    this.controller.endings.endPinned();
   }
 
   /** Does nothing if there is none. */
   removeService(id: string): void {
     this.tables.services.remove(id);
     this.outliers.follow(id);
-    this.controller.endPinned();
+    this.controller.endings.endPinned();
   }
 
   /** Says what is wrong with a backend of a service, or with undefined that this is over (`Services.setHealth`). */
@@ -436,8 +436,8 @@ export class Forwarding<D extends Datapath = Datapath> {
   /** All services that there are have been set: connections from before a restart that belong to none of them end. */
   servicesLoaded(): void {
     this.tables.services.loaded();
-    this.controller.tellUntold();
-    this.controller.endPinned();
+    this.controller.endings.tellUntold();
+    this.controller.endings.endPinned();
   }
 
   close(): void {

@@ -259,7 +259,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     isRunning,
     randomHostId: foundations.randomHostId,
     setHostId: (hostId) => forwarding.setHostId(hostId),
-    settled: () => forwarding.controller.settled(),
+    settled: () => forwarding.controller.revalidator.settled(),
     clock,
     wallClock: foundations.wallClock,
     after: foundations.after,

@@ -3,28 +3,18 @@
  * and keeps the flow cache correct.
  *
  * An upcall is answered in this order:
- *   1. decide; if the frame waits for a neighbor, the answer comes when that is known
+ *   1. decide; if the frame waits for a neighbor, the answer comes when that is known (`resolver.ts`)
  *   2. apply what was learned, and open a connection; if that changed a table, flows that consulted the
  *      object are decided again, and so is this one
  *   3. put the flow
  *   4. execute, which releases the parked frames
  *   5. send the reply, if the decision has one
  *
- * The tables note which objects they change (`table/changes.ts`), and `enforce` adapts the cache: a
- * cached flow is decided again if an object that it consulted has changed, and only then. It stays if
- * the new decision uses the same fields, with its actions replaced if they differ. Otherwise it goes,
- * and its next frame is a miss.
+ * The tables note which objects they change (`table/changes.ts`), and `enforce` adapts the cache
+ * (`revalidator.ts`). Connections that lose their other end are ended and told (`endings.ts`).
  *
  * No turn of the event loop takes long, however many flows there are, so other callers are answered in
- * the meantime. Yet a change that may take something away is in force when `enforce` returns: flows
- * beyond REDECIDE_LIMIT are withdrawn from the datapath at once, so they are never stale, and put back
- * as they are decided, some in each turn. A change that only adds something leaves cached flows
- * harmless, so they stay in place in the meantime.
- *
- * A flood has as many outputs as its network has ports, and takes as long to decide. So of many floods that a
- * change concerns, only the most used are decided again. The others are removed, and each that is still
- * needed is decided with its next frame. Therefore a port that joins a large network costs the same however
- * many floods are cached there.
+ * the meantime. Yet a change that may take something away is in force when `enforce` returns.
  *
  * Owned by the thread of the switch. Time comes from the clock that is passed in.
  */
@@ -34,23 +24,23 @@ import { extract } from '../flow/extract.ts';
 import { fields } from '../flow/fields.ts';
 import { emptyKey, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo, Vni } from '../flow/types.ts';
-import { announcement, neighborRequest, replyFrame } from '../pipeline/reply.ts';
-import type { ConnectionUse, Effect, NeighborName, Tables } from '../pipeline/stage.ts';
+import { announcement, replyFrame } from '../pipeline/reply.ts';
+import type { ConnectionUse, Effect, Tables } from '../pipeline/stage.ts';
 import { claimConnection, withCtState } from '../pipeline/ct-state.ts';
 import { decide, type Decision } from '../pipeline/decide.ts';
+import { saysUnreachable } from '../pipeline/unreachable.ts';
 import type { Changes } from '../table/changes.ts';
-import type { PinnedConnection } from '../table/ended-connections.ts';
-import { neighborObject } from '../table/neighbor.ts';
 import { OWN_PORT } from '../table/topology.ts';
 import { balancedDecision, ofAnyPort } from './balanced.ts';
 import { Clashes, type Clash } from './clashes.ts';
 import { DropLog } from './drop-log.ts';
+import { Endings } from './endings.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
 import { RateLimit } from './rate-limit.ts';
 import { ReplyFlows } from './reply-flows.ts';
-import { saysUnreachable } from '../pipeline/unreachable.ts';
-import { resetOfBackend, resetsOf, type Resets } from '../pipeline/resets.ts';
 import { Resolver } from './resolver.ts';
+import { hasNews, Revalidator, TURN_REDECIDED } from './revalidator.ts';
+import { inTurns, type Later } from './turns.ts';
 
 export interface ControllerOptions {
   readonly tables: Tables;
@@ -63,29 +53,16 @@ export interface ControllerOptions {
   readonly clock: () => number;
   /** Does something after some milliseconds; returns how to cancel that. Without it, the next tick is soon enough. */
   readonly after?: (delayMs: number, work: () => void) => () => void;
-  /** Postpones work to a later turn, like `setImmediate`. Without it, everything is done before a call returns. */
-  readonly later?: (work: () => void) => void;
+  /** Without it, everything is done before a call returns. */
+  readonly later?: Later;
   /** An ICMP error came back about what the client of the connection in that slot has sent. */
   readonly onUnreachable?: (slot: number) => void;
   /** Called when a decision threw, which is a defect in weft. The frames were dropped as `upcall_lost`. */
   readonly onError: (error: unknown, upcall: Upcall) => void;
 }
 
-/** How many flows one change decides again at once. If there are more, the rest is withdrawn first. */
-export const REDECIDE_LIMIT = 2000;
-/** How many flows are decided again in one turn: takes some milliseconds. */
-const TURN_REDECIDED = 500;
+/** How many flows are looked at in one turn. */
 const TURN_SWEPT = 4096;
-/** How many connections are ended, and their ends told, in one turn. */
-const TURN_ENDED = 256;
-/** How many slots are gone through in one turn to find them: takes a few milliseconds. */
-const TURN_SCANNED = 16_384;
-/** Timers cannot wait for as long as a backend may drain. */
-const LONGEST_WAIT_MS = 3_600_000;
-/** A flow with more actions than this is a flood that takes much longer to decide than other flows. */
-const FLOOD_ACTIONS = 32;
-/** How many actions the floods may have together that one change decides again: takes some milliseconds. */
-export const REDECIDE_FLOOD_ACTIONS = 16_384;
 /** Answers to packets from a port that are too big. Each of them costs an upcall. */
 const TOO_BIG = { perSecond: 50, burst: 100 };
 /** Answers to hosts that claim an address of a port: DEFEND_INTERVAL of RFC 5227. */
@@ -95,129 +72,52 @@ export class Controller {
   readonly flows: Flows;
   readonly drops = new DropLog();
   readonly clashes: Clashes;
+  readonly revalidator: Revalidator;
+  readonly endings: Endings;
   readonly #replyFlows = new ReplyFlows();
-  readonly #resolver = new Resolver();
+  readonly #resolver: Resolver;
   readonly #tooBig = new RateLimit(TOO_BIG);
   readonly #defences = new RateLimit(DEFENCES);
   readonly #options: ControllerOptions;
   readonly #datapath: Datapath;
   readonly #listeners = new Set<(flow: CachedFlow) => void>();
-  /** The key of the flow that is being decided again. */
-  readonly #key = emptyKey();
-  /** How many changes are still reaching cached flows, and who waits for them. */
-  #unsettled = 0;
-  readonly #onSettled = new Set<() => void>();
   #isSweeping = false;
-  /** From which slot on connections to backends that are gone are still looked for. */
-  #endFrom = Infinity;
-  #stopWaiting = (): void => {};
-  #redecided = 0;
-  #withdrawn = 0;
 
   constructor(datapath: Datapath, options: ControllerOptions) {
     this.#datapath = datapath;
     this.#options = options;
-    this.flows = new Flows(datapath, options.flowCap);
-    this.clashes = new Clashes(options.tables);
+    const { tables, changes, clock, after, later } = options;
+    const { drops } = this;
+    const flows = new Flows(datapath, options.flowCap);
+    this.flows = flows;
+    this.clashes = new Clashes(tables);
+    this.revalidator = new Revalidator({
+      ...{ tables, flows, drops, clock, later },
+      decide: (key) => this.decide(key),
+      put: (key, decision, nowMs) => this.#putAlone(key, decision, nowMs),
+    });
+    this.#resolver = new Resolver({
+      tables,
+      originate: (frame, from) => this.originate(frame, from),
+      enforce: () => this.enforce(),
+      handle: (upcalls) => this.handle(upcalls),
+      isConsulted: (object) => flows.consulting([object]).length > 0,
+    });
+    this.endings = new Endings({
+      ...{ tables, changes, datapath, clock, after, later },
+      enforce: () => this.enforce(),
+      originate: (frame, from) => this.originate(frame, from),
+    });
   }
 
-  /**
-   * How often changes caused cached flows to be decided again, and how many flows were withdrawn from the datapath for
-   * that.
-   */
-  statistics(): { readonly redecided: number; readonly withdrawn: number } {
-    return { redecided: this.#redecided, withdrawn: this.#withdrawn };
+  close(): void {
+    this.endings.close();
   }
 
   /** Calls `listener` with every flow that is put. Returns a function that stops it. */
   onFlow(listener: (flow: CachedFlow) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
-  }
-
-  /**
-   * Ends the connections to backends that are gone, or have moved so that their replies come in elsewhere, or whose time
-   * to drain is over, and tells both ends of those of TCP:
-   * the first ones before this returns, and if there are many, the others in the next turns. It is done again when the time
-   * of others is over.
-   */
-  endPinned(): void {
-    const { tables, changes, clock } = this.#options;
-    const { connections, services } = tables;
-    this.#endFrom = 0;
-    this.#inTurns(() => {
-      const now = clock();
-      const pins = services.ended(now);
-      const slots = { from: this.#endFrom, to: this.#endFrom + TURN_SCANNED };
-      const gone = connections.pinned(pins, TURN_ENDED, slots);
-      const { followed, changed } = connections.follow(services.moved, now, TURN_ENDED - gone.length, slots);
-      changes.changedAll(changed);
-      const ended = [...gone, ...followed];
-      for (const connection of ended) {
-        const resets = resetsOf(connection, tables);
-        if (resets) this.originate(resets.toBackend, { port: resets.port });
-        // From now on, what the client answers is not passed on.
-        changes.changedAll(connections.retire(connection.slot, now));
-        this.#tellClient(connection, resets);
-      }
-      this.enforce();
-      if (ended.length === TURN_ENDED) return true;
-      const isMore = slots.to < connections.slots && pins.size + services.moved.size > 0;
-      this.#endFrom = isMore ? slots.to : Infinity;
-      if (isMore) return true;
-      services.moved.clear();
-      this.#endLater(now);
-      return false;
-    });
-  }
-
-  #endLater(nowMs: number): void {
-    const { tables, after } = this.#options;
-    this.#stopWaiting();
-    const nextMs = tables.services.nextEndMs(nowMs);
-    if (nextMs === undefined || !after) return;
-    this.#stopWaiting = after(Math.ceil(Math.min(nextMs - nowMs, LONGEST_WAIT_MS)), () => this.endPinned());
-  }
-
-  close(): void {
-    this.#stopWaiting();
-  }
-
-  /** Tells the clients of connections that were ended before a crash, if that came before they were told. */
-  tellUntold(): void {
-    const { tables } = this.#options;
-    this.#inTurns(() => {
-      const untold = tables.connections.ended.untold(TURN_ENDED);
-      for (const connection of untold) this.#tellClient(connection, resetsOf(connection, tables));
-      return untold.length === TURN_ENDED;
-    });
-  }
-
-  /** @param resets undefined if there is nobody to tell */
-  #tellClient({ slot }: PinnedConnection, resets: Resets | undefined): void {
-    if (resets) this.#datapath.execute({ frame: resets.toClient }, [{ op: 'output', port: resets.port }]);
-    this.#options.tables.connections.ended.told(slot);
-  }
-
-  /**
-   * Ends the connections from outside that came in by this host, which has gone, and tells their backends: the first ones
-   * before this returns, as above.
-   */
-  endEntered(vtep: Uint8Array): void {
-    const { tables, changes, clock } = this.#options;
-    let from = 0;
-    this.#inTurns(() => {
-      const ended = tables.connections.enteredBy(vtep, TURN_ENDED, { from, to: from + TURN_SCANNED });
-      for (const connection of ended) {
-        const reset = resetOfBackend(connection, tables);
-        changes.changedAll(tables.connections.retire(connection.slot, clock()));
-        if (reset) this.#datapath.execute({ frame: reset.frame }, [{ op: 'output', port: reset.port }]);
-        tables.connections.ended.told(connection.slot);
-      }
-      this.enforce();
-      if (ended.length < TURN_ENDED) from += TURN_SCANNED;
-      return from < tables.connections.slots;
-    });
   }
 
   /** Answers a batch of misses. */
@@ -262,18 +162,11 @@ export class Controller {
    * @returns true if anything has changed
    */
   enforce(): boolean {
-    const { changes, clock } = this.#options;
+    const { changes } = this.#options;
     if (changes.isEmpty) return false;
     const { changed, added } = changes.drain();
-    const ids = this.#shed(this.flows.consulting(changed));
-    const rest = ids.splice(REDECIDE_LIMIT);
-    for (const id of rest) this.flows.withdraw(id);
-    this.#withdrawn += rest.length;
-    const now = clock();
-    for (const id of ids) this.#redecide(id, now);
-    if (rest.length > 0) this.#redecideInTurns(rest);
-    if (added.length > 0) this.#redecideInTurns(this.#shed(this.flows.consulting(added)));
-    this.handle(this.#resolver.take([...changed, ...added]));
+    this.revalidator.revalidate(changed, added);
+    this.#resolver.release([...changed, ...added]);
     return true;
   }
 
@@ -283,61 +176,16 @@ export class Controller {
     this.#defences.forget(port);
   }
 
-  /**
-   * If there are many floods, removes those that are not worth deciding again now: the ones that no frame had hit, and
-   * the least used ones. @returns the other flows
-   */
-  #shed(ids: FlowId[]): FlowId[] {
-    let actions = 0;
-    const floods: CachedFlow[] = [];
-    for (const id of ids) {
-      const flow = this.flows.get(id)!;
-      const { length } = flow.decision.actions;
-      if (length <= FLOOD_ACTIONS) continue;
-      floods.push(flow);
-      actions += length;
-    }
-    if (actions <= REDECIDE_FLOOD_ACTIONS) return ids;
-    const shed = new Set<FlowId>();
-    for (const flow of floods.sort((a, b) => a.packets - b.packets)) {
-      if (actions <= REDECIDE_FLOOD_ACTIONS && flow.packets > 0) break;
-      actions -= flow.decision.actions.length;
-      shed.add(flow.id);
-      this.#drop(flow);
-    }
-    return ids.filter((id) => !shed.has(id));
-  }
-
-  /** Resolves when also what was added has reached all cached flows. */
-  async settled(): Promise<void> {
-    while (this.#unsettled > 0) await new Promise<void>((resolve) => this.#onSettled.add(resolve));
-  }
-
-  #redecideInTurns(ids: readonly FlowId[]): void {
-    let at = 0;
-    this.#unsettled++;
-    this.#inTurns(() => {
-      const now = this.#options.clock();
-      const end = Math.min(at + TURN_REDECIDED, ids.length);
-      while (at < end) this.#redecide(ids[at++]!, now);
-      if (at < ids.length) return true;
-      this.#unsettled--;
-      for (const resolve of this.#onSettled) resolve();
-      this.#onSettled.clear();
-      return false;
-    });
-  }
-
   /** Called about once a second: drops idle flows, refreshes learned entries of live ones, and ages the rest. */
   tick(): void {
     if (this.#isSweeping) return;
     this.#isSweeping = true;
     const { clock, flowIdleMs } = this.#options;
-    this.#askAgain(clock());
+    this.#resolver.tick(clock());
     /** Decisions that learn, and when each was last used. */
     const learning = new Map<Decision, FlowUse>();
     const flows = this.flows.dump();
-    this.#inTurns(() => {
+    inTurns(this.#options.later, () => {
       const now = clock();
       for (let i = 0; i < TURN_SWEPT; i++) {
         const { done, value } = flows.next();
@@ -363,12 +211,12 @@ export class Controller {
     if (!change) return;
     const { flows, key, mask } = change;
     let at = 0;
-    this.#inTurns(() => {
+    inTurns(this.#options.later, () => {
       const end = Math.min(at + TURN_REDECIDED, flows.length);
       while (at < end) this.flows.delete(flows[at++]!);
       if (at < flows.length) return true;
       const decision = this.decide(key);
-      if (decision.cacheable && decision.mask === mask && !this.#hasNews(decision.effects)) {
+      if (decision.cacheable && decision.mask === mask && !hasNews(decision.effects, this.#options.tables.fdb)) {
         this.#cache(key, decision, this.#options.clock());
       }
       return false;
@@ -389,7 +237,7 @@ export class Controller {
     tables.services.expire(nowMs);
     changes.changedAll(tables.connections.expire(nowMs));
     this.enforce();
-    this.endPinned();
+    this.endings.endPinned();
   }
 
   #sweep(
@@ -410,14 +258,9 @@ export class Controller {
    * longest. Entries that have moved or gone since the sweep began stay so.
    */
   #refresh(learning: ReadonlyMap<Decision, FlowUse>): void {
+    const { fdb } = this.#options.tables;
     const inOrder = [...learning].sort(([, a], [, b]) => byUse(a, b));
-    for (const [{ effects }, { lastUsedMs }] of inOrder) if (!this.#hasNews(effects)) this.#learn(effects, lastUsedMs);
-  }
-
-  /** Calls `work` until it returns false: once now, then once in each turn. */
-  #inTurns(work: () => boolean): void {
-    const { later } = this.#options;
-    while (work()) if (later) return later(() => this.#inTurns(work));
+    for (const [{ effects }, { lastUsedMs }] of inOrder) if (!hasNews(effects, fdb)) this.#learn(effects, lastUsedMs);
   }
 
   #answer(upcall: Upcall): void {
@@ -437,14 +280,7 @@ export class Controller {
       // A thread of the datapath has taken the room in the meantime.
       if (decision.opening) return this.#datapath.execute(upcall.token, [{ op: 'drop', reason: 'connection_limit' }]);
     }
-    if (decision.neighbor) {
-      const { vni, ip } = decision.neighbor;
-      // Asked before it waits, because flows that wait for a neighbor are decided again when it changes.
-      tables.neighbors.ask(vni, ip, now);
-      this.enforce();
-      if (this.#resolver.wait(decision.neighbor, upcall)) this.#ask(decision.neighbor, now);
-      return;
-    }
+    if (decision.neighbor) return this.#resolver.wait(decision.neighbor, upcall, now);
 
     if (decision.cacheable) decision = this.#cache(key, decision, now)?.decision ?? decision;
     if (decision.reason) {
@@ -485,6 +321,7 @@ export class Controller {
   #putAlone(key: FlowKey, decision: Decision, nowMs: number): CachedFlow | undefined {
     return claimConnection(key, this.#options.tables) ? this.flows.put(key, decision, nowMs) : undefined;
   }
+
   /** The first reply needs no decision if it takes the flow that is expected. Replies that have a flow keep it. */
   #guessReplies(connection: ConnectionUse, expected: FlowId | undefined): void {
     const { connections } = this.#options.tables;
@@ -526,33 +363,6 @@ export class Controller {
     }
   }
 
-  /** Asks who has an address. Fails at once if nobody could have it. */
-  #ask({ vni, ip }: NeighborName, nowMs: number): void {
-    const request = neighborRequest(this.#options.tables.topology, vni, ip);
-    if (this.originate(request, { vni }).verdict !== 'forward') this.#fail({ vni, ip }, nowMs);
-  }
-
-  /** Asks again for frames that wait, and for neighbors that flows use and that have not been heard of for long. */
-  #askAgain(nowMs: number): void {
-    const { neighbors, topology } = this.#options.tables;
-    const { again, failed } = this.#resolver.tick();
-    for (const neighbor of again) this.#ask(neighbor, nowMs);
-    for (const neighbor of failed) this.#fail(neighbor, nowMs);
-    const { ask, unanswered } = neighbors.takeDue(nowMs, (object) => this.flows.consulting([object]).length > 0);
-    for (const neighbor of unanswered) this.#fail(neighbor, nowMs);
-    for (const { vni, ip, mac } of ask) {
-      const asked = mac && this.originate(neighborRequest(topology, vni, ip, mac), { vni });
-      if (!asked || asked.reason === 'no_destination') this.#ask({ vni, ip }, nowMs);
-    }
-  }
-
-  /** Nobody has answered. Waiting senders are told, even if the table has forgotten that it was asked for. */
-  #fail({ vni, ip }: NeighborName, nowMs: number): void {
-    this.#options.tables.neighbors.fail(vni, ip, nowMs);
-    this.enforce();
-    this.handle(this.#resolver.take([neighborObject(vni, ip)]));
-  }
-
   /** Applies what was learned. Returns true if a table changed. */
   #learn(effects: readonly Effect[], seenAtMs: number): boolean {
     const { fdb, neighbors } = this.#options.tables;
@@ -561,40 +371,5 @@ export class Controller {
       else if (effect.kind === 'neighbor') neighbors.learn(effect.vni, effect.ip, effect.mac, seenAtMs);
     }
     return this.enforce();
-  }
-
-  #redecide(id: FlowId, nowMs: number): void {
-    const flow = this.flows.get(id);
-    if (!flow) return;
-    this.#redecided++;
-    const then = flow.decision;
-    const [first] = then.actions;
-    // Flows of connections do not know their tuples, so each connection is decided again with its next packet.
-    if (flow.isOfConnections) return this.#drop(flow);
-    // If its connection has ended, the next frame opens another one or is refused.
-    if (first?.op === 'nat' && !this.#options.tables.connections.isOpen(first)) return this.#drop(flow);
-    const key = this.flows.readKey(id, this.#key);
-    // No frame has this key any more.
-    if (withCtState(key, this.#options.tables) !== key) return this.#drop(flow);
-    const decided = this.decide(key);
-    const decision = balancedDecision(decided) ?? decided;
-    const isAlike = decision.cacheable && decision.mask === then.mask && !this.#hasNews(decision.effects);
-    if (!isAlike || !this.#putAlone(key, decision, nowMs)) return this.#drop(flow);
-    if (decision.reason && decision.reason !== then.reason) this.drops.add(key, decision, nowMs);
-  }
-
-  /** Removes the flow, so that its next frame is a miss. */
-  #drop({ id, isInForce }: CachedFlow): void {
-    if (isInForce) this.#withdrawn++;
-    this.flows.delete(id);
-  }
-
-  /** True if there is an effect that has not been applied. */
-  #hasNews(effects: readonly Effect[]): boolean {
-    const { fdb } = this.#options.tables;
-    for (const effect of effects) {
-      if (effect.kind !== 'learn' || !fdb.isKnownAt(effect.vni, effect.mac, effect.where)) return true;
-    }
-    return false;
   }
 }

@@ -39,7 +39,7 @@ export class Remote {
   removeVtep(vtep: Uint8Array): void {
     this.#tables.topology.vteps.remove(vtep);
     this.#tables.fdb.forget({ kind: 'vtep', vtep });
-    this.#controller.endEntered(vtep);
+    this.#controller.endings.endEntered(vtep);
     this.#controller.enforce();
   }
 

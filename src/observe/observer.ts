@@ -126,7 +126,7 @@ export class Observer {
       connections: { active: connections.size, limit: connections.limit },
       fdb: { ...fdb, learned: Object.fromEntries(learned) },
       memory: { rssBytes: rss, heapTotalBytes: heapTotal, heapUsedBytes: heapUsed },
-      decisions: forwarding.controller.statistics(),
+      decisions: forwarding.controller.revalidator.statistics(),
       datapath: this.#datapath(datapath, counters),
       ports: [...counters.ports].map(([port, counted]) => ({
         port,

@@ -133,7 +133,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     isRunning: () => false,
     randomHostId: () => randomBytes(3),
     setHostId: (hostId) => forwarding.setHostId(hostId),
-    settled: () => forwarding.controller.settled(),
+    settled: () => forwarding.controller.revalidator.settled(),
     clock: () => performance.now(),
     wallClock: Date.now,
     after,

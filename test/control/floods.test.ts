@@ -5,7 +5,7 @@
  */
 import t from 'tap';
 import { routing } from '../../src/cluster/routing.ts';
-import { REDECIDE_FLOOD_ACTIONS } from '../../src/control/controller.ts';
+import { REDECIDE_FLOOD_ACTIONS } from '../../src/control/revalidator.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { formatMac, parseIp, type PortNo } from '../../src/flow/types.ts';
 import { Forwarding } from '../../src/forwarding.ts';
@@ -63,9 +63,9 @@ t.test('joining and leaving a large network decides some floods again, not all',
   const { forwarding, attach, flood, receivedBy } = emptyHost();
   const { controller, datapath } = forwarding;
   const redecidedBy = (change: () => void): number => {
-    const before = controller.statistics().redecided;
+    const before = controller.revalidator.statistics().redecided;
     change();
-    return controller.statistics().redecided - before;
+    return controller.revalidator.statistics().redecided - before;
   };
   for (let n = 0; n < ENDPOINTS; n++) {
     attach(n);

@@ -101,9 +101,9 @@ function effectOf(t: Test, { forwarding }: Host, change: () => void) {
   const { controller, datapath } = forwarding;
   const inDatapath = (): Set<FlowId> => new Set([...datapath.flowDump()].map(({ id }) => id));
   const flows = [...controller.flows.dump()].map(({ flow }) => ({ id: flow.id, decision: flow.decision }));
-  const { redecided, withdrawn } = controller.statistics();
+  const { redecided, withdrawn } = controller.revalidator.statistics();
   change();
-  const after = controller.statistics();
+  const after = controller.revalidator.statistics();
   const left = inDatapath();
   const gone = flows.filter(({ id }) => !left.has(id));
   t.equal(after.withdrawn - withdrawn, gone.length, 'the counter says what has left the datapath');

@@ -316,10 +316,10 @@ t.test(`no cached decision is stale (SEED=${seed})`, async (t) => {
         return;
       }
       checked += controller.flows.size;
-      const before = controller.statistics().redecided;
+      const before = controller.revalidator.statistics().redecided;
       again?.();
-      if (controller.statistics().redecided !== before) {
-        t.fail(`${what}: the same again decides ${controller.statistics().redecided - before} flows anew`);
+      if (controller.revalidator.statistics().redecided !== before) {
+        t.fail(`${what}: the same again decides ${controller.revalidator.statistics().redecided - before} flows anew`);
         return;
       }
       for (let i = 0; i < FRAMES; i++) world.send();

@@ -144,7 +144,7 @@ export class PipelineDecider implements Decider {
     if (random.chance(0.5)) this.#controller.tick();
     if (random.chance(0.1)) {
       this.#changeServices(random);
-      this.#controller.endPinned();
+      this.#controller.endings.endPinned();
     }
     if (random.chance(0.1)) this.#check(random);
   }

@@ -3,7 +3,7 @@
  * the limits nobody suffers from what somebody else does.
  */
 import t from 'tap';
-import { REDECIDE_LIMIT } from '../../src/control/controller.ts';
+import { REDECIDE_LIMIT } from '../../src/control/revalidator.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { formatActions } from '../../src/flow/action.ts';
 import { MASK_CAP } from '../../src/flow/bounds.ts';

@@ -1,0 +1,128 @@
+/**
+ * Endings: connections that end although neither end has said so, because a backend or a host is gone, and telling those who
+ * are still there.
+ *
+ * What nobody could use any more is ended at once, the first ones before a call returns. If there are many, the others follow in
+ * the next turns. An end that speaks TCP gets a reset, as its peer would have sent it, and from then on what it sends is
+ * refused.
+ *
+ * Owned by the thread of the switch.
+ */
+import type { Datapath } from '../datapath/datapath.ts';
+import type { PortNo } from '../flow/types.ts';
+import { resetOfBackend, resetsOf, type Resets } from '../pipeline/resets.ts';
+import type { Tables } from '../pipeline/stage.ts';
+import type { Changes } from '../table/changes.ts';
+import type { PinnedConnection } from '../table/ended-connections.ts';
+import { inTurns, type Later } from './turns.ts';
+
+export interface EndingsOptions {
+  readonly tables: Tables;
+  readonly changes: Changes;
+  readonly datapath: Datapath;
+  readonly clock: () => number;
+  readonly after: ((delayMs: number, work: () => void) => () => void) | undefined;
+  readonly later: Later | undefined;
+  readonly enforce: () => void;
+  /** Sends a frame on behalf of the workload behind a port. */
+  readonly originate: (frame: Uint8Array, from: { readonly port: PortNo }) => void;
+}
+
+/** How many connections are ended, and their ends told, in one turn. */
+const TURN_ENDED = 256;
+/** How many slots are gone through in one turn to find them: takes a few milliseconds. */
+const TURN_SCANNED = 16_384;
+/** Timers cannot wait for as long as a backend may drain. */
+const LONGEST_WAIT_MS = 3_600_000;
+
+export class Endings {
+  readonly #options: EndingsOptions;
+  /** From which slot on connections to backends that are gone are still looked for. */
+  #endFrom = Infinity;
+  #stopWaiting = (): void => {};
+
+  constructor(options: EndingsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Ends the connections to backends that are gone, or have moved so that their replies come in elsewhere, or whose time
+   * to drain is over, and tells both ends of those of TCP. It is done again when the time of others is over.
+   */
+  endPinned(): void {
+    const { tables, changes, clock, later, originate } = this.#options;
+    const { connections, services } = tables;
+    this.#endFrom = 0;
+    inTurns(later, () => {
+      const now = clock();
+      const pins = services.ended(now);
+      const slots = { from: this.#endFrom, to: this.#endFrom + TURN_SCANNED };
+      const gone = connections.pinned(pins, TURN_ENDED, slots);
+      const { followed, changed } = connections.follow(services.moved, now, TURN_ENDED - gone.length, slots);
+      changes.changedAll(changed);
+      const ended = [...gone, ...followed];
+      for (const connection of ended) {
+        const resets = resetsOf(connection, tables);
+        if (resets) originate(resets.toBackend, { port: resets.port });
+        // From now on, what the client answers is not passed on.
+        changes.changedAll(connections.retire(connection.slot, now));
+        this.#tellClient(connection, resets);
+      }
+      this.#options.enforce();
+      if (ended.length === TURN_ENDED) return true;
+      const isMore = slots.to < connections.slots && pins.size + services.moved.size > 0;
+      this.#endFrom = isMore ? slots.to : Infinity;
+      if (isMore) return true;
+      services.moved.clear();
+      this.#endLater(now);
+      return false;
+    });
+  }
+
+  #endLater(nowMs: number): void {
+    const { tables, after } = this.#options;
+    this.#stopWaiting();
+    const nextMs = tables.services.nextEndMs(nowMs);
+    if (nextMs === undefined || !after) return;
+    this.#stopWaiting = after(Math.ceil(Math.min(nextMs - nowMs, LONGEST_WAIT_MS)), () => this.endPinned());
+  }
+
+  /** Tells the clients of connections that were ended before a crash, if that came before they were told. */
+  tellUntold(): void {
+    const { tables, later } = this.#options;
+    inTurns(later, () => {
+      const untold = tables.connections.ended.untold(TURN_ENDED);
+      for (const connection of untold) this.#tellClient(connection, resetsOf(connection, tables));
+      return untold.length === TURN_ENDED;
+    });
+  }
+
+  /** @param resets undefined if there is nobody to tell */
+  #tellClient({ slot }: PinnedConnection, resets: Resets | undefined): void {
+    const { tables, datapath } = this.#options;
+    if (resets) datapath.execute({ frame: resets.toClient }, [{ op: 'output', port: resets.port }]);
+    tables.connections.ended.told(slot);
+  }
+
+  /** Ends the connections from outside that came in by this host, which has gone, and tells their backends. */
+  endEntered(vtep: Uint8Array): void {
+    const { tables, changes, datapath, clock, later } = this.#options;
+    let from = 0;
+    inTurns(later, () => {
+      const ended = tables.connections.enteredBy(vtep, TURN_ENDED, { from, to: from + TURN_SCANNED });
+      for (const connection of ended) {
+        const reset = resetOfBackend(connection, tables);
+        changes.changedAll(tables.connections.retire(connection.slot, clock()));
+        if (reset) datapath.execute({ frame: reset.frame }, [{ op: 'output', port: reset.port }]);
+        tables.connections.ended.told(connection.slot);
+      }
+      this.#options.enforce();
+      if (ended.length < TURN_ENDED) from += TURN_SCANNED;
+      return from < tables.connections.slots;
+    });
+  }
+
+  close(): void {
+    this.#stopWaiting();
+  }
+}
