@@ -98,6 +98,45 @@ t.test('nothing is opened on the host for a service that is not reached', async 
   t.same(opened(), [[], []], 'another one has its address now');
 });
 
+t.test('a service that is not reached keeps nothing outside from others', async (t) => {
+  const plane = await openControlPlane(t);
+  const balanced = { ...nodePort, type: 'LoadBalancer', loadBalancerIP: '192.0.2.80' };
+  const [mine, other, third] = ['10.96.0.10', '10.96.0.11', '10.96.0.12'].map((one) => ({ clusterIps: [one] }));
+  const ports = { nodePorts: [30_007] };
+  await plane.write({
+    ...written('web', web, mine!),
+    ...written('db', balanced, { ...mine, ...ports }),
+    ...written('shop', balanced, { ...other, ...ports }),
+    ...written('zoo', balanced, { ...third, ...ports }),
+    ...{ 'vips/10.96.0.10': owned('web'), 'vips/192.0.2.80': owned('db'), 'node-ports/30007': owned('db') },
+  });
+  /** The node port and the address outside of each: of one that is not in force, undefined. */
+  const outside = () =>
+    ['db', 'shop', 'zoo'].map((name) => {
+      const service = inForce(plane, name);
+      return service && [service.ports[0]?.nodePort, ...service.externalAddresses.map(formatIp)];
+    });
+  const opened = () => plane.serving.services.entries.ports.map(({ hostPort }) => hostPort);
+  const [all, nothing] = [[30_007, '192.0.2.80'], [undefined]];
+  t.same(outside(), [undefined, all, nothing], 'the claims of one that is not reached say nothing');
+  t.same(opened(), [30_007]);
+  t.same(clashes(plane), [
+    'address 10.96.0.10 is that of service "web", and service "db" does not have it',
+    'address 192.0.2.80 (and 1 more) is that of service "shop", and service "zoo" does not have it',
+  ]);
+  await plane.write({ 'vips/10.96.0.10': owned('db') });
+  t.same(outside(), [all, nothing, nothing], 'it is reached by a claim');
+  await plane.write({ 'vips/10.96.0.10': undefined });
+  t.same(outside(), [all, nothing, nothing], 'by its name');
+  await plane.write(written('an', web, mine!));
+  t.same(outside(), [undefined, all, nothing], 'not any more');
+  await plane.write({ 'services/default/shop': undefined });
+  t.same(outside(), [undefined, undefined, all]);
+  await plane.write({ 'services/default/an': undefined });
+  t.same(outside(), [all, undefined, nothing], 'others are gone');
+  t.same(opened(), [30_007]);
+});
+
 t.test('a record with an address that services do not have is refused', async (t) => {
   const plane = await openControlPlane(t);
   await plane.cluster.apply([service('first')]);

@@ -130,14 +130,9 @@ export class DeclaredServices implements Reconciler {
     return service && this.held.failure(service);
   }
 
-  /** True if it has an address to be reached by, or needs none. */
-  isReached({ name, allotted: { clusterIps } }: DeclaredService): boolean {
-    return clusterIps.length === 0 || clusterIps.some((address) => this.held.hasAddress(name, address));
-  }
-
   /** Somebody else claims an address. */
   addressClaimed(address: string): void {
-    for (const name of this.held.withAddress(address)) this.#heldOtherwise(name);
+    for (const name of this.held.addressClaimed(address)) this.#heldOtherwise(name);
   }
 
   /** Somebody else claims or publishes a node port. */
@@ -180,7 +175,7 @@ export class DeclaredServices implements Reconciler {
   /** On the host, which would send clients to a service that is not there. */
   #open(name: string): void {
     const service = this.find(name);
-    this.#entries.set(name, service && this.isReached(service) ? service : undefined, this.held);
+    this.#entries.set(name, service && this.held.isReached(service) ? service : undefined, this.held);
   }
 }
 

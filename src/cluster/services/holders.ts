@@ -7,7 +7,10 @@
  *   2. of a node port, the endpoints that publish it on their hosts
  *   3. the service whose name comes first
  *
- * Whoever does not have it keeps everything else, and is named in the log and by `weft doctor`.
+ * The addresses within the cluster are settled first. A service that has none of its own is not reached, so it takes no part in
+ * what clients outside use: its node ports, and its addresses there, are those of the others who say that they have them.
+ *
+ * Whoever does not have something keeps everything else, and is named in the log and by `weft doctor`.
  */
 import { WeftError } from '../../error.ts';
 import { compareNames } from '../../model/name-order.ts';
@@ -15,6 +18,7 @@ import type { PortProtocol } from '../../model/publish.ts';
 import type { ClashReport } from '../../model/report.ts';
 import type { ServiceClaims } from './claims.ts';
 import { Contenders } from './contenders.ts';
+import { loadBalancerIpsOf } from '../../model/kinds/service.ts';
 import { addressesOf, nodePortsOf, type DeclaredService } from './service.ts';
 import { publishedPortsOf } from './service-value.ts';
 
@@ -37,17 +41,28 @@ const MOST_NAMED = 3;
 
 export class Holders implements Held {
   readonly #environment: HoldersEnvironment;
-  readonly #addresses: Contenders;
+  /** The addresses within the cluster. */
+  readonly #clusterIps: Contenders;
+  /** The addresses for clients outside. No service has one of them within the cluster. */
+  readonly #balancerIps: Contenders;
   readonly #nodePorts: Contenders;
+  /** The services that take part in the last two. */
+  readonly #entered = new Map<string, DeclaredService>();
 
   constructor(environment: HoldersEnvironment) {
     this.#environment = environment;
-    this.#addresses = new Contenders(environment.vips);
+    this.#clusterIps = new Contenders(environment.vips);
+    this.#balancerIps = new Contenders(environment.vips);
     this.#nodePorts = new Contenders(environment.nodePorts);
   }
 
   hasAddress(service: string, address: string): boolean {
-    return this.#addresses.holder(address) === service;
+    return this.serviceWith(address) === service;
+  }
+
+  /** True if it has an address to be reached by, or needs none. */
+  isReached({ name, allotted: { clusterIps } }: DeclaredService): boolean {
+    return clusterIps.length === 0 || clusterIps.some((address) => this.#clusterIps.holder(address) === name);
   }
 
   /** Asked for a service that says so, only. */
@@ -59,7 +74,7 @@ export class Holders implements Held {
 
   /** The service that has an address. */
   serviceWith(address: string): string | undefined {
-    return this.#addresses.holder(address);
+    return this.#clusterIps.holder(address) ?? this.#balancerIps.holder(address);
   }
 
   /** The service that has a node port which endpoints publish as well, so that they do not have it. */
@@ -68,12 +83,7 @@ export class Holders implements Held {
     return service !== undefined && this.#uses(service, port, protocol) ? service : undefined;
   }
 
-  /** The services that say that they have an address. */
-  withAddress(address: string): Iterable<string> {
-    return this.#addresses.all(address);
-  }
-
-  /** The services that say that they have a node port. */
+  /** The services that say that they have a node port, and are reached. */
   withNodePort(port: string): Iterable<string> {
     return this.#nodePorts.all(port);
   }
@@ -81,20 +91,33 @@ export class Holders implements Held {
   /** @returns the other services that have something now, or not any more */
   set(name: string, before: DeclaredService | undefined, after: DeclaredService | undefined): ReadonlySet<string> {
     const changed = new Set<string>();
-    const follow = (all: Contenders, listOf: (service: DeclaredService) => readonly string[]): void => {
-      const [were, are] = [new Set(before && listOf(before)), new Set(after && listOf(after))];
-      for (const what of new Set([...were, ...are])) {
-        if (were.has(what) === are.has(what)) continue;
-        const holder = all.holder(what);
-        if (are.has(what)) all.add(what, name);
-        else all.delete(what, name);
-        const heir = all.holder(what);
-        if (heir !== holder) for (const one of [holder, heir]) if (one !== undefined && one !== name) changed.add(one);
-      }
-    };
-    follow(this.#addresses, addressesOf);
-    follow(this.#nodePorts, nodePortsOf);
+    follow(this.#clusterIps, name, { before: clusterIpsOf(before), after: clusterIpsOf(after), changed });
+    for (const one of [name, ...changed]) this.#enter(one, changed);
+    changed.delete(name);
     return changed;
+  }
+
+  /** Somebody else claims an address. @returns the services that may have something now, or not any more */
+  addressClaimed(address: string): ReadonlySet<string> {
+    const changed = new Set(this.#clusterIps.all(address));
+    for (const one of [...changed]) this.#enter(one, changed);
+    for (const one of this.#balancerIps.all(address)) changed.add(one);
+    return changed;
+  }
+
+  /**
+   * Has a service take part in what clients outside use, if it is reached.
+   * @param changed gets those that have something now, or not any more
+   */
+  #enter(name: string, changed: Set<string>): void {
+    const service = this.#environment.service(name);
+    const before = this.#entered.get(name);
+    const after = service && this.isReached(service) ? service : undefined;
+    if (before === after) return;
+    if (after) this.#entered.set(name, after);
+    else this.#entered.delete(name);
+    follow(this.#balancerIps, name, { before: balancerIpsOf(before), after: balancerIpsOf(after), changed });
+    follow(this.#nodePorts, name, { before: portsOf(before), after: portsOf(after), changed });
   }
 
   /** Why a service does not have all that it says. */
@@ -121,9 +144,11 @@ export class Holders implements Held {
       if (others) others.push(what);
       else byLosers.set(text, [what]);
     };
-    for (const address of this.#addresses.contested) {
-      const holder = this.serviceWith(address);
-      note(`address ${address}`, `that of service "${holder}"`, 'service', without(this.withAddress(address), holder));
+    for (const all of [this.#clusterIps, this.#balancerIps]) {
+      for (const address of all.contested) {
+        const holder = all.holder(address);
+        note(`address ${address}`, `that of service "${holder}"`, 'service', without(all.all(address), holder));
+      }
     }
     for (const port of this.#nodePorts.contested) {
       const holder = this.#nodePorts.holder(port);
@@ -165,6 +190,30 @@ export class Holders implements Held {
       return `that of service "${service ?? this.#nodePorts.holder(String(port))}"`;
     }
     return `published by endpoint "${endpoint}"`;
+  }
+}
+
+const clusterIpsOf = (service: DeclaredService | undefined) => service?.allotted.clusterIps ?? [];
+const balancerIpsOf = (service: DeclaredService | undefined) => (service ? loadBalancerIpsOf(service.resource) : []);
+const portsOf = (service: DeclaredService | undefined) => (service ? nodePortsOf(service) : []);
+
+interface Followed {
+  readonly before: readonly string[];
+  readonly after: readonly string[];
+  /** Gets the services that have something now, or not any more. */
+  readonly changed: Set<string>;
+}
+
+/** Follows what a service says that it has. */
+function follow(all: Contenders, name: string, { before, after, changed }: Followed): void {
+  const [were, are] = [new Set(before), new Set(after)];
+  for (const what of new Set([...were, ...are])) {
+    if (were.has(what) === are.has(what)) continue;
+    const holder = all.holder(what);
+    if (are.has(what)) all.add(what, name);
+    else all.delete(what, name);
+    const heir = all.holder(what);
+    if (heir !== holder) for (const one of [holder, heir]) if (one !== undefined) changed.add(one);
   }
 }
 

@@ -225,7 +225,7 @@ export class ServiceEnforcement {
     const { tables, services } = this.#environment;
     const service = services().find(name);
     this.#noteLeftOut(name, service !== undefined);
-    if (service && services().isReached(service)) {
+    if (service && services().held.isReached(service)) {
       const value = this.#followed(service, endpoints) ?? serviceValue(service, this.#sourcesOf(service));
       tables.setService(value);
       this.#inForce.set(name, value);
