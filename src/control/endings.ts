@@ -37,8 +37,8 @@ const LONGEST_WAIT_MS = 3_600_000;
 
 export class Endings {
   readonly #options: EndingsOptions;
-  /** From which slot on connections to backends that are gone are still looked for. */
-  #endFrom = Infinity;
+  /** From which slot on connections are still looked for whose time was over then. */
+  #ending = { from: Infinity, sinceMs: 0 };
   #stopWaiting = (): void => {};
 
   constructor(options: EndingsOptions) {
@@ -52,11 +52,11 @@ export class Endings {
   endPinned(): void {
     const { tables, changes, clock, later, originate } = this.#options;
     const { connections, services } = tables;
-    this.#endFrom = 0;
+    this.#ending = { from: 0, sinceMs: clock() };
     inTurns(later, () => {
       const now = clock();
-      const pins = services.ended(now);
-      const slots = { from: this.#endFrom, to: this.#endFrom + TURN_SCANNED };
+      const pins = services.ended(this.#ending.sinceMs);
+      const slots = { from: this.#ending.from, to: this.#ending.from + TURN_SCANNED };
       const gone = connections.pinned(pins, TURN_ENDED, slots);
       const { followed, changed } = connections.follow(services.moved, now, TURN_ENDED - gone.length, slots);
       changes.changedAll(changed);
@@ -70,9 +70,8 @@ export class Endings {
       }
       this.#options.enforce();
       if (ended.length === TURN_ENDED) return true;
-      const isMore = slots.to < connections.slots && pins.size + services.moved.size > 0;
-      this.#endFrom = isMore ? slots.to : Infinity;
-      if (isMore) return true;
+      this.#ending.from = slots.to;
+      if (slots.to < connections.slots && pins.size + services.moved.size > 0) return true;
       services.moved.clear();
       this.#endLater(now);
       return false;
@@ -82,9 +81,10 @@ export class Endings {
   #endLater(nowMs: number): void {
     const { tables, after } = this.#options;
     this.#stopWaiting();
-    const nextMs = tables.services.nextEndMs(nowMs);
+    const nextMs = tables.services.nextEndMs(this.#ending.sinceMs);
     if (nextMs === undefined || !after) return;
-    this.#stopWaiting = after(Math.ceil(Math.min(nextMs - nowMs, LONGEST_WAIT_MS)), () => this.endPinned());
+    const waitMs = Math.min(Math.max(nextMs - nowMs, 0), LONGEST_WAIT_MS);
+    this.#stopWaiting = after(Math.ceil(waitMs), () => this.endPinned());
   }
 
   /** Tells the clients of connections that were ended before a crash, if that came before they were told. */
