@@ -135,7 +135,7 @@ export class Controller {
   /** Decides without any effect, whatever the key says about its connection. @param head and @param packetBytes as in `decide` */
   decide(key: FlowKey, head?: Uint8Array, packetBytes?: number): Decision {
     const { tables } = this.#options;
-    return decide(withCtState(key, tables), tables, head, packetBytes);
+    return decide(withCtState(key, tables, head), tables, head, packetBytes);
   }
 
   /**

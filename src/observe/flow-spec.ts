@@ -3,7 +3,8 @@
  * vSwitch, including its older field names.
  *
  * Fields that are not named are filled in as the workload behind the port would send them: its
- * own MAC and address as source, the known neighbor's MAC as destination.
+ * own MAC and address as source, the known neighbor's MAC as destination. A TCP segment is the
+ * SYN with which a connection begins: of others, a few decisions are different.
  */
 import { WeftError } from '../error.ts';
 import { fieldList, fields, FRAG_FIRST, FRAG_LATER, FRAG_NONE, type FieldName } from '../flow/fields.ts';
@@ -13,9 +14,11 @@ import { didYouMean } from '../model/nearest.ts';
 import { withCtState } from '../pipeline/ct-state.ts';
 import type { Tables } from '../pipeline/stage.ts';
 import { gatewayMac, type VirtualNetwork } from '../table/topology.ts';
-import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
+import { buildEthernet, ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
-import { IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import { buildIpv4, IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import { buildIpv6 } from '../wire/ipv6.ts';
+import { buildTcp } from '../wire/l4.ts';
 
 /** A word on its own sets EtherType and protocol. */
 const words: Record<string, { type?: number; proto?: number }> = {
@@ -69,8 +72,18 @@ const givenFields = fieldList.map(({ name }) => name).filter((name) => name !== 
 
 const fragments: Record<string, number> = { no: FRAG_NONE, first: FRAG_FIRST, later: FRAG_LATER };
 
+export interface DescribedFrame {
+  readonly key: FlowKey;
+  /** The frame itself, where it matters what follows the fields. */
+  readonly head: Uint8Array | undefined;
+}
+
 /** @throws WeftError('invalid') that names the part that was not understood */
-export function parseFlow(text: string, tables: Tables, portByName: (name: string) => PortNo | undefined): FlowKey {
+export function parseFlow(
+  text: string,
+  tables: Tables,
+  portByName: (name: string) => PortNo | undefined,
+): DescribedFrame {
   const key = emptyKey();
   const given = new Set<FieldName>();
   const set = (name: FieldName, value: string): void => {
@@ -107,7 +120,33 @@ export function parseFlow(text: string, tables: Tables, portByName: (name: strin
   if (!given.has('in_port'))
     throw new WeftError('invalid', 'flow: in_port is missing: name the endpoint that sends the frame');
   complete(key, given, tables);
-  return withCtState(key, tables);
+  const head = synOf(key);
+  return { key: withCtState(key, tables, head), head };
+}
+
+/** Undefined if the fields are not those of a TCP segment. */
+function synOf(key: FlowKey): Uint8Array | undefined {
+  const number = (name: FieldName): number => readNumber(key, fields[name]);
+  const type = number('eth_type');
+  const isIp = type === ETH_IPV4 || type === ETH_IPV6;
+  if (!isIp || number('ip_proto') !== IP_TCP || number('vlan_tci') !== 0 || number('ip_frag') === FRAG_LATER) {
+    return undefined;
+  }
+  // An IPv4 address is the end of its field.
+  const address = (name: FieldName): Uint8Array => readBytes(key, fields[name]).subarray(type === ETH_IPV4 ? 12 : 0);
+  const ends = { source: address('ip_src'), destination: address('ip_dst') };
+  const payload = buildTcp(ends.source, ends.destination, {
+    sourcePort: number('l4_src'),
+    destinationPort: number('l4_dst'),
+  });
+  const [tos, ttl] = [number('ip_tos'), number('ip_ttl')];
+  return buildEthernet({
+    ...{ source: readBytes(key, fields.eth_src), destination: readBytes(key, fields.eth_dst), type },
+    payload:
+      type === ETH_IPV4
+        ? buildIpv4({ ...ends, payload, tos, ttl, protocol: IP_TCP })
+        : buildIpv6({ ...ends, payload, trafficClass: tos, hopLimit: ttl, nextHeader: IP_TCP }),
+  });
 }
 
 function writeField(

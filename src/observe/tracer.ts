@@ -45,9 +45,9 @@ export interface TracerEnvironment {
 export async function trace(text: string, environment: TracerEnvironment): Promise<DecisionReport> {
   const { forwarding, portByName, portName } = environment;
   const asked = parseFlow(text, forwarding.tables, portByName);
-  const { resolved, flow } = await resolve(text, asked, environment);
-  const key = flow === text ? asked : parseFlow(flow, forwarding.tables, portByName);
-  const decision = forwarding.controller.decide(key);
+  const { resolved, flow } = await resolve(text, asked.key, environment);
+  const { key, head } = flow === text ? asked : parseFlow(flow, forwarding.tables, portByName);
+  const decision = forwarding.controller.decide(key, head);
   const choice = decision.opening && choiceOf(decision.opening);
   const beyond = await follow(key, decision, environment);
   return {

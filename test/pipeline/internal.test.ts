@@ -455,7 +455,7 @@ for (const [name, open] of Object.entries(datapaths)) {
     t.test('a decision about the gateway is made again when weft begins to listen', async (t) => {
       const { forwarding, close } = lab(open);
       const flow = `in_port=web,udp,ip_dst=10.1.0.1,eth_dst=${formatMac(gatewayMac(RED))},udp_dst=53`;
-      const key = parseFlow(flow, forwarding.tables, () => 3 as PortNo);
+      const { key } = parseFlow(flow, forwarding.tables, () => 3 as PortNo);
       t.match(forwarding.controller.decide(key), { reason: 'gateway_refused' });
       t.ok(forwarding.controller.decide(key).consulted.includes(internalObject));
       close();

@@ -361,8 +361,8 @@ export class Lab {
 
   #trace(host: string, flow: string): string {
     const { forwarding } = this.#at(host);
-    const key = parseFlow(flow, forwarding.tables, (name) => this.#portNo(host, name));
-    const report = reportDecision(key, forwarding.controller.decide(key), this.#nameOn(host));
+    const { key, head } = parseFlow(flow, forwarding.tables, (name) => this.#portNo(host, name));
+    const report = reportDecision(key, forwarding.controller.decide(key, head), this.#nameOn(host));
     return decisionText(report).trimEnd();
   }
 
