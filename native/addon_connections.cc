@@ -44,6 +44,7 @@ Napi::Function ConnectionsObject::Class(Napi::Env env) {
                          InstanceMethod("room", &ConnectionsObject::Room),
                          InstanceMethod("open", &ConnectionsObject::Open),
                          InstanceMethod("close", &ConnectionsObject::Close),
+                         InstanceMethod("setFlow", &ConnectionsObject::SetFlow),
                          InstanceMethod("claim", &ConnectionsObject::Claim),
                          InstanceMethod("addTable", &ConnectionsObject::AddTable),
                          InstanceMethod("removeTable", &ConnectionsObject::RemoveTable),
@@ -67,7 +68,7 @@ ConnectionsObject::ConnectionsObject(const Napi::CallbackInfo& info) : Napi::Obj
   }
   memory_ = Napi::Persistent(memory);
   asked_memory_ = Napi::Persistent(asked);
-  asked_ = reinterpret_cast<const ConnectionOpening*>(asked.Data());
+  asked_ = reinterpret_cast<ConnectionOpening*>(asked.Data());
   uint64_t seed = 0;
   while (getrandom(&seed, sizeof seed, 0) != sizeof seed) {
   }
@@ -80,9 +81,11 @@ Napi::Value ConnectionsObject::Size(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(table_->size()));
 }
 
-// () : looks for the original tuple, its place and protocol → 2 · slot, plus 1 for the reply direction | -1
+// () : looks for the original tuple, its place and protocol → 2 · slot, plus 1 for the reply direction | -1. The generation
+// takes the place of the first place.
 Napi::Value ConnectionsObject::Find(const Napi::CallbackInfo& info) {
-  return slot_of(info.Env(), table_->find_handle({asked_->original, asked_->places[0], asked_->protocol}));
+  const TupleKey key = {asked_->original, asked_->places[0], asked_->protocol};
+  return slot_of(info.Env(), table_->find_handle(key, &asked_->places[0]));
 }
 
 // () : looks for the original tuple, its place and protocol → true if no connection has it, but one goes on with it
@@ -116,6 +119,11 @@ Napi::Value ConnectionsObject::Open(const Napi::CallbackInfo& info) {
 
 // (slot)
 void ConnectionsObject::Close(const Napi::CallbackInfo& info) { table_->close(number(info[0])); }
+
+// (slot, generation, is of replies, flow)
+void ConnectionsObject::SetFlow(const Napi::CallbackInfo& info) {
+  table_->set_flow(number(info[0]), number(info[1]), info[2].As<Napi::Boolean>(), number(info[3]));
+}
 
 // (slot, generation) → false if the slot has another connection by now
 Napi::Value ConnectionsObject::Claim(const Napi::CallbackInfo& info) {

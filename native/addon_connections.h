@@ -30,6 +30,7 @@ class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
   Napi::Value BalancedTo(const Napi::CallbackInfo& info);
   Napi::Value BalancedBy(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
+  void SetFlow(const Napi::CallbackInfo& info);
   void End(const Napi::CallbackInfo& info);
   Napi::Value Owned(const Napi::CallbackInfo& info);
   Napi::Value Expire(const Napi::CallbackInfo& info);
@@ -38,6 +39,6 @@ class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
 
   Napi::Reference<Napi::Uint8Array> memory_;
   Napi::Reference<Napi::Uint8Array> asked_memory_;
-  const weft::ConnectionOpening* asked_ = nullptr;  // where JavaScript writes its questions
+  weft::ConnectionOpening* asked_ = nullptr;  // where JavaScript writes its questions
   std::unique_ptr<weft::ConnectionTable> table_;
 };

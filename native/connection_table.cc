@@ -146,9 +146,10 @@ void ConnectionTable::prefetch_record(uint32_t hash) const {
   __builtin_prefetch(&connection.half(handle & kReply), 1);
 }
 
-uint32_t ConnectionTable::find_handle(const TupleKey& key) const {
+uint32_t ConnectionTable::find_handle(const TupleKey& key, uint32_t* generation) const {
   std::lock_guard guard(mutex_);
   const Found found = probe(key, hash(key));
+  if (generation) *generation = found.generation;
   return found ? found.slot * 2 + found.reply : kNone;
 }
 
@@ -374,6 +375,13 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
 void ConnectionTable::close(uint32_t slot) {
   std::lock_guard guard(mutex_);
   if (slot < used_ && is_used(slot)) close_held(slot);
+}
+
+// Under the lock, since workers may close it: another connection in its slot must not get the flow.
+void ConnectionTable::set_flow(uint32_t slot, uint32_t generation, bool reply, uint32_t flow) {
+  std::lock_guard guard(mutex_);
+  if (slot >= used_ || generation == 0 || records_[slot].generation != generation) return;
+  relaxed_store(records_[slot].half(reply).flow, flow);
 }
 
 void ConnectionTable::end(uint32_t slot, double now_ms) {

@@ -208,8 +208,8 @@ class ConnectionTable {
   // The controlling thread's side
 
   size_t size() const { return size_.load(std::memory_order_relaxed); }
-  // 2 · slot, plus 1 for the reply direction; kNone if there is none.
-  uint32_t find_handle(const TupleKey& key) const;
+  // 2 · slot, plus 1 for the reply direction; kNone if there is none. Sets its generation.
+  uint32_t find_handle(const TupleKey& key, uint32_t* generation = nullptr) const;
   // True if no connection has that tuple, but one goes on with it.
   bool is_taken(const TupleKey& key) const;
   // Room for one more connection of these owners, which share a quota: kFree, or the slot that can be given up for it,
@@ -219,6 +219,8 @@ class ConnectionTable {
   // no free slot or its tuples are taken.
   uint32_t open(const ConnectionOpening& opening, uint32_t owner, double now_ms, const uint32_t (&given_up)[2]);
   void close(uint32_t slot);
+  // From now on, packets of that direction take this flow. Does nothing if the slot has another connection by now.
+  void set_flow(uint32_t slot, uint32_t generation, bool reply, uint32_t flow);
   // From now on, workers do not close it, and its table is 0. False if the slot has another connection by now.
   bool claim(uint32_t slot, uint32_t generation);
   // Balancing tables. The id is not 0, and the table is valid. Once a table has been removed, no connection is opened by it.

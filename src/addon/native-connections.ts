@@ -3,7 +3,10 @@
 /** Questions are written into `asked` before a call. A slot is -1 if there is none. */
 export interface NativeConnectionTable {
   size(): number;
-  /** Looks for the original tuple, its place and protocol. Returns 2 · slot, plus 1 for the reply direction, or -1. */
+  /**
+   * Looks for the original tuple, its place and protocol. Returns 2 · slot, plus 1 for the reply direction, or -1, and leaves
+   * the generation where the place was.
+   */
   find(): number;
   isTaken(): boolean;
   /** False: no connection has packets that come in at this place. */
@@ -12,6 +15,7 @@ export interface NativeConnectionTable {
   room(owners: Uint32Array, count: number, quota: number, unprovenQuota: number): number;
   open(owner: number, nowMs: number, givenUp: number, alsoGivenUp: number): number;
   close(slot: number): void;
+  setFlow(slot: number, generation: number, reply: boolean, flow: number): void;
   claim(slot: number, generation: number): boolean;
   /** `backends` has BALANCED_BACKEND_BYTES for each. Returns false if it is not valid. */
   addTable(

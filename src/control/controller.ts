@@ -312,6 +312,8 @@ export class Controller {
     if (!flow) return undefined;
     connections.setFlow(connection, flow.id);
     const tuples = connections.tuples(connection.slot);
+    // The datapath may have closed it, and opened another one there.
+    if (!connections.isOpen(connection)) return flow;
     if (connection.reply) this.#replyFlows.note(tuples, flow.id);
     else this.#guessReplies(connection, this.#replyFlows.find(tuples));
     return flow;

@@ -31,12 +31,23 @@ export interface ConnectionStoreOptions {
   readonly unprovenQuota: number;
 }
 
+/** A connection that was found by one of its tuples. */
+export interface FoundConnection {
+  readonly slot: number;
+  readonly generation: number;
+  /** True if the tuple is that of a reply. */
+  readonly reply: boolean;
+}
+
+/** Threads of the datapath may close tracked and balanced connections at any time, and open others in their slots. */
 export interface ConnectionStore {
   readonly records: ConnectionRecords;
   readonly limit: number;
   readonly size: number;
   /** 2 · slot, plus 1 for a tuple of the reply direction; -1 if there is none. */
   find(place: Place, protocol: number, tuple: Tuple): number;
+  /** The same, with the generation that the slot had then. */
+  lookup(place: Place, protocol: number, tuple: Tuple): FoundConnection | undefined;
   /**
    * True if no connection has that tuple, but one that goes from a network to a network goes on with it: what its client sends
    * there with that tuple would have the same replies.
@@ -55,6 +66,8 @@ export interface ConnectionStore {
    */
   open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number;
   close(slot: number): void;
+  /** From now on, packets of that direction take this cached flow. Does nothing if the slot has another connection by now. */
+  setFlow(found: FoundConnection, flow: number): void;
   /**
    * Balanced connections are those with a table, which the datapath may close by itself. From now on, this one is none.
    * @returns false if the slot has another connection by now

@@ -17,6 +17,8 @@ export interface Balancing extends Pick<BalancingTable, 'quota' | 'unprovenQuota
 }
 
 const LARGEST_ID = 2 ** 32 - 1;
+/** Of how many removed tables one call of `expire` asks: takes well under a millisecond. */
+const MOST_ASKED = 1024;
 
 export class BalancingTables {
   #balancing: Balancing | undefined;
@@ -24,6 +26,8 @@ export class BalancingTables {
   readonly #selections = new Map<number, BackendSelection>();
   /** Ids of those that connections may still have, the oldest first. */
   readonly #removed = new Set<number>();
+  /** Those that `expire` asks about next. */
+  #asked = this.#removed.values();
   /** How many backends are named by what was removed. */
   #backends = 0;
   #lastId = 0;
@@ -69,9 +73,19 @@ export class BalancingTables {
     }
   }
 
-  /** Forgets what no connection has any more. */
+  /** Forgets what no connection has any more. Each call asks about some. */
   expire(): void {
-    for (const id of this.#removed) if (this.#balancing!.store.balancedBy(id) === 0) this.#forget(id);
+    for (let left = Math.min(MOST_ASKED, this.#removed.size); left > 0; left--) {
+      const id = this.#nextRemoved();
+      if (id !== undefined && this.#balancing!.store.balancedBy(id) === 0) this.#forget(id);
+    }
+  }
+
+  #nextRemoved(): number | undefined {
+    const { done, value } = this.#asked.next();
+    if (!done) return value;
+    this.#asked = this.#removed.values();
+    return this.#asked.next().value;
   }
 
   /** How many connections the datapath has to this backend that may end without anybody being told. */

@@ -41,7 +41,7 @@ import {
 import type { Action } from '../flow/action.ts';
 import { BALANCE_OWNERS } from '../flow/balancing.ts';
 import { awaitedAnswer, EXPENDABLE, isTaken, OVER } from '../flow/connection-state.ts';
-import { ROOM_FREE, ROOM_NONE, type ConnectionStore } from '../flow/connection-store.ts';
+import { ROOM_FREE, ROOM_NONE, type FoundConnection, type ConnectionStore } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { sameBytes, type Vni } from '../flow/types.ts';
 import { IP_TCP } from '../wire/ipv4.ts';
@@ -56,6 +56,7 @@ import { ConnectionOwners } from './connection-owners.ts';
 import { endpointOf, isFromInside, isToService, objectsOf, sentOutside } from './connection-ways.ts';
 
 const NO_QUOTA = 2 ** 32 - 1;
+const NOBODY = new Uint8Array(16);
 
 export interface ConnectionOptions {
   readonly store: ConnectionStore;
@@ -80,12 +81,7 @@ export interface ConnectionOptions {
   readonly services: Pick<Services, 'opened' | 'closed' | 'recovered' | 'reopened' | 'tableFor' | 'claimed'>;
 }
 
-export interface Found {
-  readonly slot: number;
-  readonly generation: number;
-  /** True if the tuple is that of a reply. */
-  readonly reply: boolean;
-}
+export type Found = FoundConnection;
 
 /** What it takes to open a connection. Valid until any connection is opened or ended. */
 interface Plan {
@@ -146,10 +142,7 @@ export class ConnectionTable {
   }
 
   lookup(place: Place, protocol: number, tuple: Tuple): Found | undefined {
-    const handle = this.#store.find(place, protocol, tuple);
-    if (handle < 0) return undefined;
-    const slot = handle >> 1;
-    return { slot, generation: this.#store.records.generation(slot), reply: (handle & 1) === 1 };
+    return this.#store.lookup(place, protocol, tuple);
   }
 
   /** The tuples of a connection that was found. */
@@ -190,12 +183,13 @@ export class ConnectionTable {
 
   /** From now on, packets of that direction take this cached flow. Does nothing if the connection has ended. */
   setFlow(found: Found, flow: number): void {
-    if (this.isOpen(found)) this.#store.records.setFlow(found.slot, found.reply, flow);
+    this.#store.setFlow(found, flow);
   }
 
   /** The cached flow that packets of that direction take; 0 means none. */
   flow(found: Found): number {
-    return this.isOpen(found) ? this.#store.records.flow(found.slot, found.reply) : 0;
+    const flow = this.#store.records.flow(found.slot, found.reply);
+    return this.isOpen(found) ? flow : 0;
   }
 
   /** Why it cannot be opened now; undefined if it can. */
@@ -304,7 +298,8 @@ export class ConnectionTable {
   /** The connections that go to backends with these numbers, at most `limit`, of some slots. */
   pinned(pins: ReadonlySet<number>, limit = Infinity, slots = allSlots): readonly PinnedConnection[] {
     const { records } = this.#store;
-    return pins.size === 0 ? [] : this.#toBackends(slots, limit, (from, to) => records.nextPinned(from, to, pins));
+    const next: NextSlot = (from, to) => records.nextPinned(from, to, pins);
+    return pins.size === 0 ? [] : this.#toBackends(slots, limit, next, (slot) => pins.has(records.pin(slot)));
   }
 
   /**
@@ -357,14 +352,20 @@ export class ConnectionTable {
 
   /** The connections that came in from outside by another host, at most `limit`, of some slots. */
   enteredBy(vtep: Uint8Array, limit = Infinity, slots = allSlots): readonly PinnedConnection[] {
-    return this.#toBackends(slots, limit, (from, to) => this.#store.records.nextVia(from, to, vtep));
+    const { records } = this.#store;
+    const next: NextSlot = (from, to) => records.nextVia(from, to, vtep);
+    return this.#toBackends(slots, limit, next, (slot) => sameBytes(records.via(slot) ?? NOBODY, vtep));
   }
 
+  /**
+   * @param next whose records look like it: threads of the datapath may be writing others there
+   * @param isOne judges what the record says, which holds if it can be claimed afterwards
+   */
   #toBackends(
     { from, to }: Slots,
     limit: number,
     next: NextSlot,
-    isOne: (slot: number) => boolean = always,
+    isOne: (slot: number) => boolean,
   ): readonly PinnedConnection[] {
     const found: PinnedConnection[] = [];
     const { records } = this.#store;
@@ -495,8 +496,12 @@ export class ConnectionTable {
    */
   #leave(slot: number): string[] {
     this.#plan = undefined;
-    const connection = this.#store.records.read(slot);
-    if (connection.kind === 'tracked' || connection.table !== undefined) return [];
+    const { records } = this.#store;
+    const generation = records.generation(slot);
+    const connection = records.read(slot);
+    // Only the datapath closes connections without being told to, and puts others there.
+    const isOfDatapath = generation === 0 || generation % 2 === 1 || records.generation(slot) !== generation;
+    if (isOfDatapath || connection.kind === 'tracked' || connection.table !== undefined) return [];
     if (connection.kind === 'translated' && connection.pin !== undefined) this.#services.closed(slot, connection.pin);
     const vni = networkOf(connection);
     if (isFromInside(connection)) this.#ports.delete({ ...connection, vni });

@@ -73,6 +73,7 @@ export interface BalancedConnections {
 
 interface PortScope extends Scope {
   readonly id: string;
+  readonly balanced: BalancedPort;
   /** What it was made of: the version of the port, and of the networks. */
   readonly version: number;
   readonly networksVersion: number;
@@ -111,8 +112,10 @@ export class Services {
     this.#routes = new ServiceRoutes(changes, (id) => this.get(id));
     this.#nodePorts = new NodePorts(changes);
     this.published = new PublishedBackends(changes, (id) => this.get(id));
-    this.#scopes = new Scopes(scopesBytes, ({ balancing }) => {
-      if (balancing !== undefined) this.#tables.remove(balancing);
+    this.#scopes = new Scopes(scopesBytes, ({ balanced, balancing }) => {
+      if (balancing === undefined) return;
+      this.#tables.remove(balancing);
+      balanced.tables.delete(balancing);
     });
   }
 
@@ -382,14 +385,11 @@ export class Services {
   tableFor(choice: Choice, from: Vni): number | undefined {
     const scope = this.#scopes.get(choice.scope);
     if (scope?.selection !== choice.selection || !isBalancedByTable(choice)) return undefined;
-    const { service, port } = choice.selection;
-    const known = this.#services.get(service.id);
-    const balanced = known && balancedAt(known, port);
-    // The service has changed in the meantime.
-    if (balanced?.version !== scope.version) return undefined;
+    // The service has changed in the meantime, or has gone.
+    if (scope.balanced.version !== scope.version) return undefined;
     if (scope.balancing === undefined) {
       scope.balancing = this.#tables.add(scope, from);
-      if (scope.balancing !== undefined) balanced.tables.add(scope.balancing);
+      if (scope.balancing !== undefined) scope.balanced.tables.add(scope.balancing);
       this.#scopes.use(scope.id, scope);
     }
     return scope.balancing;
@@ -494,7 +494,7 @@ export class Services {
     const before = this.#scopes.get(id);
     const holds = before?.version === balanced.version && before.networksVersion === this.#topology.networksVersion;
     if (holds) return before;
-    const scope = { id, ...this.#renewed(balanced, { from, isV4, subset }, before) };
+    const scope = { id, balanced, ...this.#renewed(balanced, { from, isV4, subset }, before) };
     this.#scopes.use(id, scope);
     return scope;
   }
@@ -503,7 +503,7 @@ export class Services {
     balanced: BalancedPort,
     { from, isV4, subset }: { from: ClientOrigin; isV4: boolean; subset: string | undefined },
     before: PortScope | undefined,
-  ): Omit<PortScope, 'id'> {
+  ): Omit<PortScope, 'id' | 'balanced'> {
     const { service, port, version } = balanced;
     const reach = reachFrom(this.#topology, from);
     const policy = from === OUTSIDE ? service.externalPolicy : service.internalPolicy;

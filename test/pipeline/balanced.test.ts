@@ -47,7 +47,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
     forwarding.servicesLoaded();
     /** Opens a connection. @returns who got it; 0: nobody */
     const connect = (sourcePort: number, ttl = 64): number => {
-      const ends = { srcMac: macOf(2), dstMac: gateway, src: '10.0.0.2', dst: '10.96.0.1', ttl };
+      const ends = { srcMac: macOf(2), dstMac: gateway, src: '10.0.0.2', dst: '10.96.0.1', ip4: { ttl } };
       client.send(frames.tcp(ends, { sourcePort, destinationPort: 80, sequence: 5, flags: SYN }));
       for (const [last, { received }] of ports) if (received.splice(0).length > 0) return last;
       return 0;
@@ -121,7 +121,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
     const { connect, client, ports, entries, upcalls, net } = all;
     connectAll(all, 5);
     const send = (ttl: number, flags = ACK): void => {
-      const ends = { srcMac: macOf(2), dstMac: gateway, src: '10.0.0.2', dst: '10.96.0.1', ttl };
+      const ends = { srcMac: macOf(2), dstMac: gateway, src: '10.0.0.2', dst: '10.96.0.1', ip4: { ttl } };
       client.send(frames.tcp(ends, { sourcePort: 1000, destinationPort: 80, sequence: 6, flags }));
     };
     send(64);

@@ -11,7 +11,7 @@ import {
   type Place,
   type Tuple,
 } from '../../flow/connection.ts';
-import type { ConnectionStore, ConnectionStoreOptions } from '../../flow/connection-store.ts';
+import type { FoundConnection, ConnectionStore, ConnectionStoreOptions } from '../../flow/connection-store.ts';
 
 /** In place of a place that nobody knows: native/balancing_table.h. */
 const UNKNOWN_PLACE = 0xffff_ffff;
@@ -48,6 +48,13 @@ export class NativeConnections implements ConnectionStore {
   find(place: Place, protocol: number, tuple: Tuple): number {
     this.#ask(place, protocol, tuple);
     return this.table.find();
+  }
+
+  lookup(place: Place, protocol: number, tuple: Tuple): FoundConnection | undefined {
+    const handle = this.find(place, protocol, tuple);
+    return handle < 0
+      ? undefined
+      : { slot: handle >> 1, generation: this.#view.getUint32(0, true), reply: (handle & 1) === 1 };
   }
 
   isTaken(place: Place, protocol: number, tuple: Tuple): boolean {
@@ -87,6 +94,10 @@ export class NativeConnections implements ConnectionStore {
 
   close(slot: number): void {
     this.table.close(slot);
+  }
+
+  setFlow({ slot, generation, reply }: FoundConnection, flow: number): void {
+    this.table.setFlow(slot, generation, reply, flow);
   }
 
   claim(slot: number, generation: number): boolean {

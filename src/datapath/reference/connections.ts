@@ -18,6 +18,7 @@ import {
   ROOM_FREE,
   ROOM_NONE,
   type ConnectionStore,
+  type FoundConnection,
   type ConnectionStoreOptions,
 } from '../../flow/connection-store.ts';
 import { backendOf, type BalancingTable } from '../../flow/balancing.ts';
@@ -73,6 +74,12 @@ export class ReferenceConnections implements ConnectionStore {
 
   find(place: Place, protocol: number, tuple: Tuple): number {
     return this.#size === 0 ? -1 : this.#index.find(place, protocol, tuple);
+  }
+
+  lookup(place: Place, protocol: number, tuple: Tuple): FoundConnection | undefined {
+    const handle = this.find(place, protocol, tuple);
+    const slot = handle >> 1;
+    return handle < 0 ? undefined : { slot, generation: this.records.generation(slot), reply: (handle & 1) === 1 };
   }
 
   hasAnyIn(place: Place): boolean {
@@ -146,6 +153,10 @@ export class ReferenceConnections implements ConnectionStore {
 
   #countBalanced(slot: number, change: 1 | -1): void {
     this.#balanced.change(this.records.pin(slot), this.records.table(slot), change);
+  }
+
+  setFlow({ slot, generation, reply }: FoundConnection, flow: number): void {
+    if (this.records.generation(slot) === generation) this.records.setFlow(slot, reply, flow);
   }
 
   claim(slot: number, generation: number): boolean {
