@@ -26,7 +26,7 @@ import {
   type Change,
   type Entry,
   type Expectation,
-  type IsKnown,
+  type KnownKey,
   type Listing,
   type Put,
   type Store,
@@ -150,7 +150,7 @@ class EmbeddedStore implements Store {
     return this.#entries.get(key);
   }
 
-  async list(prefix: string, at = this.#history.revision, isKnown: IsKnown = () => false): Promise<Listing> {
+  async list(prefix: string, at = this.#history.revision, knownKey: KnownKey = () => undefined): Promise<Listing> {
     const entries = this.#history.entriesAt(at, this.#entries);
     if (!entries) {
       throw new WeftError(
@@ -162,7 +162,8 @@ class EmbeddedStore implements Store {
     const known: string[] = [];
     for (const entry of entries.values()) {
       if (!entry.key.startsWith(prefix)) continue;
-      if (isKnown(entry.key, entry.revision)) known.push(entry.key);
+      const key = knownKey(entry.key, entry.revision);
+      if (key !== undefined) known.push(key);
       else found.push(entry);
     }
     return { revision: at, history: HISTORY, entries: found.sort((a, b) => (a.key < b.key ? -1 : 1)), known };

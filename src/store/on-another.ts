@@ -1,5 +1,5 @@
 /** A store on top of another one: what it does not change about it is passed on. */
-import type { Entry, IsKnown, Listing, Store, StoreHealth, Transaction, WatchEvent } from './store.ts';
+import type { Entry, KnownKey, Listing, Store, StoreHealth, Transaction, WatchEvent } from './store.ts';
 
 export abstract class StoreOnAnother implements Store {
   abstract readonly operationLimit: number;
@@ -12,7 +12,7 @@ export abstract class StoreOnAnother implements Store {
   }
 
   abstract get(key: string): Promise<Entry | undefined>;
-  abstract list(prefix: string, at?: number, isKnown?: IsKnown): Promise<Listing>;
+  abstract list(prefix: string, at?: number, knownKey?: KnownKey): Promise<Listing>;
   abstract transact(transaction: Transaction): Promise<number>;
   abstract watch(prefix: string, from: number, listener: (event: WatchEvent) => void): () => void;
   abstract close(): Promise<void>;

@@ -24,7 +24,7 @@ import { StoreOnAnother } from './on-another.ts';
 import {
   conflictError,
   type Entry,
-  type IsKnown,
+  type KnownKey,
   type Listing,
   type Put,
   type Store,
@@ -63,9 +63,10 @@ class StagedStore extends StoreOnAnother {
   }
 
   /** Nobody knows a marked entry by the revision that marked it: readers see it at another one, or not at all. */
-  async list(prefix: string, at?: number, isKnown?: IsKnown): Promise<Listing> {
-    const isSeen: IsKnown | undefined = isKnown && ((key, written) => !isStagingKey(key) && isKnown(key, written));
-    const listing = await this.store.list(prefix, at, isSeen);
+  async list(prefix: string, at?: number, knownKey?: KnownKey): Promise<Listing> {
+    const seenKey: KnownKey | undefined =
+      knownKey && ((key, written) => (isStagingKey(key) ? undefined : knownKey(key, written)));
+    const listing = await this.store.list(prefix, at, seenKey);
     const { revision, history, known } = listing;
     const stored: Entry[] = [];
     let isMarked = false;

@@ -36,15 +36,16 @@ export interface Listing {
    */
   readonly history: string;
   readonly entries: readonly Entry[];
-  /** The keys of further entries, which were left out because the caller knows them. In any order. */
+  /** The keys of further entries, as `KnownKey` has returned them: they were left out because the caller knows them. In any order. */
   readonly known: readonly string[];
 }
 
 /**
- * True if whoever lists knows the entry with this key as it was written at this revision of the history that is listed. May
- * be asked several times about one entry, and about entries that are no part of the listing in the end.
+ * Whether whoever lists knows the entry with this key as it was written at this revision of the history that is listed: then
+ * it returns the key as it has it itself, so that a large listing makes no further text of each. May be asked several times
+ * about one entry, and about entries that are no part of the listing in the end.
  */
-export type IsKnown = (key: string, revision: number) => boolean;
+export type KnownKey = (key: string, revision: number) => string | undefined;
 
 /** Revision 0 means that there is no such entry. */
 export interface Expectation {
@@ -98,7 +99,7 @@ export interface StoreHealth {
   readonly isReachable: boolean;
   /** Since when that is so, in milliseconds since the epoch. Undefined for a store that is always reachable. */
   readonly since?: number;
-  /** One line that says why it is not reachable. */
+  /** One line that says why it is not reachable, and leaves that itself to its reader. */
   readonly why?: string;
 }
 
@@ -113,11 +114,11 @@ export interface Store {
   /**
    * The entries whose keys begin with `prefix`.
    * @param at an earlier revision; by default the latest
-   * @param isKnown entries for which it is true are left out, and their values are never read. It must not trust a history
+   * @param knownKey entries for which it returns a key are left out, and their values are never read. It must not trust a history
    * that it has not seen: in another one, something else may have the same key and revision
    * @throws WeftError('not_found') if the store no longer knows that revision
    */
-  list(prefix: string, at?: number, isKnown?: IsKnown): Promise<Listing>;
+  list(prefix: string, at?: number, knownKey?: KnownKey): Promise<Listing>;
 
   /**
    * Resolves with its revision once it is durable. The caller may reuse what it passes in at once.

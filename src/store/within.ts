@@ -2,7 +2,7 @@
 import { WeftError } from '../error.ts';
 import { eachInTurns } from '../turns.ts';
 import { StoreOnAnother } from './on-another.ts';
-import type { Entry, IsKnown, Listing, Store, Transaction, WatchEvent } from './store.ts';
+import type { Entry, KnownKey, Listing, Store, Transaction, WatchEvent } from './store.ts';
 
 /** How many entries of a listing are renamed in one turn of the event loop. */
 const RENAMED_PER_TURN = 1024;
@@ -34,21 +34,17 @@ class Part extends StoreOnAnother {
     return entry && this.#relative(entry);
   }
 
-  async list(prefix: string, at?: number, isKnown?: IsKnown): Promise<Listing> {
+  async list(prefix: string, at?: number, knownKey?: KnownKey): Promise<Listing> {
     const listing = await this.store.list(
       this.#prefix + prefix,
       at,
-      isKnown && ((key, revision) => isKnown(this.#relativeKey(key), revision)),
+      knownKey && ((key, revision) => knownKey(this.#relativeKey(key), revision)),
     );
     const entries: Entry[] = [];
     await eachInTurns(listing.entries, RENAMED_PER_TURN, (entry) => {
       entries.push(this.#relative(entry));
     });
-    const known: string[] = [];
-    await eachInTurns(listing.known, RENAMED_PER_TURN, (key) => {
-      known.push(this.#relativeKey(key));
-    });
-    return { ...listing, entries, known };
+    return { ...listing, entries };
   }
 
   async transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<number> {

@@ -29,7 +29,7 @@ function open() {
   const following = new StoreFollowing({
     store: asked.store,
     least: () => 0,
-    isKnown: () => undefined,
+    knownKey: () => undefined,
     onNews: () => void log.push('news'),
     onTold: () => {},
     onRead: () => {},

@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Test } from 'tap';
 import { WeftError } from '../../src/error.ts';
 import { unlimited } from '../../src/store/staged.ts';
-import type { Change, Entry, Store, Transaction, WatchEvent } from '../../src/store/store.ts';
+import type { Change, Entry, KnownKey, Store, Transaction, WatchEvent } from '../../src/store/store.ts';
 import { until } from '../support/process.ts';
 import { Random } from '../support/random.ts';
 
@@ -136,27 +136,27 @@ export async function conformance(
     const first = await store.transact({ put: ['k/a', 'k/b', 'k/c', 'other'].map((key) => ({ key, value: 1 })) });
     const second = await store.transact({ put: [{ key: 'k/b', value: 2 }], delete: ['k/c'] });
     const remembered = new Map(['k/a', 'k/b', 'k/c', 'other'].map((key) => [key, first]));
-    const { revision, entries, known } = await store.list('k/', undefined, (key, at) => remembered.get(key) === at);
+    const { revision, entries, known } = await store.list('k/', undefined, knownIn(remembered));
     t.ok(revision >= second);
     t.same(known, ['k/a']);
     t.same(
       entries.map(({ key, value }) => [key, value]),
       [['k/b', 2]],
     );
-    t.same((await store.list('k/', first, () => true)).known.length, 3, 'at an earlier revision, too');
+    t.same((await store.list('k/', first, (key) => key)).known.length, 3, 'at an earlier revision, too');
     t.same((await store.list('k/')).known, []);
 
     await store.transact(file('old'));
     const old = await store.list('o/');
     const revisions = new Map(old.entries.map((entry) => [entry.key, entry.revision]));
     await store.transact(file('new'));
-    const changed = await store.list('o/', undefined, (key, at) => revisions.get(key) === at);
+    const changed = await store.list('o/', undefined, knownIn(revisions));
     t.same(plain(changed.entries), expected('new'), 'what a large change has made is new');
     t.same(changed.known, []);
     // Two of those that it has made are changed once more.
     const later = new Map(changed.entries.map((entry) => [entry.key, entry.revision]));
     await store.transact({ put: objects('old').slice(0, 2) });
-    const last = await store.list('o/', undefined, (key, at) => later.get(key) === at);
+    const last = await store.list('o/', undefined, knownIn(later));
     t.ok(last.entries.length >= 2);
     t.same(
       keysOf(last.entries.concat(last.known.map((key) => ({ key }) as Entry))),
@@ -473,6 +473,11 @@ function own(version: string): { key: string; value: unknown }[] {
 
 function versionsOf(entries: readonly Pick<Entry, 'value'>[]): string[] {
   return [...new Set(entries.map(({ value }) => (value as { version: string }).version))];
+}
+
+/** Knows these keys at these revisions. */
+function knownIn(revisions: ReadonlyMap<string, number>): KnownKey {
+  return (key, revision) => (revisions.get(key) === revision ? key : undefined);
 }
 
 function keysOf(items: readonly { readonly key: string }[]): string[] {

@@ -53,14 +53,20 @@ await t.test('one that answers well until it is asked for a list', async (t) => 
   }
 });
 
-await t.test('the value of an entry that is known is not even looked at', async (t) => {
+await t.test('the value of an entry that is known is neither asked for nor looked at', async (t) => {
   const kvs = ['a', 'b', 'c'].map((name, at) => ({
     key: Buffer.from(`weft/${name}`),
     value: Buffer.from('{}'),
     modRevision: at + 3,
   }));
-  const list = messageOf('RangeResponse', { header, kvs });
-  const { store } = await begin(t, { range: () => list });
+  const asked: string[] = [];
+  const range: Answers['range'] = ({ key, rangeEnd, keysOnly, limit }) => {
+    if (limit !== undefined) asked.push(`${keysOnly ? 'keys ' : ''}${text(key)}..${text(rangeEnd!)}`);
+    const from = kvs.filter((one) => Buffer.compare(one.key, key) >= 0);
+    return messageOf('RangeResponse', { header, kvs: keysOnly ? from.map(({ value: _, ...one }) => one) : from });
+  };
+  const text = (key: Uint8Array): string => JSON.stringify(Buffer.from(key).toString());
+  const { store } = await begin(t, { range });
   const { parse } = JSON;
   const parsed: string[] = [];
   t.teardown(() => (JSON.parse = parse));
@@ -68,7 +74,10 @@ await t.test('the value of an entry that is known is not even looked at', async 
     parsed.push(text);
     return parse(text, reviver) as unknown;
   };
-  const { entries, known } = await store.list('', undefined, (key, revision) => key !== 'c' && revision !== 4);
+  const { entries, known } = await store.list('', undefined, (key, revision) =>
+    key !== 'c' && revision !== 4 ? key : undefined,
+  );
+  t.same(asked, ['keys "weft/".."weft0"', '"weft/b".."weft/c\\u0000"']);
   t.same(parsed, ['{}', '{}']);
   t.same(known, ['a']);
   t.same(entries, [

@@ -14,9 +14,18 @@ export function messageOf(type: string, fields: object): Buffer {
 /** A message, or an error of gRPC. */
 export type Answer = Buffer | { readonly code: number; readonly details: string };
 
+/** What a member is asked for. A field that was not sent is undefined. */
+export interface RangeAsked {
+  readonly key: Uint8Array;
+  readonly rangeEnd?: Uint8Array;
+  /** Only a list has one. */
+  readonly limit?: unknown;
+  readonly keysOnly?: boolean;
+}
+
 export interface Answers {
   /** To each `Range`; by default nothing is stored. @returns a message */
-  readonly range?: (request: { readonly limit?: unknown }) => Answer;
+  readonly range?: (request: RangeAsked) => Answer;
   readonly transaction?: () => Answer;
   /** To each request of a watch; by default it is silent. */
   readonly watch?: (request: { readonly progressRequest?: object }, send: (message: Buffer) => void) => void;
@@ -59,7 +68,7 @@ export async function falseMember(t: Test, answers: Answers, at = '127.0.0.1:0')
     },
     {
       range: ({ request }: { request: Buffer }, callback: Callback) =>
-        settle(callback, answers.range?.(rangeRequest.toObject(rangeRequest.decode(request)))),
+        settle(callback, answers.range?.(rangeRequest.toObject(rangeRequest.decode(request)) as RangeAsked)),
       transaction: (_: unknown, callback: Callback) => settle(callback, answers.transaction?.()),
       watch: (call: ServerDuplexStream<Buffer, Buffer>) => {
         watches++;

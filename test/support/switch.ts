@@ -10,7 +10,7 @@ import { findKind } from '../../src/model/kinds/registry.ts';
 import type { Resource } from '../../src/model/resource.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import { unlimited } from '../../src/store/staged.ts';
-import type { IsKnown, Listing, Store, StoreHealth, Transaction, WatchEvent } from '../../src/store/store.ts';
+import type { KnownKey, Listing, Store, StoreHealth, Transaction, WatchEvent } from '../../src/store/store.ts';
 import { openSwitch, type Switch } from '../../src/switch.ts';
 import type { Lab, Namespace } from './lab.ts';
 
@@ -39,9 +39,9 @@ export class Hooked implements Store {
   readonly onHealth = (listener: (health: StoreHealth) => void) => this.store.onHealth(listener);
   readonly close = () => this.store.close();
 
-  async list(prefix: string, at?: number, isKnown?: IsKnown): Promise<Listing> {
+  async list(prefix: string, at?: number, knownKey?: KnownKey): Promise<Listing> {
     await this.beforeList();
-    return this.store.list(prefix, at, isKnown);
+    return this.store.list(prefix, at, knownKey);
   }
 
   async transact(transaction: Transaction): Promise<number> {

@@ -7,7 +7,7 @@ import {
   unansweredError,
   type Change,
   type Entry,
-  type IsKnown,
+  type KnownKey,
   type Listing,
   type Store,
   type StoreHealth,
@@ -97,7 +97,7 @@ export class Switchable implements Store {
     return this.#store.get(key);
   }
 
-  async list(prefix: string, at?: number, isKnown?: IsKnown): Promise<Listing> {
+  async list(prefix: string, at?: number, knownKey?: KnownKey): Promise<Listing> {
     this.lists++;
     const { listing: other } = this;
     this.listing = undefined;
@@ -105,7 +105,7 @@ export class Switchable implements Store {
     const earlier = await this.beforeList();
     await this.beforeCall('list');
     this.#need();
-    const listing = earlier ?? (await this.#store.list(prefix, at, isKnown));
+    const listing = earlier ?? (await this.#store.list(prefix, at, knownKey));
     return (this.listed = { ...listing, history: listing.history + this.history });
   }
 

@@ -8,6 +8,7 @@ import { hash } from 'node:crypto';
 import type { Entry, Expectation } from '../../store/store.ts';
 
 export interface KnownRecord {
+  readonly key: string;
   /** As the cluster has it: the revision of the record that is in force, or a negative number for one of this host's own. */
   readonly revision: number;
   /** The revision that the record has in the store now; 0 if there is none. */

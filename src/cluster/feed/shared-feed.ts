@@ -130,7 +130,7 @@ export class SharedFeed implements Feed {
     this.#following = new StoreFollowing({
       store,
       least: () => this.#made.newest,
-      isKnown: () => (this.#isAccepting || this.#refusal ? undefined : this.#state.isKnown),
+      knownKey: () => (this.#isAccepting || this.#refusal ? undefined : this.#state.knownKey),
       onNews: () => {
         if (!this.#isClosed) this.#onNews();
       },
@@ -345,7 +345,7 @@ export class SharedFeed implements Feed {
     const identified = await this.#identify(listed);
     if (identified === 'again' || 'why' in identified) return identified;
     const { epoch, signs } = identified;
-    if (listing.known.length > 0 && (signs.length > 0 || this.#isAccepting || !this.#state.isKnown)) return 'again';
+    if (listing.known.length > 0 && (signs.length > 0 || this.#isAccepting || !this.#state.knownKey)) return 'again';
     const before = state.strange;
     if (signs.length > 0) logger.error({ signs }, 'the store is not what it was: what it has lost or reverted is held');
     const strange =

@@ -7,7 +7,7 @@
 import { WeftError } from '../../error.ts';
 import type { KindDefinition } from '../../model/kinds/kind.ts';
 import type { HeldRecordReport, SharedStoreReport } from '../../model/report.ts';
-import type { Change, Entry, IsKnown, Store } from '../../store/store.ts';
+import type { Change, Entry, KnownKey, Store } from '../../store/store.ts';
 import { inTurns } from '../../turns.ts';
 import { keyOf, nameOfKey } from '../keys.ts';
 import { refuseForeignCopy, refuseForeignWrites } from './host-name.ts';
@@ -152,7 +152,7 @@ export class SharedState {
       return { key, entry: undefined };
     }
     const revision = --this.#changes;
-    this.known.set(key, { revision, stored: base, digest: digestOf(JSON.stringify(value)), value });
+    this.known.set(key, { key, revision, stored: base, digest: digestOf(JSON.stringify(value)), value });
     return { key, entry: Object.freeze({ key, value, revision }) };
   }
 
@@ -194,9 +194,9 @@ export class SharedState {
    * be read because revisions mean nothing, or values are compared: this host has not followed the store up to now, the store
    * is not what it was, or this host has something to write.
    */
-  get isKnown(): IsKnown | undefined {
+  get knownKey(): KnownKey | undefined {
     if (!this.mark || this.strange || this.pending.all().length > 0) return undefined;
-    return (key, revision) => this.isSettled(key, revision);
+    return (key, revision) => (this.isSettled(key, revision) ? this.known.get(key)!.key : undefined);
   }
 
   /** Those of all records that this host knows of. Some come twice; all may change while they are read. */
@@ -243,7 +243,7 @@ export class SharedState {
   }
 
   #set({ key, value, revision, lease }: Entry, text: string): void {
-    const known = { revision, stored: revision, digest: digestOf(text) };
+    const known = { key, revision, stored: revision, digest: digestOf(text) };
     this.known.set(
       key,
       isOwnedBy(this.#host, { value, ...(lease !== undefined && { lease }) })

@@ -1,6 +1,6 @@
 /** A shared store for those who write records of their own: what they read and write goes the way of the feed. */
 import { StoreOnAnother } from '../../store/on-another.ts';
-import type { Entry, IsKnown, Listing, Store, Transaction, WatchEvent } from '../../store/store.ts';
+import type { Entry, KnownKey, Listing, Store, Transaction, WatchEvent } from '../../store/store.ts';
 import type { Feed } from './feed.ts';
 
 export class StoreBehindFeed extends StoreOnAnother {
@@ -23,8 +23,8 @@ export class StoreBehindFeed extends StoreOnAnother {
     return this.#feed.transact(transaction);
   }
 
-  list(prefix: string, at?: number, isKnown?: IsKnown): Promise<Listing> {
-    return this.store.list(prefix, at, isKnown);
+  list(prefix: string, at?: number, knownKey?: KnownKey): Promise<Listing> {
+    return this.store.list(prefix, at, knownKey);
   }
 
   watch(prefix: string, from: number, listener: (event: WatchEvent) => void): () => void {

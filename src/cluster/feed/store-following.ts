@@ -10,7 +10,7 @@
  * It is in exactly one of these states, and each of them has somebody who leads on from it: there is no way to do nothing.
  * Whatever answers to a state that it has left is void. While the store is watched, it may be read besides, for an audit.
  */
-import type { IsKnown, Listing, Store } from '../../store/store.ts';
+import type { KnownKey, Listing, Store } from '../../store/store.ts';
 import type { ReportedChanges } from './event-judgement.ts';
 
 /** How many changes may wait to be put into force; beyond that, all is listed again. */
@@ -38,7 +38,7 @@ export interface FollowingEnvironment {
   /** The store is at this revision, or later. */
   readonly least: () => number;
   /** As in `Store.list`. */
-  readonly isKnown: () => IsKnown | undefined;
+  readonly knownKey: () => KnownKey | undefined;
   /** There is something to take. */
   readonly onNews: () => void;
   /** Changes were reported up to `told`, or none will be. */
@@ -133,11 +133,11 @@ export class StoreFollowing {
   }
 
   async #read(state: State & { readonly kind: 'reading' }): Promise<void> {
-    const { store, least: leastNow, isKnown, onNews, onRead, onUnread } = this.#environment;
+    const { store, least: leastNow, knownKey, onNews, onRead, onUnread } = this.#environment;
     let next: State;
     try {
       const least = leastNow();
-      const listing = await store.list('', undefined, this.#mustReadAll ? undefined : isKnown());
+      const listing = await store.list('', undefined, this.#mustReadAll ? undefined : knownKey());
       next = { kind: 'read', listed: { listing, least } };
       onRead();
     } catch (error) {
@@ -210,11 +210,11 @@ export class StoreFollowing {
   /** Reads all that the store has, to compare it with what is known. */
   async audit(): Promise<void> {
     const state = this.#state;
-    const { store, isKnown, onNews, onRead, onUnread } = this.#environment;
+    const { store, knownKey, onNews, onRead, onUnread } = this.#environment;
     if (state.kind !== 'watching' || state.isAuditing) return;
     state.isAuditing = true;
     try {
-      state.audited = await store.list('', undefined, isKnown());
+      state.audited = await store.list('', undefined, knownKey());
       onRead();
     } catch (error) {
       onUnread(error);

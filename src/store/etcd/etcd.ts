@@ -3,6 +3,7 @@
  *
  *   connection.ts   one session at a time; calls that wait for it
  *   session.ts      a connection to one member, until it is lost
+ *   listing.ts      reads all, or what its caller does not know
  *   watch.ts        goes on from one session to the next
  *   leases.ts       granted, kept alive and revoked
  *   messages.ts     etcd's API, as etcd.proto describes it
@@ -11,11 +12,10 @@
  * A revision of the store is one of etcd, which counts the changes of all prefixes: revisions have gaps.
  */
 import { WeftError } from '../../error.ts';
-import { eachInTurns } from '../../turns.ts';
 import {
   conflictError,
   type Entry,
-  type IsKnown,
+  type KnownKey,
   type Listing,
   type Put,
   type Store,
@@ -25,10 +25,11 @@ import {
 } from '../store.ts';
 import { Connection, type EtcdConnectionOptions } from './connection.ts';
 import { Failure } from './failure.ts';
-import { after, entryOf, leaseId, rangeOf, stampOf } from './keys.ts';
+import { entryOf, leaseId } from './keys.ts';
 import { endedError, Leases } from './leases.ts';
+import { readListing } from './listing.ts';
 import * as etcd from './messages.ts';
-import { historyOf, type Limits } from './session.ts';
+import type { Limits } from './session.ts';
 import { openCredentials, passwordOf, readCredentials, type TlsFiles } from './tls.ts';
 import { EtcdWatch, type Anchor } from './watch.ts';
 
@@ -66,10 +67,6 @@ const LIMITS: Limits = {
 const OPERATIONS = 128;
 /** Less than etcd's default (`--max-request-bytes`, 1.5 MiB), for what is around the values. */
 const LENGTH_BYTES = 1 << 20;
-/** How many entries are asked for at once. For each page, etcd 3.4 looks at all keys that are left. */
-const PAGE = 500;
-/** How many of them are read in one turn of the event loop. */
-const READ_PER_TURN = 64;
 /** Of so many prefixes it is remembered what was listed. */
 const LISTED = 16;
 /** How often a list begins again because etcd was compacted meanwhile. */
@@ -121,10 +118,10 @@ class EtcdStore implements Store {
     return kvs[0] && entryOf(kvs[0], prefix.length);
   }
 
-  async list(prefix: string, at?: number, isKnown?: IsKnown): Promise<Listing> {
+  async list(prefix: string, at?: number, knownKey?: KnownKey): Promise<Listing> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#call(() => this.#list(prefix, at, isKnown));
+        return await this.#call(() => this.#list(prefix, at, knownKey));
       } catch (error) {
         const isCompacted = error instanceof WeftError && error.code === 'not_found';
         if (!isCompacted || at !== undefined || attempt === LIST_ATTEMPTS) throw error;
@@ -132,66 +129,18 @@ class EtcdStore implements Store {
     }
   }
 
-  async #list(prefix: string, at: number | undefined, isKnown: IsKnown | undefined): Promise<Listing> {
-    const own = this.#options.prefix;
-    const { key, rangeEnd } = rangeOf(own + prefix);
-    const entries: Entry[] = [];
-    const known: string[] = [];
-    let revision = at;
-    let history: string | undefined;
-    let newest: { readonly revision: number; readonly bytes: Uint8Array } | undefined;
-    const { nameKey } = this.#options;
-    let naming: Uint8Array | undefined;
-    const take = (bytes: Uint8Array): Entry => {
-      const entry = entryOf(etcd.keyValueOf(bytes), own.length);
-      entries.push(entry);
-      return entry;
-    };
-    const read = (bytes: Uint8Array): void => {
-      const stamp = isKnown && stampOf(bytes, own.length);
-      const isLeftOut = stamp !== undefined && isKnown!(stamp.key, stamp.revision);
-      const { key: name, revision: writtenAt } = isLeftOut ? stamp : take(bytes);
-      if (isLeftOut) known.push(name);
-      if (!newest || writtenAt > newest.revision) newest = { revision: writtenAt, bytes };
-      if (name === nameKey) naming = bytes;
-    };
-    for (let from = key, isMore = true; isMore; ) {
-      const { header, kvs, more } = await this.#page({ key: from, rangeEnd, limit: PAGE, revision: revision ?? 0 });
-      revision ??= header.revision.toNumber();
-      history ??= historyOf(header);
-      if (historyOf(header) !== history) return this.#list(prefix, at, isKnown);
-      await eachInTurns(kvs, READ_PER_TURN, read);
-      isMore = more;
-      const lastBytes = kvs.at(-1);
-      const last = lastBytes && etcd.keyValueOf(lastBytes).key;
-      if (more && (!last || Buffer.compare(last, from) < 0)) throw this.#senseless('a list does not come to an end');
-      if (more) from = after(last!);
-    }
-    this.#listed.delete(prefix);
-    this.#listed.set(prefix, {
-      revision: revision!,
-      history: history!,
-      latest: newest && anchorOf(newest.bytes),
-      name: naming ? anchorOf(naming) : this.#unnamed(prefix),
+  async #list(prefix: string, at: number | undefined, knownKey: KnownKey | undefined): Promise<Listing> {
+    const { listing, latest, name } = await readListing({
+      ...{ connection: this.#connection, prefix, at, knownKey },
+      own: this.#options.prefix,
+      nameKey: this.#options.nameKey,
+      senseless: (why) => this.#senseless(why),
     });
+    const { revision, history } = listing;
+    this.#listed.delete(prefix);
+    this.#listed.set(prefix, { revision, history, latest, name });
     for (const [oldest] of this.#listed) if (this.#listed.size > LISTED) this.#listed.delete(oldest);
-    return { revision: revision!, history: history!, entries, known };
-  }
-
-  /** The record that names the history, if it would be below that prefix, and is not there. */
-  #unnamed(prefix: string): Anchor | undefined {
-    const { nameKey, prefix: own } = this.#options;
-    return nameKey?.startsWith(prefix) ? { key: Buffer.from(own + nameKey), entry: undefined } : undefined;
-  }
-
-  /** Asks for fewer entries if they are too long for one answer. */
-  async #page(request: etcd.RangeRequest & { readonly limit: number }): Promise<etcd.RangePage> {
-    try {
-      return await this.#connection.call(etcd.rangePage, request);
-    } catch (error) {
-      if (request.limit === 1 || !(error instanceof Failure && error.isTooLong)) throw error;
-      return this.#page({ ...request, limit: Math.ceil(request.limit / 4) });
-    }
+    return listing;
   }
 
   async transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<number> {
@@ -311,12 +260,6 @@ class EtcdStore implements Store {
       this.#underWay.delete(result);
     }
   }
-}
-
-/** A copy, because the bytes belong to a whole answer. */
-function anchorOf(bytes: Uint8Array): Anchor {
-  const { key, modRevision, value } = etcd.keyValueOf(bytes);
-  return { key: Uint8Array.from(key), entry: { revision: modRevision.toNumber(), value: Uint8Array.from(value) } };
 }
 
 function content({ key, value, lease }: Put): { readonly value: Uint8Array; readonly lease?: string } {

@@ -69,7 +69,7 @@ function counted(from: Store): Store {
     operationLimit: from.operationLimit,
     lengthLimitBytes: from.lengthLimitBytes,
     get: (key) => from.get(key),
-    list: (prefix, at, isKnown) => from.list(prefix, at, isKnown),
+    list: (prefix, at, knownKey) => from.list(prefix, at, knownKey),
     transact: async (transaction) => {
       writes++;
       return from.transact(transaction);
