@@ -61,7 +61,7 @@ await t.test('etcd that is away: calls fail in time, later ones at once, and say
   t.match(error, refused);
   t.notOk(isUnanswered(error), 'it was never sent');
   await until(() => put(store, 2).catch((error: WeftError) => error.code === 'unreachable'), { what: 'a refusal' });
-  t.match(store.health(), { isReachable: false, why: refused.message });
+  t.match(store.health(), { isReachable: false, why: /^127.*: nothing listens there/ });
   t.ok(Math.abs(Date.now() - store.health().since!) < 60_000);
   const startedAt = performance.now();
   await t.rejects(store.get('k'), refused);

@@ -20,7 +20,7 @@ function write(lab: Lab, name: string, text: string): string {
   return file;
 }
 
-/** What a list says. The health says the same. */
+/** What a list says. The health says why in the same words. */
 async function answerOf(etcd: Etcd, settings: EtcdStoreSettings): Promise<string> {
   const store = openStoreOf(etcd, settings);
   try {
@@ -29,7 +29,7 @@ async function answerOf(etcd: Etcd, settings: EtcdStoreSettings): Promise<string
   } catch (error) {
     const { code, message } = error as WeftError;
     const { isReachable, why } = store.health();
-    const isSame = code === 'unreachable' && !isReachable && why === message;
+    const isSame = code === 'unreachable' && !isReachable && `etcd cannot be reached: ${why}` === message;
     return isSame ? message : `${code}: ${message}, but ${isReachable}: ${why}`;
   } finally {
     await store.close();

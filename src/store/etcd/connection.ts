@@ -65,7 +65,7 @@ export class Connection {
     this.#options = options;
     this.#access = { prefix: options.prefix, user: options.user?.name, isTls: options.isTls };
     this.name = `etcd at ${options.endpoints.join(', ')}`;
-    this.#health = { isReachable: false, since: options.wallClock(), why: `${this.name}: not connected yet` };
+    this.#health = { isReachable: false, since: options.wallClock(), why: 'not connected yet' };
     void this.#keep();
   }
 
@@ -141,7 +141,9 @@ export class Connection {
   async #ready(isLate: () => boolean, why: string): Promise<Session> {
     for (;;) {
       if (this.#isRefusing || this.#isLongAway || isLate()) {
-        throw new WeftError('unreachable', this.#health.why ?? `${this.name}: ${why}`);
+        const { why: whyAway } = this.#health;
+        const message = whyAway === undefined ? `${this.name}: ${why}` : `etcd cannot be reached: ${whyAway}`;
+        throw new WeftError('unreachable', message);
       }
       if (this.#session && !this.#session.isLost) return this.#session;
       await new Promise<void>((resolve) => this.#waiting.add(resolve));
@@ -247,8 +249,7 @@ export class Connection {
 
   /** All members have failed. */
   #away(): void {
-    const whys = [...this.#whys].map(([endpoint, why]) => `${endpoint}: ${why}`);
-    const why = `etcd cannot be reached: ${whys.join('; ')}`;
+    const why = [...this.#whys].map(([endpoint, why]) => `${endpoint}: ${why}`).join('; ');
     const { isReachable, since } = this.#health;
     const isNews = isReachable || since === undefined;
     this.#setHealth({ isReachable: false, since: isNews ? this.#options.wallClock() : since, why });
