@@ -5,8 +5,8 @@
  *   └───────┬────────┘  └───────┬────────┘      └───────┬────────┘
  *           └───────────────────┴── one bridge ─────────┴── etcd
  *
- * Real daemons on hosts of their own, with a thousand real containers: how soon a new one is reached from every host, and what a
- * daemon uses.
+ * Real daemons on hosts of their own, with a thousand real containers: how soon a new one is reached from every host, how soon
+ * what is applied is in force on all of them, and what a daemon uses.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseManifests } from '../../../src/model/manifest.ts';
@@ -23,6 +23,11 @@ const NETWORK = 'blue';
 const ADDED = 100;
 const ADDED_EVERY_MS = 100;
 const REACHABLE_P99_MS = 1000;
+/** How often something is applied, and waited for until all hosts have it in force. */
+const APPLIED = 200;
+const APPLIED_P99_MS = 1000;
+/** How long one of them may take at all. */
+const PATIENCE_MS = 30_000;
 
 export const real: readonly Scenario[] = [{ name: 'cluster/real', run }];
 
@@ -56,6 +61,7 @@ async function run(report: Report, { sizes: { realHosts, realEndpoints, window }
 
     const added = await lab.namespaces(Array.from({ length: ADDED }, (_, at) => `new${at}`));
     await measureAdded(lab, report, wefts, senders, added);
+    await measureApplied(report, wefts, containers);
 
     const one = wefts[0]!;
     await one.kill();
@@ -109,6 +115,33 @@ async function measureAdded(
   );
 }
 
+/** What `apply --wait` does, on one host after the other: a changed endpoint is stored, and in force on all hosts. */
+async function measureApplied(
+  report: Report,
+  wefts: readonly Weft[],
+  containers: readonly (readonly Namespace[])[],
+): Promise<void> {
+  const tookMs: number[] = [];
+  for (let time = 0; time < APPLIED; time++) {
+    const at = time % wefts.length;
+    const { client } = wefts[at]!;
+    const [resource] = manifestsOf(containers[at]!.slice(0, 1), { changed: `${time}` });
+    const startedMs = monotonicMs();
+    await client.apply([resource!]);
+    const { hosts } = await client.wait(PATIENCE_MS);
+    tookMs.push(monotonicMs() - startedMs);
+    const behind = hosts.filter(({ state }) => state !== 'in force');
+    if (behind.length > 0) throw new Error(`not in force: ${JSON.stringify(behind)}`);
+  }
+  report.value('applied, and in force on every host, p50', percentile(tookMs, 50), 'ms');
+  const p99Ms = percentile(tookMs, 99);
+  report.value('applied, and in force on every host, p99', p99Ms, 'ms');
+  report.must(
+    p99Ms <= APPLIED_P99_MS,
+    `what is applied is in force on all ${wefts.length} hosts, p99 ${p99Ms.toFixed(0)} ms after the command`,
+  );
+}
+
 /** When the first datagram of each host came to a namespace. */
 function arrivals({ lines }: Background, at: number): number[] {
   return lines.flatMap(({ text }) => {
@@ -117,10 +150,10 @@ function arrivals({ lines }: Background, at: number): number[] {
   });
 }
 
-function manifestsOf(containers: readonly Namespace[]) {
+function manifestsOf(containers: readonly Namespace[], labels: Readonly<Record<string, string>> = {}) {
   const documents = containers.map(
     ({ name }) =>
-      `---\napiVersion: weft.dev/v1\nkind: Endpoint\nmetadata: { name: ${name} }\nspec: { network: ${NETWORK}, netns: ${name} }\n`,
+      `---\napiVersion: weft.dev/v1\nkind: Endpoint\nmetadata: { name: ${name}, labels: ${JSON.stringify(labels)} }\nspec: { network: ${NETWORK}, netns: ${name} }\n`,
   );
   return parseManifests(documents.join(''), 'all.yaml');
 }
