@@ -270,15 +270,15 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return Result(workers_->add_memory_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data()));
   }
 
-  // (port, 18 numbers: rate per second, burst and queue of ingress, egress, storm, upcalls, answers and sockets; rate 0:
-  // no limit)
+  // (port, 21 numbers: rate per second, burst and queue of ingress, egress, storm, upcalls, answers, sockets and
+  // unanswered; rate 0: no limit)
   void SetRates(const Napi::CallbackInfo& info) {
     auto numbers = info[1].As<Napi::Float64Array>();
     const auto rate = [&](size_t at) {
       return Rate{static_cast<uint64_t>(numbers[at]), static_cast<uint64_t>(numbers[at + 1]),
                    static_cast<uint64_t>(numbers[at + 2])};
     };
-    workers_->set_rates(number16(info[0]), PortRates{rate(0), rate(3), rate(6), rate(9), rate(12), rate(15)});
+    workers_->set_rates(number16(info[0]), PortRates{rate(0), rate(3), rate(6), rate(9), rate(12), rate(15), rate(18)});
   }
 
   // (port, place)

@@ -37,6 +37,7 @@ struct PortRates {
   Rate upcalls;
   Rate answers;
   Rate sockets;
+  Rate unanswered;
 };
 
 // Has a cache line of its own: only those who take from it pay for it.
@@ -57,6 +58,11 @@ class alignas(64) Bucket {
       if (full - now >= depth_) return false;
     } while (!full_at_.compare_exchange_weak(full, std::max(full, now) + cost, std::memory_order_relaxed));
     return true;
+  }
+
+  // From any thread: units come back that were taken before; a full bucket stays as it is.
+  void give(uint64_t units) {
+    full_at_.fetch_sub(static_cast<int64_t>(units * kTicks / per_second_), std::memory_order_relaxed);
   }
 
   uint64_t queue() const { return queue_; }

@@ -61,8 +61,8 @@ bool is_flooded(const Action* actions, size_t count, const Key& key) {
   return (group || count > 1) && (actions->op == Op::output || actions->op == Op::encap);
 }
 
-// What it takes of the rate of frames to weft's own sockets: one for each packet, and one more for each KiB, since what
-// waits there takes memory.
+// What a frame to weft's own sockets takes of the rates for these: one for each packet, and one more for each KiB, since
+// what waits there takes memory.
 uint64_t socket_units(const Frame& frame) { return segment_count(frame) + frame.length / 1024; }
 
 }  // namespace
@@ -416,7 +416,11 @@ void Datapath::fragment(const Action* actions, size_t count, uint32_t mtu, const
 void Datapath::output(uint16_t number, const Frame& frame, uint16_t from) {
   Port* to = port(number);
   if (!to || to->is_tunnel()) return drop(from, Reason::port_gone);
-  if (to->place == kInternal && !admits_to_sockets(frame, from)) return drop(from, Reason::rate_limit_sockets);
+  if (to->place == kInternal) {
+    if (!admits_to_sockets(frame, from)) return drop(from, Reason::rate_limit_sockets);
+  } else if (to->unanswered && is_from_sockets(from)) {
+    to->unanswered->give(segment_count(frame));
+  }
   if (to->egress) {
     const uint32_t bytes = wire_bytes(frame);
     if (!to->egress_queue.empty() || !to->egress->take(bytes, now_ms_)) return wait(to, false, frame, {}, from, bytes);
@@ -426,7 +430,16 @@ void Datapath::output(uint16_t number, const Frame& frame, uint16_t from) {
 
 bool Datapath::admits_to_sockets(const Frame& frame, uint16_t from) {
   const Port* port = this->port(from);
-  return !port || !port->sockets || port->sockets->take(socket_units(frame), now_ms_);
+  if (!port) return true;
+  const uint64_t units = socket_units(frame);
+  // What the rate refuses is not on its way, so it does not count as unanswered.
+  return (!port->sockets || port->sockets->take(units, now_ms_)) &&
+         (!port->unanswered || port->unanswered->take(units, now_ms_));
+}
+
+bool Datapath::is_from_sockets(uint16_t from) {
+  const Port* port = this->port(from);
+  return port && port->place == kInternal;
 }
 
 void Datapath::send(Port* to, const Frame& frame, uint16_t from) {

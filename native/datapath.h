@@ -94,8 +94,9 @@ struct Port {
   double backlog_until_ms = 0;
   uint32_t serial = 0;                 // distinguishes it from a later port with the same number
   // Shared by all workers; null without a rate. They count bytes on the wire (wire_bytes); `storm`
-  // counts flooded frames, `answers` those to refused frames, and `sockets` those to weft's own sockets (socket_units).
-  std::shared_ptr<Bucket> ingress, egress, storm, answers, sockets;
+  // counts flooded frames, `answers` those to refused frames, and `sockets` those to weft's own sockets (socket_units), of
+  // which so many may be `unanswered`.
+  std::shared_ptr<Bucket> ingress, egress, storm, answers, sockets, unanswered;
   std::unique_ptr<UpcallRate> upcalls;  // this worker's; null without a rate
   // This worker's frames that wait for these buckets; empty if there are none.
   RateQueue ingress_queue, egress_queue;
@@ -219,6 +220,7 @@ class Datapath {
   void fragment(const Action* actions, size_t count, uint32_t mtu, const Frame& frame, const Key& key, uint16_t from);
   void output(uint16_t to, const Frame& frame, uint16_t from);
   bool admits_to_sockets(const Frame& frame, uint16_t from);
+  bool is_from_sockets(uint16_t from);
   void send(Port* to, const Frame& frame, uint16_t from);
   void transmit(Port* to, const Frame& frame, uint16_t from);
   void encap(const Action& action, const Frame& frame, const Key& key, uint16_t from);

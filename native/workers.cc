@@ -169,6 +169,7 @@ void Workers::set_rates(uint16_t number, const PortRates& rates) {
   const std::shared_ptr<Bucket> storm = bucket_of(rates.storm);
   const std::shared_ptr<Bucket> answers = bucket_of(rates.answers);
   const std::shared_ptr<Bucket> sockets = bucket_of(rates.sockets);
+  const std::shared_ptr<Bucket> unanswered = bucket_of(rates.unanswered);
   const std::shared_ptr<UpcallBuckets> upcalls = rates.upcalls.per_second ? std::make_shared<UpcallBuckets>(rates.upcalls) : nullptr;
   each([&](Datapath& datapath) {
     Port* port = datapath.port(number);
@@ -178,6 +179,7 @@ void Workers::set_rates(uint16_t number, const PortRates& rates) {
     port->storm = storm;
     port->answers = answers;
     port->sockets = sockets;
+    port->unanswered = unanswered;
     port->upcalls = upcalls ? std::make_unique<UpcallRate>(rates.upcalls, workers_.size(), upcalls) : nullptr;
     datapath.rates_changed();
   });

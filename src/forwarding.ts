@@ -25,7 +25,7 @@ import {
 } from './datapath/datapath.ts';
 import type { TapOpened } from './flow/tap.ts';
 import { WeftError } from './error.ts';
-import { ANSWERS, DEFAULT_STORM, SOCKETS, UPCALLS, type StormRates } from './forwarding/rates.ts';
+import { ANSWERS, DEFAULT_STORM, TO_SOCKETS, UPCALLS, type StormRates } from './forwarding/rates.ts';
 import { Remote } from './forwarding/remote.ts';
 import {
   ConnectionRecords,
@@ -458,8 +458,8 @@ export class Forwarding<D extends Datapath = Datapath> {
   #ratesOf(rates: PortRates, kind: 'port' | 'tunnel'): PortRates {
     const frames = this.#storm[kind];
     const storm = frames > 0 && { storm: { perSecond: frames, burst: frames } };
-    const sockets = kind === 'port' && { sockets: SOCKETS };
-    return { ...rates, ...storm, ...sockets, upcalls: UPCALLS[kind], answers: ANSWERS[kind] };
+    const toSockets = kind === 'port' && TO_SOCKETS;
+    return { ...rates, ...storm, ...toSockets, upcalls: UPCALLS[kind], answers: ANSWERS[kind] };
   }
 
   /** Gives this host another MAC to ask for neighbors with. @param hostId as in `ForwardingOptions` */

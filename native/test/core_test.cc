@@ -249,6 +249,7 @@ void test_datapath() {
   datapath.port(1)->storm = bucket_of({.per_second = 20, .burst = 5});
   datapath.port(2)->place = kInternal;
   datapath.port(3)->sockets = bucket_of({.per_second = 20, .burst = 5});
+  datapath.port(3)->unanswered = bucket_of({.per_second = 10, .burst = 4});
   for (uint16_t number = 1; number <= 3; ++number) datapath.port(number)->answers = bucket_of({.per_second = 1, .burst = 1});
   const Rate upcalls = {.per_second = 2000, .burst = 40};
   datapath.port(3)->upcalls = std::make_unique<UpcallRate>(upcalls, 1, std::make_shared<UpcallBuckets>(upcalls));

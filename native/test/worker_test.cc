@@ -127,7 +127,7 @@ void test_under_load(size_t count) {
       const Rate some = {static_cast<uint64_t>(upcalls % 2 ? 5'000'000 : 0), 1000};
       Rate ingress = some;
       ingress.queue = upcalls % 3 ? 20'000 : 0;
-      workers.set_rates(1, {.ingress = ingress, .egress = {}, .storm = some, .upcalls = some, .answers = some, .sockets = some});
+      workers.set_rates(1, {.ingress = ingress, .egress = {}, .storm = some, .upcalls = some, .answers = some, .sockets = some, .unanswered = some});
       workers.each([&](Datapath& datapath) { round % 2 ? datapath.mirror().start(1, 50, ip_only) : datapath.mirror().stop(); });
       check_conservation(workers);
       if (waiting.upcalls < kUpcallBatch) wakes.wait(seen);
@@ -147,7 +147,7 @@ void test_under_load(size_t count) {
   CHECK(totals.counters.tx > 2000);
   CHECK(workers.add_vxlan(1, local, kL4Port) == 0);
   // Until frames wait for the rate. The threads stop while they do.
-  workers.set_rates(1, {.ingress = {1000, 1000, 20'000}, .egress = {}, .storm = {}, .upcalls = {}, .answers = {}, .sockets = {}});
+  workers.set_rates(1, {.ingress = {1000, 1000, 20'000}, .egress = {}, .storm = {}, .upcalls = {}, .answers = {}, .sockets = {}, .unanswered = {}});
   while (workers.totals().held < 10) std::this_thread::yield();
   workers.close();
   workers.each([](Datapath& datapath) { CHECK(datapath.held() == 0); });
@@ -169,7 +169,7 @@ void test_rate() {
   const Words any = Words::of(Key{});
   const Action action = encap_to(2);
   CHECK(workers.flow_put(1, any, any, &action, 1));
-  workers.set_rates(1, {.ingress = {20'000, 1, 1'000'000}, .egress = {}, .storm = {}, .upcalls = {}, .answers = {}, .sockets = {}});
+  workers.set_rates(1, {.ingress = {20'000, 1, 1'000'000}, .egress = {}, .storm = {}, .upcalls = {}, .answers = {}, .sockets = {}, .unanswered = {}});
   const int source = udp_socket(3, 0);
   const sockaddr_in to = address(1, kL4Port);
   for (uint16_t i = 0; i < kFrames; ++i) {

@@ -16,7 +16,7 @@ export interface NativeDatapath {
   descriptors(port: number): number[];
   addMemory(port: number, offloads: boolean): number;
   addMemoryVxlan(port: number, local: Uint8Array): number;
-  /** Rate per second, burst and queue of ingress, egress, storm, upcalls, answers and sockets; a rate of 0 means no limit. */
+  /** Rate per second, burst and queue of ingress, egress, storm, upcalls, answers, sockets and unanswered; a rate of 0 means no limit. */
   setRates(port: number, rates: Float64Array): void;
   /** Sets where the tuples of packets from the port are meaningful. */
   setPlace(port: number, place: number): void;

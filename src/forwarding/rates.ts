@@ -29,12 +29,23 @@ export const UPCALLS = {
 } as const satisfies Record<string, Rate>;
 
 /**
- * How much one port may send to weft's own sockets, per second and at once, in packets and KiB (`datapath.ts`). All
- * containers share the thread of the sockets and its buffers, where a datagram that finds no room is lost unseen. The
- * thread answers more than 35,000 questions a second when it has a processor for itself, so ten ports that use up this rate
- * leave the others their share even if it has little more than half of one.
+ * How much one port may send to weft's own sockets, per second and at once, in packets and KiB (`datapath.ts`), so that a
+ * container that asks all it can takes a small part of a processor.
  */
-export const SOCKETS: Rate = { perSecond: 2000, burst: 500 };
+const SOCKETS: Rate = { perSecond: 2000, burst: 500 };
+
+/**
+ * How much of that may be unanswered. All containers share the thread of the sockets, the buffer before it and the queue of
+ * answers behind it, where what finds no room is lost unseen. However little of a processor the thread and the
+ * datapath have, those that ask more than is answered wait for their answers, and fill neither: there is room
+ * for those of thirty containers (`SOCKET_QUEUE`). What is never answered is given up with time.
+ */
+const UNANSWERED: Rate = { perSecond: 250, burst: 256 };
+
+export const TO_SOCKETS = { sockets: SOCKETS, unanswered: UNANSWERED } as const;
+
+/** How many small packets have room in front of weft's own sockets, and as many behind them. */
+export const SOCKET_QUEUE = 32 * UNANSWERED.burst;
 
 /**
  * How many refused frames of one port the datapath answers, per second and at once: enough for programs that try one

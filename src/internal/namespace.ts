@@ -12,6 +12,7 @@ import { closeSync, fstatSync } from 'node:fs';
 import { createNetns, exchangeWithNetns } from '../addon/netns.ts';
 import { WeftError } from '../error.ts';
 import { formatMac } from '../flow/types.ts';
+import { SOCKET_QUEUE } from '../forwarding/rates.ts';
 import { hasIpv6 } from '../link/host-forwarding.ts';
 import { configureInterface } from '../link/interface.ts';
 import { ipBatch } from '../link/ip.ts';
@@ -77,10 +78,10 @@ export async function configureNamespace({ ref, links }: InternalNamespace): Pro
     hasLinkLocal: false,
     neighbors: links.map(({ weft }) => ({ ip: weft, mac: formatMac(INTERNAL_MAC) })),
   });
-  await ipBatch(
-    ref,
-    links.map(({ weft }) => `route add default via ${weft} dev ${INTERNAL_IFNAME}`),
-  );
+  await ipBatch(ref, [
+    `link set dev ${INTERNAL_IFNAME} txqueuelen ${SOCKET_QUEUE}`,
+    ...links.map(({ weft }) => `route add default via ${weft} dev ${INTERNAL_IFNAME}`),
+  ]);
 }
 
 /** Ends it, as soon as nothing else is in it. */

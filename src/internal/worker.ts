@@ -20,6 +20,7 @@ import { createServer, isIPv6 } from 'node:net';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { enterNetns, openUdp } from '../addon/netns.ts';
 import { parseIp } from '../flow/types.ts';
+import { SOCKET_QUEUE } from '../forwarding/rates.ts';
 import { clientOfAddress, type SocketClient } from '../table/clients.ts';
 import { Shares, type ShareLimits } from './shares.ts';
 import type { FromThread, ThreadStart, ToThread } from './messages.ts';
@@ -28,11 +29,8 @@ import type { Answerer, OpenServer, ServerPort, ServerSurroundings } from './ser
 /** How many connections to all servers may be open. */
 const LIMITS: ShareLimits = { ofAll: 1024, ofClient: 64 };
 
-/**
- * How much may wait to be read from a UDP socket. The kernel allows twice as much, and counts about a KiB for each datagram, so
- * that there is room for what more than ten clients may send at once.
- */
-const RECEIVE_BYTES = 4 << 20;
+/** How much may wait to be read from a UDP socket. The kernel allows twice as much, and counts about a KiB for each small datagram. */
+const RECEIVE_BYTES = SOCKET_QUEUE * 512;
 
 /** Where a server listens. */
 interface Listener extends ServerPort {

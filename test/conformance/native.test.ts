@@ -13,6 +13,7 @@ import { runRefusing } from './refusing.ts';
 import { runRewriting } from './rewriting.ts';
 import { runEcn } from './ecn.ts';
 import { runSegmentation } from './segmentation.ts';
+import { runSockets } from './sockets.ts';
 
 const open: Open = (options) => openNativeDatapath({ ...options, threads: 0 });
 
@@ -23,6 +24,7 @@ runBalancing('native', open);
 runSegmentation('native', open);
 runCoalescing('native', open);
 runRates('native', open);
+runSockets('native', open);
 runLiveness('native', open);
 runMirror('native', open);
 runRewriting('native', open);

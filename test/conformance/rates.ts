@@ -4,11 +4,10 @@
  */
 import { openPort, type PortRates, type PortSpec } from '../../src/datapath/datapath.ts';
 import type { Action } from '../../src/flow/action.ts';
-import { INTERNAL } from '../../src/flow/connection.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
 import * as frames from '../support/frames.ts';
 import { segmentsOf, someBytes, superframeOf, type Stretch } from '../support/superframes.ts';
-import { encap, output, portNo, type Harness, type HarnessOptions, type Open } from './harness.ts';
+import { encap, output, portNo, type Harness, type Open } from './harness.ts';
 import { conformanceTests } from './suite.ts';
 
 const zero = (length: number) => new Uint8Array(length);
@@ -16,10 +15,10 @@ const zero = (length: number) => new Uint8Array(length);
 const kilobyte = frames.udp({}, 7, 9, zero(1000 - 42));
 const broadcast = frames.udp({ dstMac: 'ff:ff:ff:ff:ff:ff' }, 7, 9, zero(100));
 const storm = (perSecond: number, burst: number): PortRates => ({ storm: { perSecond, burst } });
-const times = (count: number, frame: Uint8Array): Uint8Array[] => new Array<Uint8Array>(count).fill(frame);
+export const times = (count: number, frame: Uint8Array): Uint8Array[] => new Array<Uint8Array>(count).fill(frame);
 
 /** A memory port; what is returned gives it other rates. */
-function limited(h: Harness, port: number, rates: PortRates, offloads = false): (rates: PortRates) => void {
+export function limited(h: Harness, port: number, rates: PortRates, offloads = false): (rates: PortRates) => void {
   h.sent.set(port, []);
   const spec: PortSpec = {
     kind: 'memory',
@@ -497,80 +496,4 @@ export function runRates(name: string, open: Open): void {
     t.equal(h.take(2).length, 2);
     t.same(h.drops(), { storm_control: 3 });
   });
-
-  // Weft's own sockets
-
-  const sockets = (perSecond: number, burst: number): PortRates => ({ sockets: { perSecond, burst } });
-  const toSockets: HarnessOptions = { places: { 2: INTERNAL } };
-  const question = frames.udp({}, 7, 53, zero(30));
-
-  test(
-    'what goes to weft’s own sockets is held to the rate of its port, on a hit and behind an upcall',
-    (t, h) => {
-      limited(h, 1, sockets(10, 3));
-      limited(h, 4, sockets(10, 3));
-      h.memory(2);
-      h.inject(1, ...times(5, question));
-      h.answer(0, output(2));
-      t.same(h.drops(), { rate_limit_sockets: 2 });
-      h.forward(1, output(2));
-      h.forward(4, output(2));
-      h.inject(1, question);
-      t.same(h.drops(), { rate_limit_sockets: 3 });
-      t.equal(h.take(2).length, 3);
-      h.inject(4, ...times(5, question));
-      t.equal(h.take(2).length, 3, 'another port has a rate of its own');
-      h.nowMs += 1000;
-      h.inject(1, ...times(5, question));
-      t.equal(h.take(2).length, 3, 'a pause saves up a burst, and no more');
-      const { ports } = h.counters();
-      t.same(ports.get(portNo(1))!.drops, { rate_limit_sockets: 5 }, 'who has sent too much is counted');
-      t.same(ports.get(portNo(4))!.drops, { rate_limit_sockets: 2 });
-      t.same(ports.get(portNo(2))!.drops, {});
-    },
-    toSockets,
-  );
-
-  test(
-    'that rate leaves alone what goes elsewhere, what weft makes, and ports without one',
-    (t, h) => {
-      limited(h, 1, sockets(1, 1));
-      h.memory(2, 3, 4);
-      h.forward(1, output(3));
-      h.inject(1, ...times(10, question));
-      t.equal(h.take(3).length, 10, 'elsewhere');
-      for (let i = 0; i < 10; i++) h.dp.execute({ frame: question }, output(2));
-      t.equal(h.take(2).length, 10, 'made by weft');
-      h.forward(4, output(2));
-      h.inject(4, ...times(10, question));
-      t.equal(h.take(2).length, 10, 'without a rate');
-      h.forward(2, output(1));
-      h.inject(2, ...times(10, question));
-      t.equal(h.take(1).length, 10, 'from the sockets');
-      h.forward(1, output(2, 3));
-      h.inject(1, ...times(10, question));
-      t.same([h.take(2).length, h.take(3).length], [1, 10], 'a copy that goes elsewhere');
-      t.same(h.drops(), { rate_limit_sockets: 9 });
-    },
-    toSockets,
-  );
-
-  test(
-    'that rate counts the segments of superframes, and each KiB once more',
-    (t, h) => {
-      limited(h, 1, sockets(1, 6), true);
-      h.offloading(2);
-      h.forward(1, output(2));
-      const superframe = superframeOf({ family: 4, protocol: 'udp', payload: someBytes(2000) }, 1000);
-      h.burst(1, superframe);
-      h.inject(1, kilobyte);
-      t.equal(h.takeOffloaded(2).length, 2, '2 segments and 1 KiB, and 1 frame of less than that: 2 are left');
-      h.inject(1, frames.udp({}, 7, 9, zero(1024 - 42)), question);
-      t.same(h.drops(), { rate_limit_sockets: 1 }, 'a frame of 1 KiB takes them');
-      h.nowMs += 1000;
-      h.inject(1, question);
-      t.equal(h.take(2).length, 2);
-    },
-    toSockets,
-  );
 }

@@ -12,6 +12,7 @@ import { runRewriting } from './rewriting.ts';
 import { runFragments } from './fragments.ts';
 import { runEcn } from './ecn.ts';
 import { runSegmentation } from './segmentation.ts';
+import { runSockets } from './sockets.ts';
 
 runConformance('reference', openReferenceDatapath);
 runParking('reference', openReferenceDatapath);
@@ -20,6 +21,7 @@ runBalancing('reference', openReferenceDatapath);
 runSegmentation('reference', openReferenceDatapath);
 runCoalescing('reference', openReferenceDatapath);
 runRates('reference', openReferenceDatapath);
+runSockets('reference', openReferenceDatapath);
 runLiveness('reference', openReferenceDatapath);
 runMirror('reference', openReferenceDatapath);
 runRewriting('reference', openReferenceDatapath);

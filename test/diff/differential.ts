@@ -322,6 +322,7 @@ function randomRates(random: Random): PortRates {
     ...(random.chance(0.3) && { upcalls: rate(100) }),
     ...(random.chance(0.3) && { answers: rate(20) }),
     ...(random.chance(0.3) && { sockets: rate(100) }),
+    ...(random.chance(0.3) && { unanswered: rate(100) }),
   };
 }
 

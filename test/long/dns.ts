@@ -5,7 +5,7 @@
  * make it throw; then how fast it answers 1,000 questions a second, and how much of the processor 6,000 a second take, from
  * several clients, since each may send so many only; and what is left for one client beside others that send all they can.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import t from 'tap';
@@ -45,6 +45,20 @@ function threadSeconds(pid: number): Map<string, number> {
       return [id, (Number(words[11]) + Number(words[12])) / TICKS_A_SECOND];
     }),
   );
+}
+
+/** What the kernel has lost at weft's own sockets, since they were opened: before they were read, and behind them. */
+function lostAtSockets(pid: number): { readonly unread: number; readonly unsent: number } {
+  const namespace = (task: string): string => readlinkSync(`${task}/ns/net`);
+  const own = readdirSync(`/proc/${pid}/task`)
+    .map((id) => `/proc/${pid}/task/${id}`)
+    .find((task) => namespace(task) !== namespace(`/proc/${pid}`));
+  const [names, values] = readFileSync(`${own}/net/snmp`, 'utf8')
+    .split('\n')
+    .filter((line) => line.startsWith('Udp:'))
+    .map((line) => line.split(' '));
+  const [, device] = /eth0:(.*)/.exec(readFileSync(`${own}/net/dev`, 'utf8'))!;
+  return { unread: Number(values![names!.indexOf('RcvbufErrors')]), unsent: Number(device!.trim().split(/ +/)[11]) };
 }
 
 function residentMiB(pid: number): number {
@@ -122,10 +136,12 @@ t.test('the DNS server', { skip: needsRoot }, async (t) => {
       );
       await until(() => floods.every(({ lines }) => lines.length > 0), { what: 'all have begun', timeoutMs: 60_000 });
       const before = await weft.drops('web');
+      const lost = lostAtSockets(weft.pid);
       const { asked, answered, ...times } = await ask(web, 200, 20);
       t.comment(`${answered} of ${asked} were answered: ${JSON.stringify(times)}`);
       for (const one of floods) await one.stop('SIGKILL');
       t.ok(answered! >= LEAST_ANSWERED * asked!, `${answered} of ${asked} were answered`);
+      t.same(lostAtSockets(weft.pid), lost, 'the kernel has lost none of anybody');
       if (protocol === 'UDP')
         for (const { name } of flooders) t.ok((await weft.drops(name))['rate_limit_sockets'], `${name} was held back`);
       const after = await weft.drops('web');

@@ -64,7 +64,7 @@ const sliceOf = (n: number, ready = true): Put => ({
       metadata: { name: web(n), namespace: 'default', labels: { 'kubernetes.io/service-name': web(n) } },
       addressType: 'IPv4',
       endpoints: Array.from({ length: BACKENDS }, (_, at) => ({
-        addresses: [ipOf(10, n * BACKENDS + at)],
+        addresses: [ipOf(10, n * BACKENDS + at + 256)],
         conditions: { ready: ready || at > 0 },
       })),
       ports: [{ name: 'http', port: 8080 }],

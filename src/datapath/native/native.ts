@@ -369,8 +369,9 @@ class Native implements NativeSwitch {
   }
 }
 
-function encodeRates({ ingress, egress, storm, upcalls, answers, sockets }: PortRates): Float64Array {
-  const numbers = [ingress, egress, storm, upcalls, answers, sockets].flatMap((rate) => [
+function encodeRates(rates: PortRates): Float64Array {
+  const { ingress, egress, storm, upcalls, answers, sockets, unanswered } = rates;
+  const numbers = [ingress, egress, storm, upcalls, answers, sockets, unanswered].flatMap((rate) => [
     rate?.perSecond ?? 0,
     rate?.burst ?? 0,
     rate?.queue ?? 0,

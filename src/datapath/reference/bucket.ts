@@ -31,6 +31,11 @@ export class Bucket {
     return true;
   }
 
+  /** Units come back that were taken before; a full bucket stays as it is. */
+  give(units: number): void {
+    this.#fullAt -= (BigInt(units) * TICKS) / this.#perSecond;
+  }
+
   /** When to try again after `take` was refused. */
   againMs(nowMs: number): number {
     const pauseMs = Math.min(PAUSE_MS, Number(this.#depth) / TICKS_PER_MS / 2);
@@ -39,15 +44,16 @@ export class Bucket {
 }
 
 /** The buckets of a port. */
-export type Buckets = { readonly [name in 'ingress' | 'egress' | 'storm' | 'answers' | 'sockets']?: Bucket };
+export type Buckets = { readonly [name in Exclude<keyof PortRates, 'upcalls'>]?: Bucket };
 
 /** They start full. */
-export function bucketsOf({ ingress, egress, storm, answers, sockets }: PortRates): Buckets {
+export function bucketsOf({ ingress, egress, storm, answers, sockets, unanswered }: PortRates): Buckets {
   return {
     ...(ingress && { ingress: new Bucket(ingress) }),
     ...(egress && { egress: new Bucket(egress) }),
     ...(storm && { storm: new Bucket(storm) }),
     ...(answers && { answers: new Bucket(answers) }),
     ...(sockets && { sockets: new Bucket(sockets) }),
+    ...(unanswered && { unanswered: new Bucket(unanswered) }),
   };
 }

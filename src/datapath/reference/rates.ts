@@ -71,11 +71,18 @@ export class Rates {
 
   /**
    * May a frame from `port` go to weft's own sockets now? One is taken for each packet, and one more for each KiB, since
-   * what waits there takes memory.
+   * what waits there takes memory. What the rate refuses is not on its way, so it does not count as unanswered.
    */
   admitsToSockets(port: PortNo, frame: Frame): boolean {
+    const { sockets, unanswered } = this.#buckets.get(port) ?? {};
     const units = segmentCount(frame) + (frame.bytes.length >> 10);
-    return this.#buckets.get(port)?.sockets?.take(units, this.#clock()) ?? true;
+    const nowMs = this.#clock();
+    return (sockets?.take(units, nowMs) ?? true) && (unanswered?.take(units, nowMs) ?? true);
+  }
+
+  /** A frame from weft's own sockets goes to `port`. */
+  answeredBySockets(port: PortNo, frame: Frame): void {
+    this.#buckets.get(port)?.unanswered?.give(segmentCount(frame));
   }
 
   upcalls(port: PortNo): UpcallRate | undefined {

@@ -47,10 +47,16 @@ export class Sender {
   output(to: PortNo, frame: Frame, from: PortNo | undefined): void {
     const spec = this.#ports.get(to);
     if (spec?.kind !== 'memory' && spec?.kind !== 'tap') return this.#tally.dropped(from, 'port_gone');
-    if (spec.place === INTERNAL && from !== undefined && !this.#rates.admitsToSockets(from, frame)) {
-      return this.#tally.dropped(from, 'rate_limit_sockets');
-    }
+    if (spec.place === INTERNAL) {
+      if (from !== undefined && !this.#rates.admitsToSockets(from, frame))
+        return this.#tally.dropped(from, 'rate_limit_sockets');
+    } else if (from !== undefined && this.#isSockets(from)) this.#rates.answeredBySockets(to, frame);
     if (this.#rates.admitsOut(to, frame, from)) this.#pass(to, spec, frame, from);
+  }
+
+  #isSockets(port: PortNo): boolean {
+    const spec = this.#ports.get(port);
+    return (spec?.kind === 'memory' || spec?.kind === 'tap') && spec.place === INTERNAL;
   }
 
   /** A frame that waited for the rate of `to`, which must exist. */
