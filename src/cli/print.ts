@@ -48,7 +48,13 @@ const noBorders = Object.fromEntries(
     .map((name) => [name, '']),
 );
 
-/** Columns without borders. `none` is printed for an empty table. */
+/** The library compares each row with all before it. */
+const ROWS_AT_ONCE = 200;
+
+/**
+ * Columns without borders. `none` is printed for an empty table. A long one is made in pieces, each of which begins with the
+ * row of the heads and those with the widest cells, so that all pieces have the same columns.
+ */
 export async function table(
   heads: readonly string[],
   rows: readonly (readonly Cell[])[],
@@ -56,17 +62,29 @@ export async function table(
 ): Promise<string> {
   if (rows.length === 0) return `${none}\n`;
   const { default: Table } = await import('cli-table3');
-  const made = new Table({
-    head: [...heads],
-    chars: noBorders,
-    style: { 'padding-left': 0, 'padding-right': 3, head: [], border: [], compact: true },
-  });
-  for (const row of rows) made.push(row.map((cell) => (cell === '' ? '-' : String(cell))));
-  return made
-    .toString()
-    .split('\n')
-    .map((line) => `${line.trimEnd()}\n`)
-    .join('');
+  const linesOf = (some: readonly (readonly Cell[])[]): string[] => {
+    const made = new Table({
+      chars: noBorders,
+      style: { 'padding-left': 0, 'padding-right': 3, head: [], border: [], compact: true },
+    });
+    for (const row of some) made.push(row.map((cell) => (cell === '' ? '-' : String(cell))));
+    return made
+      .toString()
+      .split('\n')
+      .map((line) => `${line.trimEnd()}\n`);
+  };
+  if (rows.length <= ROWS_AT_ONCE) return linesOf([heads, ...rows]).join('');
+  const widest = heads.map((_, at) => rows.reduce((a, b) => (widthOf(b[at]) > widthOf(a[at]) ? b : a)));
+  const first = [heads, ...widest];
+  const lines = [linesOf(first)[0]];
+  for (let at = 0; at < rows.length; at += ROWS_AT_ONCE) {
+    lines.push(...linesOf([...first, ...rows.slice(at, at + ROWS_AT_ONCE)]).slice(first.length));
+  }
+  return lines.join('');
+}
+
+function widthOf(cell: Cell | undefined): number {
+  return String(cell).length;
 }
 
 /** `Key:  value` lines, with the values in one column. Values of several lines are indented. */
