@@ -2,6 +2,7 @@
 import type { Change, Entry, Listing } from '../../store/store.ts';
 import { eachInTurns } from '../../turns.ts';
 import { judge } from './judgement.ts';
+import { KeySet } from './key-set.ts';
 import { pendingClashes } from './pending-clashes.ts';
 import { nameOfKey } from '../keys.ts';
 import type { SharedState } from './shared-state.ts';
@@ -85,7 +86,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
         judgement satisfies never;
     }
   };
-  const there = new Set<string>();
+  const there = new KeySet();
   await eachInTurns(listing.known, KNOWN_PER_TURN, (key) => void there.add(key));
   await eachInTurns(listing.entries, COMPARED_PER_TURN, (entry) => {
     const { key } = entry;

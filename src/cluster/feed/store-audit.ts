@@ -7,6 +7,7 @@
  */
 import type { Listing } from '../../store/store.ts';
 import { eachInTurns } from '../../turns.ts';
+import { KeySet } from './key-set.ts';
 import type { SharedState } from './shared-state.ts';
 import { FORMAT_KEY } from './store-identity.ts';
 
@@ -64,7 +65,7 @@ async function differences(
   newer: ReadonlySet<string>,
 ): Promise<ReadonlyMap<string, number>> {
   const found = new Map<string, number>();
-  const there = new Set<string>();
+  const there = new KeySet();
   // They were compared while they were read.
   await eachInTurns(known, KNOWN_PER_TURN, (key) => void there.add(key));
   const compare = (key: string, revision: number): void => {
