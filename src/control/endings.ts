@@ -47,7 +47,8 @@ export class Endings {
 
   /**
    * Ends the connections to backends that are gone, or have moved so that their replies come in elsewhere, or whose time
-   * to drain is over, and tells both ends of those of TCP. It is done again when the time of others is over.
+   * to drain is over, and those by ports that the service does not have any more, and tells both ends of those of TCP. It is
+   * done again when the time of others is over.
    */
   endPinned(): void {
     const { tables, changes, clock, later, originate } = this.#options;
@@ -57,7 +58,8 @@ export class Endings {
       const now = clock();
       const pins = services.ended(this.#ending.sinceMs);
       const slots = { from: this.#ending.from, to: this.#ending.from + TURN_SCANNED };
-      const gone = connections.pinned(pins, TURN_ENDED, slots);
+      const gone = [...connections.pinned(pins, TURN_ENDED, slots)];
+      gone.push(...connections.strayed(services.strayed, TURN_ENDED - gone.length, slots));
       const { followed, changed } = connections.follow(services.moved, now, TURN_ENDED - gone.length, slots);
       changes.changedAll(changed);
       const ended = [...gone, ...followed];
@@ -71,7 +73,8 @@ export class Endings {
       this.#options.enforce();
       if (ended.length === TURN_ENDED) return true;
       this.#ending.from = slots.to;
-      if (slots.to < connections.slots && pins.size + services.moved.size > 0) return true;
+      if (slots.to < connections.slots && pins.size + services.strayed.size + services.moved.size > 0) return true;
+      services.strayed.clear();
       services.moved.clear();
       this.#endLater(now);
       return false;

@@ -76,7 +76,7 @@ async function openConnections({ tables }: ServicesQuestion): Promise<ReadonlyMa
 
 function reportService(question: ServicesQuestion, service: Service, open: ReadonlyMap<number, number>): ServiceReport {
   const { affinityMs, externalName } = service;
-  const connections = question.tables.services.connectionsOf(service.id, (backend) => open.get(backend?.pin ?? 0) ?? 0);
+  const connections = question.tables.services.connectionsOf(service.id, ({ pin }) => open.get(pin) ?? 0);
   return {
     ...nameOf(service.id),
     addresses: service.vips.map(formatIp),

@@ -12,6 +12,7 @@
  * owner of the connections closes them, which is how a number becomes free.
  */
 import type { Vni } from '../flow/types.ts';
+import { ALL_PORTS, hasAllPorts, type PortRanges } from './port-ranges.ts';
 
 /** One end of a connection. */
 export interface L4End {
@@ -33,6 +34,8 @@ export interface PinnedBackend extends L4End {
   endsAtMs: number | undefined;
   /** Undefined while nobody knows. */
   replies: RepliesIn | undefined;
+  /** Which of its ports its connections may go to. */
+  readonly ports: PortRanges;
 }
 
 /** Where the client of a recovered connection has sent to. */
@@ -55,6 +58,7 @@ class Pinned implements PinnedBackend {
   service: string | undefined;
   endsAtMs: number | undefined;
   replies: RepliesIn | undefined;
+  ports = ALL_PORTS;
   /** Those whose end is told. */
   told = 0;
   readonly #others: (pin: number) => number;
@@ -78,6 +82,8 @@ const MOST_PINS = 2 ** 32 - 1;
 export class Backends {
   /** By number: those whose connections may still have the other place, and where their replies come in now. */
   readonly moved = new Map<number, RepliesIn>();
+  /** By number: those whose connections may still go to other ports than `PinnedBackend.ports`. */
+  readonly strayed = new Map<number, Pick<PinnedBackend, 'ports'>>();
   readonly #pinned = new Map<number, Pinned>();
   /** By `Front.front`. */
   readonly #unclaimed = new Map<string, Unclaimed[]>();
@@ -120,6 +126,13 @@ export class Backends {
     pinned.endsAtMs = endsAtMs;
     if (endsAtMs === undefined) this.#leaving.delete(pinned);
     else this.#leaving.add(pinned);
+  }
+
+  /** Its connections may go to these ports, and not any more to others: if they may have, it is among `strayed`. */
+  setPorts(pinned: PinnedBackend, ports: PortRanges): void {
+    const one = this.#pinned.get(pinned.pin)!;
+    if (!hasAllPorts(ports, one.ports) && one.connections > 0) this.strayed.set(one.pin, one);
+    one.ports = ports;
   }
 
   /** Where its replies come in. If that has changed, or is known again after a restart, it is among `moved`. */
@@ -198,6 +211,7 @@ export class Backends {
     if (pinned.connections > 0 || pinned.endsAtMs !== GONE) return;
     this.#pinned.delete(pinned.pin);
     this.moved.delete(pinned.pin);
+    this.strayed.delete(pinned.pin);
     this.#leaving.delete(pinned);
   }
 }

@@ -2,7 +2,9 @@
  * Ports at work: ports of services that clients have asked for, with the numbers of their backends (`backends.ts`).
  *
  *   of          puts a port to work when its first client comes
- *   follow      adapts the ports of a service that has changed: who has left, who has time to drain, who has moved
+ *   follow      adapts the ports of a service that has changed: who has left, who has time to drain, who has moved. A port may
+ *               become part of a range, or be taken out of one: who still gets from the same number to the same port of a
+ *               backend goes on, and all other connections end
  *   claimAll    gives a service those of its backends that connections from before a restart have
  */
 import { bytesId } from '../flow/key.ts';
@@ -12,6 +14,7 @@ import type { BalancingTables } from './balancing-tables.ts';
 import type { BackendIndex } from './candidates.ts';
 import { claimedBackend } from './claimed-backend.ts';
 import { nodePortId, nodePortIds } from './node-ports.ts';
+import { commonPorts, joinedPorts, type PortInterval, type PortRanges } from './port-ranges.ts';
 import { addressesOf, isPort } from './service-addresses.ts';
 import { backendId } from './service-keys.ts';
 import type { Backend, Service, ServicePort } from './service.ts';
@@ -26,8 +29,11 @@ export interface BalancedPort {
   port: ServicePort;
   /** Goes up with each change of the service or its health: what was made before does not hold any more. */
   version: number;
-  /** By network, address and port of a backend. */
-  readonly pinned: Map<string, PinnedBackend>;
+  /**
+   * By `backendId`. New connections get the first one; the others have connections from when their port was one by itself, or
+   * part of another range.
+   */
+  readonly pinned: Map<string, readonly PinnedBackend[]>;
   /** Ids of tables that the datapath may have for its clients (`balancing-tables.ts`). */
   readonly tables: Set<number>;
 }
@@ -89,60 +95,79 @@ export class BalancedPorts {
   /** Adapts the ports at work to their changed service. @param nowMs begins the time to drain */
   follow(known: KnownService, nowMs: number): void {
     this.renew(known);
-    known.balanced = known.balanced.filter((balanced) => this.#follow(balanced, known.service, nowMs));
+    const { service, balanced: before } = known;
+    if (before.length === 0) return;
+    known.balanced = [];
+    for (const balanced of before) {
+      const port = portAfter(service, balanced.port);
+      if (!port || balancedAt(known, port)) continue;
+      known.balanced.push(balanced);
+      balanced.service = service;
+      balanced.port = port;
+    }
+    const leads = leadsOf(service);
+    // Of a family without a ready one, those that terminate get new connections, which must not end.
+    const staying = service.backends.filter(({ ready, terminating }) => ready && !terminating);
+    const served = new Set(staying.map(({ address }) => isIp4(address)));
+    for (const balanced of before) {
+      const pinned = [...balanced.pinned];
+      balanced.pinned.clear();
+      for (const [id, all] of pinned) {
+        const lead = leads.get(leadId(balanced.port, id));
+        for (const one of all.filter((one) => this.#backends.has(one))) {
+          const ports = commonPorts(one.ports, lead?.ports ?? []);
+          if (!lead || ports.length === 0) {
+            this.#backends.remove(one);
+            // It may come back before its last connection has ended.
+            if (known.balanced.includes(balanced)) put(balanced, id, one);
+            continue;
+          }
+          const { backend, distance } = lead;
+          this.#backends.setPorts(one, ports);
+          this.#place(one, backend);
+          const isLeaving = backend.terminating && served.has(isIp4(backend.address));
+          this.#backends.setEnd(one, isLeaving ? (endOf(one) ?? nowMs + service.drainMs) : undefined);
+          const port = service.ports.find((port) => isPort(port, balanced.port.protocol, ports[0]!.first - distance));
+          put(known.balanced.includes(balanced) ? balanced : this.of(known, port!), id, one);
+        }
+      }
+    }
+    for (const { pinned } of known.balanced) for (const [id, all] of pinned) this.#forgetUnused(pinned, id, all);
+  }
+
+  /** Those that new connections do not get, and that have no others. */
+  #forgetUnused(pinned: BalancedPort['pinned'], id: string, [first, ...others]: readonly PinnedBackend[]): void {
+    const used = others.filter(({ connections }) => connections > 0);
+    if (used.length === others.length) return;
+    for (const one of others) if (one.connections === 0) this.#backends.remove(one);
+    pinned.set(id, [first!, ...used]);
   }
 
   /** Its service has gone. */
   remove(known: KnownService): void {
     this.renew(known);
-    for (const { pinned } of known.balanced) for (const one of pinned.values()) this.#backends.remove(one);
+    for (const { pinned } of known.balanced) for (const one of [...pinned.values()].flat()) this.#backends.remove(one);
   }
 
   pinnedOf({ service, port, pinned }: BalancedPort, at: BackendIndex): PinnedBackend {
     const backend = service.backends[at]!;
     const id = backendId(port, backend, at);
-    const there = pinned.get(id);
-    if (there && this.#backends.has(there)) return there;
-    const added = this.#backends.add(service.id, { address: backend.address, l4Port: port.targets[at]! });
-    pinned.set(id, added);
-    this.#place(added, backend);
-    return added;
+    const there = pinned.get(id)?.find((one) => this.#backends.has(one));
+    const one = there ?? this.#backends.add(service.id, { address: backend.address, l4Port: port.targets[at]! });
+    const ports = [targetsOf(port, at)];
+    this.#backends.setPorts(one, there ? joinedPorts([...there.ports, ...ports]) : ports);
+    if (there) return there;
+    pinned.set(id, [one]);
+    this.#place(one, backend);
+    return one;
   }
 
   /** Gives `to` those of its backends that connections to `known` from before a restart have. */
   claimAll(known: KnownService, to = known): void {
-    for (const address of addressesOf(known.service)) this.#claim(known, bytesId(address), to);
-    for (const id of nodePortIds(known.service)) this.#claim(known, id, to);
-  }
-
-  /** Returns false if the service does not have the port any more. */
-  #follow(balanced: BalancedPort, service: Service, nowMs: number): boolean {
-    const { port: before, pinned } = balanced;
-    const port = service.ports.find((port) => isPort(port, before.protocol, before.l4Port));
-    const backends = new Map<string, Backend>();
-    // Of a family without a ready one, those that terminate get new connections, which must not end.
-    const staying = service.backends.filter(({ ready, terminating }) => ready && !terminating);
-    const served = new Set(staying.map(({ address }) => isIp4(address)));
-    if (port)
-      for (const [at, backend] of service.backends.entries()) backends.set(backendId(port, backend, at), backend);
-    for (const [id, one] of pinned) {
-      if (!this.#backends.has(one)) {
-        pinned.delete(id);
-        continue;
-      }
-      const backend = backends.get(id);
-      if (!backend) {
-        this.#backends.remove(one);
-        continue;
-      }
-      this.#place(one, backend);
-      const isLeaving = backend.terminating && served.has(isIp4(backend.address));
-      this.#backends.setEnd(one, isLeaving ? (endOf(one) ?? nowMs + service.drainMs) : undefined);
-    }
-    if (!port) return false;
-    balanced.service = service;
-    balanced.port = port;
-    return true;
+    let leads: Leads | undefined;
+    const portsOf: PortsOf = (id) => (leads ??= leadsOf(to.service)).get(id)!.ports;
+    for (const address of addressesOf(known.service)) this.#claim(known, bytesId(address), to, portsOf);
+    for (const id of nodePortIds(known.service)) this.#claim(known, id, to, portsOf);
   }
 
   /** Notes where a backend is. Of one that is no endpoint, or is attached nowhere, nobody knows. */
@@ -153,15 +178,19 @@ export class BalancedPorts {
   }
 
   /** @param front as in `Services.recovered` */
-  #claim({ service }: KnownService, front: string, to: KnownService): void {
+  #claim({ service }: KnownService, front: string, to: KnownService, portsOf: PortsOf): void {
     this.#backends.claim(front, (unclaimed) => {
       const isPublished = front === nodePortId(unclaimed.protocol, unclaimed.l4Port);
       const claimed = claimedBackend(unclaimed, { service, isPublished }, to.service);
       if (!claimed) return false;
       const { port, at } = claimed;
-      this.of(to, port).pinned.set(backendId(port, to.service.backends[at]!, at), unclaimed.back);
-      unclaimed.back.service = to.service.id;
-      this.#place(unclaimed.back, to.service.backends[at]!);
+      const { back } = unclaimed;
+      const backend = to.service.backends[at]!;
+      const id = backendId(port, backend, at);
+      put(this.of(to, port), id, back);
+      back.service = to.service.id;
+      this.#backends.setPorts(back, portsOf(leadId(port, id)));
+      this.#place(back, backend);
       return true;
     });
   }
@@ -170,4 +199,51 @@ export class BalancedPorts {
 /** A deadline that has begun. */
 function endOf({ endsAtMs }: PinnedBackend): number | undefined {
   return endsAtMs === undefined || endsAtMs === -Infinity ? undefined : endsAtMs;
+}
+
+function put({ pinned }: BalancedPort, id: string, one: PinnedBackend): void {
+  pinned.set(id, [...(pinned.get(id) ?? []), one]);
+}
+
+/** The port of the changed service that has the number of this one, or else any of its range. */
+function portAfter({ ports }: Service, { protocol, l4Port, lastL4Port }: ServicePort): ServicePort | undefined {
+  return (
+    ports.find((port) => isPort(port, protocol, l4Port)) ??
+    ports.find((port) => port.protocol === protocol && port.l4Port <= lastL4Port && l4Port <= port.lastL4Port)
+  );
+}
+
+/** A backend that ports of a service lead to. */
+interface Lead {
+  readonly backend: Backend;
+  /** How far its ports are from theirs. */
+  readonly distance: number;
+  /** Which ones of its ports they lead to. */
+  ports: PortRanges;
+}
+type Leads = ReadonlyMap<string, Lead>;
+/** @param id `leadId` */
+type PortsOf = (id: string) => PortRanges;
+
+function leadId({ protocol }: Pick<ServicePort, 'protocol'>, backend: string): string {
+  return `${protocol}/${backend}`;
+}
+
+function leadsOf({ ports, backends }: Service): Leads {
+  const leads = new Map<string, Lead>();
+  for (const port of ports) {
+    for (const [at, backend] of backends.entries()) {
+      if ((port.targets[at] ?? 0) === 0) continue;
+      const id = leadId(port, backendId(port, backend, at));
+      const lead = leads.get(id);
+      if (lead) lead.ports = joinedPorts([...lead.ports, targetsOf(port, at)]);
+      else leads.set(id, { backend, distance: port.targets[at]! - port.l4Port, ports: [targetsOf(port, at)] });
+    }
+  }
+  return leads;
+}
+
+function targetsOf({ targets, l4Port, lastL4Port }: ServicePort, at: BackendIndex): PortInterval {
+  const first = targets[at]!;
+  return { first, last: first + lastL4Port - l4Port };
 }

@@ -50,6 +50,7 @@ import { ConnectionEnds } from './connection-ends.ts';
 import { entryAt, openPinAt, type ConnectionEntry } from './connection-entries.ts';
 import { EndedConnections, pinnedAt, type PinnedConnection } from './ended-connections.ts';
 import { NatPorts } from './nat-ports.ts';
+import { hasPort, type PortRanges } from './port-ranges.ts';
 import { choiceOf, clientOriginOf, endpointOfOpening, placesOf, type Opening } from './openings.ts';
 import type { Services } from './services.ts';
 import { ConnectionOwners } from './connection-owners.ts';
@@ -300,6 +301,22 @@ export class ConnectionTable {
     const { records } = this.#store;
     const next: NextSlot = (from, to) => records.nextPinned(from, to, pins);
     return pins.size === 0 ? [] : this.#toBackends(slots, limit, next, (slot) => pins.has(records.pin(slot)));
+  }
+
+  /** Those that go to other ports of these backends, by number, than they may, at most `limit` of some slots. */
+  strayed(
+    backends: ReadonlyMap<number, { readonly ports: PortRanges }>,
+    limit = Infinity,
+    slots = allSlots,
+  ): readonly PinnedConnection[] {
+    const { records } = this.#store;
+    const next: NextSlot = (from, to) => records.nextPinned(from, to, backends);
+    const isOne = (slot: number): boolean => {
+      const { pin = 0, translated } = records.read(slot);
+      const backend = backends.get(pin);
+      return backend !== undefined && !hasPort(backend.ports, translated.destinationPort);
+    };
+    return backends.size === 0 ? [] : this.#toBackends(slots, limit, next, isOne);
   }
 
   /**

@@ -13,8 +13,9 @@ interface NumberedPort {
   readonly id: number;
 }
 
-export function backendId({ targets }: ServicePort, { vni, address }: Backend, at: BackendIndex): string {
-  return `${addressId(vni ?? (0 as Vni), address)}${targets[at]}`;
+/** The same for all ports of a service whose numbers are as far from those of the backend: they could be one range. */
+export function backendId({ targets, l4Port }: ServicePort, { vni, address }: Backend, at: BackendIndex): string {
+  return `${addressId(vni ?? (0 as Vni), address)}${targets[at]! - l4Port}`;
 }
 
 export function scopeId({ id }: NumberedPort, from: ClientOrigin, isV4: boolean, subset: string | undefined): string {

@@ -36,6 +36,7 @@ import { Health, type Fault, type FaultKind } from './health.ts';
 import { KeptChoices, type KeptChoice } from './kept-choices.ts';
 import { nodePortId, nodePortOffset, NodePorts } from './node-ports.ts';
 import { PublishedBackends } from './published-backends.ts';
+import type { PortRanges } from './port-ranges.ts';
 import { reachFrom } from './reach.ts';
 import { sameService } from './same-service.ts';
 import { Scopes } from './scopes.ts';
@@ -456,6 +457,11 @@ export class Services {
     return this.#backends.moved;
   }
 
+  /** By number: backends whose connections must end unless they go to these ports. Who has ended them clears it. */
+  get strayed(): Map<number, { readonly ports: PortRanges }> {
+    return this.#backends.strayed;
+  }
+
   /** When connections to further backends must end; undefined if there are none. */
   nextEndMs(nowMs: number): number | undefined {
     return this.#isLoaded ? this.#backends.nextEndMs(nowMs) : undefined;
@@ -468,12 +474,14 @@ export class Services {
 
   /**
    * How many connections this host has to each backend of a service, in their order.
-   * @param count how many a backend has by one port of the service; undefined: no client has asked for it there
+   * @param count how many one of its numbers stands for
    */
-  connectionsOf(id: string, count: (backend: PinnedBackend | undefined) => number): readonly number[] {
+  connectionsOf(id: string, count: (backend: PinnedBackend) => number): readonly number[] {
     const { service, balanced = [] } = this.#services.get(id) ?? {};
     const countOf = (backend: Backend, at: BackendIndex): number =>
-      balanced.reduce((sum, { port, pinned }) => sum + count(pinned.get(backendId(port, backend, at))), 0);
+      balanced
+        .flatMap(({ port, pinned }) => pinned.get(backendId(port, backend, at)) ?? [])
+        .reduce((sum, one) => sum + count(one), 0);
     return service?.backends.map(countOf) ?? [];
   }
 
