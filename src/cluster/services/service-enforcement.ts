@@ -274,7 +274,7 @@ export class ServiceEnforcement {
         const at = this.#byAddress.get(address);
         return at === undefined ? undefined : endpoint(at);
       },
-      vniAt: (address) => this.#networkAt(address)?.vni as Vni | undefined,
+      vniAt: (address) => this.#networkAt(addressValue(address))?.vni as Vni | undefined,
       zoneOf: (host) => this.#labels.get(host)?.[ZONE],
       isNobodys: (address) => this.#isNobodys(address),
       hasAddress: (address) => held.hasAddress(name, address),
@@ -306,7 +306,7 @@ export class ServiceEnforcement {
   #isNobodys(address: string): boolean {
     const value = addressValue(address);
     if (this.#environment.isOfServices(value)) return true;
-    const pool = this.#networkAt(address)?.pools.find(
+    const pool = this.#networkAt(value)?.pools.find(
       ({ addresses: { first, last } }) => first <= value && value <= last,
     );
     if (!pool) return false;
@@ -326,8 +326,7 @@ export class ServiceEnforcement {
     });
   }
 
-  #networkAt(address: string): Network | undefined {
-    const value = addressValue(address);
+  #networkAt(value: bigint): Network | undefined {
     return this.#networks?.find(({ pools }) =>
       pools.some(({ addresses: { first, last } }) => first <= value && value <= last),
     );

@@ -37,6 +37,9 @@ export class ServiceRange implements Register {
     | { readonly networks: object; readonly cidrs: readonly string[]; readonly found: ClashReport[] }
     | undefined;
 
+  /** `cidrs`, when they were parsed last. */
+  #parsed: { readonly cidrs: readonly string[]; readonly subnets: readonly Subnet[] } | undefined;
+
   constructor(environment: ServiceRangeEnvironment) {
     this.#environment = environment;
   }
@@ -67,7 +70,9 @@ export class ServiceRange implements Register {
 
   /** The range of it that contains an address. */
   containing(value: bigint): Subnet | undefined {
-    return this.cidrs.map(parseSubnet).find(({ first, last }) => first <= value && value <= last);
+    const { cidrs } = this;
+    if (this.#parsed?.cidrs !== cidrs) this.#parsed = { cidrs, subnets: cidrs.map(parseSubnet) };
+    return this.#parsed.subnets.find(({ first, last }) => first <= value && value <= last);
   }
 
   /** What of a new network overlaps it, if that is decided. @param texts of `subnets` */
