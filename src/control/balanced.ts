@@ -10,28 +10,28 @@ import { ctState, fields } from '../flow/fields.ts';
 import { readNumber, writeNumber, type FlowKey, type FlowMask } from '../flow/key.ts';
 import { choiceText } from '../pipeline/choice-text.ts';
 import type { Decision } from '../pipeline/decide.ts';
-import { text } from '../pipeline/text.ts';
+import { text, type Text } from '../pipeline/text.ts';
 import { choiceOf } from '../table/openings.ts';
 
-const opens = text`the datapath opens the connection, and takes the way of others to its backend`;
+/** What the stages behind say of all of them, by name. */
+const ofAny = {
+  route: text`the way of others to its backend`,
+  bridge: text`to where its backend is`,
+  open: text`the datapath opens the connection`,
+};
 
 /** Undefined if the datapath has to ask about each connection. */
 export function balancedDecision(decision: Decision): Decision | undefined {
   const choice = decision.opening && choiceOf(decision.opening);
   const action = choice && decision.balance?.();
   if (!action) return undefined;
-  const chooses = text`service ${choice.selection.service.id}: each connection gets a backend, ${choiceText(choice)}`;
+  const service = text`service ${choice.selection.service.id}: each connection gets a backend, ${choiceText(choice)}`;
+  const said: Readonly<Record<string, Text>> = { service, ...ofAny };
   return {
     ...decision,
     actions: [action],
     mask: withoutSourcePort(decision.mask),
-    stages: decision.stages.map((record) =>
-      record.stage === 'service'
-        ? { ...record, because: chooses }
-        : record.stage === 'route'
-          ? { ...record, because: opens }
-          : record,
-    ),
+    stages: decision.stages.map((record) => ({ ...record, because: said[record.stage] ?? record.because })),
     ...{ verdict: 'forward', opening: undefined, opened: undefined, balance: undefined, cacheable: true },
   };
 }

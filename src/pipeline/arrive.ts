@@ -16,16 +16,21 @@ import type { FoundPort } from '../table/service-addresses.ts';
 import { networkObject, publishedId, publishedObject, type Outside } from '../table/topology.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
 import { chosenText } from './choice-text.ts';
-import { open } from './conversation.ts';
+import { towards } from './conversation.ts';
 import { refuseNone } from './no-backend.ts';
-import { refuseMartian, reject, routeTo } from './routed.ts';
+import { ofOneChoice, refuseMartian, reject, routeTo } from './routed.ts';
 import { seenAs } from './seen-as.ts';
-import { drop, type Conversation, type Entered, type Subject, type Verdict } from './stage.ts';
+import { drop, type Conversation, type Entered, type Routed, type StageResult, type Subject } from './stage.ts';
 import { text } from './text.ts';
 
 const reached = text`is reached from outside`;
 
-export function arrive(view: FlowView, known: Entered, outside: Outside, subject: Subject | undefined): Verdict {
+export function arrive(
+  view: FlowView,
+  known: Entered,
+  outside: Outside,
+  subject: Subject | undefined,
+): StageResult<Routed> {
   if (subject?.kind === 'error') return drop('icmp_unrelated', text`it quotes no packet of a live connection`);
   if (!subject?.isRequest) return drop('no_connection', text`no connection, and nothing that could begin one`);
   const { protocol, tuple } = subject;
@@ -37,16 +42,17 @@ export function arrive(view: FlowView, known: Entered, outside: Outside, subject
     };
   }
   const id = publishedId(protocol, tuple.destinationPort);
-  view.consult(publishedObject(id));
+  view.consultUntilOpen(publishedObject(id));
   const published = outside.published.get(id);
   const address = published?.addresses.find((ip) => isIp4(ip) === isIp4(tuple.destination));
   if (published && address) {
     const { vni, l4Port } = published;
     const translated = { ...tuple, destination: address, destinationPort: l4Port };
     const way = text`published by ${published.endpoint}: to ${address}, port ${l4Port}`;
-    return open(view, known, { vni, protocol, original: tuple, translated }, way);
+    const opening = { vni, protocol, original: tuple, translated };
+    return towards(view, known, { vni, endpoint: address, begins: { opening, subject } }, way);
   }
-  view.consult(nodePortObject(protocol, tuple.destinationPort));
+  view.consultUntilOpen(nodePortObject(protocol, tuple.destinationPort));
   const found = known.tables.services.findPublished(protocol, tuple.destinationPort);
   if (found) return toService(view, known, outside, { found, subject });
   return drop('no_connection', text`port ${tuple.destinationPort} is not published, and no connection uses it`);
@@ -57,12 +63,12 @@ function toService(
   known: Entered,
   outside: Outside,
   { found, subject }: { readonly found: FoundPort; readonly subject: Conversation },
-): Verdict {
+): StageResult<Routed> {
   const { tables, origin } = known;
   const { protocol, tuple } = subject;
   const { id } = found.service;
   const selection = tables.services.selection(found, OUTSIDE, isIp4(tuple.destination));
-  for (const object of selection.consulted) view.consult(object);
+  for (const object of selection.consulted) view.consultUntilOpen(object);
   if (selection.refusal) return refuseNone(view, origin, { id, why: selection.refusal, selection, reached });
   if (protocol === IP_TCP && view.beginsTcp() === false) {
     view.forThisFrame();
@@ -81,12 +87,15 @@ function toService(
   view.consult(networkObject(vni));
   const network = tables.topology.network(vni)!;
   // Otherwise its answer would go another way.
-  if (routeTo(view, network, tuple.source)?.kind !== 'outside') {
+  if (routeTo(view, network, tuple.source, 'open')?.kind !== 'outside') {
     view.forThisFrame();
     return refuseMartian(view, origin, tuple.source, tuple.destination);
   }
   const way = text`service ${id}: ${chosenText(choice)}`;
   const lent = seenAs(view, tables, outside, { vni, source: tuple.source });
   const opening = { vni, protocol, original: tuple, choice, replies: vni, isFromOutside: true, seenAs: lent };
-  return open(view, known, opening, lent ? text`${way}, as ${lent}` : way);
+  const begins = { opening, subject };
+  const sent = towards(view, known, { vni, endpoint: backend.address, begins }, lent ? text`${way}, as ${lent}` : way);
+  if (sent.kind === 'drop') ofOneChoice(view, choice);
+  return sent;
 }

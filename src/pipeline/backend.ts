@@ -2,7 +2,7 @@
  * Backend: the way of a packet to the backend of a service, and of what comes back to its client.
  *
  * 1. It is routed as if it had been sent to the backend itself: from the client's network, by its gateway here.
- * 2. A new connection is opened when the next hop is known, because that decides where replies come in: from a port of
+ * 2. A new connection is to be opened (`open.ts`). The next hop decides where its replies come in: from a port of
  *    this host, in the network of the backend. The host of any other backend routes them, so they come in the network of
  *    the client.
  * 3. If the backend has moved since, replies come in at the other place, where nobody knows the connection. So it ends, as
@@ -10,23 +10,11 @@
  */
 import type { Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { isRepeated } from '../table/balancer.ts';
-import type { Found } from '../table/connections.ts';
 import type { ServiceOpening } from '../table/openings.ts';
-import { natOf, open, placeOf, toEndpoint, useConnection, wayOf } from './conversation.ts';
+import { natOf, placeOf, toEndpoint, wayOf } from './conversation.ts';
 import { follow } from './follow.ts';
-import { refuse, refuseWrongHeader, reject, routeTo } from './routed.ts';
-import {
-  drop,
-  locate,
-  next,
-  type Balanced,
-  type Routed,
-  type ServiceLeg,
-  type StageResult,
-  type Subject,
-  type Tables,
-} from './stage.ts';
+import { ofOneChoice, refuse, refuseWrongHeader, reject, routeTo } from './routed.ts';
+import { locate, next, type Balanced, type Routed, type ServiceLeg, type StageResult, type Tables } from './stage.ts';
 import { text } from './text.ts';
 
 type Leg<Kind extends ServiceLeg['kind']> = Extract<ServiceLeg, { readonly kind: Kind }>;
@@ -44,33 +32,25 @@ export function toBackend(view: FlowView, known: Balanced, leg: ToBackend): Stag
   if (wrong) return wrong;
   if (view.number('ip_ttl') <= 1) return refuse(view, origin, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
   const sent = routeToBackend(view, known, leg);
-  // The next packet may get another backend.
-  if (sent.kind === 'drop' && leg.kind === 'to_chosen' && !isRepeated(leg.choice)) view.forThisFrame();
+  if (sent.kind === 'drop' && leg.kind === 'to_chosen') ofOneChoice(view, leg.choice);
   if (sent.kind !== 'next' || sent.known.way.kind === 'link') return sent;
 
   const { tables } = known;
   const { vni } = origin.network;
   const replies = repliesIn(view, tables, sent.known, vni);
-  const translated = (subject: Subject, found: Found): StageResult<Routed> => {
-    const nat = natOf(vni, subject, found);
-    return next(text`${sent.because}: ${nat.name}, ${wayOf(subject)}`, { ...sent.known, nat }, sent.effects);
-  };
   if (leg.kind === 'to_backend') {
     const { subject, found } = leg;
-    if (tables.connections.tuples(found.slot).places[1] === replies) return translated(subject, found);
-    return reject(view, origin, 'connection_gone', text`its backend has moved, so that its replies come in elsewhere`);
+    if (tables.connections.tuples(found.slot).places[1] !== replies) {
+      const why = text`its backend has moved, so that its replies come in elsewhere`;
+      return reject(view, origin, 'connection_gone', why);
+    }
+    const nat = natOf(vni, subject, found);
+    return next(text`${sent.because}: ${nat.name}, ${wayOf(subject)}`, { ...sent.known, nat }, sent.effects);
   }
   const { subject } = leg;
   const choice = leg.kind === 'to_chosen' ? leg.choice : undefined;
   const opening: ServiceOpening = { vni, protocol: subject.protocol, original: subject.tuple, choice, replies };
-  const opened = (): StageResult<Routed> => {
-    const found = useConnection(view, tables, vni, subject);
-    if (found) return translated(subject, found);
-    // A thread of the datapath has taken its room at once.
-    view.forThisFrame();
-    return drop('connection_limit', text`${sent.because}: its connection has made room for another one`);
-  };
-  return open(view, known, opening, sent.because, { opened, balance: () => tables.connections.balance(opening) });
+  return { ...sent, known: { ...sent.known, begins: { opening, subject } } };
 }
 
 function routeToBackend(view: FlowView, known: Balanced, leg: ToBackend): StageResult<Routed> {

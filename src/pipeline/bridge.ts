@@ -13,6 +13,7 @@
  */
 import { isGroupMac, type PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
+import { choiceOf } from '../table/openings.ts';
 import type { VirtualNetwork } from '../table/topology.ts';
 import { vtepObject, vtepStateObject } from '../table/vteps.ts';
 import { answer } from './answer.ts';
@@ -20,7 +21,7 @@ import { ask } from './ask.ts';
 import { floodedVteps } from './flood.ts';
 import { toPort, type Destination, type FoundDestinations, type Way } from './hop.ts';
 import { mayEnterTunnel, type FrameOrigin } from './origin.ts';
-import { refuse } from './routed.ts';
+import { ofOneChoice, refuse } from './routed.ts';
 import {
   drop,
   locate,
@@ -35,12 +36,16 @@ import {
 import { countText, text, type Text } from './text.ts';
 
 export const bridge: Stage<Routed, Bridged> = (view, known) => {
-  const { tables, origin, way, nat } = known;
+  const { tables, origin, way, nat, begins } = known;
   const found = destinationsOf(view, known);
-  if ('kind' in found) return found;
+  if ('kind' in found) {
+    const choice = begins && choiceOf(begins.opening);
+    if (choice) ofOneChoice(view, choice);
+    return found;
+  }
   const segment = way.kind === 'link' ? way.segment : way.network;
   const hop = { destinations: found.destinations, macs: way.macs, segment };
-  return next(found.because, { tables, origin, nat, hop });
+  return next(found.because, { tables, origin, nat, begins, hop });
 };
 
 function destinationsOf(view: FlowView, known: Routed): FoundDestinations | Verdict {

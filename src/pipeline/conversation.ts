@@ -3,17 +3,17 @@
  * the one that it belongs to. The same for the outside and for weft's own sockets.
  */
 import { INTERNAL, networkOf, OUTSIDE, turned, type Place } from '../flow/connection.ts';
+import type { Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Found } from '../table/connections.ts';
 import { connectionObject, endpointOf } from '../table/connection-ways.ts';
-import type { Opening } from '../table/openings.ts';
 import { networkObject, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
 import { ICMP_REDIRECT, ICMP_SOURCE_QUENCH, isIcmpError } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import type { FrameOrigin } from './origin.ts';
-import { refuse, sendTo } from './routed.ts';
+import { refuse, sendTo, type OfConnection } from './routed.ts';
 import {
   drop,
   type Conversation,
@@ -25,7 +25,6 @@ import {
   type StageResult,
   type Tables,
   type Connected,
-  type Verdict,
 } from './stage.ts';
 import { text, type Text } from './text.ts';
 
@@ -50,17 +49,26 @@ export function toEndpoint(
   subject: Subject,
   found: Found,
 ): StageResult<Routed> {
+  const connection = known.tables.connections.tuples(found.slot);
+  const endpoint = endpointOf(connection);
+  const nat = natOf(place, subject, found);
+  const way = text`${nat.name}, ${wayOf(subject)}: to ${endpoint}`;
+  return towards(view, known, { vni: networkOf(connection), endpoint, nat }, way);
+}
+
+/** Sends a packet to an endpoint, by the connection that it belongs to or begins. */
+export function towards(
+  view: FlowView,
+  known: Entered,
+  { vni, endpoint, ...connection }: { readonly vni: Vni; readonly endpoint: Uint8Array } & OfConnection,
+  way: Text,
+): StageResult<Routed> {
   const { tables, origin } = known;
   if (view.number('ip_ttl') <= 1) return refuse(view, origin, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
-  const connection = tables.connections.tuples(found.slot);
-  const endpoint = endpointOf(connection);
-  const vni = networkOf(connection);
   view.consult(networkObject(vni));
   const network = tables.topology.network(vni);
   if (!network) return drop('no_connection', text`its network has gone`);
-  const nat = natOf(place, subject, found);
-  const way = text`${nat.name}, ${wayOf(subject)}: to ${endpoint}`;
-  return sendTo(view, known, { network, hop: endpoint, nat }, way);
+  return sendTo(view, known, { network, hop: endpoint, ...connection }, way);
 }
 
 /**
@@ -78,23 +86,6 @@ export function refuseStray(
   else view.consult(object);
   if (home?.kind === 'network' && home.network === network.name) return undefined;
   return drop('martian', text`${source} is in no subnet of network ${network.name}: no answer would come back`);
-}
-
-/** @param then what is known once the connection is open, and of others like it (`Verdict`) */
-export function open(
-  view: FlowView,
-  { tables, origin }: Entered,
-  opening: Opening,
-  way: Text,
-  then: Pick<Extract<Verdict, { kind: 'connect' }>, 'opened' | 'balance'> = {},
-): Verdict {
-  const refused = tables.connections.refusal(opening);
-  if (refused) {
-    // There may be room for the next packet.
-    view.forThisFrame();
-    return refuse(view, origin, refused, text`${way}: no connection can be opened`, 'prohibited');
-  }
-  return { kind: 'connect', because: text`${way}: a new connection`, opening, ...then };
 }
 
 export function natOf(place: Place, subject: Subject, found: Found): Nat {

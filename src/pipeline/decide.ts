@@ -6,6 +6,7 @@
  *   service      is it for a service? a backend for a new connection
  *   route        is it for the gateway, or from outside? the next hop, or an answer
  *   bridge       which port or VTEP is its destination behind? answer ARP and ND
+ *   open         does it begin a connection? the rest of the way once that is open
  *   send         encapsulate what goes to other hosts, and send
  *
  * Each stage adds what it has found to what is known, or ends with a verdict.
@@ -24,16 +25,17 @@ import { bridge } from './bridge.ts';
 import { connection } from './connection.ts';
 import { ingress } from './ingress.ts';
 import { route } from './route.ts';
+import { open } from './open.ts';
 import type { Opening } from '../table/openings.ts';
 import { send } from './send.ts';
 import { service } from './service.ts';
 import type {
+  Bridged,
   ConnectionUse,
   Drop,
   Effect,
   NeighborName,
   RefusedService,
-  Routed,
   Stage,
   StageResult,
   Tables,
@@ -64,8 +66,8 @@ export interface Decision {
   /** For the verdict `connect`, which has no actions: decide again when this is open. */
   readonly opening: Opening | undefined;
   /**
-   * Decides again, once, from the point on where the connection was missing. Nothing else may have changed; then the
-   * result is that of deciding all of it again, but that its stages have read what they had read before.
+   * Goes on, once, where the connection was missing. Nothing else may have changed; then the
+   * result is that of deciding all of it again, but that the stages before say what they said.
    */
   readonly opened: (() => Decision) | undefined;
   /**
@@ -88,12 +90,11 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
   const entered = trail.pass('ingress', ingress, { tables });
   const connected = entered && trail.pass('connection', connection, entered);
   const balanced = connected && trail.pass('service', service, connected);
-  return behindRoute(trail, balanced && trail.pass('route', route, balanced));
-}
-
-function behindRoute(trail: Trail, routed: Routed | undefined): Decision {
+  const routed = balanced && trail.pass('route', route, balanced);
   const bridged = routed && trail.pass('bridge', bridge, routed);
-  if (bridged) trail.pass('send', send, bridged);
+  const begins = bridged?.begins;
+  const translated = begins ? trail.pass('open', open, { ...bridged, begins }) : bridged;
+  if (translated) trail.pass('send', send, translated);
   return trail.decision();
 }
 
@@ -112,28 +113,25 @@ class Trail {
 
   /** Returns what is known after this stage; undefined if it ended with a verdict. */
   pass<Given, Found>(name: string, stage: Stage<Given, Found>, known: Given): Found | undefined {
-    return this.#take(name, stage(this.#view, known), this.#view.takeRead());
-  }
-
-  /** The last stage has another result now, for which it has read nothing more. */
-  #passAgain<Found>(result: StageResult<Found>): Found | undefined {
-    const { stage, read } = this.#records.at(-1)!;
-    this.#isOpened = true;
-    this.#records = this.#records
-      .slice(0, -1)
-      .map((record) => (record.stage === 'connection' ? { ...record, because: justOpened } : record));
-    this.#view.takeRead();
-    return this.#take(stage, result, read);
-  }
-
-  #take<Found>(stage: string, result: StageResult<Found>, read: readonly FieldName[]): Found | undefined {
-    this.#records.push({ stage, read, because: result.because });
+    const result = stage(this.#view, known);
+    this.#records.push({ stage: name, read: this.#view.takeRead(), because: result.because });
     if (result.kind !== 'next') {
       this.#verdict = result;
       return undefined;
     }
     if (result.effects.length > 0) this.#effects.push(...result.effects);
     return result.known;
+  }
+
+  /** The stage `open` has another result now, and the packet is sent. */
+  #goOn(opened: () => StageResult<Bridged>): Decision {
+    this.#isOpened = true;
+    this.#records = this.#records
+      .filter(({ stage }) => stage !== 'open')
+      .map((record) => (record.stage === 'connection' ? { ...record, because: justOpened } : record));
+    const translated = this.pass('open', opened, undefined);
+    if (translated) this.pass('send', send, translated);
+    return this.decision();
   }
 
   decision(): Decision {
@@ -155,7 +153,7 @@ class Trail {
       refused: verdict.kind === 'drop' ? verdict.refused : undefined,
       neighbor: verdict.kind === 'wait' ? verdict.neighbor : undefined,
       opening: verdict.kind === 'connect' ? verdict.opening : undefined,
-      opened: opened && (() => behindRoute(this, this.#passAgain(opened()))),
+      opened: opened && (() => this.#goOn(opened)),
       balance: verdict.kind === 'connect' && isForAll ? verdict.balance : undefined,
       connection: verdict.kind === 'decide' ? verdict.connection : undefined,
       cacheable: (verdict.kind === 'decide' || verdict.kind === 'drop') && isForAll,

@@ -28,7 +28,7 @@ import { gatewayMac } from '../table/topology.ts';
 import { vtepObject, vtepStateObject } from '../table/vteps.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
-import { natOf, open, quotedConnection, subjectOf, toEndpoint, useConnection, wayOf } from './conversation.ts';
+import { natOf, quotedConnection, subjectOf, toEndpoint, useConnection, wayOf } from './conversation.ts';
 import type { PortOrigin, TunnelOrigin } from './origin.ts';
 import { ownsSource, type Foreign } from './owned.ts';
 import { refuse, refuseWrongHeader, routeTo } from './routed.ts';
@@ -94,23 +94,24 @@ export function refuseEntry(view: FlowView, tables: Tables, foreign: Foreign): D
     view.consult(within.object);
     return drop('vtep_not_owner', text`${unowned}, but it is in a subnet of network ${within.name}`);
   }
-  if (routeTo(view, topology.network(vni)!, source)?.kind !== 'outside') {
+  if (routeTo(view, topology.network(vni)!, source, 'open')?.kind !== 'outside') {
     return drop('vtep_not_owner', text`${unowned}, and answers would not go outside`);
   }
-  view.consult(neighborObject(vni, address));
+  view.consultUntilOpen(neighborObject(vni, address));
   const mac = neighbors.lookup(vni, address);
   if (!mac || !sameBytes(mac, view.bytes('eth_dst'))) {
     return drop('vtep_not_owner', text`${view.bytes('eth_dst')} is not the MAC of ${address}`);
   }
-  view.consult(vtepStateObject(vtep));
+  view.consultUntilOpen(vtepStateObject(vtep));
   return topology.vteps.isDown(vtep) ? drop('vtep_down', text`VTEP ${vtep} is down`) : undefined;
 }
 
 /** True if services publish that port of the address. */
 function isPublished(view: FlowView, { services }: Tables, vni: Vni, address: Uint8Array): boolean {
-  view.consult(publishedBackendObject(address));
+  view.consultUntilOpen(publishedBackendObject(address));
   const publishers = [...services.published.servicesOf(address)].flatMap((id) => services.get(id) ?? []);
-  for (const one of publishers) for (const id of [one.id, ...routedServices(one)]) view.consult(serviceObject(id));
+  const asked = publishers.flatMap((one) => [one.id, ...routedServices(one)]);
+  for (const id of asked) view.consultUntilOpen(serviceObject(id));
   const protocol = view.number('ip_proto');
   if (protocol !== IP_TCP && protocol !== IP_UDP) return false;
   const ports = publishedPortsOf(publishers, { vni, address, protocol }, (id) => services.get(id));
@@ -150,7 +151,8 @@ export function deliver(view: FlowView, known: Connected, origin: TunnelOrigin):
     view.forThisFrame();
     return drop('vtep_not_owner', text`${from}, but its connection came in by host ${other}`);
   }
-  return open(view, known, { vni: network.vni, protocol, original: tuple, via: vtep }, from);
+  const opening = { vni: network.vni, protocol, original: tuple, via: vtep };
+  return next(from, { tables, origin, way, nat: undefined, begins: { opening, subject } });
 }
 
 /** Sends what a backend answers to the host by which the connection came in; undefined if it did not come in by one. */

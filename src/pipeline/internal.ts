@@ -22,7 +22,7 @@ import { clientOf, isFromWeft } from '../table/connection-ways.ts';
 import { internalObject, networkObject, portObject, type Internal } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_TCP } from '../wire/ipv4.ts';
-import { natOf, open, refuseStray, relationOf, toEndpoint, wayOf } from './conversation.ts';
+import { natOf, refuseStray, relationOf, toEndpoint, towards, wayOf } from './conversation.ts';
 import type { PortOrigin } from './origin.ts';
 import { refuse, refuseWrongHeader } from './routed.ts';
 import {
@@ -65,14 +65,15 @@ export function answerClient(view: FlowView, known: Connected): StageResult<Rout
 }
 
 /** Opens a connection of a socket to a client. If that cannot be, the socket is told at once. */
-function dial(view: FlowView, known: Connected, { protocol, tuple }: Conversation): StageResult<Routed> {
+function dial(view: FlowView, known: Connected, subject: Conversation): StageResult<Routed> {
   const { topology } = known.tables;
+  const { protocol, tuple } = subject;
   const { destination } = tuple;
   const isV4 = isIp4(destination);
   const portNo = topology.clients.portOf(clientOfAddress(destination));
   // The number of a client that has gone is not used again, so nothing changes this.
   if (portNo === undefined) return unreachable(view, known, text`no client of weft’s own sockets has ${destination}`);
-  view.consult(portObject(portNo));
+  view.consultUntilOpen(portObject(portNo));
   const port = topology.port(portNo);
   if (!port) return unreachable(view, known, text`the port of its client has gone`);
   view.consult(networkObject(port.vni));
@@ -82,7 +83,8 @@ function dial(view: FlowView, known: Connected, { protocol, tuple }: Conversatio
   if (!source || !endpoint) return unreachable(view, known, text`${port.name} has no such address`);
   const translated = { ...tuple, source, destination: endpoint };
   const way = text`from the gateway to ${endpoint}`;
-  return open(view, known, { vni: port.vni, protocol, original: tuple, translated, from: INTERNAL }, way);
+  const opening = { vni: port.vni, protocol, original: tuple, translated, from: INTERNAL } as const;
+  return towards(view, known, { vni: port.vni, endpoint, begins: { opening, subject } }, way);
 }
 
 function unreachable(view: FlowView, { origin }: Connected, because: Text): Drop {
@@ -119,11 +121,12 @@ export function toInternal(
   if (stray) return stray;
   const client = topology.clients.of(port.portNo);
   const what = text`port ${tuple.destinationPort} of the gateway is weft’s own`;
+  const way = wayTo(internal);
   if (!found || clientOf(connections.tuples(found.slot)) !== client) {
-    return open(view, known, { vni: network.vni, protocol, original: tuple, socket, client }, what);
+    const opening = { vni: network.vni, protocol, original: tuple, socket, client };
+    return next(what, { tables, origin, way, nat: undefined, begins: { opening, subject } });
   }
   const nat = natOf(network.vni, subject, found);
-  const way = wayTo(internal);
   return next(text`${what}: ${nat.name}, ${wayOf(subject)}`, { tables, origin, way, nat });
 }
 

@@ -26,7 +26,7 @@ import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_UDP } from '../wire/ipv4.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 import { arrive } from './arrive.ts';
-import { natOf, open, refuseStray, relationOf, toEndpoint, useConnection, wayOf } from './conversation.ts';
+import { natOf, refuseStray, relationOf, toEndpoint, wayOf } from './conversation.ts';
 import type { Way } from './hop.ts';
 import type { PortOrigin, TunnelOrigin } from './origin.ts';
 import { isRoutable } from './routable.ts';
@@ -147,10 +147,10 @@ function goOut(view: FlowView, known: Entered, leaving: Leaving): StageResult<Ro
     if (subject.kind === 'error') return drop('icmp_unrelated', text`it quotes no packet of a live connection`);
     const { protocol, tuple } = subject;
     if (!subject.isRequest) return drop('no_connection', text`a reply to a request that nobody outside has sent`);
-    const way = text`${tuple.source} to ${destination}, from ${address}`;
     const opening = { vni: network.vni, protocol, original: tuple, address, choice };
-    const opened = () => useConnection(view, tables, network.vni, subject);
-    return open(view, known, opening, way, { opened: () => goOut(view, known, { ...leaving, found: opened() }) });
+    const begins = { opening, subject };
+    const because = text`outside from ${address}: ${tuple.source} to ${destination}`;
+    return next(because, { tables, origin, way: wayOut(outside), nat: undefined, begins });
   }
   if (subject.kind === 'error') {
     const endpoint = endpointOf(tables.connections.tuples(found.slot));

@@ -67,10 +67,10 @@ export function ownsSource(view: FlowView, tables: Tables, { vtep }: Foreign): b
     view.consult(sourceObject(vtep, view.bytes('ip_src')));
     return true;
   }
-  view.consult(sourcesObject(vtep));
+  view.consultUntilOpen(sourcesObject(vtep));
   for (const vni of trusted) {
     const ip = view.bytes('ip_src');
-    view.consult(neighborObject(vni, ip));
+    view.consultUntilOpen(neighborObject(vni, ip));
     if (!tables.neighbors.lookup(vni, ip)) return true;
   }
   return false;

@@ -4,28 +4,59 @@ import type { DropReason } from '../flow/reason.ts';
 import type { RefusalAnswer } from '../flow/refusal.ts';
 import { isGroupIp, isIp4 } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
+import { isRepeated } from '../table/balancer.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import type { Route } from '../table/routes.ts';
+import type { Choice } from '../table/services.ts';
 import type { VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { isNeverReported } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
 import { gatewayOf, type FrameOrigin } from './origin.ts';
-import { drop, next, type Drop, type Entered, type Nat, type Routed, type StageResult } from './stage.ts';
+import {
+  drop,
+  next,
+  type Beginning,
+  type Drop,
+  type Entered,
+  type Nat,
+  type Routed,
+  type StageResult,
+} from './stage.ts';
 import { text, type Text } from './text.ts';
 
-/** The network's route to an address. It is consulted whether or not there is one. */
-export function routeTo(view: FlowView, network: VirtualNetwork, ip: Uint8Array): Route | undefined {
+/** The connection that a packet belongs to, or begins. */
+export interface OfConnection {
+  readonly nat?: Nat;
+  readonly begins?: Beginning;
+}
+
+/**
+ * The network's route to an address. It is consulted whether or not there is one.
+ * @param until `open` if only the beginning of a connection depends on it
+ */
+export function routeTo(
+  view: FlowView,
+  network: VirtualNetwork,
+  ip: Uint8Array,
+  until: 'always' | 'open' = 'always',
+): Route | undefined {
   const { route, object } = network.routes.lookup(ip);
-  view.consult(object);
+  if (until === 'open') view.consultUntilOpen(object);
+  else view.consult(object);
   return route;
+}
+
+/** Called if the packet is refused because of this backend: the next one may get another. */
+export function ofOneChoice(view: FlowView, choice: Choice): void {
+  if (!isRepeated(choice)) view.forThisFrame();
 }
 
 /** Sends to a next hop in a network: its MAC is known, has failed, or must be asked for while the frame waits. */
 export function sendTo(
   view: FlowView,
   known: Entered,
-  { network, hop, nat }: { readonly network: VirtualNetwork; readonly hop: Uint8Array; readonly nat?: Nat },
+  { network, hop, nat, begins }: { readonly network: VirtualNetwork; readonly hop: Uint8Array } & OfConnection,
   way: Text,
 ): StageResult<Routed> {
   const { tables, origin } = known;
@@ -37,7 +68,7 @@ export function sendTo(
     return refuse(view, origin, 'neighbor_unresolved', text`${way}: nobody answers for ${hop}`, 'host_unreachable');
   }
   const macs = { source: network.gatewayMac, destination: mac };
-  return next(text`${way}, at ${mac}`, { tables, origin, way: { kind: 'network', network, macs }, nat });
+  return next(text`${way}, at ${mac}`, { tables, origin, way: { kind: 'network', network, macs }, nat, begins });
 }
 
 /**

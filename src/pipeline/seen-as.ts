@@ -26,7 +26,9 @@ export function seenAs(
   const lent = [vtep, isV4 ? linkLocal4(topology.hostMac) : unique6(topology.hostMac)];
   return lent.find(
     (ip) =>
-      isIp4(ip) === isV4 && !topology.networkWith(ip) && routeTo(view, topology.network(vni)!, ip)?.kind === 'outside',
+      isIp4(ip) === isV4 &&
+      !topology.networkWith(ip) &&
+      routeTo(view, topology.network(vni)!, ip, 'open')?.kind === 'outside',
   );
 }
 

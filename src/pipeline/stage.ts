@@ -89,12 +89,22 @@ export type ServiceLeg =
 export interface Routed extends Entered {
   readonly way: Way;
   readonly nat: Nat | undefined;
+  /** Set if a connection has to be opened for it, which then translates it. */
+  readonly begins?: Beginning | undefined;
 }
 
 /** What is known after bridge. */
 export interface Bridged extends Entered {
   readonly nat: Nat | undefined;
+  readonly begins?: Beginning | undefined;
   readonly hop: Hop;
+}
+
+/** A connection that begins with the packet. */
+export interface Beginning {
+  readonly opening: Opening;
+  /** The packet, as the connection will find it where it came in. */
+  readonly subject: Conversation;
 }
 
 /** The connection by which a packet is translated. */
@@ -170,10 +180,10 @@ export type Verdict =
       readonly kind: 'connect';
       readonly because: Text;
       readonly opening: Opening;
-      /** The result of the stage once it is open. If there is none, all stages decide again. */
-      readonly opened?: () => StageResult<Routed>;
+      /** The result of the stage once it is open. */
+      readonly opened: () => StageResult<Bridged>;
       /** How the datapath opens others like it by itself; undefined if it cannot. */
-      readonly balance?: () => Action | undefined;
+      readonly balance: () => Action | undefined;
     }
   | {
       readonly kind: 'decide';

@@ -162,7 +162,8 @@ function nat(datapath: DatapathKind): void {
 
     await t.test('the operator sees what would happen to a new one', async (t) => {
       const trace = await weft.run('trace', `in_port=web,tcp,ip_dst=${client.ip4},tcp_dst=443`);
-      t.match(trace, /^route .*192\.0\.2\.2, from 169\.254\.77\.2: a new connection/m);
+      t.match(trace, /^route +outside from 169\.254\.77\.2: \S+ to 192\.0\.2\.2 /m);
+      t.match(trace, /^open +a new connection/m);
       t.match(trace, /^Actions: connect$/m);
     });
 
