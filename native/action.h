@@ -35,6 +35,7 @@ enum class Op : uint8_t {
   track = 11,
   refuse = 12,
   balance = 13,
+  count = 14,
 };
 
 // What a refused frame is answered by: the names and numbers of src/flow/refusal.ts, compared at load.
@@ -65,6 +66,7 @@ inline int preparation(Op op) {
     case Op::nat:
     case Op::related:
     case Op::track:
+    case Op::count:
       return 1;
     case Op::mtu:
       return 2;
@@ -79,7 +81,7 @@ inline int preparation(Op op) {
 }
 
 // True if it uses a connection, in which case it comes before everything else.
-inline bool connects(Op op) { return op == Op::nat || op == Op::related || op == Op::track; }
+inline bool connects(Op op) { return op == Op::nat || op == Op::related || op == Op::track || op == Op::count; }
 
 // The smallest packet size that every IPv4 network carries (RFC 791). Fragments fit into it.
 inline constexpr uint32_t kLeastMtu = 68;
@@ -113,7 +115,7 @@ struct Action {
 
 // True if it uses the frame's own connection, so that connections can share the flow.
 inline bool is_of_connections(const Action& action) {
-  return action.op == Op::track || (action.op == Op::nat && action.generation() == 0);
+  return action.op == Op::track || action.op == Op::count || (action.op == Op::nat && action.generation() == 0);
 }
 
 inline constexpr size_t kActionBytes = 24;
@@ -182,6 +184,7 @@ inline bool actions_valid(const Action* actions, size_t count) {
         break;
       case Op::nat:
       case Op::related:
+      case Op::count:
       case Op::route:
       case Op::echo:
         break;

@@ -36,6 +36,7 @@ Napi::Object LayoutObject(Napi::Env env) {
   opcodes["track"] = number(static_cast<size_t>(Op::track));
   opcodes["refuse"] = number(static_cast<size_t>(Op::refuse));
   opcodes["balance"] = number(static_cast<size_t>(Op::balance));
+  opcodes["count"] = number(static_cast<size_t>(Op::count));
   layout["opcodes"] = opcodes;
 
   auto refusals = Napi::Array::New(env, kAnswers);

@@ -29,7 +29,7 @@ namespace weft {
 struct Tuple {
   uint8_t source[16];  // IPv4-mapped or IPv6, network order
   uint8_t destination[16];
-  uint8_t source_port[2];  // big-endian; for an echo, both are its identifier
+  uint8_t source_port[2];  // big-endian; for an echo, both are its identifier; 0 for a protocol without ports
   uint8_t destination_port[2];
 };
 static_assert(sizeof(Tuple) == 36);
@@ -62,7 +62,7 @@ enum class ConnectionKind : uint8_t { tracked = 1, translated = 2, ended = 3 };
 // Each direction has two lines of the cache beside each other: the tuple by which its packets are found, and its half.
 struct Connection {
   uint32_t generation;  // changes each time that the slot is taken; odd while the record is written, 0 if free
-  uint8_t protocol;     // TCP, UDP, ICMP or ICMPv6
+  uint8_t protocol;     // TCP, UDP, ICMP or ICMPv6; of one that is only tracked, any
   ConnectionKind kind;
   uint8_t verdict;     // what a policy decided when it was opened; 0: nothing
   uint8_t proven;      // 1: it was seen in use (connection_table.h)

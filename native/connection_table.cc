@@ -33,16 +33,14 @@ bool is_plausible(const ConnectionOpening& of) {
   for (const uint8_t* address : addresses) {
     if (is_v4(address) != v4) return false;
   }
-  switch (of.protocol) {
-    case 1:
-    case 6:
-    case 17:
-    case 58:
-      break;
-    default:
-      return false;
+  const bool can_be_translated = of.protocol == 1 || of.protocol == 6 || of.protocol == 17 || of.protocol == 58;
+  if (of.kind == ConnectionKind::tracked) {
+    constexpr uint8_t kSctp = 132;
+    const bool has_ports = load32(of.original.source_port) != 0;
+    if (has_ports && !can_be_translated && of.protocol != kSctp) return false;
+    return memcmp(&of.original, &of.translated, sizeof of.original) == 0;
   }
-  if (of.kind == ConnectionKind::tracked) return memcmp(&of.original, &of.translated, sizeof of.original) == 0;
+  if (!can_be_translated) return false;
   const bool is_other = of.kind == ConnectionKind::translated || of.kind == ConnectionKind::ended;
   return is_other && (of.places[0] != kOutside || of.places[1] != kOutside);
 }
@@ -315,16 +313,22 @@ bool ConnectionTable::prepare(uint32_t slot) {
 
 // Opening and closing
 
-ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t replies_place, uint32_t owner,
-                                             double now_ms) {
+ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms,
+                                             bool begins) {
   std::lock_guard guard(mutex_);
-  if (const Found known = probe(key, hash(key))) return known;
+  const Found known = probe(key, hash(key));
+  if (known) {
+    const bool is_against = begins && known.reply && kind_of(*known.at) == ConnectionKind::tracked;
+    if (!is_against) return known;
+    if (!is_over(*known.at)) return {.taken = true};
+  }
   look_on(&owners_[owner]);
   const uint32_t found = room(&owner, 1, limits_.quota, limits_.unproven_quota, true);
   if (found == kNone) return {};
   const ConnectionOpening opening = {{key.place, replies_place}, static_cast<uint8_t>(key.protocol),
                                      ConnectionKind::tracked, {}, key.tuple, key.tuple, 0, {}, 0};
-  const uint32_t slot = put(opening, owner, now_ms, {found == kFree ? kNone : found, kNone});
+  const uint32_t also = known.slot == found ? kNone : known.slot;
+  const uint32_t slot = put(opening, owner, now_ms, {found == kFree ? kNone : found, also});
   return slot == kNone ? Found{} : Found{&records_[slot], slot, records_[slot].generation, false};
 }
 

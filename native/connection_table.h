@@ -64,25 +64,25 @@ struct TupleKey {
 };
 static_assert(sizeof(TupleKey) == 48);
 
-// Sets the tuple of a packet with this key that was seen in `place`. False if such a packet cannot belong to a
-// connection.
+// Sets the tuple of a packet with this key that was seen in `place`: with ports for TCP, UDP and SCTP, with the identifier
+// for an echo, and for a protocol without ports, only addresses. False if such a packet cannot belong to a connection: no
+// other ICMP message can, nor can what is not IP.
 // For every packet there is: the tuple is put together in words, as the key has it.
 inline bool tuple_of(const Words& key, uint32_t place, TupleKey* to) {
   static_assert(std::endian::native == std::endian::little && offsetof(Key, ip_src) == 40 && offsetof(Key, ip_dst) == 56 &&
                 offsetof(TupleKey, place) == 36);
-  constexpr uint8_t kIcmp = 1, kTcp = 6, kUdp = 17, kIcmpv6 = 58;
+  constexpr uint8_t kIcmp = 1, kTcp = 6, kUdp = 17, kIcmpv6 = 58, kSctp = 132;
   const auto* bytes = reinterpret_cast<const uint8_t*>(key.at);
   const uint32_t eth_type = load16(bytes + offsetof(Key, eth_type));
   if (eth_type != 0x0800 && eth_type != 0x86dd) return false;
   const uint8_t protocol = bytes[offsetof(Key, ip_proto)];
-  uint32_t ports;
-  if (protocol == kTcp || protocol == kUdp) {
+  uint32_t ports = 0;
+  if (protocol == kTcp || protocol == kUdp || protocol == kSctp) {
     memcpy(&ports, bytes + offsetof(Key, l4_src), 4);
-  } else {
+  } else if (protocol == kIcmp || protocol == kIcmpv6) {
     const uint32_t type = load16(bytes + offsetof(Key, l4_src));
-    const bool is_echo = protocol == kIcmp     ? eth_type == 0x0800 && (type == 8 || type == 0)
-                         : protocol == kIcmpv6 ? eth_type == 0x86dd && (type == 128 || type == 129)
-                                               : false;
+    const bool is_echo = protocol == kIcmp ? eth_type == 0x0800 && (type == 8 || type == 0)
+                                           : eth_type == 0x86dd && (type == 128 || type == 129);
     if (!is_echo) return false;
     uint16_t identifier;
     memcpy(&identifier, bytes + offsetof(Key, icmp_id), 2);
@@ -150,7 +150,7 @@ class ConnectionTable {
     uint32_t slot = kNone;
     uint32_t generation = 0;
     bool reply = false;
-    // If nothing was found: a connection goes on with this tuple.
+    // If nothing was found: a connection goes on with this tuple, or has it and is not to be disturbed (`open`).
     bool taken = false;
 
     explicit operator bool() const { return at; }
@@ -197,8 +197,10 @@ class ConnectionTable {
     const Found found = {slot < count_ ? records_ + slot : nullptr, slot, generation, false};
     return found.is_open() ? found.at : nullptr;
   }
-  // Opens a tracked connection unless it already exists. Finds none if there is no room.
-  Found open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms);
+  // Opens a tracked connection unless it already exists. Finds none if there is no room. A packet that `begins` one with the
+  // ends of the replies of a tracked one takes the place of that, if it is over; otherwise none is found, but `taken`.
+  Found open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms,
+             bool begins = false);
   // Opens a connection to the backend that this table chooses, in the place of one between the same ends that is over. Its
   // owner is the first one; 0 is none. Finds none if the controlling thread has to decide: there is no such table, the
   // place of replies is not known, the backend is the client itself, a tuple is taken, or only a connection of the

@@ -36,7 +36,7 @@ bool takes(uint8_t offloads, const VnetHdr& vnet) {
 // True if this program routes, translates, answers or cuts it, and does not just carry it.
 bool is_handled(const Action* actions, const Frame& frame) {
   for (; preparation(actions->op); ++actions) {
-    if (actions->op == Op::track) continue;
+    if (actions->op == Op::track || actions->op == Op::count) continue;
     if (actions->op != Op::mtu || packet_bytes(frame) > actions->argument) return true;
   }
   return false;
@@ -273,10 +273,16 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
   count(flow, frame);
   const Action* actions = flow->program.begin();
   if (too_big(actions, frame, key)) return stopped(number, key, frame);
-  if (actions->op == Op::track && !connection) {
-    if (const Reason refused = open(*actions, key, &connection); refused != kNoDrop) return drop(number, refused);
+  const bool begins = actions->op == Op::track && !connection;
+  if (begins) {
+    if (const Reason refused = open(*actions, frame, key, &connection); refused != kNoDrop) return drop(number, refused);
   }
-  if (connection && is_of_connections(*actions)) give_flow(connection, *flow);
+  if (connection && is_of_connections(*actions)) {
+    // What begins a connection mostly has a flow that covers no other packet of it.
+    Words next = words;
+    if (begins) next.set_ct_state(ct_state_of(connection, key));
+    if (!begins || cache_.covers(flow, next)) give_flow(connection, *flow);
+  }
   deliver(actions, flow->program.size(), frame, key, number, connection);
 }
 
@@ -385,6 +391,7 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
       case Op::nat:
       case Op::related:
       case Op::track:
+      case Op::count:
         break;  // only valid before those
     }
   }

@@ -214,7 +214,7 @@ class Datapath {
   Reason connect(const Action& action, const Frame& frame, const Key& key, Found connection);
   Found named(const Action& action, const Key& key) const;
   Reason relate(const Action& action, const Frame& frame, const Key& key);
-  Reason open(const Action& track, const Key& key, Found* connection);
+  Reason open(const Action& track, const Frame& frame, const Key& key, Found* connection);
   Flow* balance(const Flow& by, const Words& words, const Frame& frame, Found* connection);
   void count(Flow* flow, const Frame& frame);
   void fragment(const Action* actions, size_t count, uint32_t mtu, const Frame& frame, const Key& key, uint16_t from);

@@ -14,6 +14,13 @@ bool may_begin(const Key& key) {
 
 constexpr uint8_t kSyn = 2, kAck = 16;
 
+// True if this segment begins a TCP connection.
+bool begins_tcp(const Key& key, const Frame& frame) {
+  if (key.ip_proto != nat::kTcp) return false;
+  const uint32_t l4 = l4_of(frame, key);
+  return l4 && (frame.data[l4 + 13] & (kSyn | kAck)) == kSyn;
+}
+
 // True if nobody has answered the SYN of this connection, and this segment does not either: with the same ends, its sender
 // has another conversation. That is noted in the record, for the next SYN.
 bool is_of_another(Connection& connection, const uint8_t* tcp) {
@@ -27,13 +34,15 @@ bool is_of_another(Connection& connection, const uint8_t* tcp) {
   return true;
 }
 
-// True if the packet belongs to the connection that was found by its tuple. If that one had a choice of backends, a SYN
-// between the same ends begins another one, with a choice of its own, when it is over; and with another port, when its
-// backend has another conversation with these ends.
+// True if the packet belongs to the connection that was found by its tuple. If that one is only tracked, a SYN of who has
+// been called begins another one. If it had a choice of backends, a SYN between the same ends begins another one, with a
+// choice of its own, when it is over; and with another port, when its backend has another conversation with these ends.
 bool is_part_of(const ConnectionTable::Found& found, const Key& key, const Frame& frame) {
   Connection& connection = *found.at;
   if (!is_of(connection, found.reply, key)) return false;
-  if (key.ip_proto != nat::kTcp || connection.pin == 0 || kind_of(connection) == ConnectionKind::tracked) return true;
+  if (key.ip_proto != nat::kTcp) return true;
+  if (kind_of(connection) == ConnectionKind::tracked) return !found.reply || !begins_tcp(key, frame);
+  if (connection.pin == 0) return true;
   if (found.reply && relaxed_load(connection.half(true).packets)) return true;
   const uint32_t l4 = l4_of(frame, key);
   if (!l4) return true;
@@ -47,16 +56,12 @@ bool is_part_of(const ConnectionTable::Found& found, const Key& key, const Frame
 // True if it can be the first packet of a connection through a service.
 bool may_be_balanced(const Key& key, const Frame& frame) {
   if (is_ipv4(key) && !has_right_ipv4_header(l3_of(frame, key))) return false;
-  const uint32_t l4 = l4_of(frame, key);
-  if (!l4) return false;
-  return key.ip_proto == nat::kTcp ? (frame.data[l4 + 13] & (kSyn | kAck)) == kSyn : key.ip_proto == nat::kUdp;
+  return key.ip_proto == nat::kTcp ? begins_tcp(key, frame) : key.ip_proto == nat::kUdp && l4_of(frame, key);
 }
 
 // True if the packet begins a conversation with the tuple of somebody else.
 bool begins_taken(const ConnectionTable::Found& found, const Key& key, const Frame& frame) {
-  if (!found.taken || key.ip_proto != nat::kTcp) return found.taken;
-  const uint32_t l4 = l4_of(frame, key);
-  return l4 && (frame.data[l4 + 13] & (kSyn | kAck)) == kSyn;
+  return found.taken && (key.ip_proto != nat::kTcp || begins_tcp(key, frame));
 }
 
 }  // namespace
@@ -129,7 +134,7 @@ Datapath::Found Datapath::find_connection(const Words& key, const Frame& frame) 
 
 uint8_t Datapath::ct_state_of(const Found& connection, const Key& key) {
   if (connection) {
-    if (kind_of(*connection.at) == ConnectionKind::tracked) return kCtNone;
+    if (kind_of(*connection.at) == ConnectionKind::tracked) return connection.reply ? kCtKnownReply : kCtKnown;
     return connection.reply ? kCtReply : kCtOriginal;
   }
   if (connection.taken) return kCtTaken;
@@ -199,16 +204,15 @@ Reason Datapath::connect(const Action& action, const Frame& frame, const Key& ke
   if (action.op == Op::nat && action.generation()) connection = named(action, key);
   else if (!connection) connection = find_connection(Words::of(key), frame);
   if (!connection && action.op == Op::track) {
-    if (const Reason refused = open(action, key, &connection); refused != kNoDrop) return refused;
+    if (const Reason refused = open(action, frame, key, &connection); refused != kNoDrop) return refused;
     if (!connection) return kNoDrop;
   }
   if (!connection) return Reason::connection_gone;
-  const ConnectionKind kind = kind_of(*connection.at);
-  if (kind == ConnectionKind::ended) return Reason::connection_gone;
-  if (action.op == Op::nat && kind != ConnectionKind::translated) return Reason::connection_gone;
+  const ConnectionKind kind = action.op == Op::nat ? ConnectionKind::translated : ConnectionKind::tracked;
+  if (kind_of(*connection.at) != kind) return Reason::connection_gone;
   const uint32_t l4 = l4_of(frame, key);
   track(connection.at, connection.reply, frame, l4, now_ms_);
-  if (action.op == Op::track) return kNoDrop;
+  if (action.op != Op::nat) return kNoDrop;
   const Connection& found = *connection.at;
   rewrite_nat(frame, key, l4, connection.reply ? backwards(found.original) : forwards(found.translated));
   return kNoDrop;
@@ -234,13 +238,14 @@ Reason Datapath::relate(const Action& action, const Frame& frame, const Key& key
 }
 
 // The connection that begins with this packet, null if none can. Its owner is the port where the packet came in.
-Reason Datapath::open(const Action& action, const Key& key, Found* connection) {
+Reason Datapath::open(const Action& action, const Frame& frame, const Key& key, Found* connection) {
   TupleKey tuple;
   const Words words = Words::of(key);
   const uint32_t place = place_of(words);
   if (!connections_ || place == kNowhere || !may_begin(key) || !tuple_of(words, place, &tuple)) return kNoDrop;
-  const Found found = connections_->open(tuple, action.argument, load16(key.in_port), now_ms_);
-  if (!found) return Reason::connection_limit;
+  const bool begins = begins_tcp(key, frame);
+  const Found found = connections_->open(tuple, action.argument, load16(key.in_port), now_ms_, begins);
+  if (!found) return found.taken ? kNoDrop : Reason::connection_limit;
   if (!is_of(*found.at, found.reply, key)) return kNoDrop;
   if (!found.reply && action.reply_flow()) relaxed_store(found.at->half(1).flow, action.reply_flow());
   *connection = found;

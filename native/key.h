@@ -70,13 +70,15 @@ inline constexpr size_t kMarksWord = offsetof(Key, ip_tos) / 8;
 inline constexpr uint64_t kWithoutMarks = std::bit_cast<uint64_t>(std::array<uint8_t, 8>{0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff});
 static_assert(offsetof(Key, ip_tos) % 8 == 1 && offsetof(Key, ip_ttl) % 8 == 2);
 
-// Values of `ct_state`: what a frame has to do with translated connections. A frame that waits for a decision has none in
-// its key, because that may change while it waits.
-inline constexpr uint8_t kCtNone = 0;
-inline constexpr uint8_t kCtOriginal = 1;
+// Values of `ct_state`: what a frame has to do with connections. A frame that waits for a decision has none in its key,
+// because that may change while it waits.
+inline constexpr uint8_t kCtNone = 0;      // it begins a conversation, or is of none
+inline constexpr uint8_t kCtOriginal = 1;  // of a connection whose addresses are translated
 inline constexpr uint8_t kCtReply = 2;
 inline constexpr uint8_t kCtError = 3;  // an ICMP error, in a place that has connections: perhaps about one of them
 inline constexpr uint8_t kCtTaken = 4;  // it begins a conversation with the tuple with which a connection goes on
+inline constexpr uint8_t kCtKnown = 5;  // of a connection that is only tracked
+inline constexpr uint8_t kCtKnownReply = 6;
 
 // A key or a mask as words, for hashing and comparing.
 struct Words {

@@ -122,15 +122,12 @@ inline bool is_of(const Connection& connection, bool reply, const Key& key) {
   if (key.ip_frag == kFragLater) return true;
   const uint32_t type = load16(key.l4_src);
   switch (key.ip_proto) {
-    case nat::kTcp:
-    case nat::kUdp:
-      return true;
     case nat::kIcmp:
       return v4 && type == (reply ? 0 : 8);
     case nat::kIcmpv6:
       return !v4 && type == (reply ? 129 : 128);
     default:
-      return false;
+      return true;
   }
 }
 

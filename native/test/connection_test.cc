@@ -258,6 +258,25 @@ void test_room() {
   CHECK(table.room(&owner, 1, 29, 100) != kNone);  // other openers may give up any connection
 }
 
+// Who has been called calls with the same ends: that takes the place of what is over, and disturbs nothing that is not.
+void test_against() {
+  Memory memory(8);
+  ConnectionTable table(memory.bytes(), memory.size(), {8, 8, 8}, 1);
+  const Tuple there = tuple_of(1, 2, 3, 4);
+  const TupleKey key = {there, 1, 6}, back = {turned(there), 1, 6};
+  const ConnectionTable::Found first = table.open(key, 1, 1, 0, true);
+  CHECK(first && !first.reply);
+  const ConnectionTable::Found reply = table.open(back, 1, 2, 0, false);
+  CHECK(reply.slot == first.slot && reply.reply);
+  const ConnectionTable::Found refused = table.open(back, 1, 2, 0, true);
+  CHECK(!refused && refused.taken && first.is_open() && table.size() == 1);
+  memory[first.slot].half(true).seen = kSeenRst;
+  const ConnectionTable::Found next = table.open(back, 1, 2, 0, true);
+  CHECK(next && !next.reply && !first.is_open() && table.size() == 1);
+  CHECK(table.owned(1).empty() && table.owned(2) == std::vector<uint32_t>{next.slot});
+  CHECK(table.open(key, 1, 1, 0, false).reply && table.open(back, 1, 2, 0, true).slot == next.slot);
+}
+
 void test_time() {
   Memory memory(8);
   ConnectionTable table(memory.bytes(), memory.size(), {8, 8, 8}, 1);
@@ -282,7 +301,7 @@ void test_recovery() {
     CHECK(table.open(translated(tuple_of(3, 4, 9, 1), tuple_of(5, 4, 9, 1)), 70'000, 5, {kNone, kNone}) == 4);
   }
   memory[1].generation = 7;      // it was being written
-  memory[2].protocol = 99;       // nonsense
+  memory[2].protocol = 99;       // nonsense: it has no ports
   memory[0].half(0).flow = 5;  // a flow of another cache
   ConnectionTable table(memory.bytes(), memory.size(), {16, 16, 16}, 2);
   CHECK(table.recover(100) == std::vector<uint32_t>{4});
@@ -458,6 +477,7 @@ int main() {
   test_one_end();
   test_ended();
   test_room();
+  test_against();
   test_time();
   test_recovery();
   test_balancing();

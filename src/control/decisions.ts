@@ -103,6 +103,7 @@ function sameAction(a: Action, b: Action): boolean {
     case 'clamp':
       return b.op === 'clamp' && a.mss === b.mss;
     case 'consume':
+    case 'count':
     case 'echo':
       return b.op === a.op;
     case 'route':

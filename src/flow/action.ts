@@ -5,7 +5,7 @@
  *
  * A decision is a non-empty list that runs in order. It is exactly one of these: one or more
  * `output`/`encap` (each further one counts as a copy), possibly after actions that prepare the frame
- * for all of them, each at most once and in this order: `nat`, `related` or `track`, `mtu`, `route` or
+ * for all of them, each at most once and in this order: `nat`, `related`, `track` or `count`, `mtu`, `route` or
  * `echo`, `clamp`; or a single `drop`, `refuse`, `consume` or `balance`.
  */
 import { BALANCE_OWNERS } from './balancing.ts';
@@ -45,7 +45,10 @@ export type Action =
   | ConnectionAction<'nat'>
   /** The same for an ICMP error that quotes a packet of the connection; any other is dropped (`icmp_unrelated`). */
   | ConnectionAction<'related'>
-  /** Counts the packet in its connection, and opens one if it has none. */
+  /**
+   * Counts the packet in its connection, and opens one if it has none, and can have one. A packet of a translated connection
+   * is dropped (`connection_gone`).
+   */
   | {
       readonly op: 'track';
       /** The place where replies come in. */
@@ -53,6 +56,8 @@ export type Action =
       /** The flow of connections that replies take; 0 means that it is decided when a reply comes. */
       readonly replyFlow: number;
     }
+  /** Counts the packet in its connection, which is only tracked. If it has none by now, it is dropped (`connection_gone`). */
+  | { readonly op: 'count' }
   /**
    * Opens a connection to the backend that a balancing table chooses (`balancing.ts`), and does with the packet what the
    * flow of that connection does. The datapath knows that flow from others of the same client to the same backend; if not,
@@ -93,8 +98,8 @@ export function outputTo(port: PortNo): Action {
 }
 
 /** True if it uses a connection, in which case it comes before everything else. */
-export function connects(action: Action): action is Extract<Action, { op: 'nat' | 'related' | 'track' }> {
-  return action.op === 'nat' || action.op === 'related' || action.op === 'track';
+export function connects(action: Action): action is Extract<Action, { op: 'nat' | 'related' | 'track' | 'count' }> {
+  return action.op === 'nat' || action.op === 'related' || action.op === 'track' || action.op === 'count';
 }
 
 /** The size in bytes of the largest packet that these actions let through; undefined if there is no limit. */
@@ -118,6 +123,7 @@ export const opcodes = {
   track: 11,
   refuse: 12,
   balance: 13,
+  count: 14,
 } as const;
 
 /** The places that pack opcodes into bits. */
@@ -185,6 +191,7 @@ function encodeAction(action: Action, bytes: Uint8Array, view: DataView, at: num
       action.owners.forEach((owner, n) => view.setUint32(at + 8 + 4 * n, owner, true));
       return view.setUint32(at + 4, action.table, true);
     case 'consume':
+    case 'count':
     case 'echo':
       return;
     case 'route':
@@ -213,6 +220,7 @@ export function decodeActions(bytes: Uint8Array): Action[] {
         answer: refusalOf(argument >>> 8, bytes.slice(at + 8, at + 24)),
       });
     else if (op === opcodes.consume) actions.push({ op: 'consume' });
+    else if (op === opcodes.count) actions.push({ op: 'count' });
     else if (op === opcodes.echo) actions.push({ op: 'echo' });
     else if (op === opcodes.mtu) actions.push({ op: 'mtu', bytes: argument });
     else if (op === opcodes.track)
@@ -249,6 +257,7 @@ export function formatActions(actions: readonly Action[], portName: (port: PortN
         case 'refuse':
           return `refuse(${action.reason},${formatRefusal(action.answer)})`;
         case 'consume':
+        case 'count':
         case 'echo':
           return action.op;
         case 'nat':

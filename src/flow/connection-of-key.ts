@@ -2,27 +2,30 @@
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
 import { isIcmpError } from '../wire/icmp-error.ts';
-import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import { hasPorts, IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import type { ConnectionTuples, ProtocolTuple } from './connection.ts';
 import { FRAG_LATER, fields } from './fields.ts';
 import { readBytes, readNumber, type FlowKey } from './key.ts';
 import { isIp4 } from './types.ts';
 
-/** Undefined for a packet that cannot belong to a connection. Its addresses are views of the key's own bytes. */
+/**
+ * With ports for TCP, UDP and SCTP, with the identifier for an echo, and for a protocol without ports, only addresses.
+ * Undefined for a packet that cannot belong to a connection: no other ICMP message can, nor can what is not IP. Its addresses
+ * are views of the key's own bytes.
+ */
 export function tupleOfKey(key: FlowKey): ProtocolTuple | undefined {
   const type = readNumber(key, fields.eth_type);
   if (type !== ETH_IPV4 && type !== ETH_IPV6) return undefined;
   const protocol = readNumber(key, fields.ip_proto);
-  const hasPorts = protocol === IP_TCP || protocol === IP_UDP;
-  if (!hasPorts && !isEcho(protocol, type === ETH_IPV4, readNumber(key, fields.l4_src))) return undefined;
-  const [from, to] = hasPorts ? (['l4_src', 'l4_dst'] as const) : (['icmp_id', 'icmp_id'] as const);
-  return {
-    protocol,
-    source: readBytes(key, fields.ip_src),
-    destination: readBytes(key, fields.ip_dst),
-    sourcePort: readNumber(key, fields[from]),
-    destinationPort: readNumber(key, fields[to]),
-  };
+  const addresses = { protocol, source: readBytes(key, fields.ip_src), destination: readBytes(key, fields.ip_dst) };
+  if (hasPorts(protocol)) {
+    const [sourcePort, destinationPort] = [readNumber(key, fields.l4_src), readNumber(key, fields.l4_dst)];
+    return { ...addresses, sourcePort, destinationPort };
+  }
+  if (protocol !== IP_ICMP && protocol !== IP_ICMPV6) return { ...addresses, sourcePort: 0, destinationPort: 0 };
+  if (!isEcho(protocol, type === ETH_IPV4, readNumber(key, fields.l4_src))) return undefined;
+  const identifier = readNumber(key, fields.icmp_id);
+  return { ...addresses, sourcePort: identifier, destinationPort: identifier };
 }
 
 /**
@@ -36,15 +39,12 @@ export function isOf({ protocol, original }: ConnectionTuples, reply: boolean, k
   if (key[fields.ip_frag.offset] === FRAG_LATER) return true;
   const icmpType = readNumber(key, fields.l4_src);
   switch (protocol) {
-    case IP_TCP:
-    case IP_UDP:
-      return true;
     case IP_ICMP:
       return v4 && icmpType === (reply ? ICMP_ECHO_REPLY : ICMP_ECHO_REQUEST);
     case IP_ICMPV6:
       return !v4 && icmpType === (reply ? ICMPV6_ECHO_REPLY : ICMPV6_ECHO_REQUEST);
     default:
-      return false;
+      return true;
   }
 }
 

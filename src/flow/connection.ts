@@ -57,7 +57,9 @@ export const SEEN_OTHER = 16;
 const TCP = 6;
 const UDP = 17;
 
-/** Addresses are 16 bytes, IPv4-mapped or IPv6. For an echo, both ports are its identifier. */
+/**
+ * Addresses are 16 bytes, IPv4-mapped or IPv6. For an echo, both ports are its identifier; a protocol without ports has 0.
+ */
 export interface Tuple {
   readonly source: Uint8Array;
   readonly destination: Uint8Array;
@@ -92,7 +94,7 @@ export interface ConnectionTuples {
   readonly kind: ConnectionKind;
   /** Where packets of the original direction come in, and those of the reply direction. */
   readonly places: readonly [original: Place, reply: Place];
-  /** TCP, UDP, or ICMP or ICMPv6 echo. */
+  /** TCP, UDP, or ICMP or ICMPv6 echo; of one that is only tracked, any. */
   readonly protocol: number;
   readonly original: Tuple;
   readonly translated: Tuple;
@@ -398,8 +400,17 @@ export function protocolNumber(protocol: 'TCP' | 'UDP'): number {
   return protocol === 'TCP' ? TCP : UDP;
 }
 
-export function protocolName(protocol: number): 'tcp' | 'udp' | 'icmp' {
-  return protocol === TCP ? 'tcp' : protocol === UDP ? 'udp' : 'icmp';
+const protocolNames: Readonly<Record<number, string>> = {
+  1: 'icmp',
+  [TCP]: 'tcp',
+  [UDP]: 'udp',
+  58: 'icmp',
+  132: 'sctp',
+};
+
+/** `proto 47` for one that has no name here. */
+export function protocolName(protocol: number): string {
+  return protocolNames[protocol] ?? `proto ${protocol}`;
 }
 
 /** `10.0.0.2:40000`; for an echo, with its identifier. */

@@ -190,6 +190,17 @@ function ipv6(frame: Uint8Array, at: number, key: Uint8Array): Extracted {
   return l4(frame, header, end, key, true);
 }
 
+/** Where the headers behind the extension headers begin, of a packet that can be extracted. @param at of its IPv6 header */
+export function ip6L4Offset(frame: Uint8Array, at: number): number {
+  let header = at + IPV6_HEADER_BYTES;
+  for (let next = frame[at + 6]!; isExtension(next) && header + 1 < frame.length; ) {
+    const sizeBytes = extensionBytes(next, frame[header + 1]!);
+    next = frame[header]!;
+    header += sizeBytes;
+  }
+  return header;
+}
+
 function isExtension(header: number): boolean {
   switch (header) {
     case EXT_HOP_BY_HOP:

@@ -102,11 +102,15 @@ export function fieldBudgets(list: readonly Omit<Field, 'name' | 'kind'>[]): Bud
 checkBudgets(fieldBudgets(fieldList));
 
 /**
- * Values of `ct_state`: none, the direction of a translated connection (tracked ones do not count), an ICMP error, which
- * may be about one of the connections whose packets come in at the same place, or the beginning of a conversation with the
- * tuple with which a connection goes on, so that the replies would be the same.
+ * Values of `ct_state`: what a packet has to do with connections.
+ *   - none: it begins a conversation, or is of none. So is a SYN against the direction of a connection that is only tracked.
+ *   - original, reply: the direction of a connection whose addresses are translated
+ *   - error: an ICMP error, which may be about one of the connections whose packets come in at the same place
+ *   - taken: the beginning of a conversation with the tuple with which a connection goes on, so that the replies would be the
+ *     same
+ *   - known, known_reply: the direction of a connection that is only tracked
  */
-export const ctState = { none: 0, original: 1, reply: 2, error: 3, taken: 4 } as const;
+export const ctState = { none: 0, original: 1, reply: 2, error: 3, taken: 4, known: 5, known_reply: 6 } as const;
 
 export const FRAG_NONE = 0;
 export const FRAG_FIRST = 1;

@@ -1,6 +1,6 @@
 /** The packet that an ICMP error quotes: which conversation the error is about (RFC 792, RFC 4443 §3). */
 import { getU16 } from '../wire/bytes.ts';
-import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
+import { hasPorts, IP_ICMP, IP_ICMPV6, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
 import { EXT_FRAGMENT, IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
 import type { Tuple } from './connection.ts';
 import { isIp4 } from './types.ts';
@@ -19,8 +19,9 @@ export interface Quoted {
 
 /**
  * @param packet from its IP header on, perhaps cut short
- * @returns undefined if it has no ports and no identifier: other protocols, later fragments, IPv6 with
- * extension headers other than the fragment header of a first fragment, and packets that are cut too short
+ * @returns its ports are its identifier if it is an echo, and 0 if its protocol has none; undefined if these cannot be read:
+ * ICMP of the other family, later fragments, IPv6 with extension headers other than the fragment header of a first fragment,
+ * and packets that are cut too short
  */
 export function readQuoted(packet: Uint8Array, v4: boolean): Quoted | undefined {
   if (packet.length < (v4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES)) return undefined;
@@ -33,16 +34,20 @@ export function readQuoted(packet: Uint8Array, v4: boolean): Quoted | undefined 
   if (v4 && (getU16(packet, 6) & 0x1fff) !== 0) return undefined;
   if (hasFragmentHeader && (getU16(packet, IPV6_HEADER_BYTES + 2) & 0xfff8) !== 0) return undefined;
   const protocol = packet[v4 ? 9 : hasFragmentHeader ? IPV6_HEADER_BYTES : 6]!;
-  const hasPorts = protocol === IP_TCP || protocol === IP_UDP;
-  if (!hasPorts && protocol !== (v4 ? IP_ICMP : IP_ICMPV6)) return undefined;
-  const sourcePort = getU16(packet, headerBytes + (hasPorts ? 0 : 4));
-  const destinationPort = hasPorts ? getU16(packet, headerBytes + 2) : sourcePort;
+  if (protocol === (v4 ? IP_ICMPV6 : IP_ICMP)) return undefined;
+  const [sourcePort, destinationPort] = portsOf(packet.subarray(headerBytes), protocol);
   const [source, destination] = v4
     ? [mapped(packet.subarray(12, 16)), mapped(packet.subarray(16, 20))]
     : [packet.slice(8, 24), packet.slice(24, 40)];
   // An IPv4-mapped address in an IPv6 packet would be taken for IPv4.
   if (!v4 && (isIp4(source) || isIp4(destination))) return undefined;
   return { protocol, tuple: { source, destination, sourcePort, destinationPort }, headerBytes };
+}
+
+function portsOf(l4: Uint8Array, protocol: number): readonly [source: number, destination: number] {
+  if (hasPorts(protocol)) return [getU16(l4, 0), getU16(l4, 2)];
+  const identifier = protocol === IP_ICMP || protocol === IP_ICMPV6 ? getU16(l4, 4) : 0;
+  return [identifier, identifier];
 }
 
 function mapped(ip4: Uint8Array): Uint8Array {

@@ -16,9 +16,10 @@
 import { getU16, getU32 } from '../wire/bytes.ts';
 import { checksum } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, VLAN_TAG_BYTES } from '../wire/ethernet.ts';
-import { IP_TCP, IPV4_DF } from '../wire/ipv4.ts';
+import { IPV4_DF } from '../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
 import { answersTcp, beginsTcp, TCP_ACKNOWLEDGMENT, TCP_FLAGS } from '../wire/l4.ts';
+import { ip6L4Offset } from './extract.ts';
 import { FRAG_LATER, fields, type Field, type FieldName } from './fields.ts';
 import { formatPrefix, maskOf, readBytes, readNumber, type FlowKey, type FlowMask, type FieldPrefix } from './key.ts';
 import { readQuoted, type Quoted } from './quoted.ts';
@@ -137,9 +138,7 @@ export class FlowView {
     if (!this.#head || this.number('ip_frag') === FRAG_LATER) return undefined;
     const l3 = this.#l3();
     const v4 = this.number('eth_type') === ETH_IPV4;
-    // Behind extension headers, nobody looks for it.
-    if (!v4 && this.#head[l3 + 6] !== IP_TCP) return undefined;
-    const tcp = this.#head.subarray(l3 + (v4 ? (this.#head[l3]! & 15) * 4 : IPV6_HEADER_BYTES));
+    const tcp = this.#head.subarray(v4 ? l3 + (this.#head[l3]! & 15) * 4 : ip6L4Offset(this.#head, l3));
     return tcp.length > TCP_FLAGS ? tcp : undefined;
   }
 

@@ -311,11 +311,12 @@ export const flowReport = z.object({
   idleMs: z.number(),
 });
 
-/** A connection. Ends are ADDRESS:PORT; for an echo, the port is its identifier. */
+/** A connection. Ends are ADDRESS:PORT; for an echo, the port is its identifier, and 0 for a protocol without ports. */
 export const connectionReport = z.object({
   /** As in `weft why c3`. It is given to another one when this one has ended. */
   id: z.string(),
-  protocol: z.enum(['tcp', 'udp', 'icmp']),
+  /** `tcp`, `udp`, `sctp` or `icmp`; any other one as `proto NUMBER`. */
+  protocol: z.string(),
   state: z.enum(['new', 'answered', 'syn_sent', 'syn_received', 'established', 'closing', 'time_wait', 'closed']),
   /**
    * Opened by a container to the outside, from outside to a published port, by a container to a socket of weft at its

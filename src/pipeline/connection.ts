@@ -1,15 +1,17 @@
 /**
- * Connection: which translated connection a frame belongs to, whether it is bridged or routed.
+ * Connection: which connection a frame belongs to, whether it is bridged or routed.
  *
  * The datapath looks for the connection of a frame first and says in the field `ct_state` what it has found. So the
- * decision about a frame without one does not depend on its ports, and may cover many conversations: as soon as one of
- * them is translated, its frames have another `ct_state`.
+ * decision about a frame that begins one does not depend on its ports, and may cover many conversations: as soon as one of
+ * them is open, its frames have another `ct_state`.
  *
- * 1. A packet of a connection. If it had a choice of backends and is over, a SYN between the same ends begins another one,
- *    as the datapath knows.
- * 2. A packet of one that weft has ended, since its backend is gone: refused, and never passed on untranslated.
- * 3. An ICMP error about a packet of a connection, which the packet that it quotes tells (RFC 5508 §4).
- * 4. A client talks to a backend through a service, and straight to its address from the same port: the backend would take
+ * 1. A packet of a connection that is only tracked. It goes the way of all packets between its ends, so nothing else about
+ *    the connection matters.
+ * 2. A packet of a connection whose addresses are translated. If it had a choice of backends and is over, a SYN between the
+ *    same ends begins another one, as the datapath knows.
+ * 3. A packet of one that weft has ended, since its backend is gone: refused, and never passed on untranslated.
+ * 4. An ICMP error about a packet of a connection, which the packet that it quotes tells (RFC 5508 §4).
+ * 5. A client talks to a backend through a service, and straight to its address from the same port: the backend would take
  *    both for one conversation, and its replies could not be told apart. So the second one gets another port: that to the
  *    address when it begins (`service.ts`); that to the service when the backend answers its SYN for the first one, which
  *    is passed on as it is, and the client sends its SYN again. A datagram tells nothing, so it is the next one to the
@@ -28,6 +30,8 @@ const none = text`none whose addresses are translated`;
 export const connection: Stage<Entered, Connected> = (view, known) => {
   const state = view.number('ct_state');
   if (state === ctState.none) return next(none, { ...known, connection: undefined });
+  if (state === ctState.known) return next(text`a packet of a known conversation`, ofKnown(known));
+  if (state === ctState.known_reply) return next(text`a reply in a known conversation`, ofKnown(known));
   if (state === ctState.error) return ofError(view, known);
   if (state === ctState.taken) return ofTaken(known);
   const { tables, origin } = known;
@@ -62,6 +66,10 @@ function isOfAnother(view: FlowView, { connections }: Tables, { slot }: Found): 
   return end !== undefined && view.answersTcp(end) === false;
 }
 
+function ofKnown(known: Entered): Connected {
+  return { ...known, connection: undefined, isKnown: true };
+}
+
 function ofTaken(known: Entered): StageResult<Connected> {
   if (known.origin.kind !== 'port') return next(none, { ...known, connection: undefined });
   const because = text`none: a connection through a service goes on with these ends`;
@@ -73,8 +81,8 @@ function ofError(view: FlowView, known: Entered): StageResult<Connected> {
   const subject = subjectOf(view);
   const found = subject?.kind === 'error' ? quotedConnection(view, tables, placeOf(origin)) : undefined;
   if (!subject || !found) return next(text`an error about none`, { ...known, connection: undefined });
-  if (tables.connections.ended.has(found.slot)) {
-    return drop('connection_gone', text`an error about a connection whose backend is gone`);
-  }
+  const { kind } = tables.connections.tuples(found.slot);
+  if (kind === 'ended') return drop('connection_gone', text`an error about a connection whose backend is gone`);
+  if (kind === 'tracked') return next(text`an error about a packet of a known conversation`, ofKnown(known));
   return next(text`an error about a packet of a translated connection`, { ...known, connection: { found, subject } });
 }

@@ -120,11 +120,10 @@ export function useConnection(
   return isEcho && found?.reply === isRequest ? undefined : found;
 }
 
-/** The translated connection, which may have ended, of the packet that an error seen in this place quotes. */
+/** The connection, which may have ended, of the packet that an error seen in this place quotes. */
 export function quotedConnection(view: FlowView, { connections }: Tables, place: Place): Found | undefined {
   const quoted = view.quoted();
-  const found = quoted && connections.lookup(place, quoted.protocol, turned(quoted.tuple));
-  return found && connections.tuples(found.slot).kind !== 'tracked' ? found : undefined;
+  return quoted && connections.lookup(place, quoted.protocol, turned(quoted.tuple));
 }
 
 export function subjectOf(view: FlowView): Subject | undefined {

@@ -1,7 +1,7 @@
-/** What a frame has to do with translated connections, as the datapath writes it into the key for its flow cache. */
+/** What a frame has to do with connections, as the datapath writes it into the key for its flow cache. */
 import { INTERNAL, OUTSIDE, type Place } from '../flow/connection.ts';
 import { isErrorKey, isOf, tupleOfKey } from '../flow/connection-of-key.ts';
-import { ctState, fields } from '../flow/fields.ts';
+import { ctState, fields, FRAG_LATER } from '../flow/fields.ts';
 import { readNumber, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { PortNo } from '../flow/types.ts';
 import { FlowView } from '../flow/view.ts';
@@ -45,8 +45,19 @@ function stateOf(key: FlowKey, { topology, connections }: Tables, head: Uint8Arr
     return isTaken && !isBegun ? ctState.taken : ctState.none;
   }
   const connection = connections.tuples(found.slot);
-  if (connection.kind === 'tracked' || !isOf(connection, found.reply, key)) return ctState.none;
+  if (!isOf(connection, found.reply, key)) return ctState.none;
+  if (connection.kind === 'tracked') {
+    if (!found.reply) return ctState.known;
+    return mayBegin(key, head) ? ctState.none : ctState.known_reply;
+  }
   return found.reply ? ctState.reply : ctState.original;
+}
+
+/** True if it begins a TCP connection, or may do so: the head of the frame is too short to tell. False without a frame. */
+function mayBegin(key: FlowKey, head: Uint8Array | undefined): boolean {
+  if (!head || readNumber(key, fields.ip_proto) !== IP_TCP || readNumber(key, fields.ip_frag) === FRAG_LATER)
+    return false;
+  return new FlowView(key, head).beginsTcp() !== false;
 }
 
 /** Where the tuple of this key is meaningful; undefined if nowhere. */

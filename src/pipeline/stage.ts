@@ -47,6 +47,8 @@ export interface Entered extends Known {
 export interface Connected extends Entered {
   /** The translated connection that the packet belongs to, or is an error about. */
   readonly connection: ConnectionOfPacket | undefined;
+  /** True if the packet belongs to a connection that is only tracked, or is an error about one. */
+  readonly isKnown?: boolean;
   /** True if it begins a conversation whose replies would be those of a connection. */
   readonly isTaken?: boolean;
 }

@@ -12,6 +12,11 @@ export const IP_UDP = 17;
 export const IP_ICMPV6 = 58;
 export const IP_SCTP = 132;
 
+/** True if its headers begin with a source and a destination port. */
+export function hasPorts(protocol: number): boolean {
+  return protocol === IP_TCP || protocol === IP_UDP || protocol === IP_SCTP;
+}
+
 export interface Ipv4 {
   /** 4 bytes, like `destination`. */
   readonly source: Uint8Array;

@@ -14,12 +14,14 @@ import { runRewriting } from './rewriting.ts';
 import { runEcn } from './ecn.ts';
 import { runSegmentation } from './segmentation.ts';
 import { runSockets } from './sockets.ts';
+import { runTracked } from './tracked.ts';
 
 const open: Open = (options) => openNativeDatapath({ ...options, threads: 0 });
 
 runConformance('native', open);
 runParking('native', open);
 runConnections('native', open);
+runTracked('native', open);
 runBalancing('native', open);
 runSegmentation('native', open);
 runCoalescing('native', open);

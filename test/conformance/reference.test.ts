@@ -13,10 +13,12 @@ import { runFragments } from './fragments.ts';
 import { runEcn } from './ecn.ts';
 import { runSegmentation } from './segmentation.ts';
 import { runSockets } from './sockets.ts';
+import { runTracked } from './tracked.ts';
 
 runConformance('reference', openReferenceDatapath);
 runParking('reference', openReferenceDatapath);
 runConnections('reference', openReferenceDatapath);
+runTracked('reference', openReferenceDatapath);
 runBalancing('reference', openReferenceDatapath);
 runSegmentation('reference', openReferenceDatapath);
 runCoalescing('reference', openReferenceDatapath);

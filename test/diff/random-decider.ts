@@ -175,7 +175,8 @@ export class RandomDecider implements Decider {
     const { random } = this.#context;
     if (random.chance(0.5)) return [];
     const { records } = this.#connections;
-    const op = random.pick(['nat', 'nat', 'nat', 'related', 'track', 'track', 'track'] as const);
+    const op = random.pick(['nat', 'nat', 'nat', 'related', 'track', 'track', 'track', 'count'] as const);
+    if (op === 'count') return [{ op }];
     if (op === 'track') {
       return [{ op, replies: random.pick(places), replyFlow: random.chance(0.5) ? 0 : random.int(this.#lastId + 2) }];
     }

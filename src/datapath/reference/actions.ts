@@ -86,6 +86,7 @@ export class Runner {
         case 'nat':
         case 'related':
         case 'track':
+        case 'count':
         case 'clamp':
           break; // only valid before those
         default:

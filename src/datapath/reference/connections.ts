@@ -223,16 +223,29 @@ export class ReferenceConnections implements ConnectionStore {
   }
 
   /**
-   * For a frame that came in by port `owner`: opens a tracked connection, unless it is known. -1 if there is no room.
+   * For a frame that came in by port `owner`: opens a tracked connection, unless it is known. If the frame `begins` one with
+   * the ends of the replies of a tracked one, it takes the place of that, if it is over.
+   * @returns what `find` returns; undefined if it has to go on without one; -1 if there is no room
    */
-  track(places: readonly [Place, Place], protocol: number, tuple: Tuple, owner: number, nowMs: number): number {
+  track(
+    places: readonly [Place, Place],
+    { protocol, ...tuple }: ProtocolTuple,
+    owner: number,
+    nowMs: number,
+    begins: boolean,
+  ): number | undefined {
     const known = this.find(places[0], protocol, tuple);
-    if (known >= 0) return known;
+    const rival = known >> 1;
+    if (known >= 0) {
+      const isAgainst = begins && (known & 1) === 1 && this.records.kind(rival) === 'tracked';
+      if (!isAgainst) return known;
+      if (!OVER.has(this.records.state(rival))) return undefined;
+    }
     this.#owners.lookOn([owner]);
     const room = this.#room([owner], this.quota, this.unprovenQuota, true);
     if (room === ROOM_NONE) return -1;
     const connection = { kind: 'tracked', places, protocol, original: tuple, translated: tuple } as const;
-    const slot = this.open(connection, owner, nowMs, [room === ROOM_FREE ? -1 : room, -1]);
+    const slot = this.open(connection, owner, nowMs, [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival]);
     return slot < 0 ? -1 : 2 * slot;
   }
 

@@ -28,7 +28,7 @@ export interface ConnectionFound {
   readonly reply: boolean;
 }
 
-export type ConnectingAction = Extract<Action, { op: 'nat' | 'related' | 'track' }>;
+export type ConnectingAction = Extract<Action, { op: 'nat' | 'related' | 'track' | 'count' }>;
 
 interface Packet {
   readonly place: Place;
@@ -57,9 +57,10 @@ export class Connector {
   }
 
   /**
-   * The connection of a packet with this key. If it had a choice of backends, a SYN between the same ends begins another one,
-   * with a choice of its own, when it is over; and with another port, when its backend has another conversation with these
-   * ends, as what comes from there may tell while nobody has answered the SYN.
+   * The connection of a packet with this key. If it is only tracked, a SYN of who has been called begins another one. If it had
+   * a choice of backends, a SYN between the same ends begins another one, with a choice of its own, when it is over; and with
+   * another port, when its backend has another conversation with these ends, as what comes from there may tell while nobody
+   * has answered the SYN.
    */
   find(key: FlowKey, frame: Frame): ConnectionFound | undefined {
     if (this.#store.size === 0) return undefined;
@@ -70,7 +71,9 @@ export class Connector {
 
   #isPart({ slot, reply }: ConnectionFound, key: FlowKey, { bytes }: Frame): boolean {
     const { records } = this.#store;
-    if (records.protocol(slot) !== IP_TCP || records.pin(slot) === 0) return true;
+    if (records.protocol(slot) !== IP_TCP) return true;
+    if (records.kind(slot) === 'tracked') return !reply || !beginsTcpOf(key, bytes);
+    if (records.pin(slot) === 0) return true;
     const l4 = l4Offset(bytes, key);
     if (l4 === 0) return true;
     const flags = bytes[l4 + TCP_FLAGS]!;
@@ -82,7 +85,7 @@ export class Connector {
     return false;
   }
 
-  /** The key by which its cached flow is found: with what the packet has to do with translated connections. */
+  /** The key by which its cached flow is found: with what the packet has to do with connections. */
   keyOf(connection: ConnectionFound | undefined, key: FlowKey, frame: Frame): FlowKey {
     const state = this.#stateOf(connection, key, frame);
     if (state === ctState.none) return key;
@@ -93,7 +96,8 @@ export class Connector {
 
   #stateOf(connection: ConnectionFound | undefined, key: FlowKey, frame: Frame): number {
     if (connection) {
-      if (this.#store.records.kind(connection.slot) === 'tracked') return ctState.none;
+      if (this.#store.records.kind(connection.slot) === 'tracked')
+        return connection.reply ? ctState.known_reply : ctState.known;
       return connection.reply ? ctState.reply : ctState.original;
     }
     if (this.#store.size > 0 && this.#beginsTaken(key, frame)) return ctState.taken;
@@ -105,9 +109,7 @@ export class Connector {
   #beginsTaken(key: FlowKey, { bytes }: Frame): boolean {
     const packet = this.#packetOf(key);
     if (!packet || !this.#store.isTaken(packet.place, packet.protocol, packet.tuple)) return false;
-    if (packet.protocol !== IP_TCP) return true;
-    const l4 = l4Offset(bytes, key);
-    return l4 !== 0 && beginsTcp(bytes[l4 + TCP_FLAGS]!);
+    return packet.protocol !== IP_TCP || beginsTcpOf(key, bytes);
   }
 
   /** The flow of the connection's direction, if it covers the key. */
@@ -155,6 +157,7 @@ export class Connector {
   open(
     { replies, replyFlow }: Extract<Action, { op: 'track' }>,
     key: FlowKey,
+    { bytes }: Frame,
   ): ConnectionFound | DropReason | undefined {
     const packet = this.#packetOf(key);
     // For a ping, the request begins a connection and the reply does not.
@@ -162,9 +165,11 @@ export class Connector {
     if (!packet || (isEchoProtocol(packet.protocol) && type !== ICMP_ECHO_REQUEST && type !== ICMPV6_ECHO_REQUEST)) {
       return undefined;
     }
-    const { place, protocol, tuple } = packet;
+    const { place, tuple } = packet;
     const owner = readNumber(key, fields.in_port);
-    const handle = this.#store.track([place, replies], protocol, tuple, owner, this.#clock());
+    const begins = packet.protocol === IP_TCP && beginsTcpOf(key, bytes);
+    const handle = this.#store.track([place, replies], tuple, owner, this.#clock(), begins);
+    if (handle === undefined) return undefined;
     if (handle < 0) return 'connection_limit';
     const found = this.#ifOf(handle, key);
     if (found && !found.reply && replyFlow !== 0) this.#store.records.setFlow(found.slot, true, replyFlow);
@@ -183,15 +188,15 @@ export class Connector {
     let found =
       action.op === 'nat' && action.generation !== 0 ? this.#named(action, key) : (known ?? this.find(key, frame));
     if (!found && action.op === 'track') {
-      const opened = this.open(action, key);
+      const opened = this.open(action, key, frame);
       if (typeof opened === 'string') return opened;
       if (!opened) return frame;
       found = opened;
     }
-    const kind = found && records.kind(found.slot);
-    if (!found || kind === 'ended' || (action.op === 'nat' && kind !== 'translated')) return 'connection_gone';
+    const kind = action.op === 'nat' ? 'translated' : 'tracked';
+    if (!found || records.kind(found.slot) !== kind) return 'connection_gone';
     track(records, found.slot, found.reply, frame.bytes, l4Offset(frame.bytes, key), this.#clock());
-    return action.op === 'track' ? frame : translateAddresses(records.read(found.slot), found.reply, frame, key);
+    return action.op !== 'nat' ? frame : translateAddresses(records.read(found.slot), found.reply, frame, key);
   }
 
   /** The connection that the action names, if the packet can belong to it. */
@@ -217,15 +222,20 @@ export class Connector {
 
 /** True if the flow uses the packet's own connection, so that connections can share the flow. */
 export function isOfConnections([first]: readonly Action[]): boolean {
-  return first?.op === 'track' || (first?.op === 'nat' && first.generation === 0);
+  return first?.op === 'track' || first?.op === 'count' || (first?.op === 'nat' && first.generation === 0);
 }
 
 /** True if it can be the first packet of a connection through a service. */
 function mayBeBalanced(key: FlowKey, { bytes }: Frame): boolean {
   if (!hasRightIpv4Header(bytes, key)) return false;
-  const l4 = l4Offset(bytes, key);
   const protocol = readNumber(key, fields.ip_proto);
-  return l4 !== 0 && (protocol === IP_TCP ? beginsTcp(bytes[l4 + TCP_FLAGS]!) : protocol === IP_UDP);
+  return protocol === IP_TCP ? beginsTcpOf(key, bytes) : protocol === IP_UDP && l4Offset(bytes, key) !== 0;
+}
+
+/** True if this TCP segment begins a connection. */
+function beginsTcpOf(key: FlowKey, frame: Uint8Array): boolean {
+  const l4 = l4Offset(frame, key);
+  return l4 !== 0 && beginsTcp(frame[l4 + TCP_FLAGS]!);
 }
 
 function isEchoProtocol(protocol: number): boolean {

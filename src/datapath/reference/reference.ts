@@ -29,7 +29,7 @@ import type { Action } from '../../flow/action.ts';
 import { OUTSIDE, type Place } from '../../flow/connection.ts';
 import { isErrorKey } from '../../flow/connection-of-key.ts';
 import { FRAG_NONE, fields } from '../../flow/fields.ts';
-import { readNumber, type FlowKey } from '../../flow/key.ts';
+import { covers, readNumber, type FlowKey } from '../../flow/key.ts';
 import type { Offload } from '../../flow/offload.ts';
 import type { FlowId, PortNo } from '../../flow/types.ts';
 import { plainBytes } from '../../wire/bytes.ts';
@@ -332,12 +332,17 @@ class Reference implements ReferenceDatapath {
       this.#count(flow, frame);
       if (!isTooBig(flow.actions, frame, key)) {
         const [first] = flow.actions;
+        let next: FlowKey | undefined;
         if (first?.op === 'track' && !connection) {
-          const opened = this.#connector.open(first, key);
+          const opened = this.#connector.open(first, key, frame);
           if (typeof opened === 'string') return this.#tally.dropped(port, opened);
           connection = opened;
+          // What begins a connection mostly has a flow that covers no other packet of it.
+          next = this.#connector.keyOf(connection, key, frame);
         }
-        if (connection && isOfConnections(flow.actions)) this.#connector.giveFlow(connection, flow.id);
+        if (connection && isOfConnections(flow.actions) && (!next || covers(flow.key, flow.mask, next))) {
+          this.#connector.giveFlow(connection, flow.id);
+        }
         return this.#deliver(flow.actions, frame, key, port, connection);
       }
       const may = this.#rates.upcalls(port)?.tooBig(this.#clock()) ?? true;

@@ -1,0 +1,285 @@
+/**
+ * Conversations that are only tracked: which packets begin one and which are of one (`ct_state`), by protocol, and what a
+ * SYN against their direction does.
+ *
+ *   port 1 (10.0.0.1) ──known──► port 2 (10.0.0.2)     both ports are in place 1
+ *          port 1  ◄─known_reply─ port 2
+ */
+import { connectionBytes, SEEN_RST, type Place, type Tuple } from '../../src/flow/connection.ts';
+import { FIRST_FREE_OWNER, type ConnectionStoreOptions } from '../../src/flow/connection-store.ts';
+import type { Action } from '../../src/flow/action.ts';
+import { ctState, fields } from '../../src/flow/fields.ts';
+import { emptyKey, readNumber, writeNumber } from '../../src/flow/key.ts';
+import { parseIp } from '../../src/flow/types.ts';
+import { buildEchoBody, buildIcmp4, buildIcmp6, ICMP_ECHO_REPLY } from '../../src/wire/icmp.ts';
+import { IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
+import { buildExtension, EXT_DESTINATION } from '../../src/wire/ipv6.ts';
+import { buildTcp } from '../../src/wire/l4.ts';
+import { arpReply, echo, ip, solicitation, tcp, udp, wireIp, type Ends } from '../support/frames.ts';
+import { flowId, Harness, maskOf, output, type HarnessOptions, type Open } from './harness.ts';
+import { conformanceTests } from './suite.ts';
+
+const [SYN, ACK] = [2, 16];
+const GRE = 47;
+const places: Readonly<Record<number, Place>> = { 1: 1 as Place, 2: 1 as Place };
+const there: Ends = { src: '10.0.0.1', dst: '10.0.0.2' };
+const back: Ends = { src: '10.0.0.2', dst: '10.0.0.1' };
+const there6: Ends = { src: 'fd00::1', dst: 'fd00::2' };
+const back6: Ends = { src: 'fd00::2', dst: 'fd00::1' };
+/** As an operator would have it: what begins is decided apart from what is known. */
+const mask = maskOf('in_port', 'ct_state');
+const track: Action = { op: 'track', replies: 1 as Place, replyFlow: 0 };
+
+function room(): ConnectionStoreOptions {
+  return { memory: new Uint8Array(connectionBytes(12)), limit: 8, quota: 8, unprovenQuota: 8 };
+}
+
+function tuple(sourcePort: number, destinationPort: number, { src, dst }: Ends = there): Tuple {
+  return { source: parseIp(src!), destination: parseIp(dst!), sourcePort, destinationPort };
+}
+
+/** The flow of what comes in by the port and has that state: its id is `10 · port + state`. */
+function put(h: Harness, port: number, state: number, actions: readonly Action[]): void {
+  const key = emptyKey();
+  writeNumber(key, fields.in_port, port);
+  writeNumber(key, fields.ct_state, state);
+  h.dp.flowPut({ id: flowId(10 * port + state), key, mask, actions });
+}
+
+/** Each port has flows to the other one for all that can be. */
+function putAll(h: Harness): void {
+  for (const port of [1, 2]) {
+    put(h, port, ctState.none, [track, ...output(3 - port)]);
+    put(h, port, ctState.error, output(3 - port));
+    for (const state of [ctState.known, ctState.known_reply])
+      put(h, port, state, [{ op: 'count' }, ...output(3 - port)]);
+  }
+}
+
+/** The state by which the flow of this frame was found. */
+function stateOf(h: Harness, port: number, frame: Uint8Array): string | undefined {
+  const counts = () => new Map([...h.dp.flowDump()].map(({ id, packets }) => [Number(id), packets]));
+  const before = counts();
+  h.inject(port, frame);
+  const hit = [...counts()].find(([id, packets]) => packets !== before.get(id))?.[0];
+  return Object.entries(ctState).find(([, state]) => state === (hit ?? -1) - 10 * port)?.[0];
+}
+
+const segment = (ends: Ends, ports: readonly [number, number], flags: number): Uint8Array =>
+  tcp(ends, { sourcePort: ports[0], destinationPort: ports[1], flags });
+const sctp = (ends: Ends, source: number, destination: number): Uint8Array =>
+  ip(ends, IP_SCTP, Uint8Array.of(source >> 8, source, destination >> 8, destination, ...new Uint8Array(12)));
+
+export function runTracked(name: string, open: Open): void {
+  const test = conformanceTests(name, open);
+  const options = (): HarnessOptions => ({ connections: room(), places });
+
+  test(
+    'the first packet of a conversation begins it, all others are known, and take a flow without searching for it',
+    (t, h) => {
+      h.memory(1, 2);
+      putAll(h);
+      const { records } = h.dp.connections;
+      t.equal(stateOf(h, 1, segment(there, [5, 80], SYN)), 'none');
+      t.equal(records.flow(0, false), 0, 'what begins has a flow that covers nothing else');
+      t.equal(stateOf(h, 2, segment(back, [80, 5], SYN | ACK)), 'known_reply');
+      t.equal(records.flow(0, true), 20 + ctState.known_reply);
+      t.equal(stateOf(h, 1, segment(there, [5, 80], ACK)), 'known');
+      t.equal(records.flow(0, false), 10 + ctState.known);
+      t.equal(stateOf(h, 1, segment(there, [6, 80], SYN)), 'none', 'another port is another conversation');
+      t.same([records.half(0, false).packets, records.half(0, true).packets], [2, 1]);
+      t.same([h.dp.connections.size, h.upcalls.length], [2, 0]);
+      t.same([h.take(2).length, h.take(1).length], [3, 1]);
+    },
+    options(),
+  );
+
+  test(
+    'protocols without ports are known by their addresses, SCTP by its ports, and other messages of ICMP never are',
+    (t, h) => {
+      h.memory(1, 2);
+      putAll(h);
+      const { connections } = h.dp;
+      for (const [one, other] of [
+        [ip(there, GRE, new Uint8Array(8)), ip(back, GRE, new Uint8Array(8))],
+        [sctp(there, 7, 9), sctp(back, 9, 7)],
+        [ip(there6, GRE, new Uint8Array(8)), ip(back6, GRE, new Uint8Array(8))],
+        [sctp(there6, 7, 9), sctp(back6, 9, 7)],
+        [udp(there, 7, 9), udp(back, 9, 7)],
+      ] as const) {
+        t.equal(stateOf(h, 1, one), 'none');
+        t.equal(stateOf(h, 1, one), 'known');
+        t.equal(stateOf(h, 2, other), 'known_reply');
+      }
+      t.equal(stateOf(h, 1, sctp(there, 8, 9)), 'none');
+      const handles = [
+        connections.find(1 as Place, GRE, tuple(0, 0)),
+        connections.find(1 as Place, IP_SCTP, tuple(7, 9)),
+        connections.find(1 as Place, GRE, tuple(0, 0, there6)),
+        connections.find(1 as Place, IP_SCTP, tuple(7, 9, there6)),
+        connections.find(1 as Place, IP_UDP, tuple(7, 9)),
+      ];
+      t.same(handles, [0, 2, 4, 6, 8]);
+      const { size } = connections;
+      const [src, dst] = [wireIp(there6.src!), wireIp(there6.dst!)];
+      const untracked = [
+        arpReply({ ...there }),
+        solicitation({ ...there6, target: 'fd00::2' }),
+        ip(there, IP_ICMP, buildIcmp4({ type: 13, code: 0, body: new Uint8Array(16) })),
+        ip(there6, IP_ICMPV6, buildIcmp6(src, dst, { type: 139, code: 0, body: new Uint8Array(16) })),
+      ];
+      for (const frame of untracked) {
+        for (let times = 0; times < 2; times++) t.equal(stateOf(h, 1, frame), 'none');
+      }
+      t.equal(connections.size, size);
+      t.same([...connections.expire(h.nowMs + 119_999)], []);
+      t.equal(connections.size, size);
+      connections.expire(h.nowMs + 120_000);
+      t.equal(connections.size, 0);
+    },
+    options(),
+  );
+
+  test(
+    'a ping is known by its identifier, in both directions',
+    (t, h) => {
+      h.memory(1, 2);
+      putAll(h);
+      const reply = (id: number) =>
+        ip(back, IP_ICMP, buildIcmp4({ type: ICMP_ECHO_REPLY, code: 0, body: buildEchoBody(id, 1, new Uint8Array()) }));
+      t.equal(stateOf(h, 1, echo(there, 7, 1)), 'none');
+      t.equal(stateOf(h, 1, echo(there, 7, 2)), 'known');
+      t.equal(stateOf(h, 2, reply(7)), 'known_reply');
+      t.equal(stateOf(h, 2, reply(8)), 'none', 'nobody has asked for that');
+      t.equal(stateOf(h, 2, echo(back, 7, 1)), 'none', 'a request is no answer');
+      const error = ip(back, IP_ICMP, buildIcmp4({ type: 3, code: 3, body: new Uint8Array(32) }));
+      t.equal(stateOf(h, 2, error), 'error');
+    },
+    options(),
+  );
+
+  for (const [family, way, against, frame] of [
+    ['IPv4', there, back, segment],
+    ['IPv6', there6, back6, segment],
+    ['IPv6 behind an extension header', there6, back6, behindExtension],
+  ] as const) {
+    test(
+      `a SYN against the direction of a conversation begins another one, ${family}`,
+      (t, h) => {
+        h.memory(1, 2);
+        putAll(h);
+        const { connections } = h.dp;
+        const { records } = connections;
+        const syn = frame(against, [80, 5], SYN);
+        t.equal(stateOf(h, 1, segment(way, [5, 80], SYN)), 'none');
+        t.equal(stateOf(h, 2, syn), 'none');
+        t.same([connections.size, records.half(0, true).packets], [1, 0], 'the record stays as it is');
+        t.equal(h.take(1).length, 1, 'the frame goes on');
+        t.equal(stateOf(h, 2, segment(against, [80, 5], SYN | ACK)), 'known_reply');
+        put(h, 2, ctState.none, [{ op: 'drop', reason: 'martian' }]);
+        records.writeHalf(0, true, { ...records.half(0, true), seen: SEEN_RST });
+        t.equal(stateOf(h, 2, syn), 'none');
+        t.equal(connections.find(1 as Place, IP_TCP, tuple(5, 80, way)), 0, 'what is refused leaves it, too');
+        put(h, 2, ctState.none, [track, ...output(1)]);
+        t.equal(stateOf(h, 2, syn), 'none');
+        t.equal(connections.size, 1);
+        t.equal(
+          connections.find(1 as Place, IP_TCP, tuple(80, 5, against)) & 1,
+          0,
+          'it takes the place of one that is over',
+        );
+        t.equal(stateOf(h, 1, segment(way, [5, 80], SYN | ACK)), 'known_reply');
+        t.equal(stateOf(h, 1, segment(way, [5, 80], SYN)), 'none');
+        t.equal(stateOf(h, 2, syn), 'known', 'who called may call again');
+      },
+      options(),
+    );
+  }
+
+  test(
+    'what is counted has a conversation, and what is tracked is not translated: all else is dropped',
+    (t, h) => {
+      h.memory(1, 2);
+      const [none, known] = [ctState.none, ctState.known];
+      put(h, 1, none, [{ op: 'count' }, ...output(2)]);
+      h.inject(1, udp(there, 1, 53));
+      t.same([h.counters().drops, h.dp.connections.size], [{ connection_gone: 1 }, 0]);
+      const translated = { ...tuple(1, 53), destinationPort: 54 };
+      h.dp.connections.open(
+        { kind: 'translated', protocol: IP_UDP, places: [1 as Place, 1 as Place], original: tuple(1, 53), translated },
+        FIRST_FREE_OWNER,
+        0,
+        [-1, -1],
+      );
+      for (const op of ['track', 'count'] as const) {
+        put(h, 1, ctState.original, [op === 'track' ? track : { op }, ...output(2)]);
+        h.inject(1, udp(there, 1, 53));
+      }
+      t.same([h.counters().drops, h.take(2)], [{ connection_gone: 3 }, []]);
+      put(h, 1, known, [{ op: 'count' }, ...output(2)]);
+      put(h, 1, none, [track, ...output(2)]);
+      h.inject(1, udp(there, 2, 53), udp(there, 2, 53));
+      t.equal(h.take(2).length, 2);
+    },
+    options(),
+  );
+
+  test(
+    'frames that wait begin their conversation when it is decided',
+    (t, h) => {
+      h.memory(1, 2);
+      h.inject(1, udp(there, 1, 53), udp(there, 1, 53));
+      t.equal(h.upcalls.length, 1);
+      t.equal(readNumber(h.upcalls[0]!.key, fields.ct_state), ctState.none);
+      putAll(h);
+      h.answer(0, [track, ...output(2)]);
+      t.equal(h.take(2).length, 2);
+      t.same([h.dp.connections.size, h.dp.connections.records.half(0, false).packets], [1, 2]);
+      t.equal(stateOf(h, 1, udp(there, 1, 53)), 'known');
+    },
+    options(),
+  );
+
+  test(
+    'conversations outlive the datapath, whatever their protocol',
+    (t) => {
+      const connections = room();
+      const first = new Harness(open, { connections });
+      const opened = [
+        [IP_TCP, tuple(5, 80)],
+        [IP_SCTP, tuple(7, 9, there6)],
+        [GRE, tuple(0, 0)],
+        [GRE, tuple(7, 9)],
+      ] as const;
+      for (const [protocol, original] of opened) {
+        const one = {
+          kind: 'tracked',
+          protocol,
+          places: [1 as Place, 1 as Place],
+          original,
+          translated: original,
+        } as const;
+        first.dp.connections.open(one, 1, 0, [-1, -1]);
+      }
+      first.close();
+      const second = new Harness(open, { connections });
+      t.same([...second.dp.connections.recover(0)], []);
+      const found = opened.map(([protocol, original]) => second.dp.connections.find(1 as Place, protocol, original));
+      t.same(found, [0, 2, 4, -1], 'what cannot have ports is not believed');
+      t.same([...second.dp.connections.owned(1)], [0, 1, 2]);
+      second.close();
+    },
+    options(),
+  );
+}
+
+/** The same segment with a destination options header in front of it. */
+function behindExtension(
+  ends: Ends,
+  [sourcePort, destinationPort]: readonly [number, number],
+  flags: number,
+): Uint8Array {
+  const [src, dst] = [wireIp(ends.src!), wireIp(ends.dst!)];
+  const segment = buildTcp(src, dst, { sourcePort, destinationPort, flags });
+  return ip(ends, EXT_DESTINATION, buildExtension(IP_TCP, Uint8Array.of(1, 4, 0, 0, 0, 0), segment));
+}
