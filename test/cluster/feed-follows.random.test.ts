@@ -13,16 +13,15 @@
  * have exactly what the store has.
  */
 import { rmSync } from 'node:fs';
-import t, { type Test } from 'tap';
+import type { Test } from 'tap';
 import { WeftError } from '../../src/error.ts';
 import type { Entry, Store } from '../../src/store/store.ts';
-import { Random } from '../support/random.ts';
+import type { Random } from '../support/random.ts';
 import { Hooked } from '../support/switch.ts';
+import { runTrials, type Trial } from '../support/trials.ts';
 import { openStore } from './control-plane.ts';
 import { endpointOf, FeedHost } from './feed-host.ts';
 
-const SEEDS = Number(process.env.SEEDS ?? 15);
-const FIRST_SEED = Number(process.env.SEED ?? 1);
 const STEPS = 120;
 /** More than pass between two attempts. */
 const TICKS = 30;
@@ -35,7 +34,7 @@ interface Place {
   readonly history: string;
 }
 
-class Trial {
+class StoreTrial implements Trial {
   readonly #t: Test;
   readonly #random: Random;
   readonly #hosts: FeedHost[] = [];
@@ -256,19 +255,4 @@ async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-t.setTimeout(600_000);
-
-for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
-  t.test(`seed ${seed}`, async (t) => {
-    const trial = new Trial(t, new Random(seed), await openStore(t));
-    try {
-      await trial.run();
-      t.pass('both follow the store');
-    } catch (error) {
-      t.comment(trial.steps.join('\n'));
-      t.fail(`seed ${seed}: ${(error as Error).stack}`);
-    } finally {
-      await trial.stop();
-    }
-  });
-}
+runTrials(15, 'both follow the store', async (t, random) => new StoreTrial(t, random, await openStore(t)));

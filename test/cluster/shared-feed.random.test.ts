@@ -9,15 +9,14 @@
 import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
+import type { Test } from 'tap';
 import { WeftError } from '../../src/error.ts';
 import type { Entry, Store } from '../../src/store/store.ts';
-import { Random } from '../support/random.ts';
+import type { Random } from '../support/random.ts';
+import { runTrials, type Trial } from '../support/trials.ts';
 import { openStore } from './control-plane.ts';
 import { FeedHost } from './feed-host.ts';
 
-const SEEDS = Number(process.env.SEEDS ?? 8);
-const FIRST_SEED = Number(process.env.SEED ?? 1);
 const STEPS = 60;
 const NAMES = ['a', 'b', 'c'] as const;
 
@@ -28,7 +27,7 @@ interface Snapshot {
   readonly revision: number;
 }
 
-class Trial {
+class StoreTrial implements Trial {
   readonly #t: Test;
   readonly #random: Random;
   readonly #hosts = new Map<Name, FeedHost>();
@@ -297,19 +296,4 @@ function sameJson(a: Record<string, unknown>, b: Record<string, unknown>): boole
   return JSON.stringify(a) === JSON.stringify(b);
 }
 
-t.setTimeout(600_000);
-
-for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
-  t.test(`seed ${seed}`, async (t) => {
-    const trial = new Trial(t, new Random(seed), await openStore(t));
-    try {
-      await trial.run();
-      t.pass('all agree');
-    } catch (error) {
-      t.comment(trial.steps.join('\n'));
-      t.fail(`seed ${seed}: ${(error as Error).stack}`);
-    } finally {
-      await trial.stop();
-    }
-  });
-}
+runTrials(8, 'all agree', async (t, random) => new StoreTrial(t, random, await openStore(t)));

@@ -5,36 +5,16 @@
  *   client ── weft ─┬─ 10.0.0.3, 10.0.0.4, 10.0.0.5     service web: TCP 80 → 8080
  */
 import t from 'tap';
-import { openNativeDatapath } from '../../src/datapath/native/native.ts';
-import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
-import { formatIp, formatMac, parseIp, type Vni } from '../../src/flow/types.ts';
-import { createSimulation, type SimulatedPort } from '../../src/simulation.ts';
+import { formatIp, parseIp } from '../../src/flow/types.ts';
 import type { Service } from '../../src/table/service.ts';
-import { gatewayMac } from '../../src/table/topology.ts';
+import { ACK, backendLab, datapaths, gateway, macOf, RST, SYN, VNI } from '../support/backend-lab.ts';
 import * as frames from '../support/frames.ts';
 import { parsePacket } from '../support/packets.ts';
 import { backend, service, servicePort } from '../support/services.ts';
 
-const VNI = 1 as Vni;
-const [SYN, RST, ACK] = [2, 4, 16];
-const gateway = formatMac(gatewayMac(VNI));
-const macOf = (last: number): string => `02:00:00:00:00:0${last}`;
-
-type Opener = typeof openReferenceDatapath;
-const datapaths: Readonly<Record<string, Opener>> = {
-  reference: openReferenceDatapath,
-  native: (options) => openNativeDatapath({ ...options, threads: 0 }),
-};
-
 for (const [kind, open] of Object.entries(datapaths)) {
   function lab(given: Partial<Service> = {}) {
-    const net = createSimulation({ open });
-    const host = net.host('here', '192.0.2.1');
-    host.createNetwork('blue', VNI, { subnets: ['10.0.0.0/24'] });
-    const attach = (last: number): SimulatedPort =>
-      host.attach({ name: `e${last}`, network: 'blue', mac: macOf(last), addresses: [`10.0.0.${last}`] });
-    const client = attach(2);
-    const ports = new Map([3, 4, 5].map((last) => [last, attach(last)] as const));
+    const { net, host, client, ports } = backendLab(open);
     const { forwarding } = host;
     const { services, connections } = forwarding.tables;
     services.setHost('here', undefined);

@@ -5,22 +5,14 @@
  *   client ── weft ─┬─ one, two, three     service web: TCP 80 → 8080, UDP 53
  */
 import t from 'tap';
-import { openNativeDatapath } from '../../src/datapath/native/native.ts';
-import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
-import { formatMac, parseIp, type Vni } from '../../src/flow/types.ts';
-import { createSimulation, type SimulatedPort } from '../../src/simulation.ts';
+import { parseIp } from '../../src/flow/types.ts';
 import type { Backend, OutlierSettings, Service } from '../../src/table/service.ts';
-import { gatewayMac } from '../../src/table/topology.ts';
 import { buildIcmpError } from '../../src/wire/icmp-error.ts';
 import { IP_UDP } from '../../src/wire/ipv4.ts';
+import { ACK, backendLab, datapaths, gateway, macOf, RST, SYN, VNI } from '../support/backend-lab.ts';
 import * as frames from '../support/frames.ts';
 import { parsePacket, type Packet } from '../support/packets.ts';
 import { backend, service, servicePort } from '../support/services.ts';
-
-const VNI = 1 as Vni;
-const [SYN, RST, ACK] = [2, 4, 16];
-const gateway = { mac: gatewayMac(VNI), text: formatMac(gatewayMac(VNI)) };
-const macOf = (last: number): string => `02:00:00:00:00:0${last}`;
 
 const settings: OutlierSettings = {
   failures: 3,
@@ -30,25 +22,13 @@ const settings: OutlierSettings = {
   leastHealthyPercent: 0,
 };
 
-type Opener = typeof openReferenceDatapath;
-const datapaths: Readonly<Record<string, Opener>> = {
-  reference: openReferenceDatapath,
-  native: (options) => openNativeDatapath({ ...options, threads: 0 }),
-};
-
 /** What a backend does with what comes: answer, refuse, say nothing, or have its router say that it is not there. */
 type Manner = 'answers' | 'resets' | 'silent' | 'unreachable' | 'too big';
 
 for (const [kind, open] of Object.entries(datapaths)) {
   function lab(given: Partial<Service> = {}) {
-    const net = createSimulation({ open });
-    const host = net.host('here', '192.0.2.1');
-    host.createNetwork('blue', VNI, { subnets: ['10.0.0.0/24'] });
-    const attach = (last: number): SimulatedPort =>
-      host.attach({ name: `e${last}`, network: 'blue', mac: macOf(last), addresses: [`10.0.0.${last}`] });
-    const client = attach(2);
+    const { net, host, attach, client, ports } = backendLab(open);
     const other = attach(6);
-    const ports = new Map([3, 4, 5].map((last) => [last, attach(last)] as const));
     const manners = new Map<number, Manner>();
     const backends = [3, 4, 5].map((last) => backend(`10.0.0.${last}`, { vni: VNI, endpoint: `default/e${last}` }));
     const web = service({
@@ -69,7 +49,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
       frame: Uint8Array,
       { protocol, sourcePort: to, destinationPort, sequence }: Packet,
     ) => {
-      const ends = { srcMac: macOf(last), dstMac: gateway.text, src: `10.0.0.${last}`, dst: `10.0.0.${frame[29]}` };
+      const ends = { srcMac: macOf(last), dstMac: gateway, src: `10.0.0.${last}`, dst: `10.0.0.${frame[29]}` };
       const back = { sourcePort: destinationPort, destinationPort: to, acknowledgment: sequence + 1 };
       const port = ports.get(last)!;
       const manner = manners.get(last) ?? 'answers';
@@ -83,7 +63,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
     };
     /** Opens a connection. @returns the backend that got it */
     const connect = (protocol: 'tcp' | 'udp' = 'tcp', from: 2 | 6 = 2): number => {
-      const ends = { srcMac: macOf(from), dstMac: gateway.text, src: `10.0.0.${from}`, dst: '10.96.0.1' };
+      const ends = { srcMac: macOf(from), dstMac: gateway, src: `10.0.0.${from}`, dst: '10.96.0.1' };
       sourcePort++;
       (from === 2 ? client : other).send(
         protocol === 'tcp'
@@ -296,7 +276,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
     net.advance(3000);
     t.same([3, 4, 5].map(fault), nothing, 'they ended before they had an answer');
     for (let sourcePort = 30_000; sourcePort < 30_009; sourcePort++) {
-      const ends = { srcMac: macOf(2), dstMac: gateway.text, src: '10.0.0.2', dst: '10.96.0.1' };
+      const ends = { srcMac: macOf(2), dstMac: gateway, src: '10.0.0.2', dst: '10.96.0.1' };
       client.send(frames.tcp(ends, { sourcePort, destinationPort: 80, sequence: 5, flags: SYN }));
       client.send(frames.tcp(ends, { sourcePort, destinationPort: 80, sequence: 6, flags: RST }));
     }
