@@ -12,6 +12,7 @@ import { WeftError } from './error.ts';
 import { addressValue, isIp4 } from './model/address.ts';
 import { parseDocuments } from './model/document.ts';
 import { peerKey } from './model/peer-key.ts';
+import { secondOfFamily } from './model/records.ts';
 import { storeField, storeOf, storeText, type StoreConfig } from './model/store-config.ts';
 import { validate, type Locate } from './model/validate.ts';
 import { cidr, ipAddress, name, quote, unicastAddress } from './model/value.ts';
@@ -250,14 +251,8 @@ function checkPeers(
 }
 
 function checkServiceCidrs(cidrs: readonly string[], place: (index: number) => string): void {
-  const families = cidrs.map((text) => text.includes(':'));
-  const second = families.findIndex((isV6, index) => families.indexOf(isV6) < index);
-  if (second < 0) return;
-  const family = families[second] ? 'IPv6' : 'IPv4';
-  throw new WeftError(
-    'invalid',
-    `${place(second)}: ${quote(cidrs[second]!)} is the second ${family} subnet: services get their addresses from at most one of each family`,
-  );
+  const second = secondOfFamily(cidrs);
+  if (second) throw new WeftError('invalid', `${place(second.index)}: ${second.why}`);
 }
 
 /** The machine's host name up to the first dot, made valid. */

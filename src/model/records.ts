@@ -1,7 +1,7 @@
 /** Schemas of the records of a shared store that are no resources. */
 import * as z from 'zod';
 import { vniSchema } from './kinds/network.ts';
-import { cidr, ipAddress, name } from './value.ts';
+import { cidr, ipAddress, name, quote } from './value.ts';
 
 /** What a network has for itself. */
 const allottedNetwork = z.object({ vni: vniSchema, subnets: z.array(cidr) });
@@ -9,8 +9,25 @@ const allottedNetwork = z.object({ vni: vniSchema, subnets: z.array(cidr) });
 /** `allotment/networks` */
 export const allotmentRecord = z.object({ networks: z.record(z.string(), allottedNetwork) });
 
+/** The first subnet that is the second one of its family, and what is wrong with it. */
+export function secondOfFamily(cidrs: readonly string[]): { readonly index: number; readonly why: string } | undefined {
+  const families = cidrs.map((text) => (text.includes(':') ? 'IPv6' : 'IPv4'));
+  const index = families.findIndex((family, at) => families.indexOf(family) < at);
+  if (index < 0) return undefined;
+  const why = `${quote(cidrs[index]!)} is the second ${families[index]} subnet: services get their addresses from at most one of each family`;
+  return { index, why };
+}
+
 /** `allotment/services`: where services get their addresses, at most one subnet of each family. */
-export const serviceRangeRecord = z.object({ subnets: z.array(cidr) });
+export const serviceRangeRecord = z.object({
+  subnets: z
+    .array(cidr)
+    .min(1, 'has no subnet')
+    .superRefine((cidrs, context) => {
+      const second = secondOfFamily(cidrs);
+      if (second) context.addIssue({ code: 'custom', message: second.why, path: [second.index] });
+    }),
+});
 
 /** `vips/ADDRESS` and `node-ports/PORT`: the one service that has it, by its id. */
 export const serviceClaim = z.object({ service: z.string() });

@@ -231,6 +231,22 @@ t.test('addresses of slices that no endpoint can have are left out, and told', a
   t.same(plane.serving.clashes(), []);
 });
 
+t.test('so it is with addresses of services, also if it is decided later which those are', async (t) => {
+  const plane = await lab(t);
+  const endpoints = ['10.96.0.9', '192.0.2.9'].map((ip) => ({ addresses: [ip] }));
+  await plane.cluster.apply([
+    service('web', { clusterIP: 'None', ports: [{ port: 80 }] }),
+    slice('web-1', 'web', { ports: [{ port: 80 }], endpoints }),
+  ]);
+  t.same(addressesOf(plane), ['10.96.0.9', '192.0.2.9'], 'they are nobody’s so far');
+  await plane.cluster.apply([service('other', { ports: [{ port: 80 }] })]);
+  t.same(addressesOf(plane), ['192.0.2.9']);
+  t.same(plane.warnings, ['a slice of service "web" has 10.96.0.9, which no endpoint can have: it is left out']);
+  await plane.write({ 'allotment/services': { subnets: ['10.97.0.0/16'] } });
+  t.same(addressesOf(plane), ['10.96.0.9', '192.0.2.9'], 'somebody has decided otherwise');
+  t.same(plane.serving.clashes(), []);
+});
+
 t.test('an address is in the network that has it, also one that comes later', async (t) => {
   const plane = await lab(t);
   await plane.cluster.apply([

@@ -398,6 +398,35 @@ t.test('a record with node ports that are none is refused: nothing is opened on 
   t.ok(plane.forwarding.tables.services.get('default/other'), 'the last ones');
 });
 
+t.test('a range of services that nobody would have written is not accepted', async (t) => {
+  const plane = await openControlPlane(t);
+  const { cluster, serving } = plane;
+  const isOfServices = (...all: readonly string[]) =>
+    all.map((ip) => plane.forwarding.tables.services.isInRange(parseIp(ip)));
+  const wrong: readonly [value: unknown, why: RegExp][] = [
+    [{ subnets: ['0.0.0.0/0'] }, /subnets\[0\]: "0\.0\.0\.0\/0" has prefix length 0: accepted are 8 to 30/],
+    [{ subnets: ['127.0.0.0/8'] }, /subnets\[0\]: "127\.0\.0\.0\/8" has addresses that are/],
+    [{ subnets: ['10.1.0.0/16', '10.2.0.0/16'] }, /subnets\[1\]: "10\.2\.0\.0\/16" is the second IPv4 subnet/],
+    [{ subnets: [] }, /subnets: has no subnet/],
+    ['anything', /allotment\/services/],
+  ];
+  for (const [value, why] of wrong) {
+    await plane.write({ 'allotment/services': value });
+    t.match(serving.clashes(), [{ detail: why, hint: /stores no service/ }]);
+    t.match(plane.warnings.at(-1), why);
+    await t.rejects(cluster.apply([service('web')]), { code: 'conflict', message: why });
+    t.same(isOfServices('10.96.0.9', '192.0.2.1'), [false, false], 'nothing is in force');
+  }
+  await plane.write({ 'allotment/services': undefined });
+  t.same(serving.clashes(), []);
+  await cluster.apply([service('web')]);
+  await plane.write({ 'allotment/services': { subnets: ['0.0.0.0/0'] } });
+  t.same(isOfServices('10.96.0.9', '192.0.2.1'), [true, false], 'what was in force stays so');
+  await plane.write({ 'allotment/services': { subnets: ['10.96.0.0/16'] } });
+  await cluster.apply([service('other')]);
+  t.same(serving.clashes(), []);
+});
+
 /** What holds on every store that several hosts share. */
 async function sharing(t: Test, store: Store, other: Store): Promise<void> {
   const left = await openControlPlane(t, undefined, { host: 'left', shared: store, serviceCidrs: ['10.60.0.0/24'] });

@@ -79,7 +79,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     virtualServices: () => virtualServices,
     endpoint: (name) => endpoints().find(name),
     networks: () => networks().all(),
-    isOfServices: (address) => range.inForce(networks().all()).length > 0 && range.containing(address) !== undefined,
+    ranges: () => range.inForce(networks().all()),
     labelsOf: (host) => hosts().find(host)?.resource.metadata.labels,
     ...{ hostName, isDown, later, onError },
   });

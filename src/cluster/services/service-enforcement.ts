@@ -7,13 +7,15 @@
  *   a rule changes                 those that it is for
  *   a host dies, lives, is moved   those that its endpoints are behind
  *   networks change                those of slices, whose addresses may be in another network now
+ *   the addresses of services      those of slices, which may have such addresses
  *
  * All of that follows from what every host knows; nothing of it is stored. What a change concerns is made when all of the change is
  * in force (`settle`), otherwise soon. If all that changed of a service is a few of its endpoints, which may be a few of 100,000,
  * the others are not looked at.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Vni } from '../../flow/types.ts';
-import { addressValue, isIp4 } from '../../model/address.ts';
+import { addressValue, isIp4, parseSubnet, type Subnet } from '../../model/address.ts';
 import { NODE_PORTS } from '../../model/kinds/service.ts';
 import { idOf, nameOf, type Resource } from '../../model/resource.ts';
 import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
@@ -59,8 +61,8 @@ export interface ServiceEnforcementEnvironment {
   readonly endpoint: (name: string) => Endpoint | undefined;
   /** The same array as long as none has changed. */
   readonly networks: () => readonly Network[];
-  /** True for addresses that services have, or can have. */
-  readonly isOfServices: (address: bigint) => boolean;
+  /** Where services have their addresses, as far as that is in force. */
+  readonly ranges: () => readonly string[];
   /** The labels of a host; undefined if it is not declared. Changes come with `hostDeclared`. */
   readonly labelsOf: (host: string) => Labels | undefined;
   readonly hostName: string;
@@ -103,6 +105,7 @@ export class ServiceEnforcement {
   #isPlanned = false;
   #networks: readonly Network[] | undefined;
   #networksByName: ReadonlyMap<string, Network> = new Map();
+  #ranges: readonly Subnet[] = [];
   /** The hosts of which the store has something new. */
   readonly #declaredHosts: Set<string>;
   /** By host. */
@@ -305,7 +308,7 @@ export class ServiceEnforcement {
   /** True for the address of a gateway, of a whole subnet, and for those that services have: they lead to no endpoint. */
   #isNobodys(address: string): boolean {
     const value = addressValue(address);
-    if (this.#environment.isOfServices(value)) return true;
+    if (this.#ranges.some(({ first, last }) => first <= value && value <= last)) return true;
     const pool = this.#networkAt(value)?.pools.find(
       ({ addresses: { first, last } }) => first <= value && value <= last,
     );
@@ -388,8 +391,10 @@ export class ServiceEnforcement {
 
   #followNetworks(): void {
     const networks = this.#environment.networks();
-    if (networks === this.#networks) return;
+    const ranges = this.#environment.ranges().map(parseSubnet);
+    if (networks === this.#networks && isDeepStrictEqual(ranges, this.#ranges)) return;
     this.#networks = networks;
+    this.#ranges = ranges;
     this.#networksByName = new Map(networks.map((network) => [network.name, network]));
     for (const service of this.#environment.slices().services()) this.#mark(service);
   }

@@ -1,6 +1,7 @@
 /**
  * Where services get their addresses: at most one subnet of each family, for the whole cluster. Whoever stores the first service
  * decides, and the record says so from then on (`allotment/services`). A host that is configured otherwise stores no services.
+ * Nobody does while the record is one that no host would have written; what was in force stays so.
  *
  * No network may overlap it. A change that stores the record also writes `allotment/networks` anew, on which every new network is
  * planned. So of a network and a first service that are created at once, one is planned again, and sees the other.
@@ -11,6 +12,7 @@ import { overlaps, parseSubnet, type Subnet } from '../../model/address.ts';
 import { familyOf, type Family } from '../../model/kinds/service.ts';
 import { serviceRangeRecord } from '../../model/records.ts';
 import type { ClashReport } from '../../model/report.ts';
+import { validate } from '../../model/validate.ts';
 import type { Change, Put } from '../../store/store.ts';
 import type { Network } from '../network.ts';
 import type { Draft } from '../reconciler.ts';
@@ -32,6 +34,8 @@ export class ServiceRange implements Register {
   readonly #environment: ServiceRangeEnvironment;
   #stored: readonly string[] | undefined;
   #revision = 0;
+  /** Why the record is not accepted; undefined if it is, or if there is none. */
+  #wrong: string | undefined;
   /** What it was compared with last, and what was found. */
   #compared:
     | { readonly networks: object; readonly cidrs: readonly string[]; readonly found: ClashReport[] }
@@ -88,9 +92,9 @@ export class ServiceRange implements Register {
 
   /** What does not go together with it: the configuration of this host, and networks. */
   clashes(networks: readonly Pick<Network, 'name' | 'pools'>[]): ClashReport[] {
-    const difference = this.difference();
+    const wrong = this.#wrong ?? this.difference();
     const hint = 'until then, this host stores no service that gets an address';
-    return [...(difference === undefined ? [] : [{ detail: difference, hint }]), ...this.#overlaps(networks)];
+    return [...(wrong === undefined ? [] : [{ detail: wrong, hint }]), ...this.#overlaps(networks)];
   }
 
   /** Networks are refused once it is decided; others were there before that, or were written by another program. */
@@ -124,11 +128,11 @@ export class ServiceRange implements Register {
 
   /**
    * What a change stores that gives a service an address: the record, if it is the first one.
-   * @throws WeftError if this host is configured otherwise, or if networks have such addresses
+   * @throws WeftError if this host is configured otherwise, if the record is not accepted, or if networks have such addresses
    */
   plan(draft: Draft): readonly (Put & { readonly revision: number })[] {
-    const difference = this.difference();
-    if (difference !== undefined) throw new WeftError('conflict', difference);
+    const wrong = this.#wrong ?? this.difference();
+    if (wrong !== undefined) throw new WeftError('conflict', wrong);
     if (this.#stored !== undefined) return [];
     const subnets = this.cidrs;
     const clash = this.#environment.networks.clash(draft, subnets.map(parseSubnet), subnets);
@@ -153,8 +157,12 @@ export class ServiceRange implements Register {
   }
 
   #take(value: unknown, revision: number): void {
-    const { data } = serviceRangeRecord.safeParse(value);
-    this.#stored = data?.subnets;
     this.#revision = revision;
+    this.#wrong = undefined;
+    try {
+      this.#stored = value === undefined ? undefined : validate(serviceRangeRecord, value).subnets;
+    } catch (error) {
+      this.#wrong = `${KEY}, where the store has from where services get their addresses: ${(error as Error).message}: delete that record, and the next service writes it anew`;
+    }
   }
 }
