@@ -39,6 +39,8 @@ const CLOSE_MS = 1000;
 const LEAVE_MS = 2000;
 /** The pause before a holder that has ended is started again, which doubles each time. */
 const HOLDER_PAUSE_MS = { first: 1000, longest: 600_000 };
+/** How often the daemon checks whether the next one would find the holder. */
+const HOLDER_LOOK_MS = 2000;
 
 const WAITING = 'waiting for the state of the cluster';
 
@@ -79,6 +81,8 @@ class Daemon {
   /** It has something that another daemon could take over. */
   #isReady = false;
   #isReplaced = false;
+  /** The next daemon was started, and has not given up. */
+  #hasNext = false;
 
   constructor(options: RunOptions, config: DaemonConfig, logger: Logger) {
     this.#options = options;
@@ -123,7 +127,11 @@ class Daemon {
       this.#logger.info({ pid: process.pid, socket, host: this.#config.host, startMs }, what);
 
       const heap = new HeapTrimmer();
-      const tickers = [setInterval(() => heap.look(this.#sw.cachedFlows), TRIM_MS), ...this.#watchdog()];
+      const tickers = [
+        setInterval(() => heap.look(this.#sw.cachedFlows), TRIM_MS),
+        setInterval(() => this.#holder?.look(), HOLDER_LOOK_MS),
+        ...this.#watchdog(),
+      ];
       void signal.then((name) => {
         this.#logger.info({ signal: name }, 'stopping');
         return this.#shutdown({ purge: false }).catch(() => {});
@@ -235,6 +243,7 @@ class Daemon {
       this.#descriptors.keepWith(this.#holder);
     } catch (error) {
       this.#logger.warn({ err: error }, 'descriptors would not survive a crash: the holder cannot be started');
+      this.#keepLater();
     }
   }
 
@@ -249,6 +258,10 @@ class Daemon {
     this.#holder = undefined;
     if (this.#stopping) return;
     this.#logger.warn({ why, inMs: this.#holderPauseMs }, 'the holder of descriptors is started again');
+    this.#keepLater();
+  }
+
+  #keepLater(): void {
     setTimeout(() => {
       if (!this.#stopping && !this.#holder) this.#keepDescriptors();
     }, this.#holderPauseMs).unref();
@@ -274,7 +287,8 @@ class Daemon {
 
   /** `systemctl reload`: the program as it is installed now is started, and takes over. */
   #startNext(): void {
-    if (!this.#isReady || this.#stopping || this.#isReplaced) return;
+    if (!this.#isReady || this.#stopping || this.#isReplaced || this.#hasNext) return;
+    this.#hasNext = true;
     this.#systemd?.reloading(process.hrtime.bigint() / 1000n);
     const [program = '', ...words] = process.argv.slice(1);
     const { WATCHDOG_PID: _, LISTEN_PID: __, LISTEN_FDS: ___, LISTEN_FDNAMES: ____, ...env } = process.env;
@@ -285,6 +299,7 @@ class Daemon {
     });
     const failed = (why: object): void => {
       if (this.#isReplaced) return;
+      this.#hasNext = false;
       this.#logger.error(why, 'the next daemon has not taken over: this one goes on');
       this.#tellReady();
     };

@@ -4,13 +4,14 @@
  *
  *   find   at a start: a holder that a killed daemon has left, and what it has
  *   start  when everything is in force, unless there is one
+ *   look   from time to time: one whose socket was deleted is of no use, and would keep interfaces open
  *   end    when weft is stopped; a killed daemon's holder ends by itself after a minute
  *
  * Each request waits for its reply, which takes as long as a switch between two processes. A holder that does
  * not reply is killed, since interfaces would stay open for as long as it lives; nothing depends on it while weft runs.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, constants, openSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { connectPackets, listenPackets, MESSAGE_DESCRIPTORS, type PacketConnection } from '../addon/passing.ts';
 import { WeftError } from '../error.ts';
@@ -79,6 +80,14 @@ export class Holder implements Keeper {
       if (message) closeAll(message.descriptors);
       else this.#lose('it has ended');
     });
+  }
+
+  /** Ends it if the next daemon would not find it, since its socket was deleted, or all of the state directory. */
+  look(): void {
+    const socket = join(this.#directory, SOCKET);
+    if (this.#isLost || existsSync(socket)) return;
+    this.#ask('E');
+    this.#lose(`${socket} was deleted`);
   }
 
   names(): readonly string[] {

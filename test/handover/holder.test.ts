@@ -126,6 +126,28 @@ await t.test('a holder that is killed is noticed, and what it is asked from then
   });
 });
 
+await t.test('one that the next daemon would not find ends, and says so', async (t) => {
+  const directory = longDirectory(t);
+  const before = openDescriptors();
+  const holder = Holder.start(directory);
+  const lost: string[] = [];
+  holder.watch((why) => lost.push(why));
+  holder.put('one', [0]);
+  const [pid] = holdersOf(directory);
+  holder.look();
+  t.same(lost, []);
+  rmSync(directory, { recursive: true });
+  holder.look();
+  t.same(lost, [`${join(directory, 'holder')} was deleted`]);
+  await until(() => !isAlive(pid!), { what: 'its end' });
+  holder.look();
+  t.equal(lost.length, 1);
+  t.equal(openDescriptors(), before);
+  t.throws(() => Holder.start(directory), { code: 'ENOENT' }, 'the directory is not there');
+  mkdirSync(directory);
+  Holder.start(directory).end();
+});
+
 /** A short path to the holder's socket in a directory. */
 function cwdPath(directory: string): string {
   process.chdir(directory);
