@@ -50,6 +50,7 @@ class Exchange : public Napi::AsyncWorker {
       std::copy(exchange.replies.begin(), exchange.replies.end(), replies.Data());
       auto one = Napi::Object::New(env);
       one["result"] = Napi::Number::New(env, result_ ? result_ : exchange.result);
+      one["cookie"] = Napi::BigInt::New(env, exchange.cookie);
       one["settings"] = settings;
       one["replies"] = replies;
       all[i] = one;
@@ -64,7 +65,7 @@ class Exchange : public Napi::AsyncWorker {
 };
 
 // ({ path, dev, ino, settings: { path, value }[], requests }[])
-// → Promise of { result, settings: errno[], replies }[]
+// → Promise of { result, cookie, settings: errno[], replies }[]
 Napi::Value ExchangeAll(const Napi::CallbackInfo& info) {
   auto array = info[0].As<Napi::Array>();
   std::vector<NetnsExchange> exchanges;

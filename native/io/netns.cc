@@ -20,6 +20,9 @@
 #ifndef NETLINK_GET_STRICT_CHK
 #define NETLINK_GET_STRICT_CHK 12
 #endif
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
 
 namespace weft {
 namespace {
@@ -82,6 +85,8 @@ int exchange_here(NetnsExchange* exchange) {
   const int on = 1;
   // The kernel filters dumps; one that cannot (before 4.20) returns more.
   setsockopt(netlink.get(), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on);
+  socklen_t cookie_bytes = sizeof exchange->cookie;
+  getsockopt(netlink.get(), SOL_SOCKET, SO_NETNS_COOKIE, &exchange->cookie, &cookie_bytes);
   auto left = static_cast<unsigned>(exchange->requests.size());
   auto* header = reinterpret_cast<nlmsghdr*>(exchange->requests.data());
   for (; NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {

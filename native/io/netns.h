@@ -68,6 +68,9 @@ struct NetnsExchange {
 
   // Of entering the namespace, as in NetnsVisit; if it failed, the rest is empty.
   int result = 0;
+  // With requests: what the kernel calls the namespace (SO_NETNS_COOKIE). No other one is called that until a reboot, but the
+  // inode of one that is gone is given to the next. 0 from a kernel before 5.14.
+  uint64_t cookie = 0;
   // All messages that the kernel answered with, in order, including the final ones.
   std::vector<uint8_t> replies;
 };

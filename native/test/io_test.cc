@@ -176,6 +176,13 @@ void test_netns_exchange() {
   CHECK(netns_exchange(&exchanges) == 0);
   CHECK(exchanges[0].result == 0 && exchanges[0].settings[0].result == 0 && exchanges[0].settings[1].result == -ENOENT);
   CHECK(exchanges[1].result == -ESTALE && exchanges[1].replies.empty());
+  Container other;
+  std::vector<NetnsExchange> cookies = {exchanges[0], exchanges[0]};
+  cookies[1].path = other.path();
+  cookies[1].dev = cookies[1].ino = 0;
+  CHECK(netns_exchange(&cookies) == 0 && cookies[1].result == 0);
+  CHECK(exchanges[0].cookie != 0 && cookies[0].cookie == exchanges[0].cookie);
+  CHECK(cookies[1].cookie != 0 && cookies[1].cookie != cookies[0].cookie);
   const auto* ack = reinterpret_cast<const nlmsghdr*>(exchanges[0].replies.data());
   CHECK(ack->nlmsg_type == NLMSG_ERROR && static_cast<const nlmsgerr*>(NLMSG_DATA(ack))->error == 0);
   const auto* link = reinterpret_cast<const nlmsghdr*>(exchanges[0].replies.data() + NLMSG_ALIGN(ack->nlmsg_len));

@@ -64,6 +64,8 @@ interface Attachment extends Attached {
   /** The number of open queues; undefined while the endpoint waits. */
   queues: number | undefined;
   ifname: string;
+  /** What the kernel calls the namespace, once the interface has been found there. */
+  cookie: string | undefined;
   /** What the last check found missing, as one text. */
   lacked: string;
   problems: readonly string[];
@@ -87,13 +89,8 @@ interface Compared {
 /** The result of trying to open a TAP again. */
 export type Reopened =
   | { readonly state: 'attached'; readonly ifindex: number }
-  /** The interface no longer exists. weft does not create it again by itself. */
+  /** The interface no longer exists. weft does not create it again by itself. Its namespace may be gone, too (`gone`). */
   | { readonly state: 'detached'; readonly why: string }
-  /**
-   * Neither does its namespace. The kernel gives the number of one that has gone to the next one at once, so what was found by
-   * its number elsewhere, and has no such interface, is another one.
-   */
-  | { readonly state: 'gone' }
   | { readonly state: 'waiting'; readonly why: string };
 
 /** How many endpoints one check covers. */
@@ -200,22 +197,47 @@ export class Attachments {
       this.#enter(endpoint, netns, opened.queues);
       return { state: 'attached', ifindex: opened.ifindex };
     }
-    const isElsewhere = netns.path !== endpoint.local.netns.path;
     if (!(opened instanceof WeftError)) {
       this.#environment.forwarding.removePort(endpoint.local.portNo as PortNo);
       this.#leave(endpoint.name);
-      if (isElsewhere) return { state: 'gone' };
       const why = `interface "${endpoint.resource.spec.interface}" in ${netns.path} was deleted`;
       return { state: 'detached', why };
     }
     const why = opened.message;
     if (opened.code === 'not_found') {
       this.#leave(endpoint.name);
-      return isElsewhere ? { state: 'gone' } : { state: 'detached', why };
+      return { state: 'detached', why };
     }
     this.#enter(endpoint, netns, undefined);
     this.#attachments.get(endpoint.name)!.problems = [why];
     return { state: 'waiting', why };
+  }
+
+  /**
+   * Those of these endpoints, whose interface is not there, that have lost their namespace as well: what is found under its path
+   * or number is another one, because the kernel gives the number of one that is gone to the next at once. Where the kernel's
+   * name for the namespace is not known, another path means another namespace.
+   */
+  async gone(
+    places: readonly { readonly endpoint: LocalEndpoint; readonly netns: NetnsRef }[],
+  ): Promise<ReadonlySet<string>> {
+    const named = places.filter(({ endpoint }) => endpoint.local.netns.cookie !== undefined);
+    const read = named.length > 0 ? await this.#read(named.map(({ netns }) => netns)) : [];
+    const cookies = new Map(named.map(({ endpoint: { name } }, at) => [name, cookieOf(read[at]!)]));
+    const gone = places.filter(({ endpoint: { name, local }, netns }) => {
+      const cookie = cookies.get(name);
+      return cookie === undefined ? netns.path !== local.netns.path : cookie !== local.netns.cookie;
+    });
+    return new Set(gone.map(({ endpoint }) => endpoint.name));
+  }
+
+  #read(namespaces: readonly NetnsRef[]): Promise<(NamespaceFacts | WeftError)[]> {
+    return readNamespaces(this.#environment.exchange, namespaces);
+  }
+
+  /** What the kernel calls the namespace of an open interface; undefined as long as that is not known. */
+  cookie(name: string): string | undefined {
+    return this.#attachments.get(name)?.cookie;
   }
 
   /** Notes that the interface of `endpoint` cannot be created now. */
@@ -258,7 +280,7 @@ export class Attachments {
   async give(endpoint: LocalEndpoint): Promise<InterfaceGiven> {
     const attachment = this.#attachments.get(endpoint.name)!;
     const { netns } = attachment;
-    const [facts] = await readNamespaces(this.#environment.exchange, [netns]);
+    const [facts] = await this.#read([netns]);
     const plan = this.#plan(endpoint, attachment, facts!);
     if (plan instanceof WeftError) throw plan;
     const [failed] = await changeNamespaces(this.#environment.exchange, [{ ns: netns, ...plan }]);
@@ -339,13 +361,7 @@ export class Attachments {
   ): Promise<void> {
     const { exchange, warn } = this.#environment;
     const open = endpoints.filter(({ name }) => this.isOpen(name));
-    const facts =
-      open.length > 0
-        ? await readNamespaces(
-            exchange,
-            open.map(({ name }) => this.#netns(name)),
-          )
-        : [];
+    const facts = open.length > 0 ? await this.#read(open.map(({ name }) => this.#netns(name))) : [];
     const changes = open.flatMap(({ name, local }, at) => {
       const found = facts[at]!;
       const link = found instanceof WeftError ? undefined : tapOf(found, local.ifindex);
@@ -366,7 +382,7 @@ export class Attachments {
     const open = endpoints.filter(({ name }) => this.isOpen(name));
     if (open.length === 0) return [];
     const namespaces = new Map(open.map(({ name }) => [netnsId(this.#netns(name)), this.#netns(name)]));
-    const read = await readNamespaces(this.#environment.exchange, [...namespaces.values()]);
+    const read = await this.#read([...namespaces.values()]);
     const facts = new Map([...namespaces.keys()].map((id, at) => [id, read[at]!]));
     return open.flatMap((endpoint) => {
       const attachment = this.#attachments.get(endpoint.name);
@@ -392,7 +408,16 @@ export class Attachments {
       return;
     }
     const ifname = resource.spec.interface;
-    const attachment: Attachment = { endpoint: name, watched: netns, netns, queues, ifname, lacked: '', problems: [] };
+    const attachment: Attachment = {
+      endpoint: name,
+      watched: netns,
+      netns,
+      queues,
+      ifname,
+      cookie: undefined,
+      lacked: '',
+      problems: [],
+    };
     this.#attachments.set(name, attachment);
     const { watcher, onNamespaceGone } = this.#environment;
     watcher.watch(
@@ -424,6 +449,7 @@ export class Attachments {
       );
     }
     attachment.ifname = link.ifname;
+    attachment.cookie = facts.cookie;
     return planInterface(this.#wanted(endpoint, attachment), given, link, facts);
   }
 
@@ -451,13 +477,19 @@ export class Attachments {
   /** Deletes an interface that another program has open. */
   async #deleteInterface({ name, local }: Pick<LocalEndpoint, 'name' | 'local'>, netns: NetnsRef): Promise<void> {
     const { exchange, warn } = this.#environment;
-    const [facts] = await readNamespaces(exchange, [netns]);
+    const [facts] = await this.#read([netns]);
     if (facts instanceof WeftError) return; // gone, and the interface with it
+    const { cookie } = local.netns;
+    if (cookie !== undefined && facts!.cookie !== undefined && cookie !== facts!.cookie) return; // the number is another one's by now
     const link = tapOf(facts!, local.ifindex);
     if (!link) return;
     const [failed] = await changeNamespaces(exchange, [{ ns: netns, settings: [], requests: [deleteLink(link)] }]);
     if (failed!.length > 0) warn('its interface was left behind', { endpoint: name, error: failed![0]!.message });
   }
+}
+
+function cookieOf(facts: NamespaceFacts | WeftError): string | undefined {
+  return facts instanceof WeftError ? undefined : facts.cookie;
 }
 
 /** Finds a TAP by its index. If the TAP has moved to another namespace, that index may belong to anything here. */

@@ -4,6 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Mended } from './attachments.ts';
+import { withCookie } from './endpoint.ts';
 import type { EndpointParts } from './endpoint-placing.ts';
 
 /** How many interfaces are compared in one turn of the event loop; takes about 10 ms. */
@@ -56,11 +57,11 @@ export class EndpointMending {
   async #remember(results: readonly Mended[]): Promise<readonly Mended[]> {
     const news = results.flatMap(({ endpoint: { name }, given }) => {
       const known = this.#parts.index.find(name);
+      if (!known?.local) return [];
       const stored = this.#parts.records.find(name);
-      if (!known?.local || (isDeepStrictEqual(known.local.given, given) && stored?.ifindex === known.local.ifindex)) {
-        return [];
-      }
-      return [{ ...known, local: { ...known.local, given } }];
+      const local = withCookie({ ...known.local, given }, this.#parts.attachments.cookie(name));
+      const isSame = isDeepStrictEqual(known.local, local) && stored?.ifindex === local.ifindex;
+      return isSame ? [] : [{ ...known, local }];
     });
     if (!(await this.#parts.records.trySave(new Map(news.map(({ name, local }) => [name, local]))))) return results;
     for (const endpoint of news) {

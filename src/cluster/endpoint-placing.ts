@@ -22,6 +22,7 @@ import {
   isHere,
   isLocal,
   poolOf,
+  withCookie,
   type Endpoint,
   type LocalEndpoint,
   type LocalRecord,
@@ -87,7 +88,7 @@ export class EndpointPlacing {
       const netns = places.get(endpoint.name);
       return netns ? [{ endpoint, netns }] : [];
     });
-    await this.#release(this.#reopen(there.filter(({ endpoint }) => endpoint.local.ifindex !== undefined)));
+    await this.#release(await this.#reopen(there.filter(({ endpoint }) => endpoint.local.ifindex !== undefined)));
     for (const { endpoint, netns } of there)
       if (endpoint.local.ifindex === undefined) await this.#make(endpoint, netns);
     this.#announce(this.#parts.index.local(here).filter(({ state }) => state === 'attached'));
@@ -186,15 +187,15 @@ export class EndpointPlacing {
   }
 
   /** @returns those whose namespace is gone */
-  #reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns: NetnsRef }[]): LocalEndpoint[] {
-    const gone: LocalEndpoint[] = [];
+  async #reopen(
+    places: readonly { readonly endpoint: LocalEndpoint; readonly netns: NetnsRef }[],
+  ): Promise<LocalEndpoint[]> {
     const results = this.#parts.attachments.reopen(places);
+    const missing = places.filter((_, at) => results[at]!.state === 'detached');
+    const gone = missing.length > 0 ? await this.#parts.attachments.gone(missing) : new Set<string>();
     for (const [at, { endpoint }] of places.entries()) {
       const reopened = results[at]!;
-      if (reopened.state === 'gone') {
-        gone.push(endpoint);
-        continue;
-      }
+      if (gone.has(endpoint.name)) continue;
       if (reopened.state === 'attached') {
         this.#parts.failures.delete(endpoint.name);
         this.#parts.index.set({
@@ -211,7 +212,7 @@ export class EndpointPlacing {
       }
       this.#parts.index.set({ ...endpoint, state: reopened.state });
     }
-    return gone;
+    return missing.flatMap(({ endpoint }) => (gone.has(endpoint.name) ? [endpoint] : []));
   }
 
   async #make(endpoint: LocalEndpoint, netns: NetnsRef): Promise<void> {
@@ -221,7 +222,7 @@ export class EndpointPlacing {
       const made: LocalEndpoint = { ...endpoint, local: { ...endpoint.local, ifindex }, state: 'attached' };
       this.#parts.index.set(made);
       const given = await this.#parts.attachments.give(made);
-      const local = { ...made.local, given };
+      const local = withCookie({ ...made.local, given }, this.#parts.attachments.cookie(name));
       this.#parts.index.set({ ...made, local });
       await this.#parts.records.save(new Map([[name, local]]));
       this.#parts.failures.delete(name);

@@ -29,7 +29,13 @@ export interface EndpointRecord {
 
 export interface LocalRecord {
   readonly portNo: number;
-  readonly netns: { readonly path: string; readonly dev: string; readonly ino: string };
+  readonly netns: {
+    readonly path: string;
+    readonly dev: string;
+    readonly ino: string;
+    /** What the kernel calls the namespace, and no other one in this boot; missing until it has been read, or if it has none. */
+    readonly cookie?: string;
+  };
   /** The boot in which it was attached. */
   readonly bootId: string;
   /** The index of its interface, which survives renaming; missing until the interface is created. */
@@ -72,6 +78,11 @@ export function declaredNetns({ spec: { netns, pid } }: EndpointResource): Netns
 /** The namespace as it was when the endpoint was attached. `path` may lead elsewhere by now. */
 export function netnsOf({ netns }: LocalRecord): NetnsRef {
   return { path: netns.path, dev: BigInt(netns.dev), ino: BigInt(netns.ino) };
+}
+
+/** The record with what the kernel calls the namespace; undefined: that is not known. */
+export function withCookie(local: LocalRecord, cookie: string | undefined): LocalRecord {
+  return cookie === undefined ? local : { ...local, netns: { ...local.netns, cookie } };
 }
 
 /** True if all names below its own mean it, too. */

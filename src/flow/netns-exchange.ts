@@ -17,6 +17,11 @@ export interface NetnsExchange {
 export interface NetnsReply {
   /** 0, or a negative errno: the namespace could not be entered, and the rest is empty. */
   readonly result: number;
+  /**
+   * If there were requests: what the kernel calls the namespace. No other one is called that until a reboot, but the inode of
+   * one that is gone is given to the next. 0 if the kernel has no such names.
+   */
+  readonly cookie: bigint;
   /** 0 or a negative errno for each setting. */
   readonly settings: readonly number[];
   /** Everything that the kernel answered, one message after the other; owned by the caller. */

@@ -21,6 +21,8 @@ import {
 
 /** All interfaces of a namespace. */
 export interface NamespaceFacts {
+  /** What the kernel calls the namespace, and no other one until a reboot; undefined if it has no such names. */
+  readonly cookie: string | undefined;
   readonly links: readonly LinkFacts[];
   readonly addresses: readonly AddressFacts[];
   /** The static default routes. */
@@ -43,13 +45,17 @@ export async function readNamespaces(
   refs: readonly NetnsRef[],
 ): Promise<(NamespaceFacts | WeftError)[]> {
   const replies = await exchange(refs.map((ns) => ({ ...ns, settings: [], requests: questionBytes })));
-  return replies.map(({ result, replies: bytes }, at) => {
+  return replies.map(({ result, cookie, replies: bytes }, at) => {
     if (result !== 0) return entryError(refs[at]!, -result);
     const { errors, ...facts } = readReplies(bytes);
     // A namespace has no routing table before it has a route.
     const [failed] = [...errors].filter(([, errno]) => errno !== constants.errno.ENOENT);
-    return failed ? requestError(refs[at]!, questions[failed[0]]!, failed[1]) : facts;
+    return failed ? requestError(refs[at]!, questions[failed[0]]!, failed[1]) : named(facts, cookie);
   });
+}
+
+function named(facts: Omit<NamespaceFacts, 'cookie'>, cookie: bigint): NamespaceFacts {
+  return { cookie: cookie === 0n ? undefined : String(cookie), ...facts };
 }
 
 /**

@@ -197,7 +197,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     hosts,
     watcher,
     // Namespaces without interfaces.
-    exchange: async (all) => all.map(() => ({ result: 0, settings: [], replies: new Uint8Array() })),
+    exchange: async (all) => all.map(() => ({ result: 0, cookie: 0n, settings: [], replies: new Uint8Array() })),
     hostName: host,
     isShared: shared !== undefined,
     isDown: (name) => membership.isDown(name),

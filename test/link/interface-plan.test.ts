@@ -35,6 +35,7 @@ const given = {
 };
 
 const whole: NamespaceFacts = {
+  cookie: undefined,
   links: [eth0],
   addresses: [
     ...wanted.addresses.map((address) => ({ ifindex: 7, ...address })),

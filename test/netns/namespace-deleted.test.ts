@@ -4,7 +4,7 @@
  * A container that goes is detached by itself, and nothing in weft keeps its namespace alive.
  * (How soon weft notices: `test/link/netns.test.ts`.)
  */
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readlinkSync, statSync } from 'node:fs';
 import t from 'tap';
 import { namespaceHolders, openLab, type Lab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
@@ -71,6 +71,22 @@ for (const datapath of datapathKinds) {
       await container.stop('SIGKILL');
       await until(async () => !(await names()).includes('process'), { what: 'the process detached' });
       await until(() => namespaceHolders(`net:[${inode}]`).length === 0, { what: 'nobody holds the namespace' });
+    });
+
+    await t.test('only its name, and its interface, while weft is down: it keeps its addresses', async (t) => {
+      const moved = await lab.namespace('moved');
+      await weft.attach(moved, { network: overlay.network, name: 'moved', arguments: ['--ip', '10.44.0.78'] });
+      const container = moved.start(['sleep', '1000']);
+      const isInside = () => readlinkSync(`/proc/${container.pid}/ns/net`) === `net:[${statSync(moved.path).ino}]`;
+      await until(isInside, { what: 'a process in the namespace' });
+      await weft.stop();
+      await moved.ip('link delete eth0');
+      await lab.removeNamespace(moved);
+      await weft.start();
+      const found = async () => (await weft.client.endpoints()).find(({ name }) => name === 'moved');
+      t.match(await found(), { state: 'detached', addresses: ['10.44.0.78'] });
+      await weft.client.detach('moved');
+      await container.stop('SIGKILL');
     });
 
     await t.test('while weft is down: it is released at the next start', async (t) => {
