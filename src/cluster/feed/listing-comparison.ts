@@ -87,7 +87,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
     }
   };
   const there = new KeySet();
-  await eachInTurns(listing.known, KNOWN_PER_TURN, (key) => void there.add(key));
+  await eachInTurns(listing.known, KNOWN_PER_TURN, (key) => there.add(key));
   await eachInTurns(listing.entries, COMPARED_PER_TURN, (entry) => {
     const { key } = entry;
     if (key === FORMAT_KEY) return undefined;

@@ -67,7 +67,7 @@ async function differences(
   const found = new Map<string, number>();
   const there = new KeySet();
   // They were compared while they were read.
-  await eachInTurns(known, KNOWN_PER_TURN, (key) => void there.add(key));
+  await eachInTurns(known, KNOWN_PER_TURN, (key) => there.add(key));
   const compare = (key: string, revision: number): void => {
     const isOther = key !== FORMAT_KEY && state.storedAt(key) !== revision;
     if (isOther && !newer.has(key) && !state.pending.has(key)) found.set(key, revision);
