@@ -367,7 +367,7 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
     const Action& action = actions[i];
     switch (action.op) {
       case Op::output:
-        output(static_cast<uint16_t>(action.argument), frame, from);
+        output(static_cast<uint16_t>(action.argument), frame, key, from);
         break;
       case Op::encap:
         encap(action, frame, key, from);
@@ -420,12 +420,12 @@ void Datapath::fragment(const Action* actions, size_t count, uint32_t mtu, const
 
 // 9. Output, encap, drop
 
-void Datapath::output(uint16_t number, const Frame& frame, uint16_t from) {
+void Datapath::output(uint16_t number, const Frame& frame, const Key& key, uint16_t from) {
   Port* to = port(number);
   if (!to || to->is_tunnel()) return drop(from, Reason::port_gone);
   if (to->place == kInternal) {
-    if (!admits_to_sockets(frame, from)) return drop(from, Reason::rate_limit_sockets);
-  } else if (to->unanswered && is_from_sockets(from)) {
+    if (!admits_to_sockets(frame, key, from)) return drop(from, Reason::rate_limit_sockets);
+  } else if (to->unanswered && is_udp(key) && is_from_sockets(from)) {
     to->unanswered->give(segment_count(frame));
   }
   if (to->egress) {
@@ -435,13 +435,13 @@ void Datapath::output(uint16_t number, const Frame& frame, uint16_t from) {
   send(to, frame, from);
 }
 
-bool Datapath::admits_to_sockets(const Frame& frame, uint16_t from) {
+bool Datapath::admits_to_sockets(const Frame& frame, const Key& key, uint16_t from) {
   const Port* port = this->port(from);
   if (!port) return true;
   const uint64_t units = socket_units(frame);
   // What the rate refuses is not on its way, so it does not count as unanswered.
   return (!port->sockets || port->sockets->take(units, now_ms_)) &&
-         (!port->unanswered || port->unanswered->take(units, now_ms_));
+         (!port->unanswered || !is_udp(key) || port->unanswered->take(units, now_ms_));
 }
 
 bool Datapath::is_from_sockets(uint16_t from) {

@@ -218,8 +218,8 @@ class Datapath {
   Flow* balance(const Flow& by, const Words& words, const Frame& frame, Found* connection);
   void count(Flow* flow, const Frame& frame);
   void fragment(const Action* actions, size_t count, uint32_t mtu, const Frame& frame, const Key& key, uint16_t from);
-  void output(uint16_t to, const Frame& frame, uint16_t from);
-  bool admits_to_sockets(const Frame& frame, uint16_t from);
+  void output(uint16_t to, const Frame& frame, const Key& key, uint16_t from);
+  bool admits_to_sockets(const Frame& frame, const Key& key, uint16_t from);
   bool is_from_sockets(uint16_t from);
   void send(Port* to, const Frame& frame, uint16_t from);
   void transmit(Port* to, const Frame& frame, uint16_t from);

@@ -112,6 +112,9 @@ inline uint32_t load16(const uint8_t* from) { return static_cast<uint32_t>(from[
 inline uint32_t load32(const uint8_t* from) { return load16(from) << 16 | load16(from + 2); }
 
 inline bool is_ipv4(const Key& key) { return load16(key.eth_type) == 0x0800; }
+inline bool is_udp(const Key& key) {
+  return key.ip_proto == 17 && (is_ipv4(key) || load16(key.eth_type) == 0x86dd);
+}
 
 inline void store16(uint8_t* to, uint32_t value) {
   to[0] = static_cast<uint8_t>(value >> 8);

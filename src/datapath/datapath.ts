@@ -73,7 +73,8 @@
  *   they are dropped: `upcall_lost` on its ingress side, `port_gone` on its egress side.
  * - A frame that came in by a port and goes to one in the place INTERNAL needs tokens of `sockets` of the former: one for each
  *   of its packets, and one more for each KiB. If there are none, it is dropped (`rate_limit_sockets`). Of those that pass, so
- *   many may be `unanswered`: they take as many tokens of that, too, and each packet from INTERNAL to the port gives one back.
+ *   many of UDP may be `unanswered`: they take as many tokens of that, too, and each of UDP from INTERNAL to the port gives one
+ *   back.
  * - Frames from the tunnel with the VNI of probes go no further: the probes of other VTEPs are `consumed`, or dropped
  *   with their reasons. Those that are sent count as `originated`, and `mirror` does not see any (`liveness.ts`).
  * - `portDel` drops frames from that port that are parked or wait (`upcall_lost`), but leaves cached

@@ -35,10 +35,11 @@ export const UPCALLS = {
 const SOCKETS: Rate = { perSecond: 2000, burst: 500 };
 
 /**
- * How much of that may be unanswered. All containers share the thread of the sockets, the buffer before it and the queue of
- * answers behind it, where what finds no room is lost unseen. However little of a processor the thread and the
- * datapath have, those that ask more than is answered wait for their answers, and fill neither: there is room
- * for those of thirty containers (`SOCKET_QUEUE`). What is never answered is given up with time.
+ * How much of that may be unanswered, if it is UDP; TCP has windows, and its acknowledgments are not answered. All containers
+ * share the thread of the sockets, the buffer before it and the queue of answers behind it, where what finds no room is
+ * lost unseen. However little of a processor the thread and the datapath have, those that ask more than is answered wait
+ * for their answers, and fill neither: there is room for those of thirty containers (`SOCKET_QUEUE`). What is never answered
+ * is given up with time.
  */
 const UNANSWERED: Rate = { perSecond: 250, burst: 256 };
 

@@ -151,4 +151,24 @@ export function runSockets(name: string, open: Open): void {
     },
     toSockets,
   );
+
+  test(
+    'only UDP can be unanswered: segments of TCP are not answered one by one',
+    (t, h) => {
+      limited(h, 1, unanswered(1, 4));
+      h.memory(2);
+      h.forward(1, output(2));
+      h.forward(2, output(1));
+      const segment = frames.tcp({}, { sourcePort: 7, destinationPort: 53 });
+      h.inject(1, ...times(100, segment));
+      t.equal(h.take(2).length, 100, 'they take nothing');
+      h.inject(1, ...times(6, question));
+      t.equal(h.take(2).length, 4);
+      h.inject(2, ...times(100, segment));
+      h.inject(1, question);
+      t.equal(h.take(2).length, 0, 'and give nothing back');
+      t.same(h.drops(), { rate_limit_sockets: 3 });
+    },
+    toSockets,
+  );
 }

@@ -63,7 +63,7 @@ export class Runner {
     for (const action of actions) {
       switch (action.op) {
         case 'output':
-          this.#sender.output(action.port, frame, from);
+          this.#sender.output(action.port, frame, key, from);
           break;
         case 'encap':
           this.#sender.encap(action.vni, action.vtep, frame, key, from);

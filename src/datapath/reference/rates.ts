@@ -2,8 +2,11 @@
  * Limits how much may pass each port: its token buckets, the frames that wait for them, and its
  * upcalls. native/datapath.cc ("Waiting for a rate") does the same.
  */
-import type { FlowKey } from '../../flow/key.ts';
+import { fields } from '../../flow/fields.ts';
+import { readNumber, type FlowKey } from '../../flow/key.ts';
 import type { PortNo } from '../../flow/types.ts';
+import { ETH_IPV4, ETH_IPV6 } from '../../wire/ethernet.ts';
+import { IP_UDP } from '../../wire/ipv4.ts';
 import type { PortRates } from '../datapath.ts';
 import { bucketsOf, type Bucket, type Buckets } from './bucket.ts';
 import { segmentCount, wireBytes, type Frame } from './offload.ts';
@@ -71,18 +74,20 @@ export class Rates {
 
   /**
    * May a frame from `port` go to weft's own sockets now? One is taken for each packet, and one more for each KiB, since
-   * what waits there takes memory. What the rate refuses is not on its way, so it does not count as unanswered.
+   * what waits there takes memory. What the rate refuses is not on its way, so it does not count as unanswered; nor does TCP,
+   * which has a window, and whose segments are not answered one by one.
    */
-  admitsToSockets(port: PortNo, frame: Frame): boolean {
+  admitsToSockets(port: PortNo, frame: Frame, key: FlowKey): boolean {
     const { sockets, unanswered } = this.#buckets.get(port) ?? {};
     const units = segmentCount(frame) + (frame.bytes.length >> 10);
     const nowMs = this.#clock();
-    return (sockets?.take(units, nowMs) ?? true) && (unanswered?.take(units, nowMs) ?? true);
+    if (!(sockets?.take(units, nowMs) ?? true)) return false;
+    return !isUdp(key) || (unanswered?.take(units, nowMs) ?? true);
   }
 
   /** A frame from weft's own sockets goes to `port`. */
-  answeredBySockets(port: PortNo, frame: Frame): void {
-    this.#buckets.get(port)?.unanswered?.give(segmentCount(frame));
+  answeredBySockets(port: PortNo, frame: Frame, key: FlowKey): void {
+    if (isUdp(key)) this.#buckets.get(port)?.unanswered?.give(segmentCount(frame));
   }
 
   upcalls(port: PortNo): UpcallRate | undefined {
@@ -156,4 +161,9 @@ export class Rates {
   get held(): number {
     return this.#waiting.reduce((sum, { queue }) => sum + queue.length, 0);
   }
+}
+
+function isUdp(key: FlowKey): boolean {
+  const type = readNumber(key, fields.eth_type);
+  return readNumber(key, fields.ip_proto) === IP_UDP && (type === ETH_IPV4 || type === ETH_IPV6);
 }

@@ -44,13 +44,13 @@ export class Sender {
     return { op: 'encap', vni: readNumber(key, fields.tun_vni) as Vni, vtep: readBytes(key, fields.tun_src).slice() };
   }
 
-  output(to: PortNo, frame: Frame, from: PortNo | undefined): void {
+  output(to: PortNo, frame: Frame, key: FlowKey, from: PortNo | undefined): void {
     const spec = this.#ports.get(to);
     if (spec?.kind !== 'memory' && spec?.kind !== 'tap') return this.#tally.dropped(from, 'port_gone');
     if (spec.place === INTERNAL) {
-      if (from !== undefined && !this.#rates.admitsToSockets(from, frame))
+      if (from !== undefined && !this.#rates.admitsToSockets(from, frame, key))
         return this.#tally.dropped(from, 'rate_limit_sockets');
-    } else if (from !== undefined && this.#isSockets(from)) this.#rates.answeredBySockets(to, frame);
+    } else if (from !== undefined && this.#isSockets(from)) this.#rates.answeredBySockets(to, frame, key);
     if (this.#rates.admitsOut(to, frame, from)) this.#pass(to, spec, frame, from);
   }
 
