@@ -223,9 +223,12 @@ export class Attachments {
   ): Promise<ReadonlySet<string>> {
     const named = places.filter(({ endpoint }) => endpoint.local.netns.cookie !== undefined);
     const read = named.length > 0 ? await this.#read(named.map(({ netns }) => netns)) : [];
-    const cookies = new Map(named.map(({ endpoint: { name } }, at) => [name, cookieOf(read[at]!)]));
+    const facts = new Map(named.map(({ endpoint: { name } }, at) => [name, read[at]!]));
     const gone = places.filter(({ endpoint: { name, local }, netns }) => {
-      const cookie = cookies.get(name);
+      const found = facts.get(name);
+      // Nobody has looked: a release is for good, and the next start looks again.
+      if (found instanceof WeftError && found.code !== 'not_found') return false;
+      const cookie = found && cookieOf(found);
       return cookie === undefined ? netns.path !== local.netns.path : cookie !== local.netns.cookie;
     });
     return new Set(gone.map(({ endpoint }) => endpoint.name));
