@@ -415,6 +415,7 @@ t.test('a range of services that nobody would have written is not accepted', asy
     t.match(serving.clashes(), [{ detail: why, hint: /stores no service/ }]);
     t.match(plane.warnings.at(-1), why);
     await t.rejects(cluster.apply([service('web')]), { code: 'conflict', message: why });
+    t.match(plane.warnings.at(-1), /: delete that record, and start the host .* with the former --service-cidr$/);
     t.same(isOfServices('10.96.0.9', '192.0.2.1'), [false, false], 'nothing is in force');
   }
   await plane.write({ 'allotment/services': undefined });
@@ -422,6 +423,10 @@ t.test('a range of services that nobody would have written is not accepted', asy
   await cluster.apply([service('web')]);
   await plane.write({ 'allotment/services': { subnets: ['0.0.0.0/0'] } });
   t.same(isOfServices('10.96.0.9', '192.0.2.1'), [true, false], 'what was in force stays so');
+  t.match(
+    plane.warnings.at(-1),
+    /: write \{"subnets":\["10\.96\.0\.0\/16","fd77:6566:7460::\/112"\]\} there, which was in force before$/,
+  );
   await plane.write({ 'allotment/services': { subnets: ['10.96.0.0/16'] } });
   await cluster.apply([service('other')]);
   t.same(serving.clashes(), []);

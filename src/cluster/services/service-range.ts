@@ -1,7 +1,8 @@
 /**
  * Where services get their addresses: at most one subnet of each family, for the whole cluster. Whoever stores the first service
  * decides, and the record says so from then on (`allotment/services`). A host that is configured otherwise stores no services.
- * Nobody does while the record is one that no host would have written; what was in force stays so.
+ * Nobody does while the record is one that no host would have written; what was in force stays so until
+ * this host starts again.
  *
  * No network may overlap it. A change that stores the record also writes `allotment/networks` anew, on which every new network is
  * planned. So of a network and a first service that are created at once, one is planned again, and sees the other.
@@ -156,13 +157,20 @@ export class ServiceRange implements Register {
     if (!keys.has(KEY)) this.#take(undefined, 0);
   }
 
+  /** Without the record, the next service would decide anew, perhaps for another range than the services have that are there. */
+  #remedy(): string {
+    if (this.#stored) return `write ${JSON.stringify({ subnets: this.#stored })} there, which was in force before`;
+    return 'delete that record, and start the host that stores the next service with the former --service-cidr';
+  }
+
   #take(value: unknown, revision: number): void {
     this.#revision = revision;
     this.#wrong = undefined;
     try {
       this.#stored = value === undefined ? undefined : validate(serviceRangeRecord, value).subnets;
     } catch (error) {
-      this.#wrong = `${KEY}, where the store has from where services get their addresses: ${(error as Error).message}: delete that record, and the next service writes it anew`;
+      const { message } = error as Error;
+      this.#wrong = `${KEY}, where the store has from where services get their addresses: ${message}: ${this.#remedy()}`;
     }
   }
 }
