@@ -11,7 +11,7 @@
  *      purged), then release the socket
  */
 import { spawn } from 'node:child_process';
-import { realpathSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { HeapTrimmer, limitHeap } from '../addon/heap.ts';
 import { keepCapabilities } from '../addon/privileges.ts';
@@ -37,7 +37,7 @@ const TRIM_MS = 3000;
 const CLOSE_MS = 1000;
 /** How long connections may take to end when everything has stopped. To a store that is silent, they do not. */
 const LEAVE_MS = 2000;
-/** The pause before a holder that has ended is started again, which doubles each time. */
+/** The pause before a holder that has ended is started again, which doubles each time until one stays. */
 const HOLDER_PAUSE_MS = { first: 1000, longest: 600_000 };
 /** How often the daemon checks whether the next one would find the holder. */
 const HOLDER_LOOK_MS = 2000;
@@ -74,6 +74,9 @@ class Daemon {
   readonly #predecessor: Predecessor;
   #holder: Holder | undefined;
   #holderPauseMs = HOLDER_PAUSE_MS.first;
+  #holderTimer: NodeJS.Timeout | undefined;
+  /** The state directory was there at the last look. */
+  #hasState = true;
   #api!: ApiServer;
   #sw!: Switch;
   #stopping: Promise<void> | undefined;
@@ -129,7 +132,7 @@ class Daemon {
       const heap = new HeapTrimmer();
       const tickers = [
         setInterval(() => heap.look(this.#sw.cachedFlows), TRIM_MS),
-        setInterval(() => this.#holder?.look(), HOLDER_LOOK_MS),
+        setInterval(() => this.#lookAtHolder(), HOLDER_LOOK_MS),
         ...this.#watchdog(),
       ];
       void signal.then((name) => {
@@ -261,8 +264,19 @@ class Daemon {
     this.#keepLater();
   }
 
+  /** The pause is for a holder that does not stay. That there was no directory for it is over once there is one. */
+  #lookAtHolder(): void {
+    if (this.#systemd || this.#stopping) return;
+    this.#holder?.look();
+    const hadState = this.#hasState;
+    this.#hasState = existsSync(this.#config.state);
+    if (this.#holder) this.#holderPauseMs = HOLDER_PAUSE_MS.first;
+    else if (this.#hasState && !hadState) this.#keepDescriptors();
+  }
+
   #keepLater(): void {
-    setTimeout(() => {
+    clearTimeout(this.#holderTimer);
+    this.#holderTimer = setTimeout(() => {
       if (!this.#stopping && !this.#holder) this.#keepDescriptors();
     }, this.#holderPauseMs).unref();
     this.#holderPauseMs = Math.min(2 * this.#holderPauseMs, HOLDER_PAUSE_MS.longest);

@@ -10,7 +10,7 @@
  * stalls: `test/long/takeover.ts`.)
  */
 import { once } from 'node:events';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -301,6 +301,19 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
     await weft.kill();
     t.match(await web.namespace.run(['ip', 'link', 'show', 'eth0']), /LOWER_UP/);
     await weft.start();
+    await passes();
+  });
+
+  await t.test('one whose state directory was away for a while is replaced once that is there again', async () => {
+    const held = descriptorsOf(Number(holdersOf(weft)[0]));
+    const away = `${weft.state}.away`;
+    const failures = (): number => weft.log().split('the holder cannot be started').length - 1;
+    renameSync(weft.state, away);
+    await until(() => failures() >= 4, { what: 'four attempts' });
+    renameSync(away, weft.state);
+    // The fifth one would be 16 s after the fourth. In the end, it would be ten minutes.
+    const isKept = (): boolean => holdersOf(weft).some((pid) => descriptorsOf(Number(pid)) === held);
+    await until(isKept, { what: 'another holder', timeoutMs: 12_000 });
     await passes();
   });
 
