@@ -86,6 +86,31 @@ await t.test('the value of an entry that is known is neither asked for nor looke
   ]);
 });
 
+await t.test('entries far apart that are not known are asked for without what is between them', async (t) => {
+  const kvs = Array.from({ length: 1000 }, (_, n) => ({
+    key: Buffer.from(`weft/${String(n).padStart(3, '0')}`),
+    value: Buffer.from(String(n)),
+    modRevision: n + 3,
+  }));
+  // There are 99 known ones between the first two, 100 before the third.
+  const unknown = new Set(['000', '100', '201', '999']);
+  const sent: number[] = [];
+  const range: Answers['range'] = ({ key, rangeEnd, keysOnly, limit }) => {
+    if (limit === undefined) return messageOf('RangeResponse', { header });
+    const within = kvs.filter((one) => Buffer.compare(one.key, key) >= 0 && Buffer.compare(one.key, rangeEnd!) < 0);
+    if (!keysOnly) sent.push(within.length);
+    return messageOf('RangeResponse', { header, kvs: keysOnly ? within.map(({ value: _, ...one }) => one) : within });
+  };
+  const { store } = await begin(t, { range });
+  const { entries, known } = await store.list('', undefined, (key) => (unknown.has(key) ? undefined : key));
+  t.same(
+    entries.map(({ key, value }) => [key, value]),
+    [...unknown].map((key) => [key, Number(key)]),
+  );
+  t.equal(known.length, kvs.length - unknown.size);
+  t.same(sent, [101, 1, 1]);
+});
+
 await t.test('one whose transactions fail for no reason, or cannot be read', async (t) => {
   const failed = messageOf('TxnResponse', { header, responses: [{ responseRange: { kvs: [entry] } }] });
   const made = { expect: [{ key: 'k', revision: 5 }], put: [{ key: 'k', value: 1 }] };

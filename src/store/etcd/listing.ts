@@ -2,8 +2,8 @@
  * Reads everything below a prefix, page by page, as it was at one revision.
  *
  * Whoever knows most of it (`KnownKey`) asks for keys and revisions alone. Values are most of what etcd would send, and a host
- * that lists a large cluster again, or audits it every few minutes, needs hardly any of them. Of each such page, what lies
- * between the first and the last entry that is not known is read with its values.
+ * that lists a large cluster again, or audits it every few minutes, needs hardly any of them. Of each such page, the
+ * entries that are not known are read with their values, and with them the few known ones that lie between two of them.
  *
  * Pages are asked for one after the other, and read in turns of the event loop.
  */
@@ -44,6 +44,8 @@ type Range = Pick<etcd.RangeRequest, 'key' | 'rangeEnd'>;
 /** How many entries are asked for at once. For each page, etcd 3.4 looks at all keys that are left. */
 const VALUES_PER_PAGE = 500;
 const STAMPS_PER_PAGE = 2000;
+/** So many known entries in a row are not read again with what is around them: they are longer than another request is. */
+const KNOWN_IN_A_ROW = 100;
 /** How many of them are read in one turn of the event loop. */
 const VALUES_PER_TURN = 64;
 const STAMPS_PER_TURN = 256;
@@ -91,20 +93,26 @@ class Reading {
   async #readUnknown(range: Range, knownKey: KnownKey): Promise<void> {
     for await (const page of this.#pages({ ...range, keysOnly: true, limit: STAMPS_PER_PAGE })) {
       const unread = new Set<string>();
-      let [first, last]: (Uint8Array | undefined)[] = [];
+      const runs: { readonly first: Uint8Array; last: Uint8Array }[] = [];
+      let inARow = 0;
       await eachInTurns(page, STAMPS_PER_TURN, (bytes) => {
         const { key, revision } = stampOf(bytes, this.#options.own.length);
         this.#note(key, revision);
         const known = knownKey(key, revision);
         if (known !== undefined) {
           this.#known.push(known);
+          inARow++;
           return;
         }
         unread.add(key);
-        first ??= bytes;
-        last = bytes;
+        const run = runs.at(-1);
+        if (run && inARow < KNOWN_IN_A_ROW) run.last = bytes;
+        else runs.push({ first: bytes, last: bytes });
+        inARow = 0;
       });
-      if (first && last) await this.#readValues({ key: keyOf(first), rangeEnd: after(keyOf(last)) }, unread);
+      for (const { first, last } of runs) {
+        await this.#readValues({ key: keyOf(first), rangeEnd: after(keyOf(last)) }, unread);
+      }
     }
   }
 
