@@ -229,8 +229,10 @@ bool ConnectionTable::is_found(const ConnectionOpening& of, Name which) {
   constexpr uint8_t kNobody[16] = {};
   if (which == kOriginal) return of.kind != ConnectionKind::ended || of.protocol != kUdp;
   if (which == kTaken) {
+    // One that was only tracked when it was ended goes on with the tuple by which it is found.
     return of.kind != ConnectionKind::tracked && is_network(of.places[0]) && is_network(of.places[1]) &&
-           memcmp(of.via, kNobody, sizeof kNobody) == 0;
+           memcmp(of.via, kNobody, sizeof kNobody) == 0 &&
+           memcmp(&of.original, &of.translated, sizeof of.original) != 0;
   }
   const TupleKey original = name(of, kOriginal), replies = name(of, kReply);
   return memcmp(&original, &replies, sizeof original) != 0;

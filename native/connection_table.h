@@ -136,6 +136,7 @@ class ConnectionTable {
   static constexpr uint32_t kNone = UINT32_MAX;  // no slot
   static constexpr uint32_t kFree = kNone - 1;   // returned by `room`: nothing needs to be given up
   static constexpr uint32_t kOwners = 1u << 17;  // as BalanceOwners in action.h has it
+  static constexpr uint32_t kFirstFreeOwner = 1u << 16;  // those below are ports
   static constexpr uint32_t kWorkers = 32;
 
   // `memory` holds the header, then the records, and must live as long as the table.
@@ -326,7 +327,10 @@ class ConnectionTable {
   bool is_expendable_at(uint32_t slot) { return is_used(slot) && is_expendable(records_[slot]); }
   // True if workers may close it.
   bool is_of_workers(uint32_t slot) const {
-    return records_[slot].table != 0 || kind_of(records_[slot]) == ConnectionKind::tracked;
+    Connection& connection = records_[slot];
+    const ConnectionKind kind = kind_of(connection);
+    const bool was_tracked = kind == ConnectionKind::ended && connection.owner < kFirstFreeOwner;
+    return connection.table != 0 || kind == ConnectionKind::tracked || was_tracked;
   }
   void count_balanced(const Connection& connection, int by);
   void look_on(Owner* owner);

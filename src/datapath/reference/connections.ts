@@ -15,6 +15,7 @@ import {
 } from '../../flow/connection.ts';
 import {
   CONNECTION_OWNERS,
+  FIRST_FREE_OWNER,
   ROOM_FREE,
   ROOM_NONE,
   type ConnectionStore,
@@ -216,7 +217,9 @@ export class ReferenceConnections implements ConnectionStore {
 
   /** True if the datapath may close it by itself. */
   #isItsOwn(slot: number): boolean {
-    return this.records.table(slot) !== 0 || this.records.kind(slot) === 'tracked';
+    const kind = this.records.kind(slot);
+    const wasTracked = kind === 'ended' && this.#owners.number(slot) < FIRST_FREE_OWNER;
+    return this.records.table(slot) !== 0 || kind === 'tracked' || wasTracked;
   }
 
   owned(owner: number): Iterable<number> {
