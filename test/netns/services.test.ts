@@ -159,7 +159,10 @@ for (const datapath of datapathKinds) {
   await t.test(datapath, { skip: needsRoot }, async (t) => {
     const lab = openLab(t);
     const host = await lab.namespace('host');
-    const weft = await Weft.up(lab, host, 'host', { datapath });
+    // Flows that nobody uses for a while are still there to be asked about, however slow the machine is.
+    const config = join(lab.directory, 'weft.yaml');
+    writeFileSync(config, 'flowIdleMs: 3600000\n');
+    const weft = await Weft.up(lab, host, 'host', { datapath, arguments: ['--config', config] });
     await weft.createNetwork(overlay.create);
     const label = ['--label', 'app=web'];
     const asking = await attachContainer(lab, weft, 'client', 11);
