@@ -73,7 +73,7 @@ export class BalancingTables {
     }
   }
 
-  /** Forgets what no connection has any more. Each call asks about some. */
+  /** Forgets removed tables that no connection has any more. A call asks about MOST_ASKED at most, from where the last one ended. */
   expire(): void {
     for (let left = Math.min(MOST_ASKED, this.#removed.size); left > 0; left--) {
       const id = this.#nextRemoved();
