@@ -161,13 +161,13 @@ function outside(datapath: DatapathKind): void {
         ['nft', 'flush', 'table', 'inet', 'weft'],
       ]) {
         await host.run(damage);
-        await until(async () => (await rules(host)) === published, { timeoutMs: 15_000, what: 'rules again' });
+        await until(async () => (await rules(host)) === published, { what: 'rules again' });
       }
       await host.ip('link set weft0 down');
       const isUp = async (): Promise<boolean> => (await host.ip('address show dev weft0 up')).includes('fd77:6566');
-      await until(isUp, { timeoutMs: 15_000, what: 'weft0 again' });
+      await until(isUp, { what: 'weft0 again' });
       await host.ip('link delete weft0');
-      await until(isUp, { timeoutMs: 15_000, what: 'another weft0' });
+      await until(isUp, { what: 'another weft0' });
       t.equal(await rules(host), published);
       t.same((await weft.status()).outside, { open: true });
     });
@@ -184,12 +184,12 @@ function outside(datapath: DatapathKind): void {
         web.run(['sh', '-c', 'socat -T 1 TCP:192.0.2.1:2223,connect-timeout=1 - </dev/null 2>/dev/null || true']);
       await host.ip('link set weft0 name other');
       t.equal(await reach(), '', 'the host is as closed to containers as before');
-      await until(isOpen, { timeoutMs: 15_000, what: 'another weft0' });
+      await until(isOpen, { what: 'another weft0' });
       t.same(await host.links(), ['eth0', 'weft0'], 'and no other');
       t.equal(await reach(), '');
 
       await host.ip(`link set weft0 netns ${other.name}`);
-      await until(isOpen, { timeoutMs: 15_000, what: 'another weft0 again' });
+      await until(isOpen, { what: 'another weft0 again' });
       t.same(await other.links(), [], 'what was moved is removed there');
 
       await host.ip('link set weft0 name other');
@@ -198,10 +198,10 @@ function outside(datapath: DatapathKind): void {
         const { outside } = await weft.status();
         return outside?.open === false && /weft0.* exists already/.test(outside.why ?? '');
       };
-      await until(isRefused, { timeoutMs: 15_000, what: 'the bridge to be seen' });
+      await until(isRefused, { what: 'the bridge to be seen' });
       t.match(await host.ip('link show dev weft0'), /state DOWN/, 'what is not weft’s is left as it is');
       await host.ip('link delete weft0');
-      await until(isOpen, { timeoutMs: 15_000, what: 'weft0 in its own place' });
+      await until(isOpen, { what: 'weft0 in its own place' });
       await listening.stop();
       t.equal(await rules(host), published);
     });
@@ -218,7 +218,7 @@ function outside(datapath: DatapathKind): void {
       await weft.run('detach', 'db');
       await refused(t, weft, attach('web', web, '8080:80', '192.0.2.1:5300:53/udp', '[::]:443:8443'), why);
       await host.ip('address del 169.254.77.3/16 dev eth0');
-      await until(async () => (await weft.status()).outside?.open, { timeoutMs: 15_000, what: 'the outside' });
+      await until(async () => (await weft.status()).outside?.open, { what: 'the outside' });
       t.same((await weft.status()).outside, { open: true });
       t.equal(await rules(host), published);
       t.equal(weft.log().split('the outside is not as it should be').length - 1, 1, 'it is logged once');

@@ -59,7 +59,6 @@ async function sentTo(weft: Weft, name: string): Promise<{ bytes: number; fromMs
 async function rateTo(weft: Weft, name: string, reason: string, megabits: number): Promise<[number, number]> {
   const dropped = (await weft.drops())[reason] ?? 0;
   await until(async () => ((await weft.drops())[reason] ?? 0) > dropped, {
-    timeoutMs: 10_000,
     what: `${reason} at ${megabits} Mbit/s`,
   });
   const begin = await sentTo(weft, name);

@@ -55,7 +55,7 @@ async function capturedSyns(at: readonly Namespace[], action: () => Promise<void
   await action();
   return Promise.all(
     captures.map(async (capture) => {
-      await capture.wait(5000);
+      await capture.wait();
       return Number(/mss (\d+)/.exec(capture.stdout)?.[1]);
     }),
   );

@@ -196,7 +196,7 @@ for (const datapath of datapathKinds) {
       }
       t.ok((await arrived()) < MANY, 'others wait');
       await weft.takeOver();
-      await until(async () => (await arrived()) === 1 + MANY, { what: 'all of them', timeoutMs: 20_000 });
+      await until(async () => (await arrived()) === 1 + MANY, { what: 'all of them' });
     });
   });
 }

@@ -107,7 +107,7 @@ t.test('UDP to the address of a service follows its node port', { skip: needsRoo
       if (strays() !== stays) [since, stays] = [sink.lines.length, strays()];
       return sink.lines.length >= since + 50;
     };
-    await until(isSettled, { timeoutMs: 20_000, what });
+    await until(isSettled, { what });
     t.pass(what);
   };
   const led = (nodePort: number): ServiceAddressPort[] =>
@@ -164,7 +164,7 @@ t.test('UDP that never pauses follows what is published', { skip: needsRoot }, a
       if (other.lines.length !== stays) [since, stays] = [sinks[where].lines.length, other.lines.length];
       return sinks[where].lines.length >= since + 50;
     };
-    await until(isSettled, { timeoutMs: 20_000, what });
+    await until(isSettled, { what });
     t.pass(what);
   };
   await comeTo('host', 'not published yet');

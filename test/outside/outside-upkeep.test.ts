@@ -24,7 +24,7 @@ t.test('what others have set up stays, and what a crash left is replaced', { ski
   await opener.do({ op: 'open', published: tcp(8080) });
   const rules = await host.run(['nft', '-s', 'list', 'table', 'inet', 'weft']);
   opener.process.signal('SIGKILL');
-  await opener.process.wait(2000);
+  await opener.process.wait();
   await host.run(['nft', 'add rule inet weft forward drop']);
   await host.ip('address add 10.98.0.1/24 dev weft0');
 
@@ -229,7 +229,7 @@ for (const datapath of ['native', 'reference'] as const) {
     );
     t.match(await host.ip('neighbor show'), `${transit.ip4.weft} dev weft0 lladdr ${macs.weftMac} PERMANENT`);
     first.process.signal('SIGKILL');
-    await first.process.wait(2000);
+    await first.process.wait();
     t.same(await host.links(), ['weft0'], 'a crash leaves it');
     await host.run(['nft', 'flush', 'ruleset']);
 
@@ -252,7 +252,7 @@ for (const datapath of ['native', 'reference'] as const) {
 
     await again.do({ op: 'open', datapath });
     again.process.signal('SIGKILL');
-    await again.process.wait(2000);
+    await again.process.wait();
     const last = startOpener(host);
     t.same(await last.do({ op: 'removeLeft' }), { removed: true }, 'what a crash leaves, and nobody wants');
     t.same(await host.links(), []);

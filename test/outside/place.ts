@@ -44,7 +44,6 @@ class Opener {
     this.process.write(`${JSON.stringify(request)}\n`);
     const index = this.#answered++;
     return until(() => this.said().filter(({ reply, error }) => reply ?? error)[index], {
-      timeoutMs: 10_000,
       what: `answer to ${request.op}\n${this.process.stderr}`,
     });
   }

@@ -143,7 +143,7 @@ export class Sniffer {
 
   async sees(frame: Uint8Array, what: string): Promise<void> {
     const hex = Buffer.from(frame).toString('hex');
-    await until(() => this.frames().includes(hex), { timeoutMs: 3000, what });
+    await until(() => this.frames().includes(hex), { what });
   }
 
   hasSeen(frame: Uint8Array): boolean {

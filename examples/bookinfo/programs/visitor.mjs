@@ -4,7 +4,7 @@
  *
  *   node visitor.mjs reviews:9080/reviews/0 --every 50
  *
- *   --every MS     the time between two questions; 50 if not given
+ *   --every MS     the time between two questions; 50 if not given. While 20 are unanswered, it asks no more
  *   --count N      how many; without end if not given
  *   --at-once N    instead of --every: so many at a time, each one when the last has been answered
  *   --keep         all of them over one connection
@@ -32,6 +32,8 @@ const agent = values.keep && new Agent({ keepAlive: true, maxSockets: 1 });
 const ending = new AbortController();
 for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => ending.abort());
 
+/** More would only make programs slower that are slow already. */
+const UNANSWERED = 20;
 let asked = 0;
 if (values['at-once'] === undefined) await askInTime(Number(values.every));
 else await Promise.all(Array.from({ length: Number(values['at-once']) }, askInTurn));
@@ -39,9 +41,10 @@ if (agent) agent.destroy();
 
 async function askInTime(everyMs) {
   const questions = new Set();
-  for (let next = performance.now(); mayAsk(); next += everyMs) {
+  for (let next = performance.now(); mayAsk(); next = Math.max(next + everyMs, performance.now())) {
     const question = askOnce().finally(() => questions.delete(question));
     questions.add(question);
+    if (questions.size >= UNANSWERED) await Promise.race(questions);
     await delay(Math.max(0, next + everyMs - performance.now()), undefined, { signal: ending.signal }).catch(() => {});
   }
   await Promise.all(questions);
