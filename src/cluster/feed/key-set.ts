@@ -1,26 +1,26 @@
 /**
  * Many keys, without a turn of the event loop that takes long. A `Set` puts all that it has into a larger table at once, which
- * takes more than ten milliseconds for a hundred thousand. So there are many small ones.
+ * takes more than ten milliseconds for a hundred thousand. So there are many small ones, about as large as each other, whatever
+ * the keys have in common.
  */
-const PARTS = 256;
-/** So many of its last characters say in which part a key is. */
-const TOLD_BY = 4;
+export const PARTS = 256;
 
 export class KeySet {
   readonly #parts = Array.from({ length: PARTS }, () => new Set<string>());
 
   add(key: string): void {
-    this.#partOf(key).add(key);
+    this.#parts[partOf(key)]!.add(key);
   }
 
   has(key: string): boolean {
-    return this.#partOf(key).has(key);
+    return this.#parts[partOf(key)]!.has(key);
   }
+}
 
-  #partOf(key: string): Set<string> {
-    let part = 0;
-    for (let at = Math.max(0, key.length - TOLD_BY); at < key.length; at++)
-      part = (part * 31 + key.charCodeAt(at)) % PARTS;
-    return this.#parts[part]!;
-  }
+/** In which of the parts a key is. */
+export function partOf(key: string): number {
+  let hash = 0;
+  for (let at = 0; at < key.length; at++) hash = (Math.imul(hash, 31) + key.charCodeAt(at)) | 0;
+  // The upper bits have more of the first characters.
+  return (hash ^ (hash >>> 8) ^ (hash >>> 16) ^ (hash >>> 24)) & (PARTS - 1);
 }
