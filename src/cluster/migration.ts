@@ -28,15 +28,13 @@ export function migration(entries: readonly Entry[]): Transaction | undefined {
     }
     if (plural === 'hosts' && !('resource' in Object(value))) put.push({ key, value: { resource: value } });
   }
-  const known = new Set(entries.map(({ key }) => key));
-  for (const name of namespaces) {
-    const record = namespaceRecord(name);
-    if (!known.has(record.key)) put.push(record);
-  }
+  const records = new Map([...namespaces].map(namespaceRecord).map((record) => [record.key, record]));
+  for (const { key } of entries) records.delete(key);
+  put.push(...records.values());
   if (put.length === 0) return undefined;
-  const changed = new Set([...put.map(({ key }) => key), ...moved]);
-  const revisions = new Map(entries.map(({ key, revision }) => [key, revision]));
-  return { expect: [...changed].map((key) => ({ key, revision: revisions.get(key) ?? 0 })), put, delete: moved };
+  const expect = new Map([...put.map(({ key }) => key), ...moved].map((key) => [key, 0]));
+  for (const { key, revision } of entries) if (expect.has(key)) expect.set(key, revision);
+  return { expect: [...expect].map(([key, revision]) => ({ key, revision })), put, delete: moved };
 }
 
 /** What declares a namespace without labels. */

@@ -242,13 +242,9 @@ export class SharedState {
     return { name: nameOfKey(key), change };
   }
 
-  #set({ key, value, revision, lease }: Entry, text: string): void {
+  #set(entry: Entry, text: string): void {
+    const { key, value, revision } = entry;
     const known = { key, revision, stored: revision, digest: digestOf(text) };
-    this.known.set(
-      key,
-      isOwnedBy(this.#host, { value, ...(lease !== undefined && { lease }) })
-        ? { ...known, value: value as object }
-        : known,
-    );
+    this.known.set(key, isOwnedBy(this.#host, entry) ? { ...known, value: value as object } : known);
   }
 }
