@@ -15,7 +15,7 @@ import { kinds } from '../model/kinds/registry.ts';
 import { idOf } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import type { Change, Entry } from '../store/store.ts';
-import { inTurns, nextTurn } from '../turns.ts';
+import { eachInTurns, nextTurn } from '../turns.ts';
 import { Deletions } from './deletions.ts';
 import type { Feed, News } from './feed/feed.ts';
 import { Followers } from './followers.ts';
@@ -138,9 +138,9 @@ export class Enforcement {
     }
     const put = new Map<string, Stored[]>(kinds.map(({ kind }) => [kind, []]));
     const removed = new Map<string, string[]>(kinds.map(({ kind }) => [kind, []]));
-    for await (const change of inTurns(changes, READ_PER_TURN)) {
+    await eachInTurns(changes, READ_PER_TURN, (change) => {
       const at = resourceAt(change.key);
-      if (!at) continue;
+      if (!at) return;
       const { kind, name } = at;
       this.deletions.see(change);
       const accepted = put.get(kind.kind)!;
@@ -149,7 +149,7 @@ export class Enforcement {
       const stored = this.#stored(change, kind, name, accepted);
       if (stored) accepted.push(stored);
       if (!change.entry && isKnown) removed.get(kind.kind)!.push(name);
-    }
+    });
     for (const { kind } of [...kinds].reverse()) {
       const names = removed.get(kind)!;
       if (names.length > 0) await this.#guarded(() => reconcilers.get(kind)!.remove(names));

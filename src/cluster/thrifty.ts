@@ -10,25 +10,20 @@ const EMPTY_MAP = Object.freeze({});
 const texts = new Map<string, string>();
 const MOST_TEXTS = 4096;
 
-export function thrifty<R extends Resource>(resource: R): R {
-  const { apiVersion, kind, metadata, spec, ...others } = resource;
-  const labels = isEmpty(metadata.labels) ? EMPTY_MAP : metadata.labels;
-  return {
-    apiVersion: shared(apiVersion),
-    kind,
-    metadata: { ...metadata, labels },
-    ...(spec && {
-      spec: Object.fromEntries(
-        Object.entries(spec).map(([key, value]: [string, unknown]) => [key, thriftyValue(key, value)]),
-      ),
-    }),
-    ...others,
-  } as unknown as R;
-}
+type Mutable = Record<string, unknown>;
 
-function thriftyValue(key: string, value: unknown): unknown {
-  if (Array.isArray(value)) return value.length === 0 ? EMPTY_LIST : value;
-  return key === 'network' && typeof value === 'string' ? shared(value) : value;
+/** @param resource as validation has made it: nobody else has it yet, so it is changed, not copied */
+export function thrifty<R extends Resource>(resource: R): R {
+  const { apiVersion, metadata, spec } = resource;
+  (resource as Mutable).apiVersion = shared(apiVersion);
+  if (isEmpty(metadata.labels)) (metadata as Mutable).labels = EMPTY_MAP;
+  const values = spec as Mutable | undefined;
+  for (const key in values) {
+    const value = values[key];
+    if (Array.isArray(value) && value.length === 0) values[key] = EMPTY_LIST;
+    else if (key === 'network' && typeof value === 'string') values[key] = shared(value);
+  }
+  return resource;
 }
 
 function isEmpty(map: object): boolean {

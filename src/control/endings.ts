@@ -54,6 +54,12 @@ export class Endings {
     const { tables, changes, clock, later, originate } = this.#options;
     const { connections, services } = tables;
     this.#ending = { from: 0, sinceMs: clock() };
+    const isAny = services.strayed.size + services.moved.size + services.ended(this.#ending.sinceMs).size > 0;
+    // The usual case, of which there are very many at a start.
+    if (!isAny) {
+      this.#options.enforce();
+      return this.#endLater(this.#ending.sinceMs);
+    }
     inTurns(later, () => {
       const now = clock();
       const pins = services.ended(this.#ending.sinceMs);

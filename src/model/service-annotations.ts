@@ -92,11 +92,17 @@ function overlap(a: PortRange, b: PortRange): boolean {
   return isOfOne && a.first <= b.last && b.first <= a.last;
 }
 
+const unannotated: ServiceAnnotations = {
+  ranges: [],
+  drainMs: DEFAULT_DRAIN_MS,
+  balancing: 'maglev',
+  hasWildcard: false,
+  loadBalancerIps: [],
+};
+
 export function readAnnotations(annotations: Annotations, refuse: RefuseAnnotation = () => {}): ServiceAnnotations {
-  const read: ServiceAnnotations = {
-    ...{ ranges: [], drainMs: DEFAULT_DRAIN_MS, balancing: 'maglev', hasWildcard: false, loadBalancerIps: [] },
-  };
-  return Object.entries(annotations ?? {}).reduce((known, [key, text]) => {
+  if (annotations === undefined) return unannotated;
+  return Object.entries(annotations).reduce((known, [key, text]) => {
     if (!key.startsWith(ANNOTATION_PREFIX) || isAboutChecks(key)) return known;
     const own = key.slice(ANNOTATION_PREFIX.length);
     if (Object.hasOwn(readers, own)) {
@@ -106,5 +112,5 @@ export function readAnnotations(annotations: Annotations, refuse: RefuseAnnotati
     const names = [...Object.keys(readers).map((name) => ANNOTATION_PREFIX + name), ...HEALTH_CHECK_KEYS];
     refuse(key, unknownAnnotationText(key, names));
     return known;
-  }, read);
+  }, unannotated);
 }

@@ -19,8 +19,8 @@ export class EndpointSlices extends Declarations<EndpointSliceResource> {
   readonly #environment: EndpointSlicesEnvironment;
   /** By service: the names of its slices. */
   readonly #byService = new Map<string, Set<string>>();
-  /** By address: the names of services of whose slices one has it. */
-  readonly #byAddress = new Map<string, Map<string, number>>();
+  /** By address: the slice that has it, by its name, or the slices. */
+  readonly #byAddress = new Map<string, string | Set<string>>();
 
   constructor(environment: EndpointSlicesEnvironment) {
     super('EndpointSlice', 'apply an EndpointSlice that has this name');
@@ -29,8 +29,8 @@ export class EndpointSlices extends Declarations<EndpointSliceResource> {
 
   /** Those for a service, in the order of their names. */
   of(service: string): EndpointSliceResource[] {
-    const names = [...(this.#byService.get(service) ?? [])].sort();
-    return names.flatMap((name) => this.find(name)?.resource ?? []);
+    const names = this.#byService.get(service);
+    return names ? [...names].sort().map((name) => this.find(name)!.resource) : [];
   }
 
   /** True if somebody has written a slice for this service. */
@@ -45,7 +45,8 @@ export class EndpointSlices extends Declarations<EndpointSliceResource> {
 
   /** The services that have an address. */
   withAddress(address: string): Iterable<string> {
-    return this.#byAddress.get(address)?.keys() ?? [];
+    const at = this.#byAddress.get(address) ?? [];
+    return new Set((typeof at === 'string' ? [at] : [...at]).map((slice) => serviceOf(this.find(slice)!.resource)!));
   }
 
   get hasAddresses(): boolean {
@@ -83,8 +84,10 @@ export class EndpointSlices extends Declarations<EndpointSliceResource> {
     if (others) others.add(name);
     else this.#byService.set(service, new Set([name]));
     for (const address of addressesOf(slice)) {
-      const counts = this.#byAddress.get(address) ?? new Map<string, number>();
-      this.#byAddress.set(address, counts.set(service, (counts.get(service) ?? 0) + 1));
+      const at = this.#byAddress.get(address);
+      if (at === undefined) this.#byAddress.set(address, name);
+      else if (typeof at !== 'string') at.add(name);
+      else if (at !== name) this.#byAddress.set(address, new Set([at, name]));
     }
     this.#environment.onChange(service);
   }
@@ -97,11 +100,9 @@ export class EndpointSlices extends Declarations<EndpointSliceResource> {
     others.delete(name);
     if (others.size === 0) this.#byService.delete(service);
     for (const address of addressesOf(slice!)) {
-      const counts = this.#byAddress.get(address)!;
-      const left = counts.get(service)! - 1;
-      if (left > 0) counts.set(service, left);
-      else counts.delete(service);
-      if (counts.size === 0) this.#byAddress.delete(address);
+      const at = this.#byAddress.get(address);
+      if (typeof at === 'object') at.delete(name);
+      if (at === name || (typeof at === 'object' && at.size === 0)) this.#byAddress.delete(address);
     }
     this.#environment.onChange(service);
   }

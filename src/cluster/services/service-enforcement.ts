@@ -23,7 +23,7 @@ import type { VirtualServiceResource } from '../../model/kinds/virtual-service.t
 import type { Prefix } from '../../table/routes.ts';
 import type { Service } from '../../table/service.ts';
 import type { RoutedClient } from '../../table/service-routes.ts';
-import { inTurns } from '../../turns.ts';
+import { eachInTurns } from '../../turns.ts';
 import { isHere, isShared, type Endpoint } from '../endpoint.ts';
 import type { Network } from '../network.ts';
 import type { Draft } from '../reconciler.ts';
@@ -200,7 +200,7 @@ export class ServiceEnforcement {
   async settle(): Promise<void> {
     this.#followHosts();
     this.#followNetworks();
-    for await (const name of inTurns(this.#changed.keys(), MADE_PER_TURN)) this.#make(name);
+    await eachInTurns(this.#changed.keys(), MADE_PER_TURN, (name) => this.#make(name));
   }
 
   /** The slices that are made of selectors. @param slice the name of one; by default all */
@@ -227,7 +227,7 @@ export class ServiceEnforcement {
     this.#changed.delete(name);
     const { tables, services } = this.#environment;
     const service = services().find(name);
-    this.#noteLeftOut(name, service !== undefined);
+    this.#withLeftOut.delete(name);
     if (service && services().held.isReached(service)) {
       const value = this.#followed(service, endpoints) ?? serviceValue(service, this.#sourcesOf(service));
       tables.setService(value);
@@ -236,13 +236,6 @@ export class ServiceEnforcement {
       const { name: own, namespace } = nameOf(name);
       tables.removeService(`${namespace}/${own}`);
     }
-  }
-
-  #noteLeftOut(service: string, exists: boolean): void {
-    const slices = exists ? this.#environment.slices().of(service) : [];
-    const isAny = slices.some(({ endpoints }) => endpoints.some(({ addresses: [one] }) => this.#isNobodys(one!)));
-    if (isAny) this.#withLeftOut.add(service);
-    else this.#withLeftOut.delete(service);
   }
 
   /** The value after a change of these endpoints; undefined if it takes more to know it. */
@@ -259,7 +252,10 @@ export class ServiceEnforcement {
       const found = endpoint(one);
       return { name: one, endpoint: found && isBehind(found) ? found : undefined };
     });
-    return withEndpoints(before, service, changed, { stateOf: this.#stateOf, rule: destinationRules().of(name) });
+    return withEndpoints(before, service, changed, {
+      stateOf: this.#lookUps.stateOf,
+      rule: destinationRules().of(name),
+    });
   }
 
   #sourcesOf({ name, resource }: DeclaredService): ServiceSources {
@@ -272,20 +268,29 @@ export class ServiceEnforcement {
       slices: slices().of(name),
       rule: destinationRules().of(name),
       routes: virtualServices().of(name),
-      stateOf: this.#stateOf,
-      endpointAt: (address) => {
-        const at = this.#byAddress.get(address);
-        return at === undefined ? undefined : endpoint(at);
+      ...this.#lookUps,
+      isNobodys: (address) => {
+        const isNobodys = this.#isNobodys(address);
+        if (isNobodys) this.#withLeftOut.add(name);
+        return isNobodys;
       },
-      vniAt: (address) => this.#networkAt(addressValue(address))?.vni as Vni | undefined,
-      zoneOf: (host) => this.#labels.get(host)?.[ZONE],
-      isNobodys: (address) => this.#isNobodys(address),
       hasAddress: (address) => held.hasAddress(name, address),
       hasNodePort: (port, protocol) => held.hasNodePort(name, port, protocol),
     };
   }
 
-  readonly #stateOf = (endpoint: Endpoint): EndpointState => {
+  /** Those of all services alike. */
+  readonly #lookUps: Pick<ServiceSources, 'stateOf' | 'endpointAt' | 'vniAt' | 'zoneOf'> = {
+    stateOf: (endpoint) => this.#stateOf(endpoint),
+    endpointAt: (address) => {
+      const at = this.#byAddress.get(address);
+      return at === undefined ? undefined : this.#environment.endpoint(at);
+    },
+    vniAt: (address) => this.#networkAt(addressValue(address))?.vni as Vni | undefined,
+    zoneOf: (host) => this.#labels.get(host)?.[ZONE],
+  };
+
+  #stateOf(endpoint: Endpoint): EndpointState {
     const { hostName, isDown } = this.#environment;
     const { resource, state } = endpoint;
     const host = endpoint.host ?? hostName;
@@ -299,7 +304,7 @@ export class ServiceEnforcement {
       isUp,
       isDrained: isDrained(resource.metadata.labels) || isDrained(labels),
     };
-  };
+  }
 
   #networkOf(name: string): Vni | undefined {
     return this.#networksByName.get(name)?.vni as Vni | undefined;

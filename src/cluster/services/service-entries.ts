@@ -28,6 +28,8 @@ export class ServiceEntries {
   }
 }
 
+const none: Entries = { ports: [], addresses: [] };
+
 function joined(every: readonly Entries[]): Entries {
   return {
     ports: every.flatMap(({ ports }) => ports),
@@ -38,6 +40,7 @@ function joined(every: readonly Entries[]): Entries {
 /** Each in the families of the service. */
 function entriesOf(service: DeclaredService, held: Held): Entries {
   const { name, resource, allotted } = service;
+  if (allotted.nodePorts.every((port) => port === 0)) return none;
   const published = [...publishedPortsOf(service)].filter(({ nodePort, protocol }) =>
     held.hasNodePort(name, nodePort, protocol),
   );

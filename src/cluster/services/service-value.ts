@@ -10,6 +10,7 @@
  * before: the same as if it were put together again.
  */
 import { protocolNumber } from '../../flow/connection.ts';
+import { bytesId } from '../../flow/key.ts';
 import { parseIp, type Vni } from '../../flow/types.ts';
 import type { EndpointSliceResource, SliceEndpoint } from '../../model/kinds/endpoint-slice.ts';
 import { healthCheckOf } from '../../model/health-check.ts';
@@ -319,13 +320,13 @@ function withSlices(
   const { publishNotReadyAddresses: areAllReady } = service.resource.spec;
   const byAddress = new Map<string, Candidate[]>();
   const add = (key: string, added: Candidate): void => {
-    const others = byAddress.get(key) ?? [];
-    byAddress.set(key, others);
+    const others = byAddress.get(key);
+    if (!others) return void byAddress.set(key, [added]);
     const at = others.findIndex(({ targets }) => isCompatible(targets, added.targets));
     if (at < 0) others.push(added);
     else others[at] = merged(others[at]!, added);
   };
-  for (const one of endpoints) add(one.backend.address.toString(), one);
+  for (const one of endpoints) add(bytesId(one.backend.address), one);
   for (const slice of sources.slices) {
     if (!ipFamilies.includes(slice.addressType)) continue;
     const targets = ports.map(({ name, protocolName, l4Port, lastL4Port, target }) => {
@@ -338,7 +339,7 @@ function withSlices(
     for (const endpoint of slice.endpoints) {
       if (sources.isNobodys(endpoint.addresses[0]!)) continue;
       const backend = sliceBackend(endpoint, sources, areAllReady);
-      add(backend.address.toString(), { backend, targets });
+      add(bytesId(backend.address), { backend, targets });
     }
   }
   return [...byAddress.values()].flat().sort((a, b) => compareBackends(a.backend, b.backend));
