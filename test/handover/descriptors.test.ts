@@ -1,12 +1,12 @@
 /** Descriptors of this process: open ones and spare ones, and who keeps duplicates. */
-import { fstatSync, openSync, readdirSync } from 'node:fs';
+import { fstatSync, openSync } from 'node:fs';
 import t from 'tap';
 import { socketDescriptors, tapDescriptors, tapOfDescriptors } from '../../src/flow/descriptors.ts';
 import { parseIp } from '../../src/flow/types.ts';
 import { closeAll, Descriptors, type Keeper } from '../../src/handover/descriptors.ts';
+import { openDescriptors } from '../support/descriptors.ts';
 
 const open = (): number => openSync('/dev/null', 'r');
-const count = (): number => readdirSync('/proc/self/fd').length;
 
 class FakeKeeper implements Keeper {
   readonly kept: Map<string, readonly number[]>;
@@ -46,7 +46,7 @@ t.test('names say what they lead to', (t) => {
 });
 
 t.test('a port takes the place of the spare ones of its name', (t) => {
-  const before = count();
+  const before = openDescriptors();
   const descriptors = new Descriptors([
     { name: 'tap-1-2-3', descriptors: [open(), open()] },
     { name: 'tap-1-2-4', descriptors: [open()] },
@@ -63,19 +63,19 @@ t.test('a port takes the place of the spare ones of its name', (t) => {
   t.equal(descriptors.left({ dev: 1n, ino: 3n }), undefined);
   const own = [open(), open()];
   descriptors.opened('tap-1-2-3', own);
-  t.equal(count(), before + 4, 'the spare ones are closed');
+  t.equal(openDescriptors(), before + 4, 'the spare ones are closed');
   t.same(descriptors.spare('tap-1-2-3'), []);
   const taken = descriptors.take('state')!;
   t.equal(descriptors.take('state'), undefined);
   descriptors.closeSpare();
   t.same(descriptors.spareTaps(), []);
   closeAll([...own, taken]);
-  t.equal(count(), before);
+  t.equal(openDescriptors(), before);
   t.end();
 });
 
 t.test('retained, what is open becomes spare, and can be closed', (t) => {
-  const before = count();
+  const before = openDescriptors();
   const keeper = new FakeKeeper();
   const descriptors = new Descriptors();
   const [tap, api] = [open(), open()];
@@ -93,13 +93,13 @@ t.test('retained, what is open becomes spare, and can be closed', (t) => {
   t.ok(descriptors.spareTaps().every(({ descriptors: [one] }) => fstatSync(one!).isCharacterDevice()));
   t.equal(descriptors.left({ dev: 1n, ino: 2n }), 'continued');
   descriptors.closeSpare();
-  t.equal(count(), before);
+  t.equal(openDescriptors(), before);
 
   const NONE = 1_000_000;
   descriptors.opened('tap-1-2-3', [0]);
   descriptors.opened('tap-1-2-4', [NONE]);
   t.throws(() => descriptors.retain(), { code: 'system' }, 'all of them or none');
-  t.equal(count(), before);
+  t.equal(openDescriptors(), before);
   t.end();
 });
 
