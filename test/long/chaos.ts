@@ -20,6 +20,8 @@ import t from 'tap';
 import { chaos, troubles } from '../support/chaos.ts';
 import { datapathKinds } from '../support/weft.ts';
 
+const AGREE_WITHIN_MS = 5000;
+
 const { values } = parseArgs({
   options: {
     seconds: { type: 'string', default: '60' },
@@ -50,4 +52,6 @@ if (
   process.exit(2);
 }
 t.setTimeout((seconds + 300) * 1000);
-await t.test(`seed ${seed}, ${seconds} s`, (t) => chaos(t, { seconds, seed, hosts, members, datapath, only }));
+await t.test(`seed ${seed}, ${seconds} s`, (t) =>
+  chaos(t, { seconds, seed, hosts, members, datapath, only, agreeWithinMs: AGREE_WITHIN_MS }),
+);
