@@ -2,14 +2,13 @@
 import type { Change, Entry, Listing } from '../../store/store.ts';
 import { eachInTurns } from '../../turns.ts';
 import { judge } from './judgement.ts';
-import { KeySet } from './key-set.ts';
 import { pendingClashes } from './pending-clashes.ts';
 import { nameOfKey } from '../keys.ts';
 import type { SharedState } from './shared-state.ts';
 import { FORMAT_KEY } from './store-identity.ts';
+import { eachUnlisted } from './unlisted.ts';
 
 const COMPARED_PER_TURN = 256;
-const KNOWN_PER_TURN = 1024;
 
 export interface ComparisonOptions {
   readonly state: SharedState;
@@ -86,17 +85,11 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
         judgement satisfies never;
     }
   };
-  const there = new KeySet();
-  await eachInTurns(listing.known, KNOWN_PER_TURN, (key) => there.add(key));
   await eachInTurns(listing.entries, COMPARED_PER_TURN, (entry) => {
     const { key } = entry;
-    if (key === FORMAT_KEY) return undefined;
-    there.add(key);
-    return isSettled(key, entry) ? undefined : settle(key, entry);
+    return key === FORMAT_KEY || isSettled(key, entry) ? undefined : settle(key, entry);
   });
-  await eachInTurns(state.keys(), COMPARED_PER_TURN, (key) =>
-    there.has(key) || isSettled(key, undefined) ? undefined : settle(key, undefined),
-  );
+  await eachUnlisted(state, listing, (key) => (isSettled(key, undefined) ? undefined : settle(key, undefined)));
   return { changes: [...deleted, ...put], write };
 }
 

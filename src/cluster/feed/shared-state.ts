@@ -38,6 +38,8 @@ export class SharedState {
   mark: StoreMark | undefined;
   /** What was in force when the last daemon ended, until somebody takes it. */
   copied: Map<string, Entry> | undefined;
+  /** How often a record has ceased to be in force. */
+  removals = 0;
   #changes = 0;
 
   private constructor(host: string, own: Store, pending: PendingWrites, copy: StateCopy<StoreMark>) {
@@ -99,7 +101,7 @@ export class SharedState {
   take({ key, entry }: Change): void {
     this.held.delete(key);
     if (!entry) {
-      this.known.delete(key);
+      this.#remove(key);
       this.#copy.delete(key);
       return;
     }
@@ -148,7 +150,7 @@ export class SharedState {
   written(key: string, value: object | undefined, base: number): Change {
     this.held.delete(key);
     if (!value) {
-      this.known.delete(key);
+      this.#remove(key);
       return { key, entry: undefined };
     }
     const revision = --this.#changes;
@@ -186,7 +188,12 @@ export class SharedState {
 
   /** True for a record that is in force exactly as the store has it at this revision, and that nothing is to be done about. */
   isSettled(key: string, revision: number): boolean {
-    return this.known.get(key)?.stored === revision && !this.held.has(key) && !this.pending.has(key);
+    return this.#settled(key, revision) !== undefined;
+  }
+
+  #settled(key: string, revision: number): KnownRecord | undefined {
+    const record = this.known.get(key);
+    return record?.stored === revision && !this.held.has(key) && !this.pending.has(key) ? record : undefined;
   }
 
   /**
@@ -196,7 +203,7 @@ export class SharedState {
    */
   get knownKey(): KnownKey | undefined {
     if (!this.mark || this.strange || this.pending.all().length > 0) return undefined;
-    return (key, revision) => (this.isSettled(key, revision) ? this.known.get(key)!.key : undefined);
+    return (key, revision) => this.#settled(key, revision)?.key;
   }
 
   /** Those of all records that this host knows of. Some come twice; all may change while they are read. */
@@ -240,6 +247,10 @@ export class SharedState {
   #heldReport(key: string, entry: Entry | undefined): HeldRecordReport {
     const change = !entry ? 'deleted' : this.known.has(key) ? 'changed' : 'returned';
     return { name: nameOfKey(key), change };
+  }
+
+  #remove(key: string): void {
+    if (this.known.delete(key)) this.removals++;
   }
 
   #set(entry: Entry, text: string): void {

@@ -7,12 +7,11 @@
  */
 import type { Listing } from '../../store/store.ts';
 import { eachInTurns } from '../../turns.ts';
-import { KeySet } from './key-set.ts';
 import type { SharedState } from './shared-state.ts';
 import { FORMAT_KEY } from './store-identity.ts';
+import { eachUnlisted } from './unlisted.ts';
 
 const COMPARED_PER_TURN = 256;
-const KNOWN_PER_TURN = 1024;
 /** How many ticks a change under way may take. */
 const GRACE_TICKS = 5;
 
@@ -61,23 +60,16 @@ export class StoreAudit {
 /** The records that differ, with the revisions that the store has them at; 0 for none. */
 async function differences(
   state: SharedState,
-  { entries, known }: Listing,
+  listing: Listing,
   newer: ReadonlySet<string>,
 ): Promise<ReadonlyMap<string, number>> {
   const found = new Map<string, number>();
-  const there = new KeySet();
-  // They were compared while they were read.
-  await eachInTurns(known, KNOWN_PER_TURN, (key) => there.add(key));
   const compare = (key: string, revision: number): void => {
     const isOther = key !== FORMAT_KEY && state.storedAt(key) !== revision;
     if (isOther && !newer.has(key) && !state.pending.has(key)) found.set(key, revision);
   };
-  await eachInTurns(entries, COMPARED_PER_TURN, ({ key, revision }) => {
-    there.add(key);
-    compare(key, revision);
-  });
-  await eachInTurns(state.keys(), COMPARED_PER_TURN, (key) => {
-    if (!there.has(key)) compare(key, 0);
-  });
+  // The others were compared while they were read.
+  await eachInTurns(listing.entries, COMPARED_PER_TURN, ({ key, revision }) => compare(key, revision));
+  await eachUnlisted(state, listing, (key) => compare(key, 0));
   return found;
 }
