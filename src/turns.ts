@@ -5,15 +5,19 @@ export function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Does `work` for each of `items`, one after the other, and lets other work run after every `perTurn` of them. */
+/**
+ * Does `work` for each of `items`, one after the other, and lets other work run after every `perTurn` of them.
+ * @param rest what passes until the next turn
+ */
 export async function eachInTurns<T>(
   items: Iterable<T>,
   perTurn: number,
   work: (item: T) => void | Promise<void>,
+  rest = nextTurn,
 ): Promise<void> {
   let done = 0;
   for (const item of items) {
-    if (++done % perTurn === 0) await nextTurn();
+    if (++done % perTurn === 0) await rest();
     const working = work(item);
     if (working) await working;
   }

@@ -71,6 +71,8 @@ const LENGTH_BYTES = 1 << 20;
 const LISTED = 16;
 /** How often a list begins again because etcd was compacted meanwhile. */
 const LIST_ATTEMPTS = 5;
+/** How long a list that nobody waits for rests between two turns, each of which takes about a millisecond. */
+const REST_MS = 2;
 
 /**
  * Returns at once, and connects by itself.
@@ -134,6 +136,7 @@ class EtcdStore implements Store {
       ...{ connection: this.#connection, prefix, at, knownKey },
       own: this.#options.prefix,
       nameKey: this.#options.nameKey,
+      rest: () => new Promise((resolve) => void this.#options.after(REST_MS, resolve)),
       senseless: (why) => this.#senseless(why),
     });
     const { revision, history } = listing;

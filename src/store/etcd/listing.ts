@@ -5,7 +5,9 @@
  * that lists a large cluster again, or audits it every few minutes, needs hardly any of them. Of each such page, the
  * entries that are not known are read with their values, and with them the few known ones that lie between two of them.
  *
- * Pages are asked for one after the other, and read in turns of the event loop.
+ * Pages are asked for one after the other, and read in turns of the event loop. Whoever knows most of it forwards meanwhile, and
+ * is not in a hurry: it rests after each turn. The kernel lets a thread that works less than its share run as soon as it has
+ * something to do. One that works without a pause has to wait for all others, and whatever arrives meanwhile waits, too.
  */
 import { eachInTurns } from '../../turns.ts';
 import type { Entry, KnownKey, Listing } from '../store.ts';
@@ -28,6 +30,8 @@ export interface ReadingOptions {
   readonly at: number | undefined;
   /** As in `Store.list`. */
   readonly knownKey: KnownKey | undefined;
+  /** Passes some milliseconds. */
+  readonly rest: () => Promise<void>;
   /** The error of an answer that makes no sense. */
   readonly senseless: (why: string) => WeftError;
 }
@@ -91,25 +95,31 @@ class Reading {
   }
 
   async #readUnknown(range: Range, knownKey: KnownKey): Promise<void> {
+    const { rest } = this.#options;
     for await (const page of this.#pages({ ...range, keysOnly: true, limit: STAMPS_PER_PAGE })) {
       const unread = new Set<string>();
       const runs: { readonly first: Uint8Array; last: Uint8Array }[] = [];
       let inARow = 0;
-      await eachInTurns(page, STAMPS_PER_TURN, (bytes) => {
-        const { key, revision } = stampOf(bytes, this.#options.own.length);
-        this.#note(key, revision);
-        const known = knownKey(key, revision);
-        if (known !== undefined) {
-          this.#known.push(known);
-          inARow++;
-          return;
-        }
-        unread.add(key);
-        const run = runs.at(-1);
-        if (run && inARow < KNOWN_IN_A_ROW) run.last = bytes;
-        else runs.push({ first: bytes, last: bytes });
-        inARow = 0;
-      });
+      await eachInTurns(
+        page,
+        STAMPS_PER_TURN,
+        (bytes) => {
+          const { key, revision } = stampOf(bytes, this.#options.own.length);
+          this.#note(key, revision);
+          const known = knownKey(key, revision);
+          if (known !== undefined) {
+            this.#known.push(known);
+            inARow++;
+            return;
+          }
+          unread.add(key);
+          const run = runs.at(-1);
+          if (run && inARow < KNOWN_IN_A_ROW) run.last = bytes;
+          else runs.push({ first: bytes, last: bytes });
+          inARow = 0;
+        },
+        rest,
+      );
       for (const { first, last } of runs) {
         await this.#readValues({ key: keyOf(first), rangeEnd: after(keyOf(last)) }, unread);
       }
