@@ -48,8 +48,9 @@ export class Leases {
         act();
       };
       const cancel = this.#after(this.#callMs, () => {
-        const why = this.#connection.health().why ?? `${this.#connection.name}: no answer`;
-        one.reject(new WeftError('unreachable', why));
+        const { why } = this.#connection.health();
+        const late = `${this.#connection.name}: a lease was not renewed within ${this.#callMs / 1000} s`;
+        one.reject(new WeftError('unreachable', why === undefined ? late : `etcd cannot be reached: ${why}`));
       });
       // The stream may be stuck although the member answers everything else.
       const [session, stream] = [this.#session, this.#stream];
