@@ -287,6 +287,35 @@ t.test('an endpoint does not publish what is a node port', { skip: needsRoot }, 
   });
 });
 
+t.test(
+  'a range of services that takes what a network has is not accepted, and what was in force stays so',
+  async (t) => {
+    const plane = await openControlPlane(t);
+    const { cluster, serving, forwarding } = plane;
+    const isOfServices = (...all: readonly string[]) =>
+      all.map((ip) => forwarding.tables.services.isInRange(parseIp(ip)));
+    await cluster.apply([manifest('Network', 'blue', { subnets: ['10.1.0.0/16'] }), service('web')]);
+    const before = (await plane.store.get('allotment/services'))!.value;
+    await plane.write({ 'allotment/services': { subnets: ['10.0.0.0/9'] } });
+    const why = /10\.0\.0\.0\/9 overlaps subnet 10\.1\.0\.0\/16 of network "blue": write .*10\.96\.0\.0\/16.* there/;
+    t.match(serving.clashes(), [{ detail: why, hint: /stores no service/ }]);
+    t.match(plane.warnings, [why]);
+    t.same(isOfServices('10.96.0.9', '10.1.0.9'), [true, false]);
+    await t.rejects(cluster.apply([service('late')]), { code: 'conflict', message: why });
+    await plane.close();
+
+    const again = await openControlPlane(t, plane.directory);
+    const overlap = /subnet 10\.1\.0\.0\/16 of network "blue" overlaps 10\.0\.0\.0\/9/;
+    t.match(again.warnings, [overlap], 'at a start, that is all that is known of it');
+    t.notOk(again.forwarding.tables.services.isInRange(parseIp('10.1.0.9')), 'the network keeps its addresses');
+    await t.rejects(again.cluster.apply([service('late')]), { code: 'conflict', message: overlap });
+    t.ok(again.forwarding.tables.services.get('default/web'), 'the services that there are stay');
+    await again.write({ 'allotment/services': before });
+    t.same(again.serving.clashes(), []);
+    await again.cluster.apply([service('late')]);
+  },
+);
+
 t.test('a range that is used up says so', async (t) => {
   const plane = await openControlPlane(t, undefined, { serviceCidrs: ['10.50.0.0/29'] });
   const { cluster } = plane;

@@ -65,6 +65,7 @@ export interface ServiceParts {
 export function serviceParts(environment: ServicePartsEnvironment): ServiceParts {
   const { tables, networks, hosts, endpoints, hostName, isDown, later, onError } = environment;
   const beside: NetworksBeside = {
+    all: () => networks().all(),
     clash: (draft, subnets, texts) => networks().clash(draft, subnets, texts),
     alsoStored: (draft) => networks().planNothing(draft),
   };
@@ -79,7 +80,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     virtualServices: () => virtualServices,
     endpoint: (name) => endpoints().find(name),
     networks: () => networks().all(),
-    ranges: () => range.inForce(networks().all()),
+    ranges: () => range.inForce(),
     labelsOf: (host) => hosts().find(host)?.resource.metadata.labels,
     ...{ hostName, isDown, later, onError },
   });
@@ -92,7 +93,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     onChange: (name, before, after) => enforcement.serviceChanged(name, before, after),
     // The first time, everything that is stored has come.
     settle: async () => {
-      tables.setServiceRanges(range.inForce(networks().all()).map(prefixOf));
+      tables.setServiceRanges(range.inForce().map(prefixOf));
       await enforcement.settle();
       tables.servicesLoaded();
       log.tell();
@@ -103,7 +104,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
       detail: `a slice of service "${service}" has ${address}, which no endpoint can have: it is left out`,
       hint: 'correct the EndpointSlice, and apply it again',
     }));
-  const clashes = (): ClashReport[] => [...range.clashes(networks().all()), ...services.held.clashes(), ...leftOut()];
+  const clashes = (): ClashReport[] => [...range.clashes(), ...services.held.clashes(), ...leftOut()];
   const log = new ClashLog(clashes, environment.warn);
   const slices: EndpointSlices = new EndpointSlices({
     onChange: (service) => enforcement.slicesChanged(service),

@@ -1,11 +1,12 @@
 /**
  * Where services get their addresses: at most one subnet of each family, for the whole cluster. Whoever stores the first service
  * decides, and the record says so from then on (`allotment/services`). A host that is configured otherwise stores no services.
- * Nobody does while the record is one that no host would have written; what was in force stays so until
- * this host starts again.
+ * Nobody does while the record is one that no host would have written, because it is not readable or takes what networks have;
+ * what was in force stays so until this host starts again.
  *
  * No network may overlap it. A change that stores the record also writes `allotment/networks` anew, on which every new network is
- * planned. So of a network and a first service that are created at once, one is planned again, and sees the other.
+ * planned. So of a network and a first service that are created at once, one is planned again, and sees the other. If both are there all the same, because another program wrote one of them, the addresses are the
+ * network's, except those that services have already, and no further service gets one.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../../error.ts';
@@ -15,7 +16,6 @@ import { serviceRangeRecord } from '../../model/records.ts';
 import type { ClashReport } from '../../model/report.ts';
 import { validate } from '../../model/validate.ts';
 import type { Change, Put } from '../../store/store.ts';
-import type { Network } from '../network.ts';
 import type { Draft } from '../reconciler.ts';
 import type { Register } from '../register.ts';
 import type { NetworksBeside } from './networks-beside.ts';
@@ -60,8 +60,8 @@ export class ServiceRange implements Register {
   }
 
   /** Where addresses that no service has are refused: nowhere as long as a network keeps services from getting any. */
-  inForce(networks: readonly Pick<Network, 'name' | 'pools'>[]): readonly string[] {
-    return this.#stored === undefined && this.#overlaps(networks).length > 0 ? [] : this.decided;
+  inForce(): readonly string[] {
+    return this.#overlaps().length > 0 ? [] : this.decided;
   }
 
   get families(): readonly Family[] {
@@ -92,31 +92,37 @@ export class ServiceRange implements Register {
   }
 
   /** What does not go together with it: the configuration of this host, and networks. */
-  clashes(networks: readonly Pick<Network, 'name' | 'pools'>[]): ClashReport[] {
+  clashes(): ClashReport[] {
     const wrong = this.#wrong ?? this.difference();
     const hint = 'until then, this host stores no service that gets an address';
-    return [...(wrong === undefined ? [] : [{ detail: wrong, hint }]), ...this.#overlaps(networks)];
+    return [...(wrong === undefined ? [] : [{ detail: wrong, hint }]), ...this.#overlaps()];
   }
 
   /** Networks are refused once it is decided; others were there before that, or were written by another program. */
-  #overlaps(networks: readonly Pick<Network, 'name' | 'pools'>[]): ClashReport[] {
+  #overlaps(): ClashReport[] {
+    const networks = this.#environment.networks.all();
     if (this.#compared?.networks === networks && this.#compared.cidrs === this.cidrs) return this.#compared.found;
-    const ranges = this.cidrs.map((cidr) => ({ cidr, subnet: parseSubnet(cidr) }));
-    const isDecided = this.#stored !== undefined;
-    const found = networks.flatMap(({ name, pools }) =>
-      pools.flatMap(({ subnet, addresses }) =>
-        ranges
-          .filter((range) => overlaps(addresses, range.subnet))
-          .map(({ cidr }) => ({
-            detail: `subnet ${subnet} of network "${name}" overlaps ${cidr}, where services get their addresses (--service-cidr)`,
-            hint: isDecided
-              ? 'its containers do not reach what is there: give the network another subnet'
-              : 'no service gets an address until then: give the network another subnet, or start the hosts with another --service-cidr',
-          })),
-      ),
-    );
+    const mend = this.#stored === undefined ? ', or start the hosts with another --service-cidr' : '';
+    const found = this.#overlapsOf(this.cidrs).map(({ cidr, which }) => ({
+      detail: `${which} overlaps ${cidr}, where services get their addresses (--service-cidr)`,
+      hint: `no service gets an address until then: give the network another subnet${mend}`,
+    }));
     this.#compared = { networks, cidrs: this.cidrs, found };
     return found;
+  }
+
+  /** What of networks has addresses of these, by name. */
+  #overlapsOf(cidrs: readonly string[]): { readonly cidr: string; readonly which: string }[] {
+    const ranges = cidrs.map((cidr) => ({ cidr, subnet: parseSubnet(cidr) }));
+    return this.#environment.networks
+      .all()
+      .flatMap(({ name, pools }) =>
+        pools.flatMap(({ subnet, addresses }) =>
+          ranges
+            .filter((range) => overlaps(addresses, range.subnet))
+            .map(({ cidr }) => ({ cidr, which: `subnet ${subnet} of network "${name}"` })),
+        ),
+      );
   }
 
   /** How this host's configuration differs from what the cluster has; undefined if it does not. */
@@ -134,7 +140,11 @@ export class ServiceRange implements Register {
   plan(draft: Draft): readonly (Put & { readonly revision: number })[] {
     const wrong = this.#wrong ?? this.difference();
     if (wrong !== undefined) throw new WeftError('conflict', wrong);
-    if (this.#stored !== undefined) return [];
+    if (this.#stored !== undefined) {
+      const [overlap] = this.#overlaps();
+      if (overlap) throw new WeftError('conflict', `${overlap.detail}: ${overlap.hint}`);
+      return [];
+    }
     const subnets = this.cidrs;
     const clash = this.#environment.networks.clash(draft, subnets.map(parseSubnet), subnets);
     if (clash !== undefined) {
@@ -167,10 +177,18 @@ export class ServiceRange implements Register {
     this.#revision = revision;
     this.#wrong = undefined;
     try {
-      this.#stored = value === undefined ? undefined : validate(serviceRangeRecord, value).subnets;
+      this.#stored = value === undefined ? undefined : this.#accepted(value);
     } catch (error) {
       const { message } = error as Error;
       this.#wrong = `${KEY}, where the store has from where services get their addresses: ${message}: ${this.#remedy()}`;
     }
+  }
+  /** @throws WeftError if no host would have written it. At a start, networks are not known yet. */
+  #accepted(value: unknown): readonly string[] {
+    const { subnets } = validate(serviceRangeRecord, value);
+    if (isDeepStrictEqual(subnets, this.#stored)) return subnets;
+    const [overlap] = this.#overlapsOf(subnets);
+    if (overlap) throw new WeftError('conflict', `${overlap.cidr} overlaps ${overlap.which}`);
+    return subnets;
   }
 }
