@@ -17,7 +17,7 @@ export interface StormRates {
 
 /**
  * How many frames of one port may cause upcalls, per second and at once; half of them for each sender behind it
- * (`datapath.ts`). A decision takes some tens of microseconds, so a port that sends nothing but new flows leaves most
+ * (`datapath.ts`), which is what a container with one MAC address has. A decision takes some tens of microseconds, so a port that sends nothing but new flows leaves most
  * of the time to the others, and ten thousand flows that begin at once lose no frame. The tunnel brings the new flows
  * of all other hosts, and the outside brings the answers to everything that the ports here have opened. So do weft's
  * own sockets.
