@@ -230,8 +230,8 @@ export class Observer {
 
   /** @throws WeftError('not_found') at once if it does not exist */
   services(which: Partial<ResourceName>): AsyncGenerator<ServiceReport> {
-    const { forwarding, endpoints, isHostDown } = this.#environment;
-    return reportServices({ tables: forwarding.tables, endpoint: (id) => endpoints.find(id), isHostDown }, which);
+    const { forwarding, isHostDown } = this.#environment;
+    return reportServices({ tables: forwarding.tables, isHostDown }, which);
   }
 
   /**

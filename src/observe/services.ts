@@ -1,5 +1,4 @@
 /** What `weft services` shows: services and their backends, as this host sees them. */
-import type { Endpoint } from '../cluster/endpoint.ts';
 import { WeftError } from '../error.ts';
 import { formatIp } from '../flow/types.ts';
 import { DEFAULT_NAMESPACE, idOf, nameOf, type ResourceName } from '../model/name.ts';
@@ -18,8 +17,6 @@ export interface ServicesQuestion {
     readonly topology: Topology;
     readonly connections: { readonly openPins: () => Iterable<number> };
   };
-  /** By `idOf`. */
-  readonly endpoint: (id: string) => Pick<Endpoint, 'state'> | undefined;
   /** True if a host is known not to run, or cannot be reached from here. */
   readonly isHostDown: (host: string) => boolean;
 }
@@ -196,7 +193,7 @@ function reportBackend(
 const SLICE = 'its EndpointSlice says so';
 
 function stateOf(
-  { ready, serving, terminating, host, endpoint }: Backend,
+  { ready, serving, terminating, whyNotReady, host, endpoint }: Backend,
   fault: Fault | undefined,
   question: ServicesQuestion,
 ): Pick<ServiceBackendReport, 'state' | 'why'> {
@@ -207,7 +204,5 @@ function stateOf(
   if (host !== undefined && question.isHostDown(host))
     return { state: 'host down', why: `host "${host}" does not answer` };
   if (terminating) return { state: 'terminating', why: whyLeaving };
-  const own = endpoint === undefined ? undefined : question.endpoint(idOf(nameOf(endpoint)));
-  const isAttached = own === undefined || own.state === 'attached' || own.state === 'remote';
-  return { state: 'not ready', why: isAttached ? SLICE : `its endpoint is ${own.state}` };
+  return { state: 'not ready', ...(whyNotReady !== undefined && { why: whyNotReady }) };
 }

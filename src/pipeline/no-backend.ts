@@ -30,10 +30,12 @@ export function refuseNone(
     readonly reached: Text;
   },
 ): Drop {
+  // Who has no room would be the only candidates.
+  const concerned = why === 'full' ? excluded.filter((one) => one.why === 'full') : excluded;
   const refused = {
     service: id,
-    excluded: excluded.slice(0, MOST_TOLD),
-    more: Math.max(excluded.length - MOST_TOLD, 0),
+    excluded: concerned.slice(0, MOST_TOLD),
+    more: Math.max(concerned.length - MOST_TOLD, 0),
   };
   switch (why) {
     case 'local': {
@@ -44,15 +46,12 @@ export function refuseNone(
       const because = text`service ${id}: no backend is ready that ${reached} (${excludedText(refused)})`;
       return { ...reject(view, origin, 'service_no_backend', because), refused };
     }
-    case 'full':
+    case 'full': {
       // The next one may find that another connection is over.
       view.forThisFrame();
-      return reject(
-        view,
-        origin,
-        'service_full',
-        text`service ${id}: all backends have as many connections as they may`,
-      );
+      const because = text`service ${id}: all backends have as many connections as they may (${fullText(refused)})`;
+      return { ...reject(view, origin, 'service_full', because), refused };
+    }
     case 'no_route':
       return reject(
         view,
@@ -69,6 +68,12 @@ export function refuseNone(
 function excludedText({ excluded, more }: RefusedService): Text {
   if (excluded.length === 0) return nobody;
   const told = excluded.map((one) => text`${one.backend.endpoint ?? one.backend.address}: ${exclusionText(one)}`);
+  return text`${more === 0 ? told : [...told, `and ${more} more`]}`;
+}
+
+/** `default/one: 8 at most, default/two: 8 at most, and 5 more` */
+function fullText({ excluded, more }: RefusedService): Text {
+  const told = excluded.map(({ backend, detail = '' }) => text`${backend.endpoint ?? backend.address}: ${detail}`);
   return text`${more === 0 ? told : [...told, `and ${more} more`]}`;
 }
 

@@ -97,8 +97,10 @@ export function candidatesOf(
       const fault = faultOf(backend);
       const isReady = backend.ready && !backend.terminating;
       const isLeaving = backend.terminating && backend.serving;
-      if (!isReady && !isLeaving) exclude(backend.terminating ? 'terminating' : 'not_ready');
-      else if (fault?.kind === 'check_failed') exclude(fault.kind, fault.detail);
+      if (!isReady && !isLeaving) {
+        if (backend.terminating) exclude('terminating');
+        else exclude('not_ready', backend.whyNotReady);
+      } else if (fault?.kind === 'check_failed') exclude(fault.kind, fault.detail);
       else if (policy === 'local' && (host === undefined || backend.host !== host)) {
         if (fault) exclude(fault.kind, fault.detail);
         else exclude('other_host');

@@ -108,6 +108,7 @@ function sameBackend(a: Backend, b: Backend): boolean {
       a.ready === b.ready &&
       a.serving === b.serving &&
       a.terminating === b.terminating &&
+      a.whyNotReady === b.whyNotReady &&
       a.weight === b.weight &&
       same(a.subsets, b.subsets, Object.is) &&
       sameBytes(a.address, b.address))

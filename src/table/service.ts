@@ -166,6 +166,8 @@ export interface Backend {
   readonly ready: boolean;
   readonly serving: boolean;
   readonly terminating: boolean;
+  /** Why it is not ready, for people; undefined if it is, or if nobody has said so. */
+  readonly whyNotReady?: string | undefined;
   /** How large its share is, beside those of the others. */
   readonly weight: number;
   /** The names of the subsets that it is in. */

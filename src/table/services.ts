@@ -27,7 +27,7 @@ import { Affinity } from './affinity.ts';
 import { balancedAt, BalancedPorts, type BalancedPort, type KnownService } from './balanced-port.ts';
 import { Backends, type PinnedBackend, type RepliesIn } from './backends.ts';
 import type { BackendSelection, Candidate, Eligibility, Scope } from './balancer.ts';
-import { isBalancedByTable, nobodyIn, pick, routeHash } from './balancer.ts';
+import { isBalancedByTable, nobodyIn, pick, routeHash, withoutFull } from './balancer.ts';
 import { BalancingTables, type Balancing } from './balancing-tables.ts';
 import { candidatesOf, type BackendIndex } from './candidates.ts';
 import type { Changes } from './changes.ts';
@@ -364,7 +364,7 @@ export class Services {
     // It may have got a table.
     this.#scopes.use(scope.id, scope);
     const found = this.#limits.choose(first, scope, tuple, method);
-    if (!found) return { kind: 'none', why: 'full', selection };
+    if (!found) return { kind: 'none', why: 'full', selection: withoutFull(selection, [], spread.maxConnections!) };
     const { backend, target, pinned } = found.candidate;
     const by = found.candidate === kept ? 'affinity' : balancing;
     return {

@@ -119,6 +119,7 @@ t.test('an endpoint is ready while its host lives, and terminates when it or its
   plane.serving.enforcement.hostChanged('right');
   await until(() => !stateOf(plane)[0], { what: 'the death of its host to be in force' });
   t.same(stateOf(plane), [false, false, false]);
+  t.equal(find(plane).backends[0]!.whyNotReady, 'host "right" does not answer');
   await cluster.apply([service('web', { ...spec, publishNotReadyAddresses: true })]);
   t.same(stateOf(plane), [true, true, false], 'all count as ready');
   await cluster.apply([service('web', spec)]);
@@ -143,6 +144,7 @@ t.test('an endpoint of this host is ready only while it is attached', async (t) 
   await plane.cluster.apply([service('web', { selector: { app: 'web' }, ports: [{ port: 80 }] })]);
   t.equal(plane.endpoints.get('app-5').state, 'waiting', 'its namespace does not exist');
   t.same(stateOf(plane), [false, false, false]);
+  t.equal(find(plane).backends[0]!.whyNotReady, 'its endpoint is waiting');
 });
 
 t.test('slices that were written by hand', async (t) => {
@@ -205,6 +207,7 @@ t.test('slices that were written by hand', async (t) => {
   t.same(await conditions({}), [true, true, false], 'ready if nobody says otherwise');
   t.same(await conditions({ ready: null, serving: null }), [true, true, false]);
   t.same(await conditions({ ready: false }), [false, false, false], 'serving is as ready');
+  t.ok(find(plane).backends.some(({ whyNotReady }) => whyNotReady === 'its EndpointSlice says so'));
   t.same(await conditions({ ready: false, serving: true, terminating: true }), [false, true, true]);
   await cluster.delete(kind('endpointslices'), { name: 'web-1' });
   await cluster.delete(kind('endpointslices'), { name: 'web-2' });

@@ -27,7 +27,6 @@ function lab() {
   const openPins = (): number[] => Array.from({ length: records.ready }, (_, slot) => openPinAt(records, slot));
   const question = {
     tables: { services, topology, connections: { openPins } },
-    endpoint: (id: string) => (id === 'off' ? { state: 'detached' as const } : { state: 'attached' as const }),
     isHostDown: (host: string) => host === 'dead',
   };
   const all = async (which = {}): Promise<ServiceReport[]> => {
@@ -46,9 +45,9 @@ t.test('the state of a backend, and why', async (t) => {
     of(1),
     of(2, { ready: false, terminating: true }),
     of(3, { ...no, terminating: true, endpoint: 'default/draining' }),
-    of(4, no),
+    of(4, { ...no, whyNotReady: 'its EndpointSlice says so' }),
     of(5, { ...no, host: 'dead' }),
-    of(6, { ...no, endpoint: 'default/off' }),
+    of(6, { ...no, whyNotReady: 'its endpoint is detached' }),
     of(7),
     of(8),
   ];

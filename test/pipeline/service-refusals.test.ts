@@ -50,6 +50,16 @@ t.test('TTL 1 ends at the gateway, whether or not a backend has room', async (t)
   t.match(refusal({ maxConnections: 0 }, 2, {}, { protocol: IP_TCP }), { reason: 'service_full', cacheable: false });
 });
 
+t.test('if all have as many connections as they may, it says who, and how many that is', async (t) => {
+  const { reason, stages, refused } = refusal({ maxConnections: 0 }, 5, {}, { protocol: IP_TCP });
+  t.equal(reason, 'service_full');
+  t.match(
+    renderText(stages.at(-1)!.because),
+    / as they may \(10\.0\.0\.3: 0 at most, 10\.0\.0\.4: 0 at most, .*, and 2 more\); answered by/,
+  );
+  t.match(refused, { service: 'default/web', more: 2 });
+});
+
 t.test('without a backend that is ready, it says what excludes the first ones', async (t) => {
   const because = (count: number, more: Partial<Backend>): string => {
     const { reason, stages } = refusal({}, count, more);
@@ -59,6 +69,8 @@ t.test('without a backend that is ready, it says what excludes the first ones', 
   const none = 'service default/web: no backend is ready that this network reaches';
   t.match(because(0, {}), `${none} (it has none); answered by`);
   t.match(because(2, { ready: false }), `${none} (10.0.0.3: it is not ready, 10.0.0.4: it is not ready); answered by`);
+  const whyNotReady = 'its endpoint is detached';
+  t.match(because(1, { ready: false, whyNotReady }), ` (10.0.0.3: it is not ready: ${whyNotReady}); `);
   t.match(because(5, { weight: 0, endpoint: 'default/b' }), / \(default\/b: its weight is 0, .*, and 2 more\); /);
 
   const decision = refusal({}, 5, { weight: 0, endpoint: 'default/b', host: 'h' });

@@ -295,13 +295,15 @@ export class ServiceEnforcement {
     const { resource, state } = endpoint;
     const host = endpoint.host ?? hostName;
     // What is not attached on another host, that host knows.
-    const isUp = isHere(endpoint) ? state === 'attached' : state === 'remote' && !(isShared(endpoint) && isDown(host));
+    const isHostDown = !isHere(endpoint) && isShared(endpoint) && isDown(host);
+    const isUp = !isHostDown && state === (isHere(endpoint) ? 'attached' : 'remote');
     const labels = this.#labels.get(host) ?? {};
     return {
       vni: this.#networkOf(resource.spec.network),
       host,
       zone: labels[ZONE],
       isUp,
+      whyDown: isUp ? undefined : isHostDown ? `host "${host}" does not answer` : `its endpoint is ${state}`,
       isDrained: isDrained(resource.metadata.labels) || isDrained(labels),
     };
   }

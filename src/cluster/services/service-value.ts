@@ -34,6 +34,8 @@ export interface EndpointState {
   readonly zone: string | undefined;
   /** True if it can be reached, as far as this host knows. */
   readonly isUp: boolean;
+  /** Why it cannot, for people. */
+  readonly whyDown: string | undefined;
   /** True if it, or its host, is drained. */
   readonly isDrained: boolean;
 }
@@ -294,7 +296,7 @@ function addressOf({ addresses }: Endpoint, address: string): Uint8Array {
 function backendOf(
   endpoint: Endpoint,
   address: string,
-  { vni, host, zone, isUp, isDrained }: EndpointState,
+  { vni, host, zone, isUp, whyDown, isDrained }: EndpointState,
   areAllReady: boolean,
 ): Omit<Backend, 'subsets'> {
   const { name, namespace } = endpoint.resource.metadata;
@@ -306,6 +308,7 @@ function backendOf(
     ready: areAllReady || (isUp && !isDrained),
     serving: areAllReady || isUp,
     terminating: !areAllReady && isDrained,
+    whyNotReady: areAllReady ? undefined : whyDown,
     weight: 1,
   };
 }
@@ -366,6 +369,7 @@ function sliceBackend(endpoint: SliceEndpoint, sources: ServiceSources, areAllRe
     ready: areAllReady || (ready && isUp && !(isTerminating && isUnknown)),
     serving: areAllReady || ((conditions.serving ?? ready) && isUp),
     terminating: !areAllReady && isTerminating,
+    whyNotReady: areAllReady ? undefined : (state?.whyDown ?? (ready ? undefined : 'its EndpointSlice says so')),
     weight: 1,
     subsets: subsetsOf(sources.rule, own?.labels ?? {}),
   };
@@ -388,6 +392,7 @@ function merged(a: Candidate, b: Candidate): Candidate {
       ready: one.ready || other.ready,
       serving: one.serving || other.serving,
       terminating: one.terminating && other.terminating,
+      whyNotReady: one.ready || other.ready ? undefined : (one.whyNotReady ?? other.whyNotReady),
     },
     targets: a.targets.map((port, at) => port || b.targets[at]!),
   };
