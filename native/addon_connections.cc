@@ -117,8 +117,8 @@ Napi::Value ConnectionsObject::Open(const Napi::CallbackInfo& info) {
   return slot_of(info.Env(), table_->open(*asked_, owner, now_ms, {given_up(2), given_up(3)}));
 }
 
-// (slot)
-void ConnectionsObject::Close(const Napi::CallbackInfo& info) { table_->close(number(info[0])); }
+// (slot, generation)
+void ConnectionsObject::Close(const Napi::CallbackInfo& info) { table_->close(number(info[0]), number(info[1])); }
 
 // (slot, generation, is of replies, flow)
 void ConnectionsObject::SetFlow(const Napi::CallbackInfo& info) {

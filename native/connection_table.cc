@@ -329,7 +329,8 @@ ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t repli
                                      ConnectionKind::tracked, {}, key.tuple, key.tuple, 0, {}, 0};
   const uint32_t also = known.slot == found ? kNone : known.slot;
   const uint32_t slot = put(opening, owner, now_ms, {found == kFree ? kNone : found, also});
-  return slot == kNone ? Found{} : Found{&records_[slot], slot, records_[slot].generation, false};
+  if (slot == kNone) return {.taken = is_known(opening)};
+  return {&records_[slot], slot, records_[slot].generation, false};
 }
 
 uint32_t ConnectionTable::open(const ConnectionOpening& opening, uint32_t owner, double now_ms,
@@ -376,9 +377,10 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   return slot;
 }
 
-void ConnectionTable::close(uint32_t slot) {
+void ConnectionTable::close(uint32_t slot, uint32_t generation) {
   std::lock_guard guard(mutex_);
-  if (slot < used_ && is_used(slot)) close_held(slot);
+  if (slot >= used_ || !is_used(slot)) return;
+  if (generation == 0 || records_[slot].generation == generation) close_held(slot);
 }
 
 // Under the lock, since workers may close it: another connection in its slot must not get the flow.

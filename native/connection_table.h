@@ -172,6 +172,8 @@ class ConnectionTable {
   }
   void leave(uint32_t worker) { holders_[worker].seen.store(kIdle, std::memory_order_release); }
 
+  // False: no connection can ever be opened.
+  bool may_open() const { return limits_.connections > 0; }
   // Changes with each opening.
   uint32_t opened() const { return opened_.load(std::memory_order_relaxed); }
   bool empty() const { return size_.load(std::memory_order_relaxed) == 0; }
@@ -198,7 +200,8 @@ class ConnectionTable {
     return found.is_open() ? found.at : nullptr;
   }
   // Opens a tracked connection unless it already exists. Finds none if there is no room. A packet that `begins` one with the
-  // ends of the replies of a tracked one takes the place of that, if it is over; otherwise none is found, but `taken`.
+  // ends of the replies of a tracked one takes the place of that, if it is over; otherwise none is found, but `taken`. So it is
+  // if the replies would be those of another connection.
   Found open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms,
              bool begins = false);
   // Opens a connection to the backend that this table chooses, in the place of one between the same ends that is over. Its
@@ -220,7 +223,8 @@ class ConnectionTable {
   // Closes those in `given_up` (kNone is skipped), then opens a connection in another slot. Returns kNone if there is
   // no free slot or its tuples are taken.
   uint32_t open(const ConnectionOpening& opening, uint32_t owner, double now_ms, const uint32_t (&given_up)[2]);
-  void close(uint32_t slot);
+  // With a generation, only if the slot still has that connection.
+  void close(uint32_t slot, uint32_t generation = 0);
   // From now on, packets of that direction take this flow. Does nothing if the slot has another connection by now.
   void set_flow(uint32_t slot, uint32_t generation, bool reply, uint32_t flow);
   // From now on, workers do not close it, and its table is 0. False if the slot has another connection by now.

@@ -6,13 +6,18 @@
 namespace weft {
 namespace {
 
-// True if it can be the first packet of a conversation. For a ping, that is the request and not the reply.
-bool may_begin(const Key& key) {
-  const uint32_t type = load16(key.l4_src);
-  return key.ip_proto == nat::kIcmp ? type == 8 : key.ip_proto != nat::kIcmpv6 || type == 128;
-}
+constexpr uint8_t kSyn = 2, kRst = 4, kAck = 16;
 
-constexpr uint8_t kSyn = 2, kAck = 16;
+// True if it can be the first packet of a conversation that is seen here: of a ping, the request and not the reply; of TCP,
+// whatever comes, since it may be older than this record of it, but what answers a SYN or ends what is not known.
+bool may_begin(const Key& key, const Frame& frame) {
+  const uint32_t type = load16(key.l4_src);
+  if (key.ip_proto == nat::kIcmp) return type == 8;
+  if (key.ip_proto == nat::kIcmpv6) return type == 128;
+  const uint32_t l4 = key.ip_proto == nat::kTcp ? l4_of(frame, key) : 0;
+  const uint8_t flags = l4 ? frame.data[l4 + 13] : 0;
+  return !(flags & kRst) && (flags & (kSyn | kAck)) != (kSyn | kAck);
+}
 
 // True if this segment begins a TCP connection.
 bool begins_tcp(const Key& key, const Frame& frame) {
@@ -242,7 +247,8 @@ Reason Datapath::open(const Action& action, const Frame& frame, const Key& key, 
   TupleKey tuple;
   const Words words = Words::of(key);
   const uint32_t place = place_of(words);
-  if (!connections_ || place == kNowhere || !may_begin(key) || !tuple_of(words, place, &tuple)) return kNoDrop;
+  if (!connections_ || !connections_->may_open() || place == kNowhere) return kNoDrop;
+  if (!may_begin(key, frame) || !tuple_of(words, place, &tuple)) return kNoDrop;
   const bool begins = begins_tcp(key, frame);
   const Found found = connections_->open(tuple, action.argument, load16(key.in_port), now_ms_, begins);
   if (!found) return found.taken ? kNoDrop : Reason::connection_limit;

@@ -279,6 +279,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     for (const ip of [...port.addresses, linkLocalOf(port.mac)]) neighbors.remove(port.vni, ip);
     if (!options?.keep) {
       this.#forget(port.vni, port.addresses);
+      this.#endTracked(port.vni, port.addresses);
       this.#forgetUncarried(port.vni, port.allowedAddresses);
     }
     // Weft's own sockets know it by a number that the next port does not get.
@@ -297,10 +298,13 @@ export class Forwarding<D extends Datapath = Datapath> {
    */
   #forgetUncarried(vni: Vni, addresses: readonly Uint8Array[]): void {
     const { topology } = this.tables;
-    this.#forget(
-      vni,
-      addresses.filter((ip) => !topology.isCarried(vni, ip)),
-    );
+    const uncarried = addresses.filter((ip) => !topology.isCarried(vni, ip));
+    this.#forget(vni, uncarried);
+    this.#endTracked(vni, uncarried);
+  }
+
+  #endTracked(vni: Vni, addresses: readonly Uint8Array[]): void {
+    for (const ip of addresses) this.tables.connections.endTracked(vni, ip);
   }
 
   /** Ends the connections of an endpoint's addresses, or those for which `isOver` is true. */

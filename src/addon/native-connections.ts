@@ -14,7 +14,7 @@ export interface NativeConnectionTable {
   /** ROOM_FREE, ROOM_NONE or a slot. */
   room(owners: Uint32Array, count: number, quota: number, unprovenQuota: number): number;
   open(owner: number, nowMs: number, givenUp: number, alsoGivenUp: number): number;
-  close(slot: number): void;
+  close(slot: number, generation: number): void;
   setFlow(slot: number, generation: number, reply: boolean, flow: number): void;
   claim(slot: number, generation: number): boolean;
   /** `backends` has BALANCED_BACKEND_BYTES for each. Returns false if it is not valid. */

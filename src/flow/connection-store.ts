@@ -21,7 +21,7 @@ export interface ConnectionStoreOptions {
   /** Memory of `ConnectionRecords`. `recover` takes over what it already holds. */
   readonly memory: Uint8Array;
   /**
-   * The maximum number of connections. There are more records than that, so that a freed slot is not reused at once.
+   * The maximum number of connections; if that is 0, none is tracked. There are more records than that, so that a freed slot is not reused at once.
    */
   readonly limit: number;
   /**
@@ -65,7 +65,8 @@ export interface ConnectionStore {
    * @returns its slot; -1 if there is no slot, or its tuples are taken
    */
   open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number;
-  close(slot: number): void;
+  /** With a generation, only if the slot still has that connection. */
+  close(slot: number, generation?: number): void;
   /** From now on, packets of that direction take this cached flow. Does nothing if the slot has another connection by now. */
   setFlow(found: FoundConnection, flow: number): void;
   /**

@@ -268,6 +268,19 @@ export class ConnectionRecords {
     return -1;
   }
 
+  /** The same for records of connections whose packets come from this address, or go there. */
+  nextOf(from: number, to: number, ip: Uint8Array): number {
+    const words = this.#words;
+    const end = Math.min(this.ready, to);
+    const [a, b, c, d] = new Uint32Array(ip.slice(0, 16).buffer);
+    const isAt = (at: number): boolean =>
+      words[at + 3] === d && words[at + 2] === c && words[at + 1] === b && words[at] === a;
+    for (let slot = from, at = wordAt(from, CONNECTION_ORIGINAL); slot < end; slot++, at += WORDS) {
+      if (isAt(at) || isAt(at + 4)) return slot;
+    }
+    return -1;
+  }
+
   /** The balancing table that chose it, if the datapath may close it by itself; else 0. */
   table(slot: number): number {
     return this.#view.getUint32(recordAt(slot) + CONNECTION_TABLE, true);

@@ -25,7 +25,7 @@ import { reject } from './routed.ts';
 import { drop, next, type Connected, type Entered, type Stage, type StageResult, type Tables } from './stage.ts';
 import { text } from './text.ts';
 
-const none = text`none whose addresses are translated`;
+const none = text`none that is open`;
 
 export const connection: Stage<Entered, Connected> = (view, known) => {
   const state = view.number('ct_state');

@@ -21,6 +21,21 @@ export function withCtState(key: FlowKey, tables: Tables, head?: Uint8Array): Fl
 }
 
 /**
+ * False if no frame has the key of this cached flow any more. What is decided about the beginning of a conversation, or about
+ * one that is only tracked, holds for others between the same ends, too, whatever has become of that for which it was decided.
+ */
+export function isCurrent(key: FlowKey, tables: Tables): boolean {
+  switch (readNumber(key, fields.ct_state)) {
+    case ctState.none:
+    case ctState.known:
+    case ctState.known_reply:
+      return true;
+    default:
+      return withCtState(key, tables) === key;
+  }
+}
+
+/**
  * If the key says that its packets belong to a connection whose addresses are translated: from now on, the end of that
  * connection is noted (`ConnectionTable.claim`). False if it has ended.
  */

@@ -9,6 +9,7 @@ import type { NatPorts } from './nat-ports.ts';
 import {
   choiceOf,
   clientOriginOf,
+  placesOf,
   toBackend,
   type Opening,
   type OutwardOpening,
@@ -30,6 +31,9 @@ export class ConnectionEnds {
   /** Whose place it takes: of the same ends. -1 if there is no such connection. */
   rivalOf(opening: Opening): number {
     const { vni, protocol } = opening;
+    // What was only tracked until now, since it went another way, is translated from now on.
+    const tracked = this.#store.find(placesOf(opening)[0], protocol, opening.original) >> 1;
+    if (tracked >= 0 && this.#store.records.kind(tracked) === 'tracked') return tracked;
     // To weft's own sockets, that is one of another client with the same addresses and ports: whoever speaks last has them.
     // To a service, it is one that is over, whose client begins anew, or what is left of one to the same backend.
     if ('socket' in opening || 'replies' in opening || choiceOf(opening)) {

@@ -32,7 +32,6 @@ import {
   networkOf,
   OUTSIDE,
   turned,
-  type ConnectionKind,
   type ConnectionTuples,
   type Place,
   type ProtocolTuple,
@@ -407,11 +406,15 @@ export class ConnectionTable {
     return objectsOf(connection);
   }
 
-  /** Ends the tracked connections of a network. */
-  endTracked(vni: Vni): void {
+  /** Ends the tracked connections of a network, or those of one address there, whoever opened them. */
+  endTracked(vni: Vni, ip?: Uint8Array): void {
+    const { records } = this.#store;
     this.#plan = undefined;
-    for (const slot of this.#slots('tracked')) {
-      if (this.#store.records.read(slot).places.includes(vni)) this.#store.close(slot);
+    const next = (from: number): number => (ip ? records.nextOf(from, Infinity, ip) : from < records.ready ? from : -1);
+    for (let slot = next(0); slot >= 0; slot = next(slot + 1)) {
+      const generation = records.generation(slot);
+      const { kind, places } = records.read(slot);
+      if (generation !== 0 && kind === 'tracked' && places.includes(vni)) this.#store.close(slot, generation);
     }
   }
 
@@ -464,11 +467,11 @@ export class ConnectionTable {
     for (let slot = 0; slot < records.ready; slot++) yield openPinAt(records, slot);
   }
 
-  *#slots(kind?: ConnectionKind): Generator<number> {
+  *#slots(): Generator<number> {
     const { records } = this.#store;
     for (let slot = 0; slot < records.ready; slot++) {
       const generation = records.generation(slot);
-      if (generation !== 0 && generation % 2 === 0 && (!kind || records.kind(slot) === kind)) yield slot;
+      if (generation !== 0 && generation % 2 === 0) yield slot;
     }
   }
 
@@ -484,7 +487,8 @@ export class ConnectionTable {
     if (room === ROOM_NONE || !this.#owners.hasRoomFor(vni, endpoint)) return 'connection_limit';
     const choice = choiceOf(opening);
     const rival = this.#ends.rivalOf(opening);
-    const mayReplace = rival < 0 || 'socket' in opening || this.isExpendable(rival);
+    const isRoom = rival < 0 || this.#store.records.kind(rival) === 'tracked' || this.isExpendable(rival);
+    const mayReplace = isRoom || 'socket' in opening;
     const translated = mayReplace ? this.#ends.translated(opening, addresses, rival) : undefined;
     if (!translated) return 'nat_ports';
     this.#plan = {

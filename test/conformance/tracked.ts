@@ -19,7 +19,7 @@ import { arpReply, echo, ip, solicitation, tcp, udp, wireIp, type Ends } from '.
 import { flowId, Harness, maskOf, output, type HarnessOptions, type Open } from './harness.ts';
 import { conformanceTests } from './suite.ts';
 
-const [SYN, ACK] = [2, 16];
+const [SYN, RST, ACK] = [2, 4, 16];
 const GRE = 47;
 const places: Readonly<Record<number, Place>> = { 1: 1 as Place, 2: 1 as Place };
 const there: Ends = { src: '10.0.0.1', dst: '10.0.0.2' };
@@ -195,6 +195,22 @@ export function runTracked(name: string, open: Open): void {
       options(),
     );
   }
+
+  test(
+    'a TCP segment that answers or ends what is not known begins nothing, and any other may be of one that is older',
+    (t, h) => {
+      h.memory(1, 2);
+      putAll(h);
+      for (const [at, flags] of [SYN | ACK, RST, RST | ACK].entries()) {
+        t.equal(stateOf(h, 1, segment(there, [5, 80 + at], flags)), 'none');
+      }
+      t.same([h.dp.connections.size, h.take(2).length], [0, 3]);
+      t.equal(stateOf(h, 1, segment(there, [5, 80], ACK)), 'none');
+      t.equal(stateOf(h, 2, segment(back, [80, 5], ACK)), 'known_reply');
+      t.equal(h.dp.connections.records.state(0), 'established');
+    },
+    options(),
+  );
 
   test(
     'what is counted has a conversation, and what is tracked is not translated: all else is dropped',

@@ -92,8 +92,8 @@ export class NativeConnections implements ConnectionStore {
     return this.table.open(owner, nowMs, ...givenUp);
   }
 
-  close(slot: number): void {
-    this.table.close(slot);
+  close(slot: number, generation = 0): void {
+    this.table.close(slot, generation);
   }
 
   setFlow({ slot, generation, reply }: FoundConnection, flow: number): void {

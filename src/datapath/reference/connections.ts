@@ -142,8 +142,9 @@ export class ReferenceConnections implements ConnectionStore {
     return slot;
   }
 
-  close(slot: number): void {
+  close(slot: number, generation = 0): void {
     if (slot >= this.#used || !this.#isUsed(slot)) return;
+    if (generation !== 0 && this.records.generation(slot) !== generation) return;
     this.#index.eraseAll(slot);
     this.#owners.delete(slot);
     this.#size--;
@@ -225,7 +226,8 @@ export class ReferenceConnections implements ConnectionStore {
   /**
    * For a frame that came in by port `owner`: opens a tracked connection, unless it is known. If the frame `begins` one with
    * the ends of the replies of a tracked one, it takes the place of that, if it is over.
-   * @returns what `find` returns; undefined if it has to go on without one; -1 if there is no room
+   * @returns what `find` returns; undefined if it has to go on without one, also if its replies would be those of another
+   * connection; -1 if there is no room
    */
   track(
     places: readonly [Place, Place],
@@ -246,7 +248,8 @@ export class ReferenceConnections implements ConnectionStore {
     if (room === ROOM_NONE) return -1;
     const connection = { kind: 'tracked', places, protocol, original: tuple, translated: tuple } as const;
     const slot = this.open(connection, owner, nowMs, [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival]);
-    return slot < 0 ? -1 : 2 * slot;
+    if (slot < 0) return this.#isKnown(connection) ? undefined : -1;
+    return 2 * slot;
   }
 
   /**

@@ -14,7 +14,7 @@ import type { FlowId } from '../../flow/types.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../../wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
 import { getU32 } from '../../wire/bytes.ts';
-import { answersTcp, beginsTcp, TCP_ACKNOWLEDGMENT, TCP_FLAGS } from '../../wire/l4.ts';
+import { answersTcp, beginsTcp, TCP_ACK, TCP_ACKNOWLEDGMENT, TCP_FLAGS, TCP_RST, TCP_SYN } from '../../wire/l4.ts';
 import { BalancedWays } from './balancing.ts';
 import type { ReferenceConnections } from './connections.ts';
 import type { CacheEntry, FlowCache } from './flow-cache.ts';
@@ -160,11 +160,7 @@ export class Connector {
     { bytes }: Frame,
   ): ConnectionFound | DropReason | undefined {
     const packet = this.#packetOf(key);
-    // For a ping, the request begins a connection and the reply does not.
-    const type = readNumber(key, fields.l4_src);
-    if (!packet || (isEchoProtocol(packet.protocol) && type !== ICMP_ECHO_REQUEST && type !== ICMPV6_ECHO_REQUEST)) {
-      return undefined;
-    }
+    if (this.#store.limit === 0 || !packet || !mayBegin(key, bytes)) return undefined;
     const { place, tuple } = packet;
     const owner = readNumber(key, fields.in_port);
     const begins = packet.protocol === IP_TCP && beginsTcpOf(key, bytes);
@@ -238,6 +234,16 @@ function beginsTcpOf(key: FlowKey, frame: Uint8Array): boolean {
   return l4 !== 0 && beginsTcp(frame[l4 + TCP_FLAGS]!);
 }
 
-function isEchoProtocol(protocol: number): boolean {
-  return protocol === IP_ICMP || protocol === IP_ICMPV6;
+/**
+ * True if it can be the first packet of a conversation that is seen here: of a ping, the request and not the reply; of TCP,
+ * whatever comes, since it may be older than this record of it, but what answers a SYN or ends what is not known.
+ */
+function mayBegin(key: FlowKey, frame: Uint8Array): boolean {
+  const protocol = readNumber(key, fields.ip_proto);
+  const type = readNumber(key, fields.l4_src);
+  if (protocol === IP_ICMP) return type === ICMP_ECHO_REQUEST;
+  if (protocol === IP_ICMPV6) return type === ICMPV6_ECHO_REQUEST;
+  const l4 = protocol === IP_TCP ? l4Offset(frame, key) : 0;
+  const flags = l4 === 0 ? 0 : frame[l4 + TCP_FLAGS]!;
+  return (flags & TCP_RST) === 0 && (flags & (TCP_SYN | TCP_ACK)) !== (TCP_SYN | TCP_ACK);
 }
