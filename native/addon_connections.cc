@@ -38,6 +38,8 @@ Napi::Function ConnectionsObject::Class(Napi::Env env) {
   return DefineClass(env, "Connections",
                      {
                          InstanceMethod("size", &ConnectionsObject::Size),
+                         InstanceMethod("tracked", &ConnectionsObject::Tracked),
+                         InstanceMethod("latest", &ConnectionsObject::Latest),
                          InstanceMethod("find", &ConnectionsObject::Find),
                          InstanceMethod("isTaken", &ConnectionsObject::IsTaken),
                          InstanceMethod("hasAnyIn", &ConnectionsObject::HasAnyIn),
@@ -79,6 +81,16 @@ ConnectionsObject::ConnectionsObject(const Napi::CallbackInfo& info) : Napi::Obj
 // () → the number of connections
 Napi::Value ConnectionsObject::Size(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(table_->size()));
+}
+
+// () → the number of those that are only tracked
+Napi::Value ConnectionsObject::Tracked(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(table_->tracked()));
+}
+
+// () → the generation of the latest connection
+Napi::Value ConnectionsObject::Latest(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), table_->latest());
 }
 
 // () : looks for the original tuple, its place and protocol → 2 · slot, plus 1 for the reply direction | -1. The generation

@@ -141,6 +141,18 @@ inline bool is_over(Connection& connection) {
   return state == ConnectionState::time_wait || state == ConnectionState::closed;
 }
 
+inline double last_seen_ms(Connection& connection) {
+  const double original = relaxed_load(connection.half(0).last_seen_ms);
+  const double reply = relaxed_load(connection.half(1).last_seen_ms);
+  return original > reply ? original : reply;
+}
+
+// True if it is only tracked, and has had no packet for some minutes.
+inline bool is_quiet(Connection& connection, double now_ms) {
+  constexpr double kQuietMs = 240'000;
+  return kind_of(connection) == ConnectionKind::tracked && now_ms >= last_seen_ms(connection) + kQuietMs;
+}
+
 // How long it stays without a packet. As in Linux, one that was reset goes before the 240 s of
 // RFC 7857 §2.2 are over: a port does not wait before it is used again, and neither does a connection.
 inline double timeout_ms(Connection& connection) {
@@ -166,12 +178,6 @@ inline double timeout_ms(Connection& connection) {
     default:
       return 240'000;
   }
-}
-
-inline double last_seen_ms(Connection& connection) {
-  const double original = relaxed_load(connection.half(0).last_seen_ms);
-  const double reply = relaxed_load(connection.half(1).last_seen_ms);
-  return original > reply ? original : reply;
 }
 
 // True if sequence number `a` is at or before `b` (RFC 9293 §3.4).

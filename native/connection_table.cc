@@ -9,9 +9,11 @@ namespace weft {
 namespace {
 
 // How many connections are looked at, at most, to find one to give up: unproven ones, each of which is looked at only
-// once; proven ones; and those of all owners.
+// once; proven ones; and those of all owners. The next search goes on where this one ends, so what is over is found after
+// some searches, however many others there are.
 constexpr uint32_t kUnprovenLooked = 256;
 constexpr uint32_t kProvenLooked = 32;
+constexpr uint32_t kAllLooked = 256;
 // How many unproven ones are looked at before each new connection, so that they are seen in use before there are too
 // many.
 constexpr uint32_t kLookedOn = 8;
@@ -314,22 +316,24 @@ bool ConnectionTable::prepare(uint32_t slot) {
 // Opening and closing
 
 ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms,
-                                             bool begins) {
+                                             bool begins, uint32_t shares) {
   std::lock_guard guard(mutex_);
   const Found known = probe(key, hash(key));
+  const bool is_anew = known && begins && !known.reply && relaxed_load(known.at->half(true).packets);
   if (known) {
-    const bool is_against = begins && known.reply && kind_of(*known.at) == ConnectionKind::tracked;
-    if (!is_against) return known;
-    if (!is_over(*known.at)) return {.taken = true};
+    if (!is_tracked(known.slot)) return {};
+    if (!begins || (!known.reply && !is_anew)) return known;
+    if (known.reply && !is_over(*known.at)) return {};
   }
   look_on(&owners_[owner]);
-  const uint32_t found = room(&owner, 1, limits_.quota, limits_.unproven_quota, true);
+  const uint32_t quota = limits_.quota * shares, unproven_quota = limits_.unproven_quota * shares;
+  const uint32_t found = is_anew ? kFree : room(&owner, 1, quota, unproven_quota, Of::tracked, now_ms);
   if (found == kNone) return {};
   const ConnectionOpening opening = {{key.place, replies_place}, static_cast<uint8_t>(key.protocol),
                                      ConnectionKind::tracked, {}, key.tuple, key.tuple, 0, {}, 0};
   const uint32_t also = known.slot == found ? kNone : known.slot;
   const uint32_t slot = put(opening, owner, now_ms, {found == kFree ? kNone : found, also});
-  if (slot == kNone) return {.taken = is_known(opening)};
+  if (slot == kNone) return {};
   return {&records_[slot], slot, records_[slot].generation, false};
 }
 
@@ -371,6 +375,7 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   std::atomic_ref(record.generation).store(generation_ * 2, std::memory_order_release);
   append(&owners_[owner].unproven, slot);
   size_.store(size() + 1, std::memory_order_relaxed);
+  if (is_tracked(slot)) tracked_.store(tracked() + 1, std::memory_order_relaxed);
   count_balanced(record, 1);
   insert_all(opening, slot);
   opened_.store(opened() + 1, std::memory_order_relaxed);
@@ -415,6 +420,7 @@ void ConnectionTable::close_held(uint32_t slot) {
     leave_unproven(&owner, slot);
   }
   size_.store(size() - 1, std::memory_order_relaxed);
+  if (is_tracked(slot)) tracked_.store(tracked() - 1, std::memory_order_relaxed);
   count_balanced(records_[slot], -1);
   free_slot(slot);
 }
@@ -424,12 +430,12 @@ void ConnectionTable::close_held(uint32_t slot) {
 uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota) {
   std::lock_guard guard(mutex_);
   for (size_t i = 0; i < count; ++i) look_on(&owners_[owners[i]]);
-  return room(owners, count, quota, unproven_quota, false);
+  return room(owners, count, quota, unproven_quota, Of::any, 0);
 }
 
 uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota,
-                               bool of_workers) {
-  const auto may_go = [&](uint32_t slot) { return slot != kNone && (!of_workers || is_of_workers(slot)) ? slot : kNone; };
+                               Of whose, double now_ms) {
+  const auto may_go = [&](uint32_t slot) { return slot != kNone && may_take_place(whose, slot) ? slot : kNone; };
   size_t unproven = 0, all = 0;
   for (size_t i = 0; i < count; ++i) {
     const Owner& owner = owners_[owners[i]];
@@ -440,8 +446,8 @@ uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t qu
     const uint32_t slot = oldest(owners, count, [&](Owner* owner) { return find_unproven(owner); });
     if (slot != kNone) return may_go(slot);
   }
-  if (all >= quota) return may_go(oldest(owners, count, [&](Owner* owner) { return find_expendable(owner); }));
-  return size() < limits_.connections ? kFree : find_of_all(of_workers);
+  if (all >= quota) return may_go(oldest(owners, count, [&](Owner* owner) { return find_expendable(owner, now_ms); }));
+  return size() < limits_.connections ? kFree : find_of_all(whose, now_ms);
 }
 
 template <typename FindOne>
@@ -486,26 +492,31 @@ uint32_t ConnectionTable::find_unproven(Owner* owner) {
   return kNone;
 }
 
-// The same, or else one that is over. Those found in use are looked at last from now on.
-uint32_t ConnectionTable::find_expendable(Owner* owner) {
+// The same, or else one that is over or a quiet tracked one. Those found in use are looked at last from now on.
+uint32_t ConnectionTable::find_expendable(Owner* owner, double now_ms) {
   if (const uint32_t slot = find_unproven(owner); slot != kNone) return slot;
   for (uint32_t looked = 0; looked < kProvenLooked && owner->proven.first; ++looked) {
     const uint32_t slot = owner->proven.first - 1;
-    if (is_expendable(records_[slot])) return slot;
+    if (is_expendable(records_[slot]) || is_quiet(records_[slot], now_ms)) return slot;
     remove(&owner->proven, slot);
     append(&owner->proven, slot);
   }
   return kNone;
 }
 
-// A connection of any owner, for when all slots are taken: a clock, whose hand has just passed the latest connections.
-uint32_t ConnectionTable::find_of_all(bool of_workers) {
-  for (uint32_t looked = 0; looked < std::min(kProvenLooked, used_); ++looked) {
-    const bool may = !of_workers || is_of_workers(hand_);
-    if (may && is_expendable_at(hand_)) return hand_;
+// A connection of any owner, for when all slots are taken: a clock, whose hand has just passed the latest connections. For
+// one that is not only tracked, that is one that is over among some, or else the first one that is only tracked.
+uint32_t ConnectionTable::find_of_all(Of whose, double now_ms) {
+  uint32_t tracked = kNone;
+  for (uint32_t looked = 0; looked < std::min(kAllLooked, used_); ++looked) {
+    if (looked >= kProvenLooked && tracked != kNone) break;
+    const uint32_t slot = hand_;
+    const bool may = is_used(slot) && may_take_place(whose, slot);
+    if (may && (is_expendable(records_[slot]) || is_quiet(records_[slot], now_ms))) return slot;
+    if (may && whose != Of::tracked && tracked == kNone && is_tracked(slot)) tracked = slot;
     hand_ = (hand_ + 1) % used_;
   }
-  return kNone;
+  return tracked;
 }
 
 std::vector<uint32_t> ConnectionTable::owned(uint32_t owner) {
@@ -566,7 +577,8 @@ std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
     record.table = 0;
     insert_all(opening, slot);
     size_.store(size() + 1, std::memory_order_relaxed);
-    if (record.kind == ConnectionKind::tracked) {
+    if (is_tracked(slot)) {
+      tracked_.store(tracked() + 1, std::memory_order_relaxed);
       append(&owners_[record.owner].unproven, slot);
     } else {
       translated.push_back(slot);

@@ -207,7 +207,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     const gateways = topology.network(vni)?.gateways ?? [];
     topology.removeNetwork(vni);
     this.#end(({ places }) => places.includes(vni));
-    this.tables.connections.endTracked(vni);
+    this.controller.endings.endTracked(vni, undefined);
     for (const ip of gateways) neighbors.remove(vni, ip);
     this.controller.enforce();
   }
@@ -279,7 +279,8 @@ export class Forwarding<D extends Datapath = Datapath> {
     for (const ip of [...port.addresses, linkLocalOf(port.mac)]) neighbors.remove(port.vni, ip);
     if (!options?.keep) {
       this.#forget(port.vni, port.addresses);
-      this.#endTracked(port.vni, port.addresses);
+      this.controller.endings.endTracked(port.vni, [...port.addresses, linkLocalOf(port.mac)]);
+      this.controller.endings.endOfPort(portNo);
       this.#forgetUncarried(port.vni, port.allowedAddresses);
     }
     // Weft's own sockets know it by a number that the next port does not get.
@@ -300,11 +301,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     const { topology } = this.tables;
     const uncarried = addresses.filter((ip) => !topology.isCarried(vni, ip));
     this.#forget(vni, uncarried);
-    this.#endTracked(vni, uncarried);
-  }
-
-  #endTracked(vni: Vni, addresses: readonly Uint8Array[]): void {
-    for (const ip of addresses) this.tables.connections.endTracked(vni, ip);
+    this.controller.endings.endTracked(vni, uncarried);
   }
 
   /** Ends the connections of an endpoint's addresses, or those for which `isOver` is true. */

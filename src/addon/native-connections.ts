@@ -3,6 +3,8 @@
 /** Questions are written into `asked` before a call. A slot is -1 if there is none. */
 export interface NativeConnectionTable {
   size(): number;
+  tracked(): number;
+  latest(): number;
   /**
    * Looks for the original tuple, its place and protocol. Returns 2 · slot, plus 1 for the reply direction, or -1, and leaves
    * the generation where the place was.

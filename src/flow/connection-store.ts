@@ -44,6 +44,10 @@ export interface ConnectionStore {
   readonly records: ConnectionRecords;
   readonly limit: number;
   readonly size: number;
+  /** How many of them are only tracked. */
+  readonly tracked: number;
+  /** The generation of the latest connection. Later ones have greater ones, until they wrap at 2³². */
+  readonly latest: number;
   /** 2 · slot, plus 1 for a tuple of the reply direction; -1 if there is none. */
   find(place: Place, protocol: number, tuple: Tuple): number;
   /** The same, with the generation that the slot had then. */

@@ -268,15 +268,16 @@ export class ConnectionRecords {
     return -1;
   }
 
-  /** The same for records of connections whose packets come from this address, or go there. */
-  nextOf(from: number, to: number, ip: Uint8Array): number {
-    const words = this.#words;
+  /**
+   * The same for records of connections whose packets come from an address that ends with one of these words, or go there.
+   * @param words the last four bytes of addresses, little-endian
+   */
+  nextOf(from: number, to: number, words: { has(word: number): boolean }): number {
+    const all = this.#words;
     const end = Math.min(this.ready, to);
-    const [a, b, c, d] = new Uint32Array(ip.slice(0, 16).buffer);
-    const isAt = (at: number): boolean =>
-      words[at + 3] === d && words[at + 2] === c && words[at + 1] === b && words[at] === a;
-    for (let slot = from, at = wordAt(from, CONNECTION_ORIGINAL); slot < end; slot++, at += WORDS) {
-      if (isAt(at) || isAt(at + 4)) return slot;
+    const last = CONNECTION_ORIGINAL + 12;
+    for (let slot = from, at = wordAt(from, last); slot < end; slot++, at += WORDS) {
+      if (words.has(all[at]!) || words.has(all[at + 4]!)) return slot;
     }
     return -1;
   }

@@ -126,8 +126,8 @@ export class Remote {
     const { neighbors, topology } = this.#tables;
     const kept = new Set(heir?.addressIds);
     topology.workloads.remove(workload);
-    for (const id of workload.addressIds) {
-      if (!kept.has(id)) neighbors.remove(workload.vni, bytesOf(id), workload.mac);
-    }
+    const gone = workload.addressIds.filter((id) => !kept.has(id)).map(bytesOf);
+    for (const ip of gone) neighbors.remove(workload.vni, ip, workload.mac);
+    this.#controller.endings.endTracked(workload.vni, gone);
   }
 }

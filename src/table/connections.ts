@@ -13,7 +13,8 @@
  * finds them (flow/connection-store.ts); nothing is kept here for a single connection. Connections that
  * are only tracked are opened and closed by the datapath.
  *
- * The number of connections is limited by the store, and one endpoint may have `quota` translated ones.
+ * The number of connections is limited by the store, and tracked ones give way to translated ones. One endpoint may have `quota`
+ * translated ones.
  * Beyond that, a new connection replaces one that is half-open (nobody has answered it) or over, the
  * oldest first; if there is none, the new one is refused. Of connections that have only been half-open,
  * or are over without having been in use, an endpoint may have `unprovenQuota`, so opening connections
@@ -39,10 +40,10 @@ import {
 } from '../flow/connection.ts';
 import type { Action } from '../flow/action.ts';
 import { BALANCE_OWNERS } from '../flow/balancing.ts';
-import { awaitedAnswer, EXPENDABLE, isTaken, OVER } from '../flow/connection-state.ts';
+import { awaitedAnswer, EXPENDABLE, isAnotherSyn, isTaken, OVER } from '../flow/connection-state.ts';
 import { ROOM_FREE, ROOM_NONE, type FoundConnection, type ConnectionStore } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
-import { sameBytes, type Vni } from '../flow/types.ts';
+import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import { IP_TCP } from '../wire/ipv4.ts';
 import type { RepliesIn } from './backends.ts';
 import { ConnectionEnds } from './connection-ends.ts';
@@ -51,6 +52,7 @@ import { EndedConnections, pinnedAt, type PinnedConnection } from './ended-conne
 import { NatPorts } from './nat-ports.ts';
 import { hasPort, type PortRanges } from './port-ranges.ts';
 import { choiceOf, clientOriginOf, endpointOfOpening, placesOf, type Opening } from './openings.ts';
+import type { ConnectionsUntil, GoneAddresses } from './gone-addresses.ts';
 import type { Services } from './services.ts';
 import { ConnectionOwners } from './connection-owners.ts';
 import { endpointOf, isFromInside, isToService, objectsOf, sentOutside } from './connection-ways.ts';
@@ -83,7 +85,10 @@ export interface ConnectionOptions {
 
 export type Found = FoundConnection;
 
-/** What it takes to open a connection. Valid until any connection is opened or ended. */
+/**
+ * What it takes to open a connection. Valid until this table opens or ends one. Threads of the datapath may do so at any time:
+ * then the store refuses to open it, or what was to be given up has gone.
+ */
 interface Plan {
   readonly opening: Opening;
   readonly connection: ConnectionTuples;
@@ -125,6 +130,11 @@ export class ConnectionTable {
 
   get size(): number {
     return this.#store.size;
+  }
+
+  /** How many of them are only tracked. */
+  get tracked(): number {
+    return this.#store.tracked;
   }
 
   get limit(): number {
@@ -169,6 +179,11 @@ export class ConnectionTable {
   /** True if its backend has another conversation with the same ends. */
   needsOtherPort(slot: number): boolean {
     return isTaken(this.#store.records, slot);
+  }
+
+  /** True if a SYN with this sequence number begins another conversation than this tracked one. */
+  isAnotherSyn({ slot, reply }: Found, sequence: number): boolean {
+    return isAnotherSyn(this.#store.records, slot, reply, sequence);
   }
 
   /** True if no connection has that tuple, but one goes on with it (`ConnectionStore`). */
@@ -406,15 +421,31 @@ export class ConnectionTable {
     return objectsOf(connection);
   }
 
-  /** Ends the tracked connections of a network, or those of one address there, whoever opened them. */
-  endTracked(vni: Vni, ip?: Uint8Array): void {
+  /** Which connections there are now. */
+  now(): ConnectionsUntil {
+    return this.#store.latest as ConnectionsUntil;
+  }
+
+  /** The tracked connections that began with packets of this port. */
+  trackedBy(portNo: PortNo): Pick<Found, 'slot' | 'generation'>[] {
+    const { records } = this.#store;
+    return Array.from(this.#store.owned(portNo), (slot) => ({ slot, generation: records.generation(slot) }));
+  }
+
+  /** Ends a tracked connection, if it is still open. */
+  endTracked({ slot, generation }: Pick<Found, 'slot' | 'generation'>): void {
+    this.#plan = undefined;
+    if (generation !== 0) this.#store.close(slot, generation);
+  }
+
+  /** Ends tracked connections of some slots, whoever opened them: those that go to gone addresses, or come from there. */
+  endTrackedOf(gone: GoneAddresses, { from, to }: Slots): void {
     const { records } = this.#store;
     this.#plan = undefined;
-    const next = (from: number): number => (ip ? records.nextOf(from, Infinity, ip) : from < records.ready ? from : -1);
-    for (let slot = next(0); slot >= 0; slot = next(slot + 1)) {
+    for (let slot = from - 1; (slot = gone.next(records, slot + 1, to)) >= 0; ) {
       const generation = records.generation(slot);
-      const { kind, places } = records.read(slot);
-      if (generation !== 0 && kind === 'tracked' && places.includes(vni)) this.#store.close(slot, generation);
+      if (generation === 0 || generation % 2 === 1 || records.kind(slot) !== 'tracked') continue;
+      if (gone.has(records.read(slot), generation)) this.#store.close(slot, generation);
     }
   }
 

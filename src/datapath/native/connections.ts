@@ -45,6 +45,14 @@ export class NativeConnections implements ConnectionStore {
     return this.table.size();
   }
 
+  get tracked(): number {
+    return this.table.tracked();
+  }
+
+  get latest(): number {
+    return this.table.latest();
+  }
+
   find(place: Place, protocol: number, tuple: Tuple): number {
     this.#ask(place, protocol, tuple);
     return this.table.find();

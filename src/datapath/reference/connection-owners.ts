@@ -3,11 +3,12 @@
  * through the records. native/connection_table.h explains which connections are unproven, and why they are looked at.
  */
 import { CONNECTION_BYTES, CONNECTION_OWNER, recordAt, type ConnectionRecords } from '../../flow/connection.ts';
-import { EXPENDABLE } from '../../flow/connection-state.ts';
+import { EXPENDABLE, isQuiet } from '../../flow/connection-state.ts';
 
 /** The same as in native/connection_table.cc. */
 const UNPROVEN_LOOKED = 256;
 const PROVEN_LOOKED = 32;
+const ALL_LOOKED = 256;
 const LOOKED_ON = 8;
 
 const WORDS_PER_RECORD = CONNECTION_BYTES / 4;
@@ -112,19 +113,26 @@ export class OwnerLists {
     return this.#oldest(owners, (owner) => this.#findUnproven(owner));
   }
 
-  /** The same, or else one that is over. */
-  oldestExpendable(owners: readonly number[]): number {
-    return this.#oldest(owners, (owner) => this.#findExpendable(owner));
+  /** The same, or else one that is over or a quiet tracked one. */
+  oldestExpendable(owners: readonly number[], nowMs: number): number {
+    return this.#oldest(owners, (owner) => this.#findExpendable(owner, nowMs));
   }
 
-  /** One of any owner. @param used slots below this one have been used */
-  findOfAll(used: number, may: (slot: number) => boolean): number {
-    for (let looked = 0; looked < Math.min(PROVEN_LOOKED, used); looked++) {
+  /**
+   * One of any owner that is over, or else one that `givesWay` as it is.
+   * @param used slots below this one have been used
+   */
+  findOfAll(used: number, nowMs: number, may: (slot: number) => boolean, givesWay: (slot: number) => boolean): number {
+    let giving = -1;
+    for (let looked = 0; looked < Math.min(ALL_LOOKED, used); looked++) {
+      if (looked >= PROVEN_LOOKED && giving >= 0) break;
       const slot = this.#hand;
-      if (may(slot) && this.#records.generation(slot) !== 0 && this.#isExpendable(slot)) return slot;
+      const isOne = this.#records.generation(slot) !== 0 && may(slot);
+      if (isOne && (this.#isExpendable(slot) || isQuiet(this.#records, slot, nowMs))) return slot;
+      if (isOne && giving < 0 && givesWay(slot)) giving = slot;
       this.#hand = (slot + 1) % used;
     }
-    return -1;
+    return giving;
   }
 
   #oldest(owners: readonly number[], findOne: (owner: Uint32Array) => number): number {
@@ -147,13 +155,13 @@ export class OwnerLists {
     return -1;
   }
 
-  #findExpendable(owner: Uint32Array): number {
+  #findExpendable(owner: Uint32Array, nowMs: number): number {
     const unproven = this.#findUnproven(owner);
     if (unproven >= 0) return unproven;
     for (let looked = 0; looked < PROVEN_LOOKED; looked++) {
       const at = owner[PROVEN + FIRST]!;
       if (at === 0) return -1;
-      if (this.#isExpendable(at - 1)) return at - 1;
+      if (this.#isExpendable(at - 1) || isQuiet(this.#records, at - 1, nowMs)) return at - 1;
       this.#remove(owner, PROVEN, at - 1);
       this.#append(owner, PROVEN, at - 1);
     }
