@@ -46,8 +46,10 @@ export interface Front {
   readonly l4Port: number;
 }
 
-/** Where recovered connections with one number were going. */
+/** Where a recovered connection was going. */
 export interface Unclaimed extends Front {
+  readonly end: L4End;
+  /** What its number means. */
   readonly back: PinnedBackend;
 }
 
@@ -85,8 +87,11 @@ export class Backends {
   /** By number: those whose connections may still go to other ports than `PinnedBackend.ports`. */
   readonly strayed = new Map<number, Pick<PinnedBackend, 'ports'>>();
   readonly #pinned = new Map<number, Pinned>();
-  /** By `Front.front`. */
-  readonly #unclaimed = new Map<string, Unclaimed[]>();
+  /**
+   * By `Front.front`, then by number: one of the connections. A service may have lost one of its addresses since, and not the
+   * others.
+   */
+  readonly #unclaimed = new Map<string, Map<number, Unclaimed>>();
   /** Those whose connections end at a time. */
   readonly #leaving = new Set<PinnedBackend>();
   readonly #others: (pin: number) => number;
@@ -156,35 +161,33 @@ export class Backends {
 
   /**
    * Takes over a connection that was opened before a restart, before anything else is added.
-   * @param back where it goes
+   * @param end where it goes
    */
-  recover(pin: number, from: Front, back: L4End): void {
-    const known = this.#pinned.get(pin);
-    if (known) return void known.told++;
-    const pinned = new Pinned(pin, undefined, back, this.#others);
-    pinned.told = 1;
-    this.#pinned.set(pin, pinned);
+  recover(pin: number, from: Front, end: L4End): void {
+    const back = this.#pinned.get(pin) ?? new Pinned(pin, undefined, end, this.#others);
+    back.told++;
+    this.#pinned.set(pin, back);
     this.#last = Math.max(this.#last, pin);
     const others = this.#unclaimed.get(from.front);
-    const unclaimed = { ...from, back: pinned };
-    if (others) others.push(unclaimed);
-    else this.#unclaimed.set(from.front, [unclaimed]);
+    if (!others) this.#unclaimed.set(from.front, new Map([[pin, { ...from, end, back }]]));
+    else if (!others.has(pin)) others.set(pin, { ...from, end, back });
   }
 
   /**
-   * Offers the numbers of connections recovered from there: those for which `take` is true have found their service.
+   * Offers the numbers of connections recovered from there that no service has yet: those for which `take` is true have found
+   * theirs.
    * @param front `Front.front`
    */
   claim(front: string, take: (unclaimed: Unclaimed) => boolean): void {
-    const left = this.#unclaimed.get(front)?.filter((unclaimed) => !take(unclaimed));
-    if (!left) return;
-    if (left.length > 0) this.#unclaimed.set(front, left);
-    else this.#unclaimed.delete(front);
+    const unclaimed = this.#unclaimed.get(front);
+    for (const [pin, one] of unclaimed ?? []) if (one.back.service !== undefined || take(one)) unclaimed!.delete(pin);
   }
 
   /** All services are known: nobody else will claim what was recovered. */
   endUnclaimed(): void {
-    for (const all of this.#unclaimed.values()) for (const { back } of all) this.remove(back);
+    for (const all of this.#unclaimed.values()) {
+      for (const { back } of all.values()) if (back.service === undefined) this.remove(back);
+    }
     this.#unclaimed.clear();
   }
 

@@ -11,7 +11,7 @@ import type { Service, ServicePort } from './service.ts';
  * @param to the service whose backend it may be: the same one, or one that its routes lead to
  */
 export function claimedBackend(
-  { protocol, l4Port, back }: Unclaimed,
+  { protocol, l4Port, end }: Omit<Unclaimed, 'back'>,
   front: { readonly service: Service; readonly isPublished: boolean },
   to: Service,
 ): { readonly port: ServicePort; readonly at: BackendIndex } | undefined {
@@ -22,9 +22,9 @@ export function claimedBackend(
   const ports = to === front.service ? [asked] : to.ports.filter((port) => port.protocol === protocol);
   for (const port of ports) {
     // A port of its own is reached by any number of the service in front of it.
-    const target = back.l4Port - (port === asked || port.lastL4Port > port.l4Port ? offset : 0);
+    const target = end.l4Port - (port === asked || port.lastL4Port > port.l4Port ? offset : 0);
     const at = to.backends.findIndex(
-      ({ address }, at) => port.targets[at] === target && bytesId(address) === bytesId(back.address),
+      ({ address }, at) => port.targets[at] === target && bytesId(address) === bytesId(end.address),
     );
     if (at >= 0) return { port, at };
   }

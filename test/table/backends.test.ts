@@ -246,6 +246,23 @@ t.test('after a restart, connections end whose backend or service is not there a
   t.same(services.ended(0), new Set([all[1]!.pin, all[2]!.pin]));
 });
 
+t.test('after a restart, a backend is found by any address of its service that connections have come by', async (t) => {
+  const of = (...vips: Uint8Array[]) => service({ vips, backends: backends(1) });
+  const [first, second] = [VIP, parseIp('10.96.0.2')];
+  const { services: before } = serviceTable();
+  before.set(of(first, second), 0);
+  const all = [open(before, 0)!, open(before, 1, tuple(1, { destination: second }))!];
+  t.equal(all[0]!.pin, all[1]!.pin);
+  for (const left of [first, second]) {
+    const { services } = serviceTable({ isLoaded: false });
+    for (const { pin, tuples } of all) services.recovered(tuples, pin);
+    services.set(of(left), 0);
+    services.loaded();
+    t.same(services.ended(0), new Set());
+    t.match(services.pinned(all[0]!.pin), { service: 'default/web', connections: 2 });
+  }
+});
+
 t.test(`as a naive twin has it, through changes and restarts (seed ${seed})`, async (t) => {
   const random = new Random(seed);
   let { services } = tableWithOutside();
