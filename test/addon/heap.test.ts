@@ -6,6 +6,8 @@ import t from 'tap';
 import { flowCapOf, heapBytesOf } from '../../src/memory.ts';
 import { run } from '../support/process.ts';
 
+t.setTimeout(120_000);
+
 const MIB = 1024 * 1024;
 
 /** Runs a module that has `limitHeap`, and parses its output as JSON. */
