@@ -111,7 +111,7 @@ async function run(): Promise<void> {
   const all: Put[] = [
     {
       key: 'networks/blue',
-      value: { resource: manifest('Network', 'blue', { subnets: ['10.64.0.0/10'] }), vni: 7, mtu: 1450 },
+      value: { resource: manifest('Network', 'blue', { subnets: ['10.64.0.0/11'] }), vni: 7, mtu: 1450 },
     },
     { key: 'hosts/here', value: hostRecord('here', 1) },
     { key: 'hosts/there', value: hostRecord('there', 2) },
