@@ -124,8 +124,8 @@ inline ConnectionState state_of(Connection& connection) {
   const uint32_t both = seen & reply_seen, either = seen | reply_seen;
   if (either & kSeenRst) return ConnectionState::closed;
   if (both & kSeenFin) return ConnectionState::time_wait;
+  if (!is_answered) return ConnectionState::syn_sent;  // whatever it was that nobody has answered, also a FIN
   if (either & kSeenFin) return ConnectionState::closing;
-  if (!is_answered) return ConnectionState::syn_sent;
   return both & kSeenAck ? ConnectionState::established : ConnectionState::syn_received;
 }
 

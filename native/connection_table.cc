@@ -13,7 +13,11 @@ namespace {
 // some searches, however many others there are.
 constexpr uint32_t kUnprovenLooked = 256;
 constexpr uint32_t kProvenLooked = 32;
-constexpr uint32_t kAllLooked = 256;
+constexpr uint32_t kAllLooked = 32;
+// How many of all owners, if what is wanted is a tracked one and there may be few.
+constexpr uint32_t kTrackedLooked = 256;
+// How long a tracked connection that found nothing to give up keeps others from searching in vain.
+constexpr double kSearchAgainMs = 1;
 // How many unproven ones are looked at before each new connection, so that they are seen in use before there are too
 // many.
 constexpr uint32_t kLookedOn = 8;
@@ -446,7 +450,9 @@ uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t qu
     const uint32_t slot = oldest(owners, count, [&](Owner* owner) { return find_unproven(owner); });
     if (slot != kNone) return may_go(slot);
   }
-  if (all >= quota) return may_go(oldest(owners, count, [&](Owner* owner) { return find_expendable(owner, now_ms); }));
+  if (all >= quota) {
+    return may_go(oldest(owners, count, [&](Owner* owner) { return find_expendable(owner, whose, now_ms); }));
+  }
   return size() < limits_.connections ? kFree : find_of_all(whose, now_ms);
 }
 
@@ -493,30 +499,41 @@ uint32_t ConnectionTable::find_unproven(Owner* owner) {
 }
 
 // The same, or else one that is over or a quiet tracked one. Those found in use are looked at last from now on.
-uint32_t ConnectionTable::find_expendable(Owner* owner, double now_ms) {
+uint32_t ConnectionTable::find_expendable(Owner* owner, Of whose, double now_ms) {
   if (const uint32_t slot = find_unproven(owner); slot != kNone) return slot;
+  if (whose == Of::tracked && now_ms < owner->search_from_ms) return kNone;
   for (uint32_t looked = 0; looked < kProvenLooked && owner->proven.first; ++looked) {
     const uint32_t slot = owner->proven.first - 1;
     if (is_expendable(records_[slot]) || is_quiet(records_[slot], now_ms)) return slot;
     remove(&owner->proven, slot);
     append(&owner->proven, slot);
   }
+  if (whose == Of::tracked) owner->search_from_ms = now_ms + kSearchAgainMs;
   return kNone;
 }
 
-// A connection of any owner, for when all slots are taken: a clock, whose hand has just passed the latest connections. For
-// one that is not only tracked, that is one that is over among some, or else the first one that is only tracked.
+// A connection of any owner, for when all slots are taken: a clock, whose hand has just passed the latest connections. As long
+// as there are tracked ones, only these give way: one that is over or quiet, or else, unless it is for another tracked one, the
+// first one. If there are so few that none is among many, it is one of the others that is over.
 uint32_t ConnectionTable::find_of_all(Of whose, double now_ms) {
-  uint32_t tracked = kNone;
-  for (uint32_t looked = 0; looked < std::min(kAllLooked, used_); ++looked) {
-    if (looked >= kProvenLooked && tracked != kNone) break;
+  if (whose == Of::tracked && now_ms < search_from_ms_) return kNone;
+  const bool others_stay = tracked() > 0;
+  const uint32_t most = others_stay && whose != Of::tracked ? kTrackedLooked : kAllLooked;
+  uint32_t in_use = kNone, other = kNone;
+  for (uint32_t looked = 0; looked < std::min(most, used_); ++looked) {
+    if (looked >= kAllLooked && in_use != kNone) break;
     const uint32_t slot = hand_;
-    const bool may = is_used(slot) && may_take_place(whose, slot);
-    if (may && (is_expendable(records_[slot]) || is_quiet(records_[slot], now_ms))) return slot;
-    if (may && whose != Of::tracked && tracked == kNone && is_tracked(slot)) tracked = slot;
+    if (is_used(slot) && may_take_place(whose, slot)) {
+      const bool gives_way = is_expendable(records_[slot]) || is_quiet(records_[slot], now_ms);
+      const bool stays = others_stay && !is_tracked(slot);
+      if (gives_way && !stays) return slot;
+      if (gives_way && other == kNone) other = slot;
+      if (is_tracked(slot) && whose != Of::tracked && in_use == kNone) in_use = slot;
+    }
     hand_ = (hand_ + 1) % used_;
   }
-  return tracked;
+  if (whose == Of::tracked) search_from_ms_ = now_ms + kSearchAgainMs;
+  return in_use != kNone ? in_use : other;
 }
 
 std::vector<uint32_t> ConnectionTable::owned(uint32_t owner) {

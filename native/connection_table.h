@@ -24,10 +24,10 @@
 // in use once, and few of the proven ones are looked at.
 //
 // Tracked connections are owned by the port where they began. They never take the room of others: a tracked one takes only the
-// place of another tracked one, and if all are taken, any tracked one gives way to a translated one. A packet that finds no
-// room goes on untracked, and the next one of its conversation tries again, so an owner whose proven ones are all in use
-// costs some looks for each packet, and nothing else. A tracked connection that has been quiet for some minutes may be given
-// up, too: nothing signals that a host behind the tunnel has died.
+// place of another tracked one, and if all are taken, any tracked one gives way to a translated one, before one of the others
+// does. A packet that finds no room goes on untracked, and the next one of its conversation tries again. So that this costs the
+// others nothing, a search that was in vain is not repeated within a millisecond. A tracked connection that has been quiet for
+// some minutes may be given up, too: nothing signals that a host behind the tunnel has died.
 //
 // Threads. Whatever changes the table takes its lock, which protects the lists, the index and the
 // heads of records. A worker finds connections without the lock (`find`):
@@ -300,6 +300,7 @@ class ConnectionTable {
     List unproven;  // oldest first
     List proven;    // seen in use; the one not looked at for longest comes first, and may be over by now
     uint32_t hand;  // slot + 1: the next unproven one to look at
+    double search_from_ms;  // until then, its proven ones are not searched for a tracked one again
   };
   struct alignas(64) Holder {
     std::atomic<uint64_t> seen = kIdle;
@@ -347,7 +348,7 @@ class ConnectionTable {
   void prove(Owner* owner, uint32_t slot);
   void leave_unproven(Owner* owner, uint32_t slot);
   uint32_t find_unproven(Owner* owner);
-  uint32_t find_expendable(Owner* owner, double now_ms);
+  uint32_t find_expendable(Owner* owner, Of whose, double now_ms);
   uint32_t find_of_all(Of whose, double now_ms);
   bool may_take_place(Of whose, uint32_t slot) const {
     return whose == Of::any || (whose == Of::workers ? is_of_workers(slot) : is_tracked(slot));
@@ -381,6 +382,7 @@ class ConnectionTable {
   uint32_t generation_ = 0;
   uint32_t swept_ = 0;
   uint32_t hand_ = 0;  // the next slot to look at when all are in use
+  double search_from_ms_ = 0;  // until then, no tracked one looks for room among all
 };
 
 }  // namespace weft

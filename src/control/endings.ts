@@ -137,7 +137,7 @@ export class Endings {
     });
   }
 
-  /** Ends the tracked connections that began with packets of this port, which is closed. */
+  /** Ends the tracked connections that began with packets of this port, which is closed, and in no flow any more. */
   endOfPort(portNo: PortNo): void {
     const { tables, later } = this.#options;
     const ended = tables.connections.trackedBy(portNo);
@@ -148,7 +148,8 @@ export class Endings {
   }
 
   /**
-   * Ends the tracked connections that these addresses of a network have now, whoever opened them.
+   * Ends the tracked connections that these addresses of a network have now, whoever opened them. Call this when no flow
+   * opens others any more: those that are opened later stay.
    * @param addresses undefined: those of the whole network
    */
   endTracked(vni: Vni, addresses: readonly Uint8Array[] | undefined): void {

@@ -356,8 +356,8 @@ export class ConnectionRecords {
     const either = seen | replySeen;
     if (either & SEEN_RST) return 'closed';
     if (both & SEEN_FIN) return 'time_wait';
+    if (!isAnswered) return 'syn_sent'; // whatever it was that nobody has answered, also a FIN
     if (either & SEEN_FIN) return 'closing';
-    if (!isAnswered) return 'syn_sent';
     return both & SEEN_ACK ? 'established' : 'syn_received';
   }
 

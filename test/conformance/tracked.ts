@@ -20,7 +20,7 @@ import { arpReply, echo, ip, solicitation, tcp, udp, wireIp, type Ends } from '.
 import { flowId, Harness, maskOf, output, type HarnessOptions, type Open } from './harness.ts';
 import { conformanceTests } from './suite.ts';
 
-const [SYN, RST, ACK] = [2, 4, 16];
+const [FIN, SYN, RST, ACK] = [1, 2, 4, 16];
 const GRE = 47;
 const places: Readonly<Record<number, Place>> = { 1: 1 as Place, 2: 1 as Place };
 const there: Ends = { src: '10.0.0.1', dst: '10.0.0.2' };
@@ -301,6 +301,70 @@ export function runTracked(name: string, open: Open): void {
     h.inject(1, segment(there, [3, 80], SYN));
     const slots = [1, 2, 3].map((port) => h.dp.connections.find(1 as Place, IP_TCP, tuple(port, 80)) >= 0);
     t.same(slots, [false, true, true]);
+    h.close();
+  });
+
+  test('what nobody answers takes no more room than unanswered ones may, also if it says that it ends', (t) => {
+    const { memory } = room();
+    const h = new Harness(open, { connections: { memory, limit: 8, quota: 8, unprovenQuota: 2 }, places });
+    h.memory(1, 2);
+    putAll(h);
+    for (const port of [1, 2, 3, 4]) h.inject(1, segment(there, [port, 80], FIN | ACK));
+    t.same([h.dp.connections.size, h.dp.connections.records.state(0)], [2, 'syn_sent']);
+    h.inject(2, segment(back, [80, 4], ACK));
+    const slot = h.dp.connections.find(1 as Place, IP_TCP, tuple(4, 80)) >> 1;
+    t.equal(h.dp.connections.records.state(slot), 'closing');
+    h.close();
+  });
+
+  for (const [whose, limit, quota] of [
+    ['the port', 8, 2],
+    ['all', 2, 8],
+  ] as const) {
+    test(`a search for room among those of ${whose} that was in vain is not repeated in the same millisecond`, (t) => {
+      const { memory } = room();
+      const h = new Harness(open, { connections: { memory, limit, quota, unprovenQuota: quota }, places });
+      h.memory(1, 2);
+      putAll(h);
+      const { connections } = h.dp;
+      const isKnown = (port: number): boolean => connections.find(1 as Place, IP_TCP, tuple(port, 80)) >= 0;
+      for (const port of [1, 2]) {
+        h.inject(1, segment(there, [port, 80], ACK));
+        h.inject(2, segment(back, [80, port], ACK));
+      }
+      h.inject(1, segment(there, [3, 80], SYN));
+      t.notOk(isKnown(3), 'all are in use');
+      connections.records.writeHalf(1, true, { ...connections.records.half(1, true), seen: SEEN_RST });
+      h.inject(1, segment(there, [3, 80], SYN));
+      t.notOk(isKnown(3));
+      h.nowMs += 1;
+      h.inject(1, segment(there, [3, 80], SYN));
+      t.same([1, 2, 3].map(isKnown), [true, false, true]);
+      h.close();
+    });
+  }
+
+  test('as long as there are tracked ones, no other one makes room for a translated one', (t) => {
+    const { memory } = room();
+    const h = new Harness(open, { connections: { memory, limit: 3, quota: 8, unprovenQuota: 8 }, places });
+    h.memory(1, 2);
+    putAll(h);
+    const { connections } = h.dp;
+    const halfOpen = openTranslated(h, IP_TCP, [5, 80], 8080, 0);
+    for (const port of [1, 2]) {
+      h.inject(1, udp(there, port, 9));
+      h.inject(2, udp(back, 9, port));
+    }
+    t.same([connections.size, connections.tracked], [3, 2]);
+    for (const port of [101, 102]) {
+      const given = connections.room([FIRST_FREE_OWNER + 1], 100, 100);
+      t.not(given, halfOpen);
+      const slot = openTranslated(h, IP_UDP, [port, 53], 54, 0, given);
+      for (const reply of [false, true])
+        connections.records.writeHalf(slot, reply, { ...connections.records.half(slot, reply), packets: 1 });
+    }
+    t.same([connections.size, connections.tracked], [3, 0]);
+    t.equal(connections.room([FIRST_FREE_OWNER + 1], 100, 100), halfOpen);
     h.close();
   });
 

@@ -35,7 +35,7 @@ function openSwitch(t: Test, limit: number) {
     return connections.open(one, owner, 0, [-1, -1]);
   };
   const isOpen = (slot: number): boolean => connections.records.generation(slot) !== 0;
-  return { endings: forwarding.controller.endings, connections, turns, begin, isOpen };
+  return { forwarding, endings: forwarding.controller.endings, connections, turns, begin, isOpen };
 }
 
 t.test('those of an address or of a network end, and no others', async (t) => {
@@ -74,4 +74,44 @@ t.test('those that began with packets of a port end with it, whatever their addr
   t.equal(turns.length, 1);
   while (turns.length > 0) turns.shift()!();
   t.same([owned.some(isOpen), isOpen(others)], [false, true]);
+});
+
+t.test('what workers open until no flow is left that does also ends', async (t) => {
+  const { forwarding, connections, turns, begin } = openSwitch(t, 64);
+  const { controller, remote } = forwarding;
+  const mac = Uint8Array.of(2, 0, 0, 0, 0, 1);
+  const addresses = [B];
+  const portNo = 5 as PortNo;
+  const endpoint = { vni: RED, mac, addresses, vtep: parseIp('192.0.2.1'), trust: false };
+  const enforce = controller.enforce.bind(controller);
+  const isLeft = (remove: () => void): number => {
+    controller.enforce = () => (begin(A, B), enforce());
+    remove();
+    controller.enforce = enforce;
+    while (turns.length > 0) turns.shift()!();
+    return connections.size;
+  };
+  forwarding.setNetwork({ name: 'red', vni: RED });
+  forwarding.addPort(
+    { name: 'b', portNo, vni: RED, mac, addresses, allowedAddresses: [], allowedEtherTypes: [], trust: false },
+    { kind: 'memory', name: 'm5', transmit: () => {} },
+  );
+  t.equal(
+    isLeft(() => forwarding.removePort(portNo)),
+    0,
+  );
+  remote.addEndpoint(endpoint);
+  t.equal(
+    isLeft(() => remote.addEndpoint({ ...endpoint, addresses: [C] })),
+    0,
+  );
+  remote.addEndpoint(endpoint);
+  t.equal(
+    isLeft(() => remote.removeEndpoint(endpoint)),
+    0,
+  );
+  t.equal(
+    isLeft(() => forwarding.removeNetwork(RED)),
+    0,
+  );
 });

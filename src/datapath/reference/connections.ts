@@ -27,7 +27,7 @@ import { sameBytes } from '../../flow/types.ts';
 import { IP_UDP } from '../../wire/ipv4.ts';
 import { BalancedCounts, ReferenceTables } from './balancing.ts';
 import { ConnectionIndex, ORIGINAL } from './connection-index.ts';
-import { OwnerLists } from './connection-owners.ts';
+import { OwnerLists, type Whose } from './connection-owners.ts';
 import { isPlausible } from './plausible.ts';
 
 /** The same as in native/connection_table.cc. */
@@ -40,9 +40,6 @@ export interface ReferenceConnectionOptions extends ConnectionStoreOptions {
    */
   readonly populate?: ((from: number, bytes: number) => boolean) | undefined;
 }
-
-/** Whose place a new connection may take: that of any other, of those that the datapath may close, or of tracked ones. */
-type Whose = 'any' | 'datapath' | 'tracked';
 
 export class ReferenceConnections implements ConnectionStore {
   readonly records: ConnectionRecords;
@@ -225,10 +222,9 @@ export class ReferenceConnections implements ConnectionStore {
       const slot = this.#owners.oldestUnproven(owners);
       if (slot >= 0) return orNone(slot);
     }
-    if (all >= quota) return orNone(this.#owners.oldestExpendable(owners, nowMs));
+    if (all >= quota) return orNone(this.#owners.oldestExpendable(owners, whose, nowMs));
     if (this.#size < this.limit) return ROOM_FREE;
-    const givesWay = (slot: number): boolean => whose !== 'tracked' && isTracked(slot);
-    return orNone(this.#owners.findOfAll(this.#used, nowMs, may, givesWay));
+    return orNone(this.#owners.findOfAll(this.#used, this.#tracked, whose, nowMs, may));
   }
 
   /** True if the datapath may close it by itself. */
