@@ -8,8 +8,16 @@ namespace weft {
 namespace {
 
 constexpr uint8_t kSyn = 2, kRst = 4, kAck = 16;
-// The tunnel carries the packets of all other hosts, so it may have as many tracked connections as so many ports.
-constexpr uint32_t kTunnelShares = 3;
+// The owners of what comes in from other hosts, behind those of ports: PEER_OWNERS of src/flow/connection-store.ts.
+constexpr uint32_t kFirstPeerOwner = 65'536, kPeerOwners = 256;
+
+// Who owns the connections that begin with packets of this host: its number among so many, so that no host takes the
+// room of all others. Hosts with the same number share it.
+uint32_t owner_of_peer(const uint8_t* vtep) {
+  uint8_t number = 0;
+  for (uint32_t i = 0; i < 16; ++i) number ^= vtep[i];
+  return kFirstPeerOwner + number % kPeerOwners;
+}
 
 // True if it can be the first packet of a conversation that is seen here: of a ping, the request and not the reply; of TCP,
 // whatever comes, since it may be older than this record of it, but what answers a SYN or ends what is not known, and what
@@ -276,7 +284,8 @@ Reason Datapath::relate(const Action& action, const Frame& frame, const Key& key
 }
 
 // The connection that begins with this packet; none if it cannot begin one, if it has the ends of another one that goes on, or
-// if there is no room. Then the packet goes on, untracked. Its owner is the port where the packet came in.
+// if there is no room. Then the packet goes on, untracked. Its owner is the port where the packet
+// came in, or the host that it came from.
 Datapath::Found Datapath::open(const Action& action, const Frame& frame, const Key& key) {
   TupleKey tuple;
   const Words words = Words::of(key);
@@ -285,8 +294,8 @@ Datapath::Found Datapath::open(const Action& action, const Frame& frame, const K
   const uint32_t place = from ? place_of(*from, words) : kNowhere;
   if (!connections_ || !connections_->may_open() || place == kNowhere) return {};
   if (!may_begin(key, frame) || !tuple_of(words, place, &tuple)) return {};
-  const uint32_t shares = from->is_tunnel() ? kTunnelShares : 1;
-  const Found found = connections_->open(tuple, action.argument, number, now_ms_, begins_tcp(key, frame), shares);
+  const uint32_t owner = from->is_tunnel() ? owner_of_peer(key.tun_src) : number;
+  const Found found = connections_->open(tuple, action.argument, owner, now_ms_, begins_tcp(key, frame));
   if (!found || !is_of(*found.at, found.reply, key)) return {};
   if (!found.reply && action.reply_flow()) relaxed_store(found.at->half(1).flow, action.reply_flow());
   return found;

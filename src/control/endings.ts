@@ -33,7 +33,7 @@ export interface EndingsOptions {
 const TURN_ENDED = 256;
 /** How many slots are gone through in one turn to find them: takes a few milliseconds. */
 const TURN_SCANNED = 16_384;
-/** How many connections that are found without a search are closed in one turn: takes a few milliseconds. */
+/** How many tracked connections are closed in one turn: takes a few milliseconds. */
 const TURN_CLOSED = 2048;
 /** Timers cannot wait for as long as a backend may drain. */
 const LONGEST_WAIT_MS = 3_600_000;
@@ -173,10 +173,16 @@ export class Endings {
         this.#isSearching = !gone.isEmpty;
         if (!this.#isSearching) return false;
       }
-      tables.connections.endTrackedOf(gone, { from, to: from + TURN_SCANNED });
-      from += TURN_SCANNED;
+      const slots = { from, to: from + TURN_SCANNED };
+      from = tables.connections.endTrackedOf(gone, slots, TURN_CLOSED, (vni, ip) => this.#routedTo(vni, ip));
       return true;
     });
+  }
+
+  #routedTo(vni: Vni, ip: Uint8Array): Vni | undefined {
+    const { topology } = this.#options.tables;
+    const route = topology.network(vni)?.routes.lookup(ip).route;
+    return route?.kind === 'network' ? topology.networkNamed(route.network)?.vni : undefined;
   }
 
   close(): void {

@@ -9,9 +9,13 @@
 import type { BalancingTable } from './balancing.ts';
 import type { ConnectionRecords, ConnectionTuples, Place, Tuple } from './connection.ts';
 
-/** Owners are numbers below this. The first 65,536 are those of ports, whose frames open connections with `track`. */
+/**
+ * Owners are numbers below this. The first 65,536 are those of ports, whose frames open connections with `track`; the next
+ * ones are those of other hosts, by a number that follows from the address of their VTEP.
+ */
 export const CONNECTION_OWNERS = 131_072;
-export const FIRST_FREE_OWNER = 65_536;
+export const PEER_OWNERS = { first: 65_536, count: 256 } as const;
+export const FIRST_FREE_OWNER = PEER_OWNERS.first + PEER_OWNERS.count;
 
 /** Results of `room`: nothing needs to be given up, or there is no room. */
 export const ROOM_FREE = -1;

@@ -130,6 +130,10 @@ export class Remote {
     topology.workloads.remove(workload);
     const gone = workload.addressIds.filter((id) => !kept.has(id)).map(bytesOf);
     for (const ip of gone) neighbors.remove(workload.vni, ip, workload.mac);
-    return gone;
+    const allowed = new Set(heir?.allowedIds);
+    const { vni } = workload;
+    const isCarried = (ip: Uint8Array): boolean => topology.isCarried(vni, ip) || topology.workloads.isAllowed(vni, ip);
+    const others = workload.allowedIds.filter((id) => !allowed.has(id)).map(bytesOf);
+    return [...gone, ...others.filter((ip) => !isCarried(ip))];
   }
 }

@@ -438,15 +438,20 @@ export class ConnectionTable {
     if (generation !== 0) this.#store.close(slot, generation);
   }
 
-  /** Ends tracked connections of some slots, whoever opened them: those that go to gone addresses, or come from there. */
-  endTrackedOf(gone: GoneAddresses, { from, to }: Slots): void {
+  /** Ends tracked connections to and from gone addresses in some slots, at most `limit`. Returns the slot where it goes on. */
+  endTrackedOf(gone: GoneAddresses, { from, to }: Slots, limit: number, routedTo: RoutedTo): number {
     const { records } = this.#store;
     this.#plan = undefined;
+    let ended = 0;
     for (let slot = from - 1; (slot = gone.next(records, slot + 1, to)) >= 0; ) {
+      if (ended === limit) return slot;
       const generation = records.generation(slot);
       if (generation === 0 || generation % 2 === 1 || records.kind(slot) !== 'tracked') continue;
-      if (gone.has(records.read(slot), generation)) this.#store.close(slot, generation);
+      if (!gone.has(records.read(slot), generation, routedTo)) continue;
+      this.#store.close(slot, generation);
+      ended++;
     }
+    return to;
   }
 
   /** Takes over what the records already hold, before anything else is opened, and frees incomplete ones. */
@@ -574,6 +579,9 @@ function isEmpty(slots: Iterable<number>): boolean {
   for (const _ of slots) return false;
   return true;
 }
+
+/** The network to which packets of a network for an address are routed; undefined if there is none. */
+type RoutedTo = (vni: Vni, ip: Uint8Array) => Vni | undefined;
 
 /** Slots that are gone through at a time. */
 export interface Slots {

@@ -32,15 +32,27 @@ export class GoneAddresses {
     return from < Math.min(records.ready, to) ? from : -1;
   }
 
-  /** True if this connection has one of them, and was open when that went. */
-  has({ places, original }: ConnectionTuples, generation: number): boolean {
+  /**
+   * True if this connection has one of them, and was open when that went.
+   * @param routedTo the network to which packets of this network for that address are routed, if there is one: what is routed
+   * to another host comes in, in both directions, where it came from
+   */
+  has(
+    { places, original }: ConnectionTuples,
+    generation: number,
+    routedTo: (vni: Vni, ip: Uint8Array) => Vni | undefined,
+  ): boolean {
     const wasOpen = (until: ConnectionsUntil | undefined): boolean =>
       until !== undefined && ((generation - until) | 0) <= 0;
-    return places.some(
-      (place) =>
-        wasOpen(this.#networks.get(place as Vni)) ||
-        wasOpen(this.#addresses.get(addressId(place as Vni, original.source))) ||
-        wasOpen(this.#addresses.get(addressId(place as Vni, original.destination))),
-    );
+    const isGone = (vni: Vni | undefined, ip: Uint8Array): boolean =>
+      vni !== undefined && wasOpen(this.#addresses.get(addressId(vni, ip)));
+    const isOfGone = (vni: Vni, ip: Uint8Array): boolean => isGone(vni, ip) || isGone(routedTo(vni, ip), ip);
+    const networks = new Set(places as readonly Vni[]);
+    for (const vni of networks) {
+      if (wasOpen(this.#networks.get(vni))) return true;
+      if (this.#addresses.size === 0) continue;
+      if (isOfGone(vni, original.source) || isOfGone(vni, original.destination)) return true;
+    }
+    return false;
   }
 }

@@ -10,12 +10,13 @@ import { FIRST_FREE_OWNER, ROOM_NONE, type ConnectionStoreOptions } from '../../
 import type { Action } from '../../src/flow/action.ts';
 import { ctState, fields } from '../../src/flow/fields.ts';
 import { emptyKey, readNumber, writeNumber } from '../../src/flow/key.ts';
-import { parseIp } from '../../src/flow/types.ts';
+import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { concat } from '../../src/wire/bytes.ts';
 import { buildEchoBody, buildIcmp4, buildIcmp6, ICMP_ECHO_REPLY } from '../../src/wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { buildExtension, EXT_DESTINATION } from '../../src/wire/ipv6.ts';
 import { buildTcp } from '../../src/wire/l4.ts';
+import { buildVxlan } from '../../src/wire/vxlan.ts';
 import { arpReply, echo, ip, solicitation, tcp, udp, wireIp, type Ends } from '../support/frames.ts';
 import { flowId, Harness, maskOf, output, type HarnessOptions, type Open } from './harness.ts';
 import { conformanceTests } from './suite.ts';
@@ -343,6 +344,26 @@ export function runTracked(name: string, open: Open): void {
       h.close();
     });
   }
+
+  test('what another host sends takes no room of what comes from a third one', (t) => {
+    const { memory } = room();
+    const h = new Harness(open, { connections: { memory, limit: 8, quota: 2, unprovenQuota: 2 } });
+    h.memory(1);
+    h.vxlan(5, '192.0.2.1');
+    put(h, 5, ctState.none, [track, ...output(1)]);
+    const arrive = (vtep: string, sourcePort: number): void =>
+      h.injectDatagram(5, vtep, buildVxlan({ vni: 1 as Vni, frame: udp(there, sourcePort, 9) }));
+    for (const port of [1, 2, 3, 4]) arrive('192.0.2.2', port);
+    t.equal(h.dp.connections.size, 2);
+    for (const port of [5, 6, 7]) arrive('192.0.2.3', port);
+    const found = [1, 2, 3, 4, 5, 6, 7].map((port) => h.dp.connections.find(1 as Place, IP_UDP, tuple(port, 9)) >= 0);
+    t.same(found, [false, false, true, true, false, true, true]);
+    t.same(
+      [65_536 + (2 ^ 2 ^ 192), 65_536 + (2 ^ 3 ^ 192)].map((owner) => [...h.dp.connections.owned(owner)].length),
+      [2, 2],
+    );
+    h.close();
+  });
 
   test('as long as there are tracked ones, no other one makes room for a translated one', (t) => {
     const { memory } = room();

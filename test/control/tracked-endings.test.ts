@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { connectionBytes, type Place } from '../../src/flow/connection.ts';
-import { parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { linkLocalOf, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { connectionSlots, Forwarding } from '../../src/forwarding.ts';
 import { IP_UDP } from '../../src/wire/ipv4.ts';
 
@@ -114,4 +114,48 @@ t.test('what workers open until no flow is left that does also ends', async (t) 
     isLeft(() => forwarding.removeNetwork(RED)),
     0,
   );
+});
+
+t.test('those that are routed end with an end on another host, in whichever network they come in here', async (t) => {
+  const { forwarding, endings, turns, begin, isOpen } = openSwitch(t, 64);
+  const of = (ip: string) => ({ ip: parseIp(ip), length: 24 });
+  const D = parseIp('10.0.1.2');
+  forwarding.setNetwork({ name: 'blue', vni: BLUE, subnets: [of('10.0.1.0')] });
+  forwarding.setNetwork({
+    ...{ name: 'red', vni: RED, subnets: [of('10.0.0.0')] },
+    routes: [{ prefix: of('10.0.1.0'), kind: 'network', network: 'blue' }],
+  });
+  const slots = [begin(A, D), begin(D, A), begin(A, C), begin(A, D, 300)];
+  endings.endTracked(BLUE, [A]);
+  while (turns.length > 0) turns.shift()!();
+  t.same(slots.map(isOpen), [true, true, true, true]);
+  endings.endTracked(BLUE, [D]);
+  while (turns.length > 0) turns.shift()!();
+  t.same(slots.map(isOpen), [false, false, true, true]);
+});
+
+t.test('a turn ends no more than some', async (t) => {
+  const { endings, connections, turns, begin } = openSwitch(t, 8192);
+  while (connections.size < 5000) begin(A, B);
+  endings.endTracked(RED, [B]);
+  t.equal(connections.size, 5000 - 2048);
+  while (turns.length > 0) turns.shift()!();
+  t.equal(connections.size, 0);
+});
+
+t.test('with an endpoint of another host, those of all addresses end that it could send from', async (t) => {
+  const { forwarding, connections, turns, begin } = openSwitch(t, 64);
+  const mac = Uint8Array.of(2, 0, 0, 0, 0, 1);
+  const other = Uint8Array.of(2, 0, 0, 0, 0, 2);
+  const endpoint = { vni: RED, mac, addresses: [B], allowedAddresses: [C], vtep: parseIp('192.0.2.1'), trust: false };
+  forwarding.setNetwork({ name: 'red', vni: RED });
+  forwarding.remote.addEndpoint(endpoint);
+  forwarding.remote.addEndpoint({ ...endpoint, mac: other, addresses: [] });
+  for (const address of [B, C, linkLocalOf(mac)]) begin(A, address);
+  forwarding.remote.removeEndpoint(endpoint);
+  while (turns.length > 0) turns.shift()!();
+  t.equal(connections.size, 1, 'somebody else may send from the allowed one');
+  forwarding.remote.removeEndpoint({ vni: RED, mac: other });
+  while (turns.length > 0) turns.shift()!();
+  t.equal(connections.size, 0);
 });

@@ -237,8 +237,7 @@ export class ReferenceConnections implements ConnectionStore {
   }
 
   /**
-   * For a frame that came in by port `owner`, which has the quotas of `shares` ports: opens a tracked connection, unless it is
-   * known. If the frame `begins` one, that takes the place of a tracked one with the same ends: of its own direction, if that
+   * For a frame that came in by port `owner`, or from that host: opens a tracked connection, unless it is known. If the frame `begins` one, that takes the place of a tracked one with the same ends: of its own direction, if that
    * has been answered, and of the other one, if that is over.
    * @returns what `find` returns; -1 if it has to go on without one: the ends are those of another connection, or there is no
    * room
@@ -246,7 +245,7 @@ export class ReferenceConnections implements ConnectionStore {
   track(
     places: readonly [Place, Place],
     { protocol, ...tuple }: ProtocolTuple,
-    { owner, shares }: { readonly owner: number; readonly shares: number },
+    owner: number,
     nowMs: number,
     begins: boolean,
   ): number {
@@ -260,8 +259,7 @@ export class ReferenceConnections implements ConnectionStore {
       if (isReply && !OVER.has(this.records.state(rival))) return -1;
     }
     this.#owners.lookOn([owner]);
-    const quotas = [this.quota * shares, this.unprovenQuota * shares] as const;
-    const room = isAnew ? ROOM_FREE : this.#room([owner], ...quotas, 'tracked', nowMs);
+    const room = isAnew ? ROOM_FREE : this.#room([owner], this.quota, this.unprovenQuota, 'tracked', nowMs);
     if (room === ROOM_NONE) return -1;
     const connection = { kind: 'tracked', places, protocol, original: tuple, translated: tuple } as const;
     const slot = this.open(connection, owner, nowMs, [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival]);

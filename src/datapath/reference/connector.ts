@@ -5,10 +5,11 @@
  */
 import type { Action } from '../../flow/action.ts';
 import { SEEN_OTHER, type Place, type ProtocolTuple } from '../../flow/connection.ts';
+import { PEER_OWNERS } from '../../flow/connection-store.ts';
 import { isErrorKey, isOf, stateOfError, tupleOfKey } from '../../flow/connection-of-key.ts';
 import { awaitedAnswer, isAnotherSyn, isTaken, OVER } from '../../flow/connection-state.ts';
 import { ctState, fields } from '../../flow/fields.ts';
-import { covers, readNumber, writeNumber, type FlowKey } from '../../flow/key.ts';
+import { covers, readBytes, readNumber, writeNumber, type FlowKey } from '../../flow/key.ts';
 import type { DropReason } from '../../flow/reason.ts';
 import type { FlowId } from '../../flow/types.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../../wire/icmp.ts';
@@ -30,9 +31,6 @@ import type { CacheEntry, FlowCache } from './flow-cache.ts';
 import { l4Offset, translateAddresses, translateRelated } from './nat.ts';
 import { hasRightIpv4Header, type Frame } from './offload.ts';
 import { track } from './track.ts';
-
-/** The tunnel carries the packets of all other hosts, so it may have as many tracked connections as so many ports. */
-const TUNNEL_SHARES = 3;
 
 /** A connection, in one direction. */
 export interface ConnectionFound {
@@ -192,10 +190,11 @@ export class Connector {
     const packet = this.#packetOf(key);
     if (this.#store.limit === 0 || !packet || !mayBegin(key, bytes)) return undefined;
     const { place, tuple } = packet;
-    const owner = readNumber(key, fields.in_port);
-    const shares = this.#isFromTunnel(key) ? TUNNEL_SHARES : 1;
+    const owner = this.#isFromTunnel(key)
+      ? ownerOfPeer(readBytes(key, fields.tun_src))
+      : readNumber(key, fields.in_port);
     const begins = packet.protocol === IP_TCP && beginsTcpOf(key, bytes);
-    const handle = this.#store.track([place, replies], tuple, { owner, shares }, this.#clock(), begins);
+    const handle = this.#store.track([place, replies], tuple, owner, this.#clock(), begins);
     const found = this.#ifOf(handle, key);
     if (found && !found.reply && replyFlow !== 0) this.#store.records.setFlow(found.slot, true, replyFlow);
     return found;
@@ -247,6 +246,14 @@ export class Connector {
 /** True if the flow uses the packet's own connection, so that connections can share the flow. */
 export function isOfConnections([first]: readonly Action[]): boolean {
   return first?.op === 'track' || first?.op === 'count' || (first?.op === 'nat' && first.generation === 0);
+}
+
+/**
+ * Who owns the connections that begin with packets of this host: its number among so many, so that no host takes the room of
+ * all others. Hosts with the same number share it.
+ */
+function ownerOfPeer(vtep: Uint8Array): number {
+  return PEER_OWNERS.first + (vtep.reduce((number, byte) => number ^ byte, 0) % PEER_OWNERS.count);
 }
 
 /** True if it can be the first packet of a connection through a service. */
