@@ -1,0 +1,94 @@
+/**
+ * Which selectors match a workload, found without looking at all of them: there may be 10,000.
+ *
+ * Each selector is listed under something that it demands: one of its labels if it names one, or the namespace. So a workload
+ * has to be compared only with those that are listed under what it has, and with the few that demand nothing of that kind.
+ */
+import type { Identity, LabelRequirement, Labels, LabelSelector } from './policy.ts';
+
+/** Workloads of these namespaces, as `PolicyPeer` has them. */
+export interface WorkloadSelector {
+  readonly namespaces: string | LabelSelector;
+  readonly pods: LabelSelector;
+}
+
+export class SelectorIndex {
+  readonly #selectors: readonly WorkloadSelector[];
+  readonly #listed = new Map<string, number[]>();
+  readonly #unlisted: number[] = [];
+
+  constructor(selectors: readonly WorkloadSelector[]) {
+    this.#selectors = selectors;
+    for (const [number, selector] of selectors.entries()) {
+      const places = placesOf(selector);
+      if (places.length === 0) this.#unlisted.push(number);
+      for (const place of places) {
+        const there = this.#listed.get(place);
+        if (there) there.push(number);
+        else this.#listed.set(place, [number]);
+      }
+    }
+  }
+
+  /** The numbers of the selectors that match, each once, in order. */
+  matching(identity: Identity): number[] {
+    const found: number[] = [];
+    const look = (candidates: readonly number[] = []): void => {
+      for (const number of candidates) if (selects(this.#selectors[number]!, identity)) found.push(number);
+    };
+    const lookFor = (kind: string, labels: Labels): void => {
+      for (const [key, value] of Object.entries(labels)) {
+        look(this.#listed.get(`${kind} ${key}`));
+        look(this.#listed.get(`${kind} ${key}=${value}`));
+      }
+    };
+    lookFor('pod', identity.labels);
+    lookFor('namespaces', identity.namespaceLabels);
+    look(this.#listed.get(`namespace ${identity.namespace}`));
+    look(this.#unlisted);
+    return found.sort((a, b) => a - b);
+  }
+}
+
+/** What a workload must have one of for the selector to match; nothing if there is no such thing. */
+function placesOf({ namespaces, pods }: WorkloadSelector): readonly string[] {
+  const ofPods = labelPlaces('pod', pods);
+  if (ofPods) return ofPods;
+  return typeof namespaces === 'string' ? [`namespace ${namespaces}`] : (labelPlaces('namespaces', namespaces) ?? []);
+}
+
+function labelPlaces(kind: string, selector: LabelSelector): readonly string[] | undefined {
+  const one = selector.find(({ operator }) => operator === 'in');
+  if (one) return [...new Set(one.values)].map((value) => `${kind} ${one.key}=${value}`);
+  const present = selector.find(({ operator }) => operator === 'exists');
+  return present && [`${kind} ${present.key}`];
+}
+
+export function selects({ namespaces, pods }: WorkloadSelector, identity: Identity): boolean {
+  const isInNamespace =
+    typeof namespaces === 'string'
+      ? namespaces === identity.namespace
+      : matchesLabels(namespaces, identity.namespaceLabels);
+  return isInNamespace && matchesLabels(pods, identity.labels);
+}
+
+export function matchesLabels(selector: LabelSelector, labels: Labels): boolean {
+  for (const requirement of selector) if (!isMet(requirement, labels)) return false;
+  return true;
+}
+
+function isMet({ key, operator, values }: LabelRequirement, labels: Labels): boolean {
+  const value = Object.hasOwn(labels, key) ? labels[key] : undefined;
+  switch (operator) {
+    case 'in':
+      return value !== undefined && values.includes(value);
+    case 'notin':
+      return value === undefined || !values.includes(value);
+    case 'exists':
+      return value !== undefined;
+    case 'missing':
+      return value === undefined;
+    default:
+      return operator satisfies never;
+  }
+}
