@@ -31,8 +31,8 @@ export class BlockNode {
 
   /** The numbers of the rules, in any order, some of them possibly more than once. */
   rules(): number[] {
-    const path: BlockNode[] = [];
-    for (let node: BlockNode | undefined = this; node; node = node.#outer) path.push(node);
+    const path: BlockNode[] = [this];
+    for (let node = this.#outer; node; node = node.#outer) path.push(node);
     const matching = new Set<RuleBlock>();
     for (const node of path.reverse()) {
       for (const block of node.begins) matching.add(block);
