@@ -16,18 +16,11 @@
  * Owned by the thread of the switch.
  */
 import { bytesId } from '../flow/key.ts';
-import { formatIp } from '../flow/types.ts';
+import { formatIp, type Vni } from '../flow/types.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import type { Changes } from './changes.ts';
 import type { Judgement } from './policy/judgement.ts';
-import {
-  policyDirections,
-  type Identity,
-  type Labels,
-  type OnDeny,
-  type Policy,
-  type PolicyDirection,
-} from './policy/policy.ts';
+import { policyDirections, type Identity, type OnDeny, type Policy, type PolicyDirection } from './policy/policy.ts';
 import type { PortsThatMatter } from './policy/ports.ts';
 import { RuleSets, type SharedRuleSet } from './policy/rule-sets.ts';
 import type { PolicyTie } from './policy/ties.ts';
@@ -86,8 +79,7 @@ export class Policies {
   readonly #ruleSets = new RuleSets();
   /** What is in force, by `policyObject`. */
   readonly #inForce = new Map<string, InForce>();
-  /** By address, as `bytesId` has it. */
-  readonly #workloads = new Map<string, Workload>();
+  #workloadAt: (address: Uint8Array, vni: Vni) => Workload | undefined = () => undefined;
   #subjects = new Set<string>();
   #addresses = new Set<string>();
 
@@ -100,9 +92,9 @@ export class Policies {
     return this.#inForce.get(policyObject(endpoint, direction));
   }
 
-  /** Who has an address as its own: 16 bytes. */
-  peerAt(address: Uint8Array): Peer {
-    const workload = this.#workloads.get(bytesId(address));
+  /** Who has an address as its own in a network: 16 bytes. */
+  peerAt(address: Uint8Array, vni: Vni): Peer {
+    const workload = this.#workloadAt(address, vni);
     return { address, identity: workload?.identity, endpoint: workload?.endpoint };
   }
 
@@ -121,28 +113,22 @@ export class Policies {
     }
   }
 
-  /** From now on, that workload has the address. Workloads that are the same for policies best share their identity. */
-  setWorkload(address: Uint8Array, workload: Workload): void {
-    const id = bytesId(address);
-    const before = this.#workloads.get(id);
-    this.#workloads.set(id, workload);
-    if (!before || before.endpoint !== workload.endpoint || !sameIdentity(before.identity, workload.identity))
-      this.#note(id, address);
+  /**
+   * Says whom to ask who has an address as its own in a network: the cluster knows, and nothing is kept here of 100,000
+   * workloads. Until then, it is nobody's.
+   */
+  workloadsFrom(at: (address: Uint8Array, vni: Vni) => Workload | undefined): void {
+    this.#workloadAt = at;
   }
 
-  /** That workload does not have the address any more; does nothing if another one has it by now. */
-  removeWorkload(address: Uint8Array, endpoint: string): void {
-    const id = bytesId(address);
-    if (this.#workloads.get(id)?.endpoint !== endpoint) return;
-    this.#workloads.delete(id);
-    this.#note(id, address);
-  }
-
-  /** If no rule asks who has an address, no decision has consulted that. */
-  #note(id: string, address: Uint8Array): void {
+  /** Others have these addresses now, or the workloads that have them are others to policies. */
+  workloadsChanged(addresses: Iterable<Uint8Array>): void {
+    // If no rule asks who has an address, no decision has consulted that.
     if (!this.#ruleSets.askIdentities) return;
-    this.#changes.changed(identityObject(address));
-    this.#addresses.add(id);
+    for (const address of addresses) {
+      this.#changes.changed(identityObject(address));
+      this.#addresses.add(bytesId(address));
+    }
   }
 
   /** What has changed since this was last called. */
@@ -207,13 +193,3 @@ export const dnsIdentity: Identity = {
     { name: 'dns-tcp', protocol: IP_TCP, l4Port: 53 },
   ],
 };
-
-function sameIdentity(a: Identity, b: Identity): boolean {
-  return a === b || identityId(a) === identityId(b);
-}
-
-/** The same for equal ones, whatever the order of their labels. */
-function identityId({ namespace, labels, namespaceLabels, ports }: Identity): string {
-  const sorted = (of: Labels): [string, string][] => Object.entries(of).sort(([a], [b]) => (a < b ? -1 : 1));
-  return JSON.stringify([namespace, sorted(labels), sorted(namespaceLabels), ports]);
-}

@@ -1,4 +1,5 @@
 /** Gives the policies of a world to the tables of a switch, as the cluster does. */
+import { bytesId } from '../../../src/flow/key.ts';
 import { parseIp } from '../../../src/flow/types.ts';
 import type { Policies } from '../../../src/table/policies.ts';
 import type { Prefix } from '../../../src/table/routes.ts';
@@ -28,15 +29,18 @@ import {
 
 /** @param isLocal the workloads that this switch has */
 export function putWorld(policies: Policies, world: World, isLocal: (pod: Pod) => boolean = () => true): void {
+  const workloads = new Map(
+    world.pods.flatMap((pod) => {
+      const workload = { endpoint: endpointName(pod), identity: identityOf(world, pod) };
+      return pod.addresses.map((address) => [bytesId(parseIp(address)), workload] as const);
+    }),
+  );
+  policies.workloadsFrom((address) => workloads.get(bytesId(address)));
   const read = world.policies.map((manifest) => [manifest, policyOf(manifest)] as const);
   for (const pod of world.pods) {
-    const identity = identityOf(world, pod);
-    for (const address of pod.addresses) {
-      policies.setWorkload(parseIp(address), { endpoint: endpointName(pod), identity });
-    }
     if (!isLocal(pod)) continue;
     policies.setSubject(endpointName(pod), {
-      identity,
+      identity: identityOf(world, pod),
       policies: read.filter(([manifest]) => isSelected(world, manifest, pod)).map(([, policy]) => policy),
       onDeny: onDenyOf(world.namespaces.find(({ name }) => name === pod.namespace)?.annotations) ?? 'drop',
     });
