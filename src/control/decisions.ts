@@ -67,6 +67,7 @@ function sameDecision(a: Decision, b: Decision): boolean {
     sameActions(a.actions, b.actions) &&
     same(a.effects, b.effects, sameEffect) &&
     same(a.stages, b.stages, sameStage) &&
+    a.denied === b.denied &&
     // The service and how many there are: the stages have told them.
     same(a.refused?.excluded ?? [], b.refused?.excluded ?? [], sameExcluded)
   );

@@ -4,12 +4,16 @@
  *   ingress      where does it come from, and may it be sent from there?
  *   connection   which connection does it belong to?
  *   service      is it for a service? a backend for a new connection
+ *   egress policy    if it begins a conversation: do the policies of its source allow it?
  *   route        is it for the gateway, or from outside? the next hop, or an answer
  *   bridge       which port or VTEP is its destination behind? answer ARP and ND
+ *   ingress policy   the same for those that get it
  *   open         does it begin a connection? the rest of the way once that is open
  *   send         encapsulate what goes to other hosts, and send
  *
- * Each stage adds what it has found to what is known, or ends with a verdict.
+ * Each stage adds what it has found to what is known, or ends with a verdict. Those for policies and open say nothing about a
+ * packet that does not concern them. Nothing is asked about a packet of an open connection: when policies change, it is the
+ * connections that are judged anew.
  *
  * Deciding has no side effects. The result contains everything that follows from it: the actions, the
  * mask of the fields that it used, the objects that it consulted, and the effects that `control/`
@@ -23,10 +27,13 @@ import type { DropReason } from '../flow/reason.ts';
 import { FlowView } from '../flow/view.ts';
 import { bridge } from './bridge.ts';
 import { connection } from './connection.ts';
+import { egressPolicy } from './egress-policy.ts';
 import { ingress } from './ingress.ts';
+import { ingressPolicy } from './ingress-policy.ts';
 import { route } from './route.ts';
 import { open } from './open.ts';
 import type { Opening } from '../table/openings.ts';
+import type { Judgement } from '../table/policy/judgement.ts';
 import { send } from './send.ts';
 import { service } from './service.ts';
 import type {
@@ -61,6 +68,8 @@ export interface Decision {
   readonly reason: DropReason | undefined;
   /** For a drop for want of a backend. */
   readonly refused?: RefusedService | undefined;
+  /** For a drop because of policies. */
+  readonly denied?: Judgement | undefined;
   /** For the verdict `wait`, which has no actions: decide again when this is known. */
   readonly neighbor: NeighborName | undefined;
   /** For the verdict `connect`, which has no actions: decide again when this is open. */
@@ -90,10 +99,15 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
   const entered = trail.pass('ingress', ingress, { tables });
   const connected = entered && trail.pass('connection', connection, entered);
   const balanced = connected && trail.pass('service', service, connected);
-  const routed = balanced && trail.pass('route', route, balanced);
+  const isNew = connected !== undefined && !connected.connection && !connected.isKnown;
+  const sent = balanced && isNew ? trail.ask('egress policy', egressPolicy, balanced) : balanced;
+  const routed = sent && trail.pass('route', route, sent);
   const bridged = routed && trail.pass('bridge', bridge, routed);
   const begins = bridged?.begins;
-  const translated = begins ? trail.pass('open', open, { ...bridged, begins }) : bridged;
+  // A container that has the ends of another one's connection to weft's own sockets opens its own.
+  if (begins && !isNew && sent && !trail.ask('egress policy', egressPolicy, sent)) return trail.decision();
+  const received = bridged && (isNew || begins) ? trail.ask('ingress policy', ingressPolicy, bridged) : bridged;
+  const translated = received && begins ? trail.pass('open', open, { ...received, begins }) : received;
   if (translated) trail.pass('send', send, translated);
   return trail.decision();
 }
@@ -121,6 +135,16 @@ class Trail {
     }
     if (result.effects.length > 0) this.#effects.push(...result.effects);
     return result.known;
+  }
+
+  /** The same for a stage that may have nothing to say about the packet. */
+  ask<Known>(
+    name: string,
+    stage: (view: FlowView, known: Known) => StageResult<Known> | undefined,
+    known: Known,
+  ): Known | undefined {
+    const result = stage(this.#view, known);
+    return result ? this.pass(name, () => result, undefined) : known;
   }
 
   /** The stage `open` has another result now, and the packet is sent. */
@@ -151,6 +175,7 @@ class Trail {
       verdict: verdict.kind === 'decide' ? (isConsumed(actions) ? 'consume' : 'forward') : verdict.kind,
       reason: verdict.kind === 'drop' ? verdict.reason : undefined,
       refused: verdict.kind === 'drop' ? verdict.refused : undefined,
+      denied: verdict.kind === 'drop' ? verdict.denied : undefined,
       neighbor: verdict.kind === 'wait' ? verdict.neighbor : undefined,
       opening: verdict.kind === 'connect' ? verdict.opening : undefined,
       opened: opened && (() => this.#goOn(opened)),

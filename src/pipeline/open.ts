@@ -6,9 +6,12 @@
  * 2. Otherwise the decision ends here, with what is to be opened. The controller opens it and continues:
  * 3. once the connection is open, its addresses are translated, and the packet is sent.
  *
- * The datapath opens connections like it by itself if the choice of their backends is one that it can make (`Op::balance`).
+ * The datapath opens connections like it by itself if the choice of their backends is one that it can make (`Op::balance`),
+ * and if no policy could deny one of them.
  */
 import type { FlowView } from '../flow/view.ts';
+import { choiceOf } from '../table/openings.ts';
+import { ingressPoliciesObject } from '../table/policies.ts';
 import { natOf, placeOf, useConnection } from './conversation.ts';
 import { refuse } from './routed.ts';
 import { drop, next, type Beginning, type Bridged, type StageResult } from './stage.ts';
@@ -35,8 +38,22 @@ export function open(view: FlowView, known: Beginner): StageResult<Bridged> {
     because: newOne,
     opening,
     opened: () => opened(view, known),
-    balance: () => connections.balance(opening),
+    balance: isForAll(view, known) ? () => connections.balance(opening) : undefined,
   };
+}
+
+/** True if no policy has a say in what connections of this client may be opened to any backend of its service. */
+function isForAll(view: FlowView, { tables, origin, begins }: Beginner): boolean {
+  const choice = choiceOf(begins.opening);
+  if (!choice || origin.kind !== 'port') return false;
+  const { policies } = tables;
+  view.consultUntilOpen(ingressPoliciesObject);
+  return (
+    !policies.setOf(origin.port.name, 'egress') &&
+    choice.selection.candidates.every(
+      ({ backend: { endpoint } }) => endpoint === undefined || !policies.setOf(endpoint, 'ingress'),
+    )
+  );
 }
 
 /** The result of this stage once it is open. */

@@ -109,6 +109,7 @@ export class Policies {
       if (before) this.#ruleSets.release(before.shared);
       if (shared === before?.shared) continue;
       this.#changes.changed(object);
+      if (direction === 'ingress') this.#changes.changed(ingressPoliciesObject);
       this.#subjects.add(endpoint);
     }
   }
@@ -177,6 +178,9 @@ class InForce implements PolicySet {
 export function policyObject(endpoint: string, direction: PolicyDirection): string {
   return `policy/${direction}/${endpoint}`;
 }
+
+/** What is in force for all workloads of this host that receive: for a decision about many of them, such as a flood. */
+export const ingressPoliciesObject = 'policy/ingress';
 
 /** Which workload has an address, and what selectors match of it. */
 export function identityObject(address: Uint8Array): string {
