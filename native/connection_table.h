@@ -142,6 +142,7 @@ class ConnectionTable {
   static constexpr uint32_t kNone = UINT32_MAX;  // no slot
   static constexpr uint32_t kFree = kNone - 1;   // returned by `room`: nothing needs to be given up
   static constexpr uint32_t kOwners = 1u << 17;  // as BalanceOwners in action.h has it
+  static constexpr uint32_t kFirstFreeOwner = 1u << 16;  // those below are ports
   static constexpr uint32_t kWorkers = 32;
 
   // `memory` holds the header, then the records, and must live as long as the table.
@@ -342,7 +343,11 @@ class ConnectionTable {
   void close_held(uint32_t slot);
   bool is_used(uint32_t slot) const { return records_[slot].generation != 0; }
   // True if workers may close it.
-  bool is_of_workers(uint32_t slot) const { return records_[slot].table != 0 || is_tracked(slot); }
+  bool is_of_workers(uint32_t slot) const {
+    const Connection& connection = records_[slot];
+    const bool was_tracked = kind_of(records_[slot]) == ConnectionKind::ended && connection.owner < kFirstFreeOwner;
+    return connection.table != 0 || is_tracked(slot) || was_tracked;
+  }
   void count_balanced(const Connection& connection, int by);
   void look_on(Owner* owner);
   void prove(Owner* owner, uint32_t slot);

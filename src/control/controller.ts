@@ -40,6 +40,7 @@ import { RateLimit } from './rate-limit.ts';
 import { ReplyFlows } from './reply-flows.ts';
 import { Resolver } from './resolver.ts';
 import { hasNews, Revalidator, TURN_REDECIDED } from './revalidator.ts';
+import { Sweep } from './sweep.ts';
 import { inTurns, type Later } from './turns.ts';
 
 export interface ControllerOptions {
@@ -74,6 +75,8 @@ export class Controller {
   readonly clashes: Clashes;
   readonly revalidator: Revalidator;
   readonly endings: Endings;
+  /** Ends connections that policies deny by now. */
+  readonly sweep: Sweep;
   readonly #replyFlows = new ReplyFlows();
   readonly #resolver: Resolver;
   readonly #tooBig = new RateLimit(TOO_BIG);
@@ -106,6 +109,12 @@ export class Controller {
       ...{ tables, changes, datapath, clock, after, later },
       enforce: () => this.enforce(),
       originate: (frame, from) => this.originate(frame, from),
+    });
+    this.sweep = new Sweep({
+      ...{ tables, changes, clock, later, records: datapath.connections.records },
+      enforce: () => this.enforce(),
+      originate: (frame, port) => this.originate(frame, { port }),
+      send: (frame, port) => datapath.execute({ frame }, [{ op: 'output', port }]),
     });
   }
 
@@ -166,6 +175,8 @@ export class Controller {
     const { changed, added } = changes.drain();
     this.revalidator.revalidate(changed, added);
     this.#resolver.release([...changed, ...added]);
+    // From here on, no connection is opened by what was in force before.
+    if (this.#options.tables.policies.hasConcerned) this.sweep.start();
     return true;
   }
 

@@ -13,6 +13,7 @@
  * follows from both halves and is not stored. While a record is written, its generation is odd; this is
  * how to recognize one that a crash has left half written.
  */
+import { hasPorts } from '../wire/ipv4.ts';
 import { formatIp, isIp4, type Vni } from './types.ts';
 
 /** The version of this layout. A file of another version is never read as this one. */
@@ -36,6 +37,10 @@ export const CONNECTION_VIA = 176;
 export const CONNECTION_HALF_FLOW = 36;
 const PROTOCOL = 4;
 const KIND = 5;
+const VERDICT = 6;
+
+/** Values of the verdict: of a connection that weft has ended, why that is so. */
+export const endVerdicts = { other: 0, denied_egress: 1, denied_ingress: 2 } as const;
 
 /** The size of what is passed to the addon to open a connection: native/connection_table.h. */
 export const CONNECTION_OPENING_BYTES = 108;
@@ -164,6 +169,7 @@ export class ConnectionRecords {
   readonly memory: Uint8Array;
   readonly count: number;
   readonly #view: DataView;
+  readonly #buffer: Buffer;
   /** In the order of the machine, as the datapath writes them. */
   readonly #words: Uint32Array;
 
@@ -172,6 +178,7 @@ export class ConnectionRecords {
     this.memory = memory;
     this.count = Math.max(0, Math.floor(memory.byteLength / CONNECTION_BYTES) - 1);
     this.#view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
+    this.#buffer = Buffer.from(memory.buffer, memory.byteOffset, memory.byteLength);
     this.#words = new Uint32Array(memory.buffer, memory.byteOffset, memory.byteLength >> 2);
   }
 
@@ -344,6 +351,37 @@ export class ConnectionRecords {
   /** What that direction has sent: `SEEN_SYN` and the like. */
   seen(slot: number, reply: boolean): number {
     return this.#view.getUint32(this.#halfAt(slot, reply) + 32, true);
+  }
+
+  /** One of `endVerdicts`. */
+  verdict(slot: number): number {
+    return this.#view.getUint8(recordAt(slot) + VERDICT);
+  }
+
+  setVerdict(slot: number, verdict: number): void {
+    this.#view.setUint8(recordAt(slot) + VERDICT, verdict);
+  }
+
+  /** Adds to what that direction has sent. */
+  noteSeen(slot: number, reply: boolean, seen: number): void {
+    this.#view.setUint32(this.#halfAt(slot, reply) + 32, this.seen(slot, reply) | seen, true);
+  }
+
+  /**
+   * The same for all connections in which the same workloads talk by the same protocol and destination port: policies say the
+   * same of them. It is made of the bytes of the record, since there may be very many.
+   */
+  classId(slot: number): string {
+    const at = recordAt(slot);
+    const buffer = this.#buffer;
+    const what = buffer.toString('latin1', at + PROTOCOL, at + KIND + 1);
+    // The source port of the original tuple is left out, and so is the source that it becomes.
+    const from = buffer.toString('latin1', at + CONNECTION_PLACES, at + CONNECTION_ORIGINAL + 32);
+    const to = buffer.toString('latin1', at + CONNECTION_TRANSLATED + 16, at + CONNECTION_TRANSLATED + 32);
+    const end = at + CONNECTION_TRANSLATED + 36;
+    return hasPorts(this.protocol(slot))
+      ? what + from + to + buffer.toString('latin1', end - 2, end)
+      : what + from + to;
   }
 
   state(slot: number): ConnectionState {

@@ -11,7 +11,8 @@
  *    is decided as if it began one.
  * 2. A packet of a connection whose addresses are translated. If it had a choice of backends and is over, a SYN between the
  *    same ends begins another one, as the datapath knows.
- * 3. A packet of one that weft has ended, since its backend is gone: refused, and never passed on untranslated.
+ * 3. A packet of one that weft has ended, since its backend is gone, or since policies deny it now: refused, and never passed on
+ *    untranslated, nor taken for the beginning of another one in the other direction.
  * 4. An ICMP error about a packet of a translated connection, which the packet that it quotes tells (RFC 5508 §4).
  * 5. A client talks to a backend through a service, and straight to its address from the same port: the backend would take
  *    both for one conversation, and its replies could not be told apart. So the second one gets another port when it begins:
@@ -23,9 +24,20 @@
 import { ctState } from '../flow/fields.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Found } from '../table/connections.ts';
+import type { PolicyDirection } from '../table/policy/policy.ts';
+import { IP_TCP } from '../wire/ipv4.ts';
 import { placeOf, quotedConnection, subjectOf, useConnection } from './conversation.ts';
 import { reject } from './routed.ts';
-import { drop, next, type Connected, type Entered, type Stage, type StageResult, type Tables } from './stage.ts';
+import {
+  drop,
+  next,
+  type Connected,
+  type Conversation,
+  type Entered,
+  type Stage,
+  type StageResult,
+  type Tables,
+} from './stage.ts';
 import { text } from './text.ts';
 
 const none = text`none that is open`;
@@ -49,6 +61,8 @@ export const connection: Stage<Entered, Connected> = (view, known) => {
     view.forThisFrame();
     return next(text`none: its sender has another conversation with these ends`, { ...known, connection: undefined });
   }
+  const deniedBy = tables.connections.ended.deniedBy(found.slot);
+  if (deniedBy) return ofDenied(view, known, subject, found, deniedBy);
   if (tables.connections.ended.has(found.slot)) {
     view.forThisFrame();
     return reject(view, origin, 'connection_gone', text`its backend is gone`);
@@ -56,6 +70,21 @@ export const connection: Stage<Entered, Connected> = (view, known) => {
   const because = text`${found.reply ? 'a reply' : 'a packet'} of a connection whose addresses are translated`;
   return next(because, { ...known, connection: { found, subject } });
 };
+
+/** Its ends have been told or not, as the policy has it: what comes now is only dropped. A SYN begins another one, which is judged. */
+function ofDenied(
+  view: FlowView,
+  known: Entered,
+  { protocol }: Conversation,
+  { reply }: Found,
+  direction: PolicyDirection,
+): StageResult<Connected> {
+  if (protocol === IP_TCP) view.forThisFrame();
+  if (protocol === IP_TCP && !reply && view.beginsTcp() === true) {
+    return next(text`none: policies have ended the one with these ends`, { ...known, connection: undefined });
+  }
+  return drop(`policy_${direction}`, text`policies for ${direction} have ended its connection`);
+}
 
 function beginsAnew(view: FlowView, { connections }: Tables, found: Found): boolean {
   const { slot, reply } = found;

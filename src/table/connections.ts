@@ -44,11 +44,10 @@ import { awaitedAnswer, EXPENDABLE, isAnotherSyn, isTaken, OVER } from '../flow/
 import { ROOM_FREE, ROOM_NONE, type FoundConnection, type ConnectionStore } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
-import { IP_TCP } from '../wire/ipv4.ts';
 import type { RepliesIn } from './backends.ts';
 import { ConnectionEnds } from './connection-ends.ts';
 import { entryAt, openPinAt, type ConnectionEntry } from './connection-entries.ts';
-import { EndedConnections, pinnedAt, type PinnedConnection } from './ended-connections.ts';
+import { EndedConnections, isRemembered, pinnedAt, wasTracked, type PinnedConnection } from './ended-connections.ts';
 import { NatPorts } from './nat-ports.ts';
 import { hasPort, type PortRanges } from './port-ranges.ts';
 import { choiceOf, clientOriginOf, endpointOfOpening, placesOf, type Opening } from './openings.ts';
@@ -409,16 +408,22 @@ export class ConnectionTable {
   }
 
   /**
-   * Ends a connection whose backend, or entry host, is gone, and remembers it for a while; UDP to the outside is forgotten.
-   * The next datagram of its client goes to another backend. Returns the names of what changed.
+   * Ends a connection whose backend, or entry host, is gone, or that policies deny, and remembers it for a while; UDP to the
+   * outside is forgotten. The next datagram of its client goes to another backend, or is judged. Returns the names of what
+   * changed.
    */
   retire(slot: number, nowMs: number): readonly string[] {
     const connection = this.#store.records.read(slot);
-    if (connection.protocol !== IP_TCP && connection.places.includes(OUTSIDE)) return this.#close(slot);
+    if (!isRemembered(connection)) return this.#close(slot);
     this.#plan = undefined;
     if (connection.pin !== undefined) this.#services.closed(slot, connection.pin);
     this.#store.end(slot, nowMs);
     return objectsOf(connection);
+  }
+
+  /** Forgets one that has ended: what its ends send begins another one. Returns the names of what changed. */
+  forgetEnded(slot: number): readonly string[] {
+    return this.ended.has(slot) ? this.#close(slot) : [];
   }
 
   /** Which connections there are now. */
@@ -461,6 +466,10 @@ export class ConnectionTable {
       if (isInternal(connection)) {
         this.#store.adopt(slot, 0);
         this.#store.close(slot);
+        continue;
+      }
+      if (wasTracked(connection)) {
+        this.#store.adopt(slot, 0);
         continue;
       }
       const owner = this.#owners.add(networkOf(connection), endpointOf(connection));
@@ -559,6 +568,7 @@ export class ConnectionTable {
     // Only the datapath closes connections without being told to, and puts others there.
     const isOfDatapath = generation === 0 || generation % 2 === 1 || records.generation(slot) !== generation;
     if (isOfDatapath || connection.kind === 'tracked' || connection.table !== undefined) return [];
+    if (wasTracked(connection)) return objectsOf(connection);
     if (connection.kind === 'translated' && connection.pin !== undefined) this.#services.closed(slot, connection.pin);
     const vni = networkOf(connection);
     if (isFromInside(connection)) this.#ports.delete({ ...connection, vni });

@@ -15,6 +15,7 @@ import {
 } from '../../flow/connection.ts';
 import {
   CONNECTION_OWNERS,
+  FIRST_FREE_OWNER,
   ROOM_FREE,
   ROOM_NONE,
   type ConnectionStore,
@@ -199,6 +200,7 @@ export class ReferenceConnections implements ConnectionStore {
     const wasFound = this.#index.isFound(slot, ORIGINAL);
     this.#countBalanced(slot, -1);
     this.records.clearTable(slot);
+    if (this.records.kind(slot) === 'tracked') this.#tracked--;
     this.records.setKind(slot, 'ended');
     if (wasFound && !this.#index.isFound(slot, ORIGINAL)) this.#index.erase(slot, ORIGINAL);
     for (const reply of [false, true]) this.records.setFlow(slot, reply, 0);
@@ -229,7 +231,9 @@ export class ReferenceConnections implements ConnectionStore {
 
   /** True if the datapath may close it by itself. */
   #isItsOwn(slot: number): boolean {
-    return this.records.table(slot) !== 0 || this.records.kind(slot) === 'tracked';
+    const kind = this.records.kind(slot);
+    const wasTracked = kind === 'ended' && this.#owners.number(slot) < FIRST_FREE_OWNER;
+    return this.records.table(slot) !== 0 || kind === 'tracked' || wasTracked;
   }
 
   owned(owner: number): Iterable<number> {

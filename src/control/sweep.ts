@@ -1,0 +1,177 @@
+/**
+ * The sweep: policies are asked when a connection begins, and of those that are open, after what they say has changed.
+ *
+ * Whoever changes policies, labels or addresses has cached flows decided again first (`Controller.enforce`), so from then on no
+ * connection is opened by what was in force before. Then all records are gone through, some in each turn. Those that are alike
+ * to policies (`ConnectionRecords.classId`) are judged once. What is allowed is not touched: its flows stay. What is not is
+ * ended:
+ *
+ *   - its record stays for a while, so that no packet passes untranslated, and none of its answers is taken for the beginning of
+ *     a connection in the other direction, which policies may allow (`ConnectionTable.retire`)
+ *   - if the policy says so, both ends of TCP are reset
+ *   - it is reported, with who talked to whom and what denies it, when the sweep is over
+ *
+ * If policies allow one again that they have ended, its record goes.
+ *
+ * A change while a sweep is at work concerns the records that it has gone through already, so these are gone through again,
+ * with the others that are left; it never begins anew. At a start, all that survived are judged, whatever has changed.
+ */
+import type { ConnectionRecords } from '../flow/connection.ts';
+import { OVER } from '../flow/connection-state.ts';
+import type { PortNo } from '../flow/types.ts';
+import { resetsOfEnds } from '../pipeline/resets.ts';
+import type { Tables } from '../pipeline/stage.ts';
+import type { Changes } from '../table/changes.ts';
+import { pinnedAt } from '../table/ended-connections.ts';
+import type { Concerned } from '../table/policies.ts';
+import { denialOf, type Denial } from './judged-connections.ts';
+import { inTurns, type Later } from './turns.ts';
+
+export interface SweepOptions {
+  readonly tables: Tables;
+  readonly changes: Changes;
+  readonly records: ConnectionRecords;
+  /** Milliseconds, monotonic. */
+  readonly clock: () => number;
+  readonly later: Later | undefined;
+  /** Sends a frame out of a port as it is. */
+  readonly send: (frame: Uint8Array, port: PortNo) => void;
+  /** Sends a frame as if it had come in by a port. */
+  readonly originate: (frame: Uint8Array, port: PortNo) => void;
+  /** Decides again what depends on what has changed. */
+  readonly enforce: () => void;
+}
+
+/** Connections that were ended, all alike to policies. */
+export interface Cut extends Denial {
+  readonly atMs: number;
+  readonly connections: number;
+}
+
+/** What one turn does at most: each takes a few milliseconds. */
+const TURN_SCANNED = 8192;
+const TURN_JUDGED = 1024;
+const TURN_CUT = 256;
+
+export class Sweep {
+  readonly #options: SweepOptions;
+  /** Called for each class of connections that were ended. */
+  onCut: (cut: Cut) => void = () => {};
+  /** Undefined: all are concerned. */
+  #concerned: { subjects: Set<string>; addresses: Set<string> } | undefined = nothing();
+  #next = 0;
+  /** How many slots are still to be gone through. */
+  #left = 0;
+  /** Judged so far, by class. */
+  #judged = new Map<string, ReturnType<typeof denialOf>>();
+  #cut = new Map<string, Cut>();
+  #isRunning = false;
+  readonly #onDone = new Set<() => void>();
+
+  constructor(options: SweepOptions) {
+    this.#options = options;
+  }
+
+  /** Judges those that are concerned by what the policies have noted since the last call: the first ones before this returns. */
+  start(): void {
+    const concerned = this.#options.tables.policies.takeConcerned();
+    if (this.#concerned) join(this.#concerned, concerned);
+    this.#begin();
+  }
+
+  /** Judges all of them. */
+  startAll(): void {
+    this.#options.tables.policies.takeConcerned();
+    this.#concerned = undefined;
+    this.#begin();
+  }
+
+  /** Resolves when all that is concerned by now has been judged. */
+  async done(): Promise<void> {
+    while (this.#isRunning) await new Promise<void>((resolve) => this.#onDone.add(resolve));
+  }
+
+  #begin(): void {
+    this.#judged = new Map();
+    this.#left = this.#options.records.ready;
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    inTurns(this.#options.later, () => this.#turn());
+  }
+
+  #turn(): boolean {
+    const { records, enforce } = this.#options;
+    const judgedBefore = this.#judged.size;
+    let cut = 0;
+    for (let scanned = 0; this.#left > 0 && scanned < TURN_SCANNED; scanned++) {
+      if (cut >= TURN_CUT || this.#judged.size - judgedBefore >= TURN_JUDGED) break;
+      if (this.#next >= records.ready) this.#next = 0;
+      if (this.#look(this.#next++)) cut++;
+      this.#left--;
+    }
+    // What waits for a connection that has ended, or has its flow, is decided again.
+    enforce();
+    if (this.#left > 0) return true;
+    this.#finish();
+    return false;
+  }
+
+  #finish(): void {
+    const cuts = this.#cut;
+    this.#cut = new Map();
+    this.#concerned = nothing();
+    this.#judged = new Map();
+    this.#isRunning = false;
+    for (const one of cuts.values()) this.onCut(one);
+    for (const resolve of this.#onDone) resolve();
+    this.#onDone.clear();
+  }
+
+  /** Returns true if there is a connection that has to be ended, or one that ended is forgotten. */
+  #look(slot: number): boolean {
+    const { records, tables, changes } = this.#options;
+    const generation = records.generation(slot);
+    if (generation === 0 || generation % 2 !== 0) return false;
+    const hasEnded = records.kind(slot) === 'ended';
+    if (hasEnded && !tables.connections.ended.deniedBy(slot)) return false;
+    const id = records.classId(slot);
+    let found = this.#judged.get(id);
+    if (!found) {
+      found = denialOf(records.read(slot), tables, this.#concerned);
+      // While it was read, a thread of the datapath may have closed it and opened another one there.
+      if (records.generation(slot) !== generation) return false;
+      this.#judged.set(id, found);
+    }
+    if (hasEnded) {
+      if (found === 'allowed') changes.changedAll(tables.connections.forgetEnded(slot));
+      return found === 'allowed';
+    }
+    if (typeof found === 'string' || !tables.connections.claim({ slot, generation })) return false;
+    this.#end(slot, found, id);
+    return true;
+  }
+
+  #end(slot: number, denial: Denial, id: string): void {
+    const { tables, changes, records, clock, send, originate } = this.#options;
+    const connection = pinnedAt(records, slot);
+    const isOver = OVER.has(records.state(slot));
+    const resets = denial.judgement.rejects ? resetsOfEnds(connection, tables) : undefined;
+    if (resets) originate(resets.toFar, resets.port);
+    const atMs = clock();
+    changes.changedAll(tables.connections.retire(slot, atMs));
+    tables.connections.ended.denied(slot, denial.direction);
+    if (resets) send(resets.toNear, resets.port);
+    if (isOver) return;
+    const known = this.#cut.get(id);
+    this.#cut.set(id, { ...denial, atMs, connections: (known?.connections ?? 0) + 1 });
+  }
+}
+
+function nothing(): { subjects: Set<string>; addresses: Set<string> } {
+  return { subjects: new Set(), addresses: new Set() };
+}
+
+function join(all: { subjects: Set<string>; addresses: Set<string> }, { subjects, addresses }: Concerned): void {
+  for (const subject of subjects) all.subjects.add(subject);
+  for (const address of addresses) all.addresses.add(address);
+}
