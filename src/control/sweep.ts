@@ -9,7 +9,8 @@
  *   - its record stays for a while, so that no packet passes untranslated, and none of its answers is taken for the beginning of
  *     a connection in the other direction, which policies may allow (`ConnectionTable.retire`)
  *   - if the policy says so, both ends of TCP are reset
- *   - it is reported, with who talked to whom and what denies it, when the sweep is over
+ *   - it is reported, with who talked to whom and what denies it, when the sweep is over: one by one for each class, as long as
+ *     there are not too many classes
  *
  * If policies allow one again that they have ended, its record goes.
  *
@@ -52,11 +53,15 @@ export interface Cut extends Denial {
 const TURN_SCANNED = 8192;
 const TURN_JUDGED = 1024;
 const TURN_CUT = 256;
+/** How many classes are told of one sweep. */
+const MOST_TOLD = 1024;
+/** How many judgements are remembered. If there are more classes, few connections are alike. */
+const MOST_JUDGED = 16_384;
 
 export class Sweep {
   readonly #options: SweepOptions;
-  /** Called for each class of connections that were ended. */
-  onCut: (cut: Cut) => void = () => {};
+  /** Called when connections were ended. @param more how many there are beside those that `cuts` tells */
+  onCuts: (cuts: readonly Cut[], more: number) => void = () => {};
   /** Undefined: all are concerned. */
   #concerned: { subjects: Set<string>; addresses: Set<string> } | undefined = nothing();
   #next = 0;
@@ -64,7 +69,9 @@ export class Sweep {
   #left = 0;
   /** Judged so far, by class. */
   #judged = new Map<string, ReturnType<typeof denialOf>>();
-  #cut = new Map<string, Cut>();
+  #cuts = new Map<string, Cut>();
+  #more = 0;
+  #judgedInTurn = 0;
   #isRunning = false;
   readonly #onDone = new Set<() => void>();
 
@@ -101,10 +108,10 @@ export class Sweep {
 
   #turn(): boolean {
     const { records, enforce } = this.#options;
-    const judgedBefore = this.#judged.size;
     let cut = 0;
+    this.#judgedInTurn = 0;
     for (let scanned = 0; this.#left > 0 && scanned < TURN_SCANNED; scanned++) {
-      if (cut >= TURN_CUT || this.#judged.size - judgedBefore >= TURN_JUDGED) break;
+      if (cut >= TURN_CUT || this.#judgedInTurn >= TURN_JUDGED) break;
       if (this.#next >= records.ready) this.#next = 0;
       if (this.#look(this.#next++)) cut++;
       this.#left--;
@@ -117,12 +124,13 @@ export class Sweep {
   }
 
   #finish(): void {
-    const cuts = this.#cut;
-    this.#cut = new Map();
+    const [cuts, more] = [[...this.#cuts.values()], this.#more];
+    this.#cuts = new Map();
+    this.#more = 0;
     this.#concerned = nothing();
     this.#judged = new Map();
     this.#isRunning = false;
-    for (const one of cuts.values()) this.onCut(one);
+    if (cuts.length > 0) this.onCuts(cuts, more);
     for (const resolve of this.#onDone) resolve();
     this.#onDone.clear();
   }
@@ -140,7 +148,9 @@ export class Sweep {
       found = denialOf(records.read(slot), tables, this.#concerned);
       // While it was read, a thread of the datapath may have closed it and opened another one there.
       if (records.generation(slot) !== generation) return false;
+      if (this.#judged.size >= MOST_JUDGED) this.#judged = new Map();
       this.#judged.set(id, found);
+      this.#judgedInTurn++;
     }
     if (hasEnded) {
       if (found === 'allowed') changes.changedAll(tables.connections.forgetEnded(slot));
@@ -153,17 +163,17 @@ export class Sweep {
 
   #end(slot: number, denial: Denial, id: string): void {
     const { tables, changes, records, clock, send, originate } = this.#options;
-    const connection = pinnedAt(records, slot);
     const isOver = OVER.has(records.state(slot));
-    const resets = denial.judgement.rejects ? resetsOfEnds(connection, tables) : undefined;
+    const resets = denial.judgement.rejects ? resetsOfEnds(pinnedAt(records, slot), tables) : undefined;
     if (resets) originate(resets.toFar, resets.port);
     const atMs = clock();
     changes.changedAll(tables.connections.retire(slot, atMs));
     tables.connections.ended.denied(slot, denial.direction);
     if (resets) send(resets.toNear, resets.port);
     if (isOver) return;
-    const known = this.#cut.get(id);
-    this.#cut.set(id, { ...denial, atMs, connections: (known?.connections ?? 0) + 1 });
+    const known = this.#cuts.get(id);
+    if (!known && this.#cuts.size >= MOST_TOLD) this.#more++;
+    else this.#cuts.set(id, { ...denial, atMs, connections: (known?.connections ?? 0) + 1 });
   }
 }
 

@@ -418,7 +418,8 @@ export class ConnectionTable {
     this.#plan = undefined;
     if (connection.pin !== undefined) this.#services.closed(slot, connection.pin);
     this.#store.end(slot, nowMs);
-    return objectsOf(connection);
+    // No decision about packets of one that is only tracked depends on this one.
+    return connection.kind === 'tracked' ? [] : objectsOf(connection);
   }
 
   /** Forgets one that has ended: what its ends send begins another one. Returns the names of what changed. */

@@ -69,7 +69,7 @@ for (const [kind, open] of Object.entries(kinds)) {
       return pod && { endpoint: `shop/${pod.name}`, identity: identityOf(world, pod) };
     });
     const cuts: Cut[] = [];
-    controller.sweep.onCut = (cut) => cuts.push(cut);
+    controller.sweep.onCuts = (all) => cuts.push(...all);
     /** What db receives, from now on; no policy if there are no manifests. */
     const put = (...manifests: NetworkPolicy[]): void => {
       policies.setSubject('shop/db', {
@@ -281,7 +281,7 @@ for (const [kind, open] of Object.entries(kinds)) {
         originate: () => {},
         enforce: () => {},
       });
-      sweep.onCut = (cut) => cuts.push(cut);
+      sweep.onCuts = (all) => cuts.push(...all);
       const put = (apps: readonly string[]): void => {
         const subject = { identity: identityOf(world, pods[2]!), onDeny: 'drop' as const };
         policies.setSubject('shop/db', { ...subject, policies: [policyOf(admitting(apps))] });

@@ -22,11 +22,13 @@ export interface RuleBlock {
 export class BlockNode {
   readonly #outer: BlockNode | undefined;
   /** The blocks that begin here, and those to which this is an exception. */
-  readonly begins: RuleBlock[] = [];
-  readonly ends: RuleBlock[] = [];
+  readonly #begins: readonly RuleBlock[];
+  readonly #ends: readonly RuleBlock[];
 
-  constructor(outer: BlockNode | undefined) {
+  constructor(outer: BlockNode | undefined, begins: readonly RuleBlock[], ends: readonly RuleBlock[]) {
     this.#outer = outer;
+    this.#begins = begins;
+    this.#ends = ends;
   }
 
   /** The numbers of the rules, in any order, some of them possibly more than once. */
@@ -35,8 +37,8 @@ export class BlockNode {
     for (let node = this.#outer; node; node = node.#outer) path.push(node);
     const matching = new Set<RuleBlock>();
     for (const node of path.reverse()) {
-      for (const block of node.begins) matching.add(block);
-      for (const block of node.ends) matching.delete(block);
+      for (const block of node.#begins) matching.add(block);
+      for (const block of node.#ends) matching.delete(block);
     }
     return Array.from(matching, ({ rule }) => rule);
   }
@@ -66,9 +68,13 @@ export class Blocks {
 
 /** A prefix as the first and last of its addresses. */
 interface Range {
+  readonly id: string;
   readonly first: bigint;
   readonly last: bigint;
 }
+
+/** The same prefix is in the blocks of many rule sets. */
+const knownRanges = new WeakMap<Prefix, Range>();
 
 /** An address while it is looked for, in words: only the first ones are used of IPv4. */
 const wanted = new Uint32Array(4);
@@ -100,9 +106,7 @@ class Family {
     };
     for (const { range, begins, ends } of prefixesOf(blocks, bits)) {
       closeBefore(range.first);
-      const node = new BlockNode(open.at(-1)?.node);
-      node.begins.push(...begins);
-      node.ends.push(...ends);
+      const node = new BlockNode(open.at(-1)?.node, orNone(begins), orNone(ends));
       open.push({ last: range.last, node });
       begin(range.first, node);
     }
@@ -142,6 +146,13 @@ class Family {
   }
 }
 
+/** Most prefixes have one of both lists, and there may be very many. */
+function orNone(blocks: readonly RuleBlock[]): readonly RuleBlock[] {
+  return blocks.length === 0 ? none : blocks;
+}
+
+const none: readonly RuleBlock[] = [];
+
 interface MentionedPrefix {
   readonly range: Range;
   readonly begins: RuleBlock[];
@@ -153,9 +164,8 @@ function prefixesOf(blocks: readonly RuleBlock[], bits: number): readonly Mentio
   const mentioned = new Map<string, MentionedPrefix>();
   const mention = (prefix: Prefix): MentionedPrefix => {
     const range = rangeOf(prefix, bits);
-    const id = `${range.first}-${range.last}`;
-    let known = mentioned.get(id);
-    if (!known) mentioned.set(id, (known = { range, begins: [], ends: [] }));
+    let known = mentioned.get(range.id);
+    if (!known) mentioned.set(range.id, (known = { range, begins: [], ends: [] }));
     return known;
   };
   for (const block of blocks) {
@@ -171,12 +181,18 @@ function compare(a: bigint, b: bigint): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-function rangeOf({ ip, length }: Prefix, bits: number): Range {
+function rangeOf(prefix: Prefix, bits: number): Range {
+  let range = knownRanges.get(prefix);
+  if (!range) knownRanges.set(prefix, (range = findRange(prefix, bits)));
+  return range;
+}
+
+function findRange({ ip, length }: Prefix, bits: number): Range {
   let address = 0n;
   for (let at = 16 - bits / 8; at < 16; at++) address = (address << 8n) | BigInt(ip[at]!);
   const size = 1n << BigInt(bits - length);
   const first = address - (address % size);
-  return { first, last: first + size - 1n };
+  return { id: `${first}/${length}`, first, last: first + size - 1n };
 }
 
 /** True if all addresses of `inner` are in `outer`. */

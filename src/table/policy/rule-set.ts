@@ -159,7 +159,7 @@ export class RuleSet {
       for (const peer of peers ?? []) {
         if (peer.kind === 'block') blocks.push({ rule, block: peer.block, except: peer.except });
         else {
-          const id = JSON.stringify([peer.namespaces, peer.pods]);
+          const id = selectorId(peer);
           const known = selectors.get(id);
           if (known) known.rules.add(rule);
           else selectors.set(id, { selector: peer, rules: new Set([rule]) });
@@ -386,8 +386,29 @@ export function policiesInOrder(policies: readonly Policy[], direction: PolicyDi
     );
 }
 
-/** @param ports named ports of the workload that has the policy */
+/** Equal for selectors that say the same. */
+function selectorId(selector: WorkloadSelector): string {
+  let id = selectorIds.get(selector);
+  if (id === undefined) selectorIds.set(selector, (id = JSON.stringify([selector.namespaces, selector.pods])));
+  return id;
+}
+
+/** Many rule sets have the same selectors, and the same rules. */
+const selectorIds = new WeakMap<WorkloadSelector, string>();
+const knownRules: Readonly<Record<PolicyDirection, WeakMap<Policy, readonly Rule[]>>> = {
+  ingress: new WeakMap(),
+  egress: new WeakMap(),
+};
+
+/** @param ports named ports of the workload that has the policy; empty if no rule for ingress asks for them */
 function rulesOf(policy: Policy, direction: PolicyDirection, ports: readonly PolicyPort[]): readonly Rule[] {
+  if (ports.length > 0) return makeRules(policy, direction, ports);
+  let rules = knownRules[direction].get(policy);
+  if (!rules) knownRules[direction].set(policy, (rules = makeRules(policy, direction, ports)));
+  return rules;
+}
+
+function makeRules(policy: Policy, direction: PolicyDirection, ports: readonly PolicyPort[]): readonly Rule[] {
   return policy[direction]!.flatMap((rule, index): readonly Rule[] => {
     if (!rule.isUnreadable) return [ruleOf(policy, index, rule, direction === 'ingress' ? ports : undefined)];
     if (rule.action === 'accept') return [];

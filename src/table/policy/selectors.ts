@@ -50,8 +50,17 @@ export class SelectorIndex {
   }
 }
 
+/** The same selector is in the indexes of many rule sets. */
+const knownPlaces = new WeakMap<WorkloadSelector, readonly string[]>();
+
+function placesOf(selector: WorkloadSelector): readonly string[] {
+  let places = knownPlaces.get(selector);
+  if (!places) knownPlaces.set(selector, (places = findPlaces(selector)));
+  return places;
+}
+
 /** What a workload must have one of for the selector to match; nothing if there is no such thing. */
-function placesOf({ namespaces, pods }: WorkloadSelector): readonly string[] {
+function findPlaces({ namespaces, pods }: WorkloadSelector): readonly string[] {
   const ofPods = labelPlaces('pod', pods);
   if (ofPods) return ofPods;
   return typeof namespaces === 'string' ? [`namespace ${namespaces}`] : (labelPlaces('namespaces', namespaces) ?? []);
