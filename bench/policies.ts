@@ -90,7 +90,6 @@ function ruleAddress(n: number): Uint8Array {
   return parseIp(`172.16.${n & 7}.${n & 255}`);
 }
 
-export function compiledForProfile() { return [swept(CONNECTIONS), swept(CONNECTIONS), swept(10), compiled()]; }
 function compiled(): Pick<PolicyFigures, 'compiledMs' | 'compiledMib' | 'changedMs'> {
   const before = bytesInUse();
   const begin = cpuMicroseconds();
