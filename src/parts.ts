@@ -24,6 +24,7 @@ import { ProbeKey } from './cluster/membership/probe-key.ts';
 import { publishedPorts } from './cluster/publishing.ts';
 import type { Draft } from './cluster/reconciler.ts';
 import { belongingsOf } from './cluster/remote-endpoints.ts';
+import { policyParts } from './cluster/policies/parts.ts';
 import { reconcilers } from './cluster/reconcilers.ts';
 import { serviceParts } from './cluster/services/parts.ts';
 import { Underlay } from './cluster/underlay.ts';
@@ -236,6 +237,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     onError: (error) => logger.error({ err: error }, 'services are not as they should be'),
     warn: (message) => logger.warn(message),
   });
+  const policies = policyParts({ forwarding, networks: () => networks, endpoints: () => endpoints });
   const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || (!allotment && draft.count('Host') > 0);
   const isReachable = (name: string): boolean | undefined => {
     const host = hosts.find(name);
@@ -315,6 +317,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     nodePortBefore: serving.nodePortBefore,
     onEndpointChange: (before, after) => {
       const { name } = (after ?? before)!;
+      policies.enforcement.endpointChanged(before, after);
       serving.enforcement.endpointChanged(before, after);
       names.endpointChanged(name);
       resolvConfs.endpointChanged(name);
@@ -430,7 +433,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const cluster: Cluster = new Cluster({
     hostName: options.host,
     feed,
-    reconcilers: reconcilers({ networks, hosts, endpoints, ...serving }),
+    reconcilers: reconcilers({ networks, hosts, endpoints, ...serving, ...policies }),
     registers: [
       ...(allotment && blocks && probeKey ? [allotment, blocks, membership.live, probeKey] : []),
       ...serving.registers,

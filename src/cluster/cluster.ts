@@ -15,6 +15,7 @@ import type { KindDefinition } from '../model/kinds/kind.ts';
 import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
 import type { AcceptReport, ApplyReport } from '../model/report.ts';
 import { DEFAULT_NAMESPACE, idOf, nameOf, type Resource, type ResourceName } from '../model/resource.ts';
+import { validate } from '../model/validate.ts';
 import { joined, type Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import { marked, unmarked } from './deletions.ts';
@@ -294,12 +295,11 @@ export class Cluster {
       );
       const report = { kind: kind.kind, ...nameIn(kind, name), dryRun: false };
       if (JSON.stringify(kept) === JSON.stringify(resource.metadata.labels)) return { ...report, action: 'unchanged' };
+      const labelled = { ...resource, metadata: { ...resource.metadata, labels: kept } };
+      validate(kind.schema, labelled);
       const key = keyOf(kind, name);
       const stored = await feed.get(key);
-      const value = {
-        ...(stored?.value as object),
-        resource: { ...resource, metadata: { ...resource.metadata, labels: kept } },
-      };
+      const value = { ...(stored?.value as object), resource: labelled };
       await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
       logger.info({ kind: kind.kind, name }, 'configured');
       return { ...report, action: 'configured' };

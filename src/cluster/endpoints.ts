@@ -132,6 +132,16 @@ export class Endpoints implements Reconciler {
     return this.#index.find(name);
   }
 
+  /** All of them, unsorted. */
+  values(): Iterable<Endpoint> {
+    return this.#index.values();
+  }
+
+  /** The name of the endpoint that has a MAC in a network. */
+  withMac(network: string, mac: string): string | undefined {
+    return this.#index.withMac(network, mac);
+  }
+
   get(name: string): Endpoint {
     const endpoint = this.#index.find(name);
     if (!endpoint)

@@ -61,6 +61,7 @@ export const SEEN_OTHER = 16;
 
 const TCP = 6;
 const UDP = 17;
+const SCTP = 132;
 
 /**
  * Addresses are 16 bytes, IPv4-mapped or IPv6. For an echo, both ports are its identifier; a protocol without ports has 0.
@@ -448,8 +449,8 @@ export function turned({ source, destination, sourcePort, destinationPort }: Tup
   return { source: destination, destination: source, sourcePort: destinationPort, destinationPort: sourcePort };
 }
 
-export function protocolNumber(protocol: 'TCP' | 'UDP'): number {
-  return protocol === 'TCP' ? TCP : UDP;
+export function protocolNumber(protocol: 'TCP' | 'UDP' | 'SCTP'): number {
+  return protocol === 'TCP' ? TCP : protocol === 'UDP' ? UDP : SCTP;
 }
 
 const protocolNames: Readonly<Record<number, string>> = {

@@ -36,24 +36,30 @@ export class SelectorIndex {
     const look = (candidates: readonly number[] = []): void => {
       for (const number of candidates) if (selects(this.#selectors[number]!, identity)) found.push(number);
     };
-    const lookFor = (kind: string, labels: Labels): void => {
-      for (const [key, value] of Object.entries(labels)) {
-        look(this.#listed.get(`${kind} ${key}`));
-        look(this.#listed.get(`${kind} ${key}=${value}`));
-      }
-    };
-    lookFor('pod', identity.labels);
-    lookFor('namespaces', identity.namespaceLabels);
-    look(this.#listed.get(`namespace ${identity.namespace}`));
+    for (const place of placesWith(identity)) look(this.#listed.get(place));
     look(this.#unlisted);
     return found.sort((a, b) => a - b);
+  }
+}
+
+/** Where selectors may be listed that match a workload, each at most at one of these places, or at none. */
+export function* placesWith({ namespace, labels, namespaceLabels }: Identity): Generator<string> {
+  yield* labelled('pod', labels);
+  yield* labelled('namespaces', namespaceLabels);
+  yield `namespace ${namespace}`;
+}
+
+function* labelled(kind: string, labels: Labels): Generator<string> {
+  for (const [key, value] of Object.entries(labels)) {
+    yield `${kind} ${key}`;
+    yield `${kind} ${key}=${value}`;
   }
 }
 
 /** The same selector is in the indexes of many rule sets. */
 const knownPlaces = new WeakMap<WorkloadSelector, readonly string[]>();
 
-function placesOf(selector: WorkloadSelector): readonly string[] {
+export function placesOf(selector: WorkloadSelector): readonly string[] {
   let places = knownPlaces.get(selector);
   if (!places) knownPlaces.set(selector, (places = findPlaces(selector)));
   return places;
