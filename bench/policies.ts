@@ -9,7 +9,7 @@ import { bytesId } from '../src/flow/key.ts';
 import { parseIp, parseMac, type Vni } from '../src/flow/types.ts';
 import { Changes } from '../src/table/changes.ts';
 import { ConnectionTable } from '../src/table/connections.ts';
-import { Policies, type PolicySet, type Workload } from '../src/table/policies.ts';
+import { Policies, type PolicySet, type KnownWorkload } from '../src/table/policies.ts';
 import type { Policy, PolicyRule } from '../src/table/policy/policy.ts';
 import { Topology } from '../src/table/topology.ts';
 import { IP_TCP } from '../src/wire/ipv4.ts';
@@ -48,7 +48,7 @@ export function policyFigures(): PolicyFigures {
 /** Clients are workloads with labels of their own, and hosts outside; there is a rule for each of some. */
 function setOf(rules: number): readonly [PolicySet, Policies] {
   const policies = new Policies(new Changes());
-  const clients = new Map<string, Workload>();
+  const clients = new Map<string, KnownWorkload>();
   for (let n = 0; n < 256; n++) clients.set(bytesId(clientAddress(n)), workload(`client-${n}`, `app-${n % 10}`));
   policies.workloadsFrom((address) => clients.get(bytesId(address)));
   const ingress = Array.from({ length: rules }, (_, n) => ruleOf(n));
@@ -175,9 +175,7 @@ function swept(clients: number): number {
     tables: { policies, topology, connections } as unknown as ConstructorParameters<typeof Sweep>[0]['tables'],
     ...{ changes, records: store.records, clock: () => 0, send: () => {}, originate: () => {} },
     enforce: () => changes.drain(),
-    inTurns: (work) => {
-      while (work());
-    },
+    later: undefined,
   });
   const begin = cpuMicroseconds();
   sweep.start();
@@ -195,10 +193,10 @@ function subject(policies: readonly Policy[]): Parameters<Policies['setSubject']
   return { ...workload('default/server', 'server'), policies, onDeny: 'drop' };
 }
 
-const identities = new Map<string, Workload['identity']>();
+const identities = new Map<string, KnownWorkload['identity']>();
 
 /** Those with the same label share their identity. */
-function workload(endpoint: string, app: string): Workload {
+function workload(endpoint: string, app: string): KnownWorkload {
   let identity = identities.get(app);
   if (!identity) {
     const namespaceLabels = { 'kubernetes.io/metadata.name': 'default' };

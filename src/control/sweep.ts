@@ -25,7 +25,7 @@ import type { Tables } from '../pipeline/stage.ts';
 import type { Changes } from '../table/changes.ts';
 import { pinnedAt } from '../table/ended-connections.ts';
 import type { Concerned } from '../table/policies.ts';
-import { denialOf, type Denial } from './judged-connections.ts';
+import { denialOf, type Denial } from '../pipeline/open-connections.ts';
 import { inTurns, type Later } from './turns.ts';
 
 export interface SweepOptions {

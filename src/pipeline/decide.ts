@@ -33,7 +33,7 @@ import { ingressPolicy } from './ingress-policy.ts';
 import { route } from './route.ts';
 import { open } from './open.ts';
 import type { Opening } from '../table/openings.ts';
-import type { Judgement } from '../table/policy/judgement.ts';
+import type { PolicyJudgement } from '../table/policy/judgement.ts';
 import { send } from './send.ts';
 import { service } from './service.ts';
 import type {
@@ -69,7 +69,7 @@ export interface Decision {
   /** For a drop for want of a backend. */
   readonly refused?: RefusedService | undefined;
   /** For a drop because of policies. */
-  readonly denied?: Judgement | undefined;
+  readonly denied?: PolicyJudgement | undefined;
   /** For the verdict `wait`, which has no actions: decide again when this is known. */
   readonly neighbor: NeighborName | undefined;
   /** For the verdict `connect`, which has no actions: decide again when this is open. */

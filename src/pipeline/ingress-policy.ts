@@ -15,7 +15,7 @@ import { isGroupMac, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { choiceOf, type Opening } from '../table/openings.ts';
 import { ingressPoliciesObject, policyObject, type Peer, type PolicySet } from '../table/policies.ts';
-import type { Judgement } from '../table/policy/judgement.ts';
+import type { PolicyJudgement } from '../table/policy/judgement.ts';
 import type { AccessPort } from '../table/topology.ts';
 import type { Destination } from './hop.ts';
 import { isOfLink, judge, notJudged, peerBehind, peerIn, peerText, refuseDenied, stranger } from './policy.ts';
@@ -79,7 +79,7 @@ function toMany(view: FlowView, known: Bridged, receivers: readonly Receiver[]):
     peers.set(asksIdentity, peer);
     return peer;
   };
-  const denied = new Map<Destination, Judgement>();
+  const denied = new Map<Destination, PolicyJudgement>();
   for (const { destination, set } of receivers) {
     const judgement = judge(view, set, peerFor(set));
     if (judgement.verdict === 'deny') denied.set(destination, judgement);

@@ -1,13 +1,13 @@
 /** What policies say about a packet, in words. */
 import { protocolName } from '../flow/connection.ts';
-import type { Because, Judgement, NearestRule, RuleName } from '../table/policy/judgement.ts';
+import type { Because, PolicyJudgement, NearestRule, RuleName } from '../table/policy/judgement.ts';
 import type { PolicyName, PortMatch } from '../table/policy/policy.ts';
 import { text, type Text } from './text.ts';
 
 const LAST_PORT = 65_535;
 
 /** Why it is allowed or denied, what comes nearest to allowing it, and what staged policies would say. */
-export function judgementText({ because, nearest, staged }: Judgement): Text {
+export function judgementText({ because, nearest, staged }: PolicyJudgement): Text {
   const said = becauseText(because);
   const told = nearest ? text`${said}; ${nearestText(nearest)}` : said;
   if (!staged) return told;

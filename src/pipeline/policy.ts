@@ -11,7 +11,7 @@
 import { isGroupIp } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { identityObject, type Peer, type PolicySet } from '../table/policies.ts';
-import type { Judgement } from '../table/policy/judgement.ts';
+import type { PolicyJudgement } from '../table/policy/judgement.ts';
 import type { PolicyDirection } from '../table/policy/policy.ts';
 import { networkNameObject, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
@@ -78,7 +78,7 @@ export function homeOf(
 }
 
 /** @param l4Port the destination port if it is known already, because it is translated */
-export function judge(view: FlowView, set: PolicySet, peer: Peer, l4Port?: number): Judgement {
+export function judge(view: FlowView, set: PolicySet, peer: Peer, l4Port?: number): PolicyJudgement {
   const protocol = view.number('ip_proto');
   if (!hasPorts(protocol)) return set.judge(peer, protocol, 0);
   if (l4Port !== undefined) return set.judge(peer, protocol, l4Port);
@@ -107,7 +107,7 @@ export function refuseDenied(
   view: FlowView,
   origin: FrameOrigin,
   direction: PolicyDirection,
-  judgement: Judgement,
+  judgement: PolicyJudgement,
   because: Text,
 ): Drop {
   const reason = `policy_${direction}` as const;

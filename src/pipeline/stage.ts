@@ -20,7 +20,7 @@ import type { Opening } from '../table/openings.ts';
 import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
 import type { Policies } from '../table/policies.ts';
-import type { Judgement } from '../table/policy/judgement.ts';
+import type { PolicyJudgement } from '../table/policy/judgement.ts';
 import type { Choice, Services } from '../table/services.ts';
 import type { Topology } from '../table/topology.ts';
 import type { Hop, Way } from './hop.ts';
@@ -165,7 +165,7 @@ export interface Drop {
   /** If a service has no backend for it: what excludes them, as `because` tells. */
   readonly refused?: RefusedService;
   /** If policies deny it: what they say, as `because` tells. */
-  readonly denied?: Judgement;
+  readonly denied?: PolicyJudgement;
 }
 
 /** A service without a backend for a connection. It is kept with the decision, so it has few of those that are excluded. */

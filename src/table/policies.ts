@@ -19,7 +19,7 @@ import { bytesId } from '../flow/key.ts';
 import { formatIp, type Vni } from '../flow/types.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import type { Changes } from './changes.ts';
-import type { Judgement } from './policy/judgement.ts';
+import type { PolicyJudgement } from './policy/judgement.ts';
 import { policyDirections, type Identity, type OnDeny, type Policy, type PolicyDirection } from './policy/policy.ts';
 import type { PortsThatMatter } from './policy/ports.ts';
 import { RuleSets, type SharedRuleSet } from './policy/rule-sets.ts';
@@ -36,7 +36,7 @@ export interface Peer {
 }
 
 /** Who has an address. */
-export interface Workload {
+export interface KnownWorkload {
   /** `NAMESPACE/NAME`. */
   readonly endpoint: string;
   readonly identity: Identity;
@@ -63,7 +63,7 @@ export interface PolicySet {
    * @param protocol its number in the IP header
    * @param l4Port the destination port; 0 for a protocol without ports
    */
-  judge(peer: Peer, protocol: number, l4Port: number): Judgement;
+  judge(peer: Peer, protocol: number, l4Port: number): PolicyJudgement;
 }
 
 /** What connections that are open have to be judged for anew. */
@@ -79,7 +79,7 @@ export class Policies {
   readonly #ruleSets = new RuleSets();
   /** What is in force, by `policyObject`. */
   readonly #inForce = new Map<string, InForce>();
-  #workloadAt: (address: Uint8Array, vni: Vni) => Workload | undefined = () => undefined;
+  #workloadAt: (address: Uint8Array, vni: Vni) => KnownWorkload | undefined = () => undefined;
   #subjects = new Set<string>();
   #addresses = new Set<string>();
 
@@ -118,7 +118,7 @@ export class Policies {
    * Says whom to ask who has an address as its own in a network: the cluster knows, and nothing is kept here of 100,000
    * workloads. Until then, it is nobody's.
    */
-  workloadsFrom(at: (address: Uint8Array, vni: Vni) => Workload | undefined): void {
+  workloadsFrom(at: (address: Uint8Array, vni: Vni) => KnownWorkload | undefined): void {
     this.#workloadAt = at;
   }
 
@@ -169,7 +169,7 @@ class InForce implements PolicySet {
     return this.shared.rules.portsFor(peer, protocol);
   }
 
-  judge(peer: Peer, protocol: number, l4Port: number): Judgement {
+  judge(peer: Peer, protocol: number, l4Port: number): PolicyJudgement {
     return this.shared.rules.judge(peer, protocol, l4Port);
   }
 }

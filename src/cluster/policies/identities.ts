@@ -4,23 +4,23 @@
  */
 import { protocolNumber } from '../../flow/connection.ts';
 import { NAMESPACE_NAME } from '../../model/kinds/namespace.ts';
-import type { Identity, Labels } from '../../table/policy/policy.ts';
+import type { Identity, PolicyLabels } from '../../table/policy/policy.ts';
 import type { Endpoint } from '../endpoint.ts';
 
 /** How many of one namespace are kept, which have been asked for. Beyond that, equal ones may be several objects. */
 const MOST_KEPT = 16_384;
 
 interface NamespaceIdentities {
-  readonly labels: Labels;
+  readonly labels: PolicyLabels;
   readonly byLabels: Map<string, Identity>;
 }
 
 export class Identities {
   /** The labels that a namespace declares; undefined: nobody has declared it. */
-  readonly #labelsOf: (namespace: string) => Labels | undefined;
+  readonly #labelsOf: (namespace: string) => PolicyLabels | undefined;
   readonly #namespaces = new Map<string, NamespaceIdentities>();
 
-  constructor(labelsOf: (namespace: string) => Labels | undefined) {
+  constructor(labelsOf: (namespace: string) => PolicyLabels | undefined) {
     this.#labelsOf = labelsOf;
   }
 

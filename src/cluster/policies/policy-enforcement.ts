@@ -17,7 +17,7 @@ import { formatIp, formatMac, linkLocalOf, parseIp, parseMac, sameBytes } from '
 import { addressValue } from '../../model/address.ts';
 import type { NamespaceResource } from '../../model/kinds/namespace.ts';
 import { readPolicyAnnotations } from '../../model/policy-annotations.ts';
-import type { Policies, PolicySubject, Workload } from '../../table/policies.ts';
+import type { Policies, PolicySubject, KnownWorkload } from '../../table/policies.ts';
 import type { Identity, OnDeny, Policy } from '../../table/policy/policy.ts';
 import { SelectorIndex, type WorkloadSelector } from '../../table/policy/selectors.ts';
 import { isHere, type Endpoint } from '../endpoint.ts';
@@ -106,7 +106,7 @@ export class PolicyEnforcement {
   }
 
   /** Who has an address in a network as its own. @param address 16 bytes */
-  workloadAt(address: Uint8Array, vni: number): Workload | undefined {
+  workloadAt(address: Uint8Array, vni: number): KnownWorkload | undefined {
     const name = this.#ownerOf(address, vni);
     const endpoint = name === undefined ? undefined : this.#environment.endpoints().find(name);
     return endpoint && { endpoint: endpoint.name, identity: this.#identities.of(endpoint) };

@@ -44,7 +44,7 @@ export class BlockNode {
   }
 }
 
-export class Blocks {
+export class RuleBlocks {
   readonly #ip4: Family;
   readonly #ip6: Family;
 

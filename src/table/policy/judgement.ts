@@ -43,7 +43,7 @@ export interface Outcome {
   readonly because: Because;
 }
 
-export interface Judgement extends Outcome {
+export interface PolicyJudgement extends Outcome {
   /** True if the sender is to be told that it is denied. */
   readonly rejects: boolean;
   /** For what is denied: the rule that is the nearest to allowing it, if there is one. */

@@ -10,7 +10,7 @@ import type { Prefix } from '../routes.ts';
 export type PolicyDirection = 'ingress' | 'egress';
 export const policyDirections: readonly PolicyDirection[] = ['ingress', 'egress'];
 
-export type Labels = Readonly<Record<string, string>>;
+export type PolicyLabels = Readonly<Record<string, string>>;
 
 /** A port of a workload that has a name. */
 export interface PolicyPort {
@@ -23,9 +23,9 @@ export interface PolicyPort {
 /** A workload as policies see it: what selectors match. Workloads that are the same in all this best share one object. */
 export interface Identity {
   readonly namespace: string;
-  readonly labels: Labels;
+  readonly labels: PolicyLabels;
   /** With `kubernetes.io/metadata.name`, which every namespace has by itself. */
-  readonly namespaceLabels: Labels;
+  readonly namespaceLabels: PolicyLabels;
   readonly ports: readonly PolicyPort[];
 }
 

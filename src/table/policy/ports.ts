@@ -4,7 +4,7 @@
  */
 
 /** Destination ports from `first` to `last`. */
-export interface PortRange {
+export interface DestinationPorts {
   readonly first: number;
   readonly last: number;
 }
@@ -18,12 +18,12 @@ export interface PortsThatMatter {
 }
 
 const PORTS = 65_536;
-export const ALL_PORTS: PortRange = { first: 0, last: PORTS - 1 };
+export const ALL_PORTS: DestinationPorts = { first: 0, last: PORTS - 1 };
 /** A narrow range is listed as single ports, as long as there are no more than these of it. */
 const MOST_SINGLES_OF_RANGE = 16;
 
 /** Where ranges begin, in order, from 0 on. */
-export function cutPorts(ranges: Iterable<PortRange>): Uint16Array {
+export function cutPorts(ranges: Iterable<DestinationPorts>): Uint16Array {
   const starts = new Set([0]);
   for (const { first, last } of ranges) {
     starts.add(first);
@@ -61,7 +61,7 @@ export class FirstMatch {
   }
 
   /** @param rule comes after all that were added before @param range ends where ranges end */
-  add(rule: number, { first, last }: PortRange): void {
+  add(rule: number, { first, last }: DestinationPorts): void {
     const end = last + 1 < PORTS ? rangeAt(this.#starts, last + 1) : this.#starts.length;
     for (let at = this.#free(rangeAt(this.#starts, first)); at < end; at = this.#free(at)) {
       this.found[at] = rule;

@@ -25,7 +25,7 @@
  *
  * Staged policies take part in a second outcome, which is only told.
  */
-import type { Judgement, NearestRule, Outcome, RuleName } from './judgement.ts';
+import type { PolicyJudgement, NearestRule, Outcome, RuleName } from './judgement.ts';
 import type {
   Identity,
   OnDeny,
@@ -37,8 +37,8 @@ import type {
   PolicyTier,
   PortMatch,
 } from './policy.ts';
-import { Blocks, type BlockNode, type RuleBlock } from './blocks.ts';
-import { ALL_PORTS, cutPorts, FirstMatch, PortTable, type PortRange, type PortsThatMatter } from './ports.ts';
+import { RuleBlocks, type BlockNode, type RuleBlock } from './blocks.ts';
+import { ALL_PORTS, cutPorts, FirstMatch, PortTable, type DestinationPorts, type PortsThatMatter } from './ports.ts';
 import { SelectorIndex, type WorkloadSelector } from './selectors.ts';
 
 /** How many of the policies that isolate are named, and of the peers and ports of a rule. */
@@ -101,7 +101,7 @@ interface Rule {
   readonly names: readonly NamedMatch[];
 }
 
-type ProtocolRange = PortRange & { readonly protocol: number };
+type ProtocolRange = DestinationPorts & { readonly protocol: number };
 type NamedMatch = Extract<PortMatch, { kind: 'name' }>;
 
 /** Identities that the same selectors match, and that have the same named ports as far as rules ask for them. */
@@ -110,7 +110,7 @@ interface IdentityClass {
   readonly rules: readonly number[];
   readonly ports: readonly PolicyPort[];
   /** By the innermost block that an address is in, then by protocol. */
-  readonly tables: Map<BlockNode | undefined, Map<number, PortTable<Judgement>>>;
+  readonly tables: Map<BlockNode | undefined, Map<number, PortTable<PolicyJudgement>>>;
 }
 
 export class RuleSet {
@@ -132,12 +132,12 @@ export class RuleSet {
   readonly #accepting = new Map<number, readonly number[]>();
   /** By selector. */
   readonly #rulesOfSelector: readonly (readonly number[])[];
-  readonly #blocks: Blocks | undefined;
+  readonly #blocks: RuleBlocks | undefined;
   readonly asksIdentity: boolean;
   #generation = 0;
   readonly #byIdentity = new Map<Identity | undefined, IdentityClass>();
   readonly #classes = new Map<string, IdentityClass>();
-  readonly #judgements = new Map<string, Judgement>();
+  readonly #judgements = new Map<string, PolicyJudgement>();
 
   constructor({ direction, policies, ports, onDeny }: RuleSetOptions, memory: RuleSetMemory) {
     const relevant = policiesInOrder(policies, direction);
@@ -169,7 +169,7 @@ export class RuleSet {
     this.#everybody = everybody;
     this.#selectors = new SelectorIndex(Array.from(selectors.values(), ({ selector }) => selector));
     this.#rulesOfSelector = Array.from(selectors.values(), ({ rules }) => [...rules]);
-    this.#blocks = blocks.length > 0 ? new Blocks(blocks) : undefined;
+    this.#blocks = blocks.length > 0 ? new RuleBlocks(blocks) : undefined;
     this.asksIdentity = selectors.size > 0 || this.#asksPortNames;
   }
 
@@ -177,11 +177,11 @@ export class RuleSet {
     return this.#tableFor(peer, protocol).mattering;
   }
 
-  judge(peer: RulePeer, protocol: number, l4Port: number): Judgement {
+  judge(peer: RulePeer, protocol: number, l4Port: number): PolicyJudgement {
     return this.#tableFor(peer, protocol).at(l4Port);
   }
 
-  #tableFor(peer: RulePeer, protocol: number): PortTable<Judgement> {
+  #tableFor(peer: RulePeer, protocol: number): PortTable<PolicyJudgement> {
     if (this.#generation !== this.#memory.generation) this.#forget();
     const ofIdentity = this.#classOf(peer.identity);
     const node = this.#blocks?.find(peer.address);
@@ -221,7 +221,7 @@ export class RuleSet {
   }
 
   /** @param node the innermost block that the peers are in */
-  #makeTable(ofIdentity: IdentityClass, node: BlockNode | undefined, protocol: number): PortTable<Judgement> {
+  #makeTable(ofIdentity: IdentityClass, node: BlockNode | undefined, protocol: number): PortTable<PolicyJudgement> {
     const asWorkload = new Set(ofIdentity.rules);
     const rules = node ? inOrder([...ofIdentity.rules, ...node.rules()]) : ofIdentity.rules;
     const ranges = rules.map((rule) => {
@@ -267,7 +267,7 @@ export class RuleSet {
     return baseline >= 0 && this.#rules[baseline]!.action !== 'pass' ? String(baseline) : UNDECIDED;
   }
 
-  #judgement(id: string, stagedId: string, acceptingPeer: readonly number[], protocol: number): Judgement {
+  #judgement(id: string, stagedId: string, acceptingPeer: readonly number[], protocol: number): PolicyJudgement {
     const outcome = this.#outcome(id, false);
     const staged = stagedId === id ? outcome : this.#outcome(stagedId, true);
     const nearest = outcome.verdict === 'deny' ? this.#nearestOf(id, acceptingPeer, protocol) : undefined;

@@ -4,7 +4,7 @@
  * Each selector is listed under something that it demands: one of its labels if it names one, or the namespace. So a workload
  * has to be compared only with those that are listed under what it has, and with the few that demand nothing of that kind.
  */
-import type { Identity, LabelRequirement, Labels, LabelSelector } from './policy.ts';
+import type { Identity, LabelRequirement, PolicyLabels, LabelSelector } from './policy.ts';
 
 /** Workloads of these namespaces, as `PolicyPeer` has them. */
 export interface WorkloadSelector {
@@ -49,7 +49,7 @@ export function* placesWith({ namespace, labels, namespaceLabels }: Identity): G
   yield `namespace ${namespace}`;
 }
 
-function* labelled(kind: string, labels: Labels): Generator<string> {
+function* labelled(kind: string, labels: PolicyLabels): Generator<string> {
   for (const [key, value] of Object.entries(labels)) {
     yield `${kind} ${key}`;
     yield `${kind} ${key}=${value}`;
@@ -87,12 +87,12 @@ export function selects({ namespaces, pods }: WorkloadSelector, identity: Identi
   return isInNamespace && matchesLabels(pods, identity.labels);
 }
 
-export function matchesLabels(selector: LabelSelector, labels: Labels): boolean {
+export function matchesLabels(selector: LabelSelector, labels: PolicyLabels): boolean {
   for (const requirement of selector) if (!isMet(requirement, labels)) return false;
   return true;
 }
 
-function isMet({ key, operator, values }: LabelRequirement, labels: Labels): boolean {
+function isMet({ key, operator, values }: LabelRequirement, labels: PolicyLabels): boolean {
   const value = Object.hasOwn(labels, key) ? labels[key] : undefined;
   switch (operator) {
     case 'in':

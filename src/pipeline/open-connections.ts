@@ -12,9 +12,9 @@
 import { INTERNAL, OUTSIDE, type ConnectionTuples, type Place } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
 import { sameBytes, type Vni } from '../flow/types.ts';
-import type { Tables } from '../pipeline/stage.ts';
+import type { Tables } from './stage.ts';
 import { dnsIdentity, type Concerned, type Peer } from '../table/policies.ts';
-import type { Judgement } from '../table/policy/judgement.ts';
+import type { PolicyJudgement } from '../table/policy/judgement.ts';
 import type { PolicyDirection } from '../table/policy/policy.ts';
 import { hasPorts } from '../wire/ipv4.ts';
 
@@ -33,7 +33,7 @@ export interface Denial {
   readonly l4Port: number;
   readonly from: ConnectionEnd;
   readonly to: ConnectionEnd;
-  readonly judgement: Judgement;
+  readonly judgement: PolicyJudgement;
 }
 
 /**
