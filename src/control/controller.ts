@@ -159,7 +159,9 @@ export class Controller {
       writeNumber(key, fields.tun_vni, from.vni);
     }
     const decision = this.decide(key, frame);
-    if (decision.verdict === 'forward') this.#datapath.execute({ frame }, decision.actions);
+    // It comes from no port, so its connection would not be found; and nobody but weft has sent it.
+    const actions = decision.actions.filter(({ op }) => op !== 'count');
+    if (decision.verdict === 'forward') this.#datapath.execute({ frame }, actions);
     return decision;
   }
 

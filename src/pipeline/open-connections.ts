@@ -45,8 +45,9 @@ export function denialOf(
   tables: Pick<Tables, 'policies' | 'topology'>,
   concerned: Concerned | undefined,
 ): Denial | 'allowed' | 'unconcerned' {
-  const { places, protocol, original, translated } = connection;
-  const from = peerAt(places[0], original.source, tables);
+  const { places, protocol, original, translated, via } = connection;
+  // Who came in from outside by another host is a stranger here, too.
+  const from = peerAt(via ? OUTSIDE : places[0], original.source, tables);
   const to = peerAt(places[1], translated.destination, tables);
   if (concerned && !isConcerned(from, concerned) && !isConcerned(to, concerned)) return 'unconcerned';
   // A workload may always talk to its own address, but not always to itself through a service.

@@ -3,7 +3,7 @@ import t from 'tap';
 import { bytesId } from '../../src/flow/key.ts';
 import { parseIp } from '../../src/flow/types.ts';
 import { Changes } from '../../src/table/changes.ts';
-import { dnsIdentity, identityObject, Policies, policyObject } from '../../src/table/policies.ts';
+import { dnsIdentity, identityObject, Policies, policiesObject, policyObject } from '../../src/table/policies.ts';
 import { podAt } from '../support/policy/oracle.ts';
 import {
   NETWORK,
@@ -57,7 +57,7 @@ t.test('24 and 26: a policy is replaced at once, only what it says is noted, and
     });
   const [ingress, egress] = [policyObject('shop/web', 'ingress'), policyObject('shop/web', 'egress')];
   put(policy({ ingress: [{}], egress: [{}] }));
-  t.same(changes.drain().changed, [ingress, egress]);
+  t.same(changes.drain().changed, [ingress, egress, policiesObject]);
   put(policy({ ingress: [{}], egress: [{}] }));
   t.ok(changes.isEmpty, 'nothing has changed');
   put(policy({ ingress: [{}], egress: [{ ports: [{ port: 80 }] }] }));
@@ -66,7 +66,7 @@ t.test('24 and 26: a policy is replaced at once, only what it says is noted, and
   t.same(changes.drain().changed, [ingress, egress]);
   t.equal(tables.setOf('shop/web', 'egress'), undefined);
   put();
-  t.same(changes.drain().changed, [ingress]);
+  t.same(changes.drain().changed, [ingress, policiesObject]);
   t.equal(tables.setOf('shop/web', 'ingress'), undefined);
   put();
   tables.setSubject('shop/web', undefined);

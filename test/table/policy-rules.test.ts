@@ -15,7 +15,7 @@ import {
   tablesOf,
   verdictOf,
 } from '../support/policy/shop.ts';
-import { type Manifest, type NetworkPolicy } from '../support/policy/world.ts';
+import { type Manifest } from '../support/policy/world.ts';
 
 /** What it says, the policies, and packets that they allow and deny. */
 type Case = readonly [
