@@ -96,14 +96,16 @@ export class Namespaces extends Declarations<NamespaceResource> {
     }
   }
 
-  override put(stored: readonly Stored<NamespaceResource>[]): void {
-    super.put(stored);
+  override put(stored: readonly Stored<NamespaceResource>[]): void | Promise<void> {
+    const done = super.put(stored);
     for (const { name } of stored) this.#changed(name);
+    return done;
   }
 
-  override remove(names: readonly string[]): void {
-    super.remove(names);
+  override remove(names: readonly string[]): void | Promise<void> {
+    const done = super.remove(names);
     for (const name of names) this.#changed(name);
+    return done;
   }
 
   #changed(name: string): void {

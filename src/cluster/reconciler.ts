@@ -114,7 +114,7 @@ export interface Reconciler {
    * Called before `put` with records that this host does not accept, for kinds of which nothing else may stay in force under
    * their names in the meantime.
    */
-  refused?(records: readonly Unread[]): void;
+  refused?(records: readonly Unread[]): void | Promise<void>;
   put(stored: readonly Stored[]): void | Promise<void>;
   /**
    * Called at a start, and after a watch has lost its place, when everything that the store had at that revision is in force,

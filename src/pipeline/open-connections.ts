@@ -11,7 +11,7 @@
  */
 import { INTERNAL, OUTSIDE, type ConnectionTuples, type Place } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
-import { sameBytes, type Vni } from '../flow/types.ts';
+import { sameBytes } from '../flow/types.ts';
 import type { Tables } from './stage.ts';
 import { dnsIdentity, type Concerned, type Peer } from '../table/policies.ts';
 import type { PolicyJudgement } from '../table/policy/judgement.ts';
@@ -81,8 +81,8 @@ function peerAt(
   { policies, topology }: Pick<Tables, 'policies' | 'topology'>,
 ): Peer {
   if (place === OUTSIDE || place === INTERNAL) return { address, identity: undefined, endpoint: undefined };
-  const peer = policies.peerAt(address, place as Vni);
-  return peer.endpoint === undefined ? { ...peer, endpoint: topology.ownerOf(place as Vni, address)?.name } : peer;
+  const peer = policies.peerAt(address, place);
+  return peer.endpoint === undefined ? { ...peer, endpoint: topology.ownerOf(place, address)?.name } : peer;
 }
 
 function isConcerned({ address, endpoint }: Peer, { subjects, addresses }: Concerned): boolean {

@@ -29,7 +29,7 @@ import {
   type Place,
   type Tuple,
 } from '../flow/connection.ts';
-import { isIp4, type PortNo, type Vni } from '../flow/types.ts';
+import { isIp4, type PortNo } from '../flow/types.ts';
 import type { Macs } from './hop.ts';
 import type { Tables } from './stage.ts';
 import type { PinnedConnection } from '../table/ended-connections.ts';
@@ -124,7 +124,7 @@ function behind(
   const { neighbors, fdb } = tables;
   if (place === OUTSIDE) return outsideOf(tables);
   if (place === INTERNAL) return undefined;
-  const vni = place as Vni;
+  const vni = place;
   const mac = neighbors.lookup(vni, source);
   const where = mac && fdb.lookup(vni, mac)?.where;
   if (where?.kind !== 'port') return undefined;

@@ -3,7 +3,7 @@
  * endpoints does to that. What a rule set says by itself is tested with the tables.
  */
 import t from 'tap';
-import { parseIp } from '../../src/flow/types.ts';
+import { formatIp, parseIp } from '../../src/flow/types.ts';
 import { findKind } from '../../src/model/kinds/registry.ts';
 import { manifest, openControlPlane } from './control-plane.ts';
 
@@ -121,18 +121,21 @@ t.test('a link-local address is that of the endpoint whose MAC it is made of', a
   t.equal(at('192.0.2.9'), undefined);
 });
 
-t.test('who has noticed an address is told when that is somebody else’s, and only if a rule asks', async (t) => {
-  const { cluster: changes, forwarding, policies } = await open(t);
-  const concerned = () => [...policies.takeConcerned().addresses].length;
+t.test('who an address belongs to is told when it changes, if there is a policy', async (t) => {
+  const { cluster: changes, policies } = await open(t);
+  const told: string[] = [];
+  const workloadsChanged = policies.workloadsChanged.bind(policies);
+  policies.workloadsChanged = function (addresses) {
+    const all = [...addresses];
+    told.push(...all.map(formatIp));
+    workloadsChanged(all);
+  };
   await changes.apply([here('db', '10.0.0.10'), remote('far', '10.0.0.12')]);
-  concerned();
   await changes.label(findKind('ep')!, { name: 'far' }, { app: 'web' });
-  t.equal(concerned(), 0, 'there is no policy');
+  t.same(told, [], 'there is no policy');
   await changes.apply([policy('in', { ingress: [{ from: [{ podSelector: { matchLabels: { app: 'web' } } }] }] })]);
-  policies.takeConcerned();
   await changes.label(findKind('ep')!, { name: 'far' }, { app: 'db' });
-  t.ok(concerned() >= 1, 'its addresses are told');
-  t.ok(forwarding);
+  t.same(new Set(told), new Set(['10.0.0.12', 'fe80::ff:fe00:12']), 'its addresses are told');
 });
 
 t.test('a policy that takes the place of another one is never missing in between', async (t) => {
@@ -141,10 +144,10 @@ t.test('a policy that takes the place of another one is never missing in between
   await changes.apply([here('db', '10.0.0.10')]);
   const denyAll = { tier: 'Admin', ingress: [{ action: 'Deny', from: [{ namespaces: {} }] }] };
   const records = (resource: object) => ({ resource });
-  const { setSubject } = policies;
+  const setSubject = policies.setSubject.bind(policies);
   const seen: (string | undefined)[] = [];
   policies.setSubject = function (endpoint, subject) {
-    setSubject.call(policies, endpoint, subject);
+    setSubject(endpoint, subject);
     seen.push(subject?.policies.map(({ name }) => name.name).join());
   };
   await write({ 'networkpolicies/default/a': records(policy('a', {})) });
@@ -165,10 +168,10 @@ t.test('a policy that takes the place of another one is never missing in between
 
 t.test('the order of kinds: policies come before endpoints, and go after them', async (t) => {
   const { cluster: changes, write, policies } = await open(t);
-  const { setSubject } = policies;
+  const setSubject = policies.setSubject.bind(policies);
   const events: string[] = [];
   policies.setSubject = function (endpoint, subject) {
-    setSubject.call(policies, endpoint, subject);
+    setSubject(endpoint, subject);
     events.push(`${endpoint} ${subject?.policies.length ?? 'none'}`);
   };
   const record = { resource: here('db', '10.0.0.10'), addresses: ['10.0.0.10'], mac: '02:00:00:00:00:10' };

@@ -22,21 +22,24 @@ export class DeclaredPolicies<R extends Resource> extends Declarations<R> {
   }
 
   /** What is known of them holds, and is closed otherwise. What was declared under their names does not hold any more. */
-  refused(records: readonly Unread[]): void {
-    super.remove(records.map(({ name }) => name));
+  refused(records: readonly Unread[]): void | Promise<void> {
+    const done = super.remove(records.map(({ name }) => name));
     const { onChange, closedValue } = this.#environment;
     for (const { name, resource } of records) onChange(name, closedValue(name, resource));
+    return done;
   }
 
-  override put(stored: readonly Stored<R>[]): void {
-    super.put(stored);
+  override put(stored: readonly Stored<R>[]): void | Promise<void> {
+    const done = super.put(stored);
     const { onChange, value } = this.#environment;
     for (const { name, resource } of stored) onChange(name, value(resource));
+    return done;
   }
 
-  override remove(names: readonly string[]): void {
-    super.remove(names);
+  override remove(names: readonly string[]): void | Promise<void> {
+    const done = super.remove(names);
     for (const name of names) this.#environment.onChange(name, undefined);
+    return done;
   }
 
   settle(): void {

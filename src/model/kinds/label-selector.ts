@@ -11,7 +11,7 @@ const OPERATORS = ['In', 'NotIn', 'Exists', 'DoesNotExist'] as const;
 
 const operator = z.enum(OPERATORS, {
   error: ({ input }) =>
-    `${input === undefined ? 'is missing' : `${quote(String(input))} is not a valid selector operator`}: accepted are ${OPERATORS.join(', ')}`,
+    `${input === undefined ? 'is missing' : `${quote(typeof input === 'string' ? input : JSON.stringify(input))} is not a valid selector operator`}: accepted are ${OPERATORS.join(', ')}`,
 });
 
 const expression = foreignObject({
