@@ -74,15 +74,21 @@ function endOf({ address, endpoint }: Peer): ConnectionEnd {
   return { address, endpoint };
 }
 
-/** In a network, that is the workload that has the address as its own, or the one behind whose port it is. */
+/**
+ * In a network, that is the workload that has the address as its own, or the one behind whose port it is. The address may be
+ * routed to another network: that is where it belongs.
+ */
 function peerAt(
   place: Place,
   address: Uint8Array,
   { policies, topology }: Pick<Tables, 'policies' | 'topology'>,
 ): Peer {
   if (place === OUTSIDE || place === INTERNAL) return { address, identity: undefined, endpoint: undefined };
-  const peer = policies.peerAt(address, place);
-  return peer.endpoint === undefined ? { ...peer, endpoint: topology.ownerOf(place, address)?.name } : peer;
+  const route = topology.network(place)?.routes.lookup(address).route;
+  const home = route?.kind === 'network' ? topology.networkNamed(route.network) : undefined;
+  const vni = home?.vni ?? place;
+  const peer = policies.peerAt(address, vni);
+  return peer.endpoint === undefined ? { ...peer, endpoint: topology.ownerOf(vni, address)?.name } : peer;
 }
 
 function isConcerned({ address, endpoint }: Peer, { subjects, addresses }: Concerned): boolean {

@@ -1,7 +1,7 @@
 /** NetworkPolicies in documents: one policy has one rule in one direction, or none. */
 import { parseIp, sameBytes, type Vni } from '../../src/flow/types.ts';
 import type { Forwarding } from '../../src/forwarding.ts';
-import type { Identity, Labels, Policy, PolicyPeer, PortMatch } from '../../src/table/policy/policy.ts';
+import type { Identity, PolicyLabels, Policy, PolicyPeer, PortMatch } from '../../src/table/policy/policy.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 
 /** A workload of the simulated network. */
@@ -13,7 +13,7 @@ export interface Pod {
 }
 
 export class LabPolicies {
-  readonly #labels = new Map<string, Labels>();
+  readonly #labels = new Map<string, PolicyLabels>();
   readonly #identities = new Map<string, Identity>();
   readonly #policies = new Map<string, { readonly selects: readonly string[]; readonly policy: Policy }>();
 
