@@ -169,7 +169,10 @@ export class Sweep {
     const atMs = clock();
     changes.changedAll(tables.connections.retire(slot, atMs));
     tables.connections.ended.denied(slot, denial.direction);
-    if (resets) send(resets.toNear, resets.port);
+    if (resets) {
+      send(resets.toNear, resets.port);
+      tables.connections.ended.told(slot);
+    }
     if (isOver) return;
     const known = this.#cuts.get(id);
     if (!known && this.#cuts.size >= MOST_TOLD) this.#more++;

@@ -27,6 +27,7 @@ import type { Found } from '../table/connections.ts';
 import type { PolicyDirection } from '../table/policy/policy.ts';
 import { IP_TCP } from '../wire/ipv4.ts';
 import { placeOf, quotedConnection, subjectOf, useConnection } from './conversation.ts';
+import { resetsOfEnds } from './resets.ts';
 import { reject } from './routed.ts';
 import {
   drop,
@@ -71,19 +72,30 @@ export const connection: Stage<Entered, Connected> = (view, known) => {
   return next(because, { ...known, connection: { found, subject } });
 };
 
-/** Its ends have been told or not, as the policy has it: what comes now is only dropped. A SYN begins another one, which is judged. */
+/**
+ * Its ends have been told or not, as the policy has it: what comes now is only dropped. A SYN begins another one, which is judged.
+ * A reset by another host says that policies there have ended it, too, and that both ends are to know: the one that is here gets
+ * a reset of weft's own, unless it has got one. It is no attempt to talk, so it is not counted as one.
+ */
 function ofDenied(
   view: FlowView,
   known: Entered,
   { protocol }: Conversation,
-  { reply }: Found,
+  { slot, reply }: Found,
   direction: PolicyDirection,
 ): StageResult<Connected> {
   if (protocol === IP_TCP) view.forThisFrame();
+  if (protocol === IP_TCP && known.origin.kind === 'tunnel' && view.resetsTcp() === true) return ofReset(known, slot);
   if (protocol === IP_TCP && !reply && view.beginsTcp() === true) {
     return next(text`none: policies have ended the one with these ends`, { ...known, connection: undefined });
   }
   return drop(`policy_${direction}`, text`policies for ${direction} have ended its connection`);
+}
+
+function ofReset({ tables }: Entered, slot: number): StageResult<Connected> {
+  const resets = resetsOfEnds(tables.connections.pinnedAt(slot), tables);
+  const effects = resets ? [{ kind: 'reply', port: resets.port, frame: resets.toNear } as const] : [];
+  return { kind: 'decide', because: text`the other end was reset`, actions: [{ op: 'consume' }], effects };
 }
 
 function beginsAnew(view: FlowView, { connections }: Tables, found: Found): boolean {

@@ -159,6 +159,11 @@ export class ConnectionTable {
     return this.#store.records.read(slot);
   }
 
+  /** One that was found, with what each direction has sent. */
+  pinnedAt(slot: number): PinnedConnection {
+    return pinnedAt(this.#store.records, slot);
+  }
+
   /** True if it had a choice of backends, and both sides have said that it is over. */
   isOverWithChoice(slot: number): boolean {
     const { records } = this.#store;

@@ -44,11 +44,9 @@ export class EndedConnections {
     if (this.has(slot)) this.#records.noteSeen(slot, true, SEEN_RST);
   }
 
-  /** Notes that it has ended since policies for that direction deny it. Its client is not told later. */
+  /** Notes that it has ended since policies for that direction deny it. Its client is not told after a crash. */
   denied(slot: number, direction: PolicyDirection): void {
-    if (!this.has(slot)) return;
-    this.#records.setVerdict(slot, endVerdicts[`denied_${direction}`]);
-    this.told(slot);
+    if (this.has(slot)) this.#records.setVerdict(slot, endVerdicts[`denied_${direction}`]);
   }
 
   /** The direction for which policies deny it; undefined if it has not ended because of that. */
@@ -74,7 +72,8 @@ export class EndedConnections {
   }
 
   #isUntold(slot: number): boolean {
-    return this.has(slot) && (this.#records.half(slot, true).seen & SEEN_RST) === 0;
+    if (!this.has(slot) || this.deniedBy(slot) !== undefined) return false;
+    return (this.#records.half(slot, true).seen & SEEN_RST) === 0;
   }
 }
 

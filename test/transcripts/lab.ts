@@ -289,9 +289,9 @@ export class Lab {
     const [[name, ...flags], fields] = sorted(words);
     this.#policies.set(name!, flags, fields);
     const pods = [...this.#places].flatMap(([place, { vni, addresses }]) =>
-      vni === undefined ? [] : [{ name: portOf(place), vni, addresses }],
+      vni === undefined ? [] : [{ name: portOf(place), host: hostOf(place), vni, addresses }],
     );
-    for (const { forwarding } of this.#hosts.values()) this.#policies.put(forwarding, pods);
+    for (const [host, { forwarding }] of this.#hosts) this.#policies.put(forwarding, host, pods);
   }
 
   #listen([host, ...ports]: readonly string[]): void {

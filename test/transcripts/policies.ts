@@ -8,6 +8,7 @@ import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 export interface Pod {
   /** The name of its port. */
   readonly name: string;
+  readonly host: string;
   readonly vni: Vni;
   readonly addresses: readonly string[];
 }
@@ -38,14 +39,14 @@ export class LabPolicies {
     this.#policies.set(name, { selects: selected.flatMap((names) => names.split(',')), policy });
   }
 
-  /** Puts into force on a host what all workloads are and which policies select them. Services call a workload `default/NAME`. */
-  put({ tables, controller }: Forwarding, pods: readonly Pod[]): void {
+  /** Puts into force on a host what all workloads are, and which policies select its own. Services call a workload `default/NAME`. */
+  put({ tables, controller }: Forwarding, host: string, pods: readonly Pod[]): void {
     const { policies } = tables;
     policies.workloadsFrom((address, vni) => {
       const pod = pods.find((one) => one.vni === vni && one.addresses.some((ip) => sameBytes(parseIp(ip), address)));
       return pod && { endpoint: `default/${pod.name}`, identity: this.#identityOf(pod.name) };
     });
-    for (const { name } of pods) {
+    for (const { name } of pods.filter((pod) => pod.host === host)) {
       const identity = this.#identityOf(name);
       const selecting = [...this.#policies.values()].filter(({ selects }) => selects.includes(name));
       const subject = { identity, policies: selecting.map(({ policy }) => policy), onDeny: 'drop' } as const;
