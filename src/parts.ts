@@ -322,6 +322,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       names.endpointChanged(name);
       resolvConfs.endpointChanged(name);
     },
+    onAddressesClaimed: (endpoint) => policies.enforcement.addressesClaimed(endpoint),
     onNamespaceGone: foundations.onNamespaceGone,
     warn,
   });

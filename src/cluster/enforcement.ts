@@ -163,6 +163,7 @@ export class Enforcement {
       const stored = put.get(kind)!;
       await this.#guarded(() => reconcilers.get(kind)!.refused?.(unread.get(kind) ?? []));
       if (stored.length > 0) await this.#guarded(() => reconcilers.get(kind)!.put(stored));
+      await this.#guarded(() => reconcilers.get(kind)!.complete?.());
     }
     for (const reconciler of reconcilers.values()) await this.#guarded(() => reconciler.settle?.());
     for (const { kind } of kinds) {

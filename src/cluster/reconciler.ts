@@ -122,6 +122,8 @@ export interface Reconciler {
    */
   listed?(keys: Keys, revision: number): void | Promise<void>;
   remove(names: readonly string[]): void | Promise<void>;
+  /** Called in each change when this kind, and those before it, are put: before anything of the kinds behind it is. */
+  complete?(): void;
   /** Called when all kinds of a change are in force: does what takes several of them. */
   settle?(): void | Promise<void>;
 

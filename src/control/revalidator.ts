@@ -138,8 +138,8 @@ export class Revalidator {
     if (first?.op === 'nat' && !tables.connections.isOpen(first)) return this.#drop(flow);
     const key = flows.readKey(id, this.#key);
     if (!isCurrent(key, tables)) return this.#drop(flow);
-    const decided = decide(key, tables);
-    const decision = balancedDecision(decided) ?? decided;
+    const decision = decideAgain(key, tables);
+    if (!decision) return this.#drop(flow);
     const isAlike = decision.cacheable && decision.mask === then.mask && !hasNews(decision.effects, tables.fdb);
     if (!isAlike || !put(key, decision, nowMs)) return this.#drop(flow);
     if (decision.reason && decision.reason !== then.reason) drops.add(key, decision, nowMs);
@@ -149,6 +149,16 @@ export class Revalidator {
   #drop({ id, isInForce }: CachedFlow): void {
     if (isInForce) this.#withdrawn++;
     this.#options.flows.delete(id);
+  }
+}
+
+/** Undefined if a defect prevents it: that is told, and the frame dropped, when the next one is a miss. */
+function decideAgain(key: FlowKey, tables: Tables): Decision | undefined {
+  try {
+    const decided = decide(key, tables);
+    return balancedDecision(decided) ?? decided;
+  } catch {
+    return undefined;
   }
 }
 

@@ -68,7 +68,7 @@ export class Sweep {
   /** How many slots are still to be gone through. */
   #left = 0;
   /** Judged so far, by class. */
-  #judged = new Map<string, ReturnType<typeof denialOf>>();
+  #judged = new Map<string, Judged>();
   #cuts = new Map<string, Cut>();
   #more = 0;
   #judgedInTurn = 0;
@@ -145,7 +145,7 @@ export class Sweep {
     const id = records.classId(slot);
     let found = this.#judged.get(id);
     if (!found) {
-      found = denialOf(records.read(slot), tables, this.#concerned);
+      found = this.#judge(slot);
       // While it was read, a thread of the datapath may have closed it and opened another one there.
       if (records.generation(slot) !== generation) return false;
       if (this.#judged.size >= MOST_JUDGED) this.#judged = new Map();
@@ -156,9 +156,20 @@ export class Sweep {
       if (found === 'allowed') changes.changedAll(tables.connections.forgetEnded(slot));
       return found === 'allowed';
     }
-    if (typeof found === 'string' || !tables.connections.claim({ slot, generation })) return false;
-    this.#end(slot, found, id);
+    if (found === 'allowed' || found === 'unconcerned' || !tables.connections.claim({ slot, generation })) return false;
+    if (found === 'unknown') changes.changedAll(tables.connections.retire(slot, this.#options.clock()));
+    else this.#end(slot, found, id);
     return true;
+  }
+
+  #judge(slot: number): Judged {
+    const { records, tables } = this.#options;
+    try {
+      return denialOf(records.read(slot), tables, this.#concerned);
+    } catch {
+      // Nothing of a connection that a defect keeps from being judged passes; what its ends try next tells of the defect.
+      return 'unknown';
+    }
   }
 
   #end(slot: number, denial: Denial, id: string): void {
@@ -179,6 +190,8 @@ export class Sweep {
     else this.#cuts.set(id, { ...denial, atMs, connections: (known?.connections ?? 0) + 1 });
   }
 }
+
+type Judged = ReturnType<typeof denialOf> | 'unknown';
 
 function nothing(): { subjects: Set<string>; addresses: Set<string> } {
   return { subjects: new Set(), addresses: new Set() };

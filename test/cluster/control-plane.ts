@@ -212,6 +212,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
       policies.enforcement.endpointChanged(before, after);
       serving.enforcement.endpointChanged(before, after);
     },
+    onAddressesClaimed: (endpoint) => policies.enforcement.addressesClaimed(endpoint),
     onNamespaceGone: () => {},
     warn: (message) => warnings.push(message),
   });

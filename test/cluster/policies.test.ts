@@ -3,6 +3,8 @@
  * endpoints does to that. What a rule set says by itself is tested with the tables.
  */
 import t from 'tap';
+import { closedNetworkPolicy } from '../../src/cluster/policies/closed-policy.ts';
+import { DeclaredPolicies } from '../../src/cluster/policies/declared-policies.ts';
 import { formatIp, parseIp } from '../../src/flow/types.ts';
 import { findKind } from '../../src/model/kinds/registry.ts';
 import { manifest, openControlPlane } from './control-plane.ts';
@@ -164,6 +166,94 @@ t.test('a policy that takes the place of another one is never missing in between
   });
   t.notOk(seen.includes(undefined), seen.join(' '));
   t.same(new Set(seen), new Set(['a', 'b', 'c']));
+});
+
+t.test('what else a change does is in force with the old policies, until all of the new ones are there', async (t) => {
+  const { cluster: changes, policies, write } = await open(t);
+  const wide = { podSelector: {}, ingress: [{ from: [{ namespaceSelector: { matchLabels: { tier: 'back' } } }] }] };
+  await changes.apply([here('db', '10.0.0.10'), remote('far', '10.0.0.12', { namespace: 'shop' }), policy('a', wide)]);
+  const setSubject = policies.setSubject.bind(policies);
+  const seen: (string | undefined)[] = [];
+  policies.setSubject = function (endpoint, subject) {
+    setSubject(endpoint, subject);
+    seen.push(subject?.policies.map(({ name }) => name.name).join());
+  };
+  const far = (): string =>
+    policies.setOf('db', 'ingress')!.judge(policies.peerAt(parseIp('10.0.0.12'), VNI as never), TCP, 80).verdict;
+  const judged: string[] = [];
+  const workloadsChanged = policies.workloadsChanged.bind(policies);
+  policies.workloadsChanged = function (addresses) {
+    workloadsChanged(addresses);
+    judged.push(far());
+  };
+  // The endpoint of the host that goes has to wait; it gets the label that the old policy wants, and the new one does not.
+  await write({
+    'namespaces/shop': { resource: namespace('shop', { tier: 'back' }) },
+    'hosts/there': undefined,
+    'networkpolicies/default/a': undefined,
+    'networkpolicies/default/b': { resource: policy('b', { podSelector: {} }) },
+  });
+  t.same(seen, ['b'], 'no moment without a policy');
+  t.ok(judged.length > 0);
+  t.same(new Set(judged), new Set(['deny']), 'nor with the old policy and the new label');
+});
+
+t.test('whose an address is is told once the endpoint has it', async (t) => {
+  const { cluster: changes, policies, write } = await open(t);
+  await changes.apply([here('db', '10.0.0.10'), policy('in', { ingress: [{ from: [{ podSelector: {} }] }] })]);
+  const told: string[] = [];
+  const workloadsChanged = policies.workloadsChanged.bind(policies);
+  policies.workloadsChanged = function (addresses) {
+    const all = [...addresses];
+    workloadsChanged(all);
+    for (const address of all) {
+      const { endpoint = 'nobody' } = policies.peerAt(address, VNI as never);
+      if (formatIp(address) === '10.0.0.12') told.push(endpoint);
+    }
+  };
+  await changes.apply([remote('far', '10.0.0.12')]);
+  t.equal(told.at(-1), 'far');
+  told.length = 0;
+  const resource = changes.get(findKind('ep')!, { name: 'far' })[0];
+  await write({ 'endpoints/default/far': { resource, addresses: ['10.0.0.12'], mac: '02:00:00:00:00:77' } });
+  t.same(new Set(told), new Set(['nobody', 'far']));
+  t.equal(told.at(-1), 'far', 'with another MAC it is as good as another one');
+  await changes.delete(findKind('ep')!, { name: 'far' });
+  t.equal(told.at(-1), 'nobody');
+});
+
+t.test('a policy that a defect keeps out of force is closed, and everybody is told', (t) => {
+  const changed: (readonly [string, string])[] = [];
+  const closed = (name: string, resource: unknown) => {
+    if (resource !== undefined) throw new Error('a second defect');
+    return { ...closedNetworkPolicy(name, resource) };
+  };
+  const policies = new DeclaredPolicies('NetworkPolicy', {
+    value: () => {
+      throw new TypeError('x is undefined');
+    },
+    closedValue: closed,
+    onChange: (name, after) => changed.push([name, JSON.stringify(after?.selector)]),
+    onComplete: () => {},
+  });
+  const stored = { name: 'shop/a', resource: policy('a', {}) as never, revision: 7, record: {} };
+  t.throws(() => policies.check(stored), { code: 'internal', message: /defect.* is closed: x is undefined/ });
+  void policies.refused([stored]);
+  t.same(changed, [['shop/a', '{"namespaces":"shop","pods":[]}']], 'everything in its namespace');
+
+  const broken = (value: object): object =>
+    new Proxy(value, {
+      get: () => {
+        throw new Error('a defect');
+      },
+    });
+  const db = { matchLabels: { app: 'db' } };
+  const { selector, policy: value } = closedNetworkPolicy('shop/a', {
+    spec: { podSelector: db, ingress: [broken({}), { from: [{ ipBlock: { cidr: '10.0.0.0/24' } }] }] },
+  });
+  t.match(selector, { pods: [{ key: 'app' }] }, 'what it selects can be read');
+  t.match(value.ingress, [{ action: 'accept', isUnreadable: true }, { peers: [{ kind: 'block' }] }]);
+  t.end();
 });
 
 t.test('the order of kinds: policies come before endpoints, and go after them', async (t) => {

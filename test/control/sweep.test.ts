@@ -104,6 +104,7 @@ for (const [kind, open] of Object.entries(kinds)) {
     const drops = (reason: string): number => datapath.counters().drops[reason as 'policy_ingress'] ?? 0;
     return {
       net,
+      host,
       ports,
       controller,
       datapath,
@@ -237,6 +238,64 @@ for (const [kind, open] of Object.entries(kinds)) {
     put(admitting(['api']));
     t.same([kindOf(published), kindOf(checks)], ['ended', 'translated']);
     t.match(cuts, [{ direction: 'ingress', from: { address: parseIp('203.0.113.9') }, l4Port: 80 }]);
+    t.end();
+  });
+
+  t.test(`${kind}: an address that is routed to another network is that of who has it there`, (t) => {
+    const { host, controller, policies, cuts, opened, kindOf } = lab();
+    const RED = 200 as Vni;
+    host.createNetwork('red', RED, {
+      subnets: ['10.1.0.0/24'],
+      routes: [{ to: '10.0.0.0/24', network: 'blue' }],
+    });
+    const client: Pod = { ...pods[0]!, name: 'client', labels: { app: 'client' }, addresses: ['10.1.0.2'] };
+    policies.workloadsFrom((address, vni) => {
+      const all = vni === RED ? [client] : pods;
+      const pod = all.find(({ addresses }) => addresses[0] === formatIp(address));
+      return pod && { endpoint: `shop/${pod.name}`, identity: identityOf(world, pod) };
+    });
+    const put = (app: string): void => {
+      const manifest: NetworkPolicy = {
+        kind: 'NetworkPolicy',
+        metadata: { name: 'client', namespace: 'shop' },
+        spec: {
+          podSelector: {},
+          policyTypes: ['Egress'],
+          egress: [{ to: [{ podSelector: { matchLabels: { app } } }] }],
+        },
+      };
+      const subject = { identity: identityOf(world, client), onDeny: 'drop' as const };
+      policies.setSubject('shop/client', { ...subject, policies: [policyOf(manifest)] });
+      controller.enforce();
+    };
+    // The host of its destination routes its replies, so both come in in the network of its sender.
+    const slot = opened('10.1.0.2', 40_000, { places: [RED, RED] });
+    put('db');
+    t.equal(kindOf(slot), 'tracked', 'db is allowed, which is in the other network');
+    put('api');
+    t.equal(kindOf(slot), 'ended');
+    t.match(cuts, [{ direction: 'egress', from: { endpoint: 'shop/client' }, to: { endpoint: 'shop/db' } }]);
+    t.end();
+  });
+
+  t.test(`${kind}: what a defect keeps from being judged ends, and the others are judged`, (t) => {
+    const { policies, put, opened, kindOf } = lab();
+    const [slot, other] = [opened('10.0.0.2', 40_000), opened('10.0.0.3', 40_000)];
+    const setOf = policies.setOf.bind(policies);
+    policies.setOf = (...asked) => {
+      const set = setOf(...asked);
+      return (
+        set && {
+          ...{ object: set.object, asksIdentity: set.asksIdentity, portsFor: set.portsFor.bind(set) },
+          judge: (peer, ...more) => {
+            if (peer.endpoint === 'shop/web') throw new Error('a defect');
+            return set.judge(peer, ...more);
+          },
+        }
+      );
+    };
+    put(admitting(['web', 'api']));
+    t.same([kindOf(slot), kindOf(other)], ['ended', 'tracked']);
     t.end();
   });
 

@@ -10,6 +10,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import { openLab, type Namespace } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
@@ -204,6 +205,30 @@ for (const datapath of datapathKinds) {
         await weft.start();
         await reach(t, { web: ['yes'], other: ['yes'], guest: ['no'] }, `after ${end}`);
       }
+    });
+
+    await t.test('what is not allowed any more after a start does not go on for a moment', async (t) => {
+      const talking = clients['web']!.inside.start(['python3', '-u', '-c', talker, db.ip4, '20']);
+      await talking.says('open');
+      talking.write('\n');
+      await talking.says('answered');
+      await weft.stop();
+      const known = await openEmbeddedStore({
+        directory: weft.state,
+        onWarning: (message) => t.fail(message),
+        after: () => () => {},
+      });
+      const key = 'networkpolicies/shop/allowed';
+      const before = (await known.get(key))!.value as object;
+      await known.transact({ put: [{ key, value: { ...before, resource: policy('allowed', { ingress: [] }) } }] });
+      await known.close();
+      // What is sent now waits in the kernel, and is the first that the daemon gets.
+      talking.write('\n');
+      await weft.start();
+      await until(async () => (await drops('policy_ingress')) > 0, { what: 'it is dropped' });
+      t.equal(talking.stdout.split('answered').length, 2, 'it was answered once, before');
+      await talking.stop();
+      await apply(policy('allowed', { ...forDb, ingress: [{ from: [{ podSelector: {} }] }] }));
     });
 
     await t.test('the last policies deleted: everybody talks to it again', async (t) => {

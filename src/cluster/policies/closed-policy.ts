@@ -1,6 +1,6 @@
 /**
- * Policies that this version does not understand, such as those that a newer one has written: what can be read of them holds, and
- * the rest is closed.
+ * Policies that this version does not understand, such as those that a newer one has written, or that a defect keeps out of force:
+ * what can be read of them holds, and the rest is closed.
  *
  *   a rule              accepts nothing; if it denies or passes, or nobody knows what it does, it denies everything
  *   a direction         isolates; of a ClusterNetworkPolicy, it denies everything
@@ -40,7 +40,7 @@ export function closedNetworkPolicy(name: string, resource: unknown): SelectingP
   const pods = readIfValid(labelSelector, spec['podSelector']);
   const directions = closedDirections(spec);
   const rules = (all: unknown, read: (rule: unknown) => PolicyRule | undefined): PolicyRule[] =>
-    (listOf(all) ?? []).map((rule) => read(rule) ?? unreadable('accept'));
+    (listOf(all) ?? []).map((rule) => readable(rule, read) ?? unreadable('accept'));
   const readIngress = (value: unknown): PolicyRule | undefined => {
     const rule = readIfValid(ingressRule, value);
     return rule && ingressRuleValue(rule, namespace);
@@ -81,7 +81,7 @@ export function closedClusterPolicy(name: string, resource: unknown): SelectingP
     // Without rules it says nothing about a direction, unless nothing at all of it can be read.
     const list = isReadable ? listOf(all) : undefined;
     if (!list) return [unreadable('deny')];
-    const found = list.map((rule) => read(rule) ?? unreadable(actionOf(rule)));
+    const found = list.map((rule) => readable(rule, read) ?? unreadable(actionOf(rule)));
     return found.length > 0 ? found : undefined;
   };
   return {
@@ -105,6 +105,15 @@ function readClusterIngress(value: unknown): PolicyRule | undefined {
 function readClusterEgress(value: unknown): PolicyRule | undefined {
   const rule = readIfValid(clusterEgressRule, value);
   return rule && clusterEgressRuleValue(rule);
+}
+
+/** Undefined also if a defect prevents it. */
+function readable(rule: unknown, read: (rule: unknown) => PolicyRule | undefined): PolicyRule | undefined {
+  try {
+    return read(rule);
+  } catch {
+    return undefined;
+  }
 }
 
 function unreadable(action: PolicyRule['action']): PolicyRule {

@@ -1,4 +1,5 @@
 /** Policies of one kind: declared, and handed on to be put into force. */
+import { WeftError } from '../../error.ts';
 import type { Policy } from '../../table/policy/policy.ts';
 import { Declarations } from '../declarations.ts';
 import type { Resource } from '../../model/resource.ts';
@@ -7,13 +8,13 @@ import type { SelectingPolicy } from './policy-value.ts';
 
 export interface DeclaredPoliciesEnvironment<R> {
   readonly value: (resource: R) => SelectingPolicy;
-  /** Of a record that cannot be read as a resource. */
+  /** Of a record that cannot be read as a resource, or put into force as it is. */
   readonly closedValue: (name: string, resource: unknown) => SelectingPolicy;
   readonly onChange: (name: string, after: SelectingPolicy | undefined) => void;
-  readonly settle: () => void;
+  readonly onComplete: () => void;
 }
 
-export class DeclaredPolicies<R extends Resource> extends Declarations<R> {
+export class DeclaredPolicies<R extends Resource = Resource> extends Declarations<R> {
   readonly #environment: DeclaredPoliciesEnvironment<R>;
 
   constructor(kind: Policy['name']['kind'], environment: DeclaredPoliciesEnvironment<R>) {
@@ -21,11 +22,20 @@ export class DeclaredPolicies<R extends Resource> extends Declarations<R> {
     this.#environment = environment;
   }
 
+  /** A policy that a defect keeps out of force must not be missing: it is refused, so it is closed, and everybody is told. */
+  check({ resource }: Stored<R>): void {
+    try {
+      this.#environment.value(resource);
+    } catch (error) {
+      const why = `weft has a defect, so what it says cannot be put into force, and is closed: ${(error as Error).message}`;
+      throw new WeftError('internal', why, { cause: error });
+    }
+  }
+
   /** What is known of them holds, and is closed otherwise. What was declared under their names does not hold any more. */
   refused(records: readonly Unread[]): void | Promise<void> {
     const done = super.remove(records.map(({ name }) => name));
-    const { onChange, closedValue } = this.#environment;
-    for (const { name, resource } of records) onChange(name, closedValue(name, resource));
+    for (const { name, resource } of records) this.#environment.onChange(name, this.#closed(name, resource));
     return done;
   }
 
@@ -42,7 +52,17 @@ export class DeclaredPolicies<R extends Resource> extends Declarations<R> {
     return done;
   }
 
-  settle(): void {
-    this.#environment.settle();
+  complete(): void {
+    this.#environment.onComplete();
+  }
+
+  #closed(name: string, resource: unknown): SelectingPolicy {
+    const { closedValue } = this.#environment;
+    try {
+      return closedValue(name, resource);
+    } catch {
+      // As if nothing of it could be read.
+      return closedValue(name, undefined);
+    }
   }
 }

@@ -36,7 +36,6 @@ export function policyParts({ forwarding, networks, endpoints }: PolicyPartsEnvi
   tables.policies.workloadsFrom((address, vni) => enforcement.workloadAt(address, vni));
   const of = (kind: Policy['name']['kind']) => ({
     onChange: (name: string, after: SelectingPolicy | undefined) => enforcement.policyChanged(kind, name, after),
-    settle: () => enforcement.settle(),
   });
   return {
     namespaces,
@@ -45,11 +44,14 @@ export function policyParts({ forwarding, networks, endpoints }: PolicyPartsEnvi
       ...of('NetworkPolicy'),
       value: networkPolicyValue,
       closedValue: closedNetworkPolicy,
+      // The last of the kinds that say what policies do: now everything of the change comes into force at once.
+      onComplete: () => enforcement.settle(),
     }),
     clusterPolicies: new DeclaredPolicies<ClusterNetworkPolicyResource>('ClusterNetworkPolicy', {
       ...of('ClusterNetworkPolicy'),
       value: clusterPolicyValue,
       closedValue: closedClusterPolicy,
+      onComplete: () => {},
     }),
   };
 }

@@ -5,10 +5,10 @@
  *   an endpoint changes       that one; and as a peer, whoever has been asked about its addresses
  *   a namespace changes       its endpoints of this host; and as peers, all of its endpoints
  *
- * A policy that takes the place of another one is never missing in between: what a change does to several policies comes
- * into force together, before any endpoint of that change (`endpointChanged` comes after them all), and at the latest when all of
- * the change is in force (`settle`). So the port of an endpoint, which opens later than the endpoint is known, never carries anything
- * before its policies are in force.
+ * A policy that takes the place of another one is never missing in between: what a change does to policies and namespaces is only
+ * noted, and comes into force together, before any endpoint of that change is put (`settle`). Until then everything is as it
+ * was, whatever else the change does to endpoints. So the port of an endpoint, which opens later than the endpoint is known,
+ * never carries anything before its policies are in force.
  *
  * Nothing is kept here of the endpoints of other hosts: whose an address is, the pools of the networks know, and who that is
  * follows from its resource.
@@ -44,19 +44,20 @@ export class PolicyEnforcement {
   readonly #here = new Map<string, Identity>();
   /** Those of them that a policy selects. */
   readonly #inForce = new Map<string, PolicySubject>();
-  /** Of policies that have come, changed or gone: whom they select, and selected. */
-  #changed: WorkloadSelector[] = [];
+  /** What the namespaces say of themselves that are declared. */
+  readonly #namespaces = new Map<string, NamespaceResource['metadata']>();
+  /** Policies that have come, changed or gone, by id. */
+  readonly #changed = new Map<string, SelectingPolicy | undefined>();
   readonly #changedNamespaces = new Set<string>();
 
   constructor(environment: PolicyEnforcementEnvironment) {
     this.#environment = environment;
-    this.#identities = new Identities((namespace) => environment.namespace(namespace)?.labels);
+    this.#identities = new Identities((namespace) => this.#namespaces.get(namespace)?.labels);
   }
 
   /** A policy is there, or not any more. It comes into force with whatever else the change has. */
   policyChanged(kind: Policy['name']['kind'], name: string, after: SelectingPolicy | undefined): void {
-    const before = this.#policies.set(`${kind}/${name}`, after);
-    for (const one of [before, after]) if (one) this.#changed.push(one.selector);
+    this.#changed.set(`${kind}/${name}`, after);
   }
 
   /** A namespace has other labels or annotations, or is not declared any more. */
@@ -66,7 +67,6 @@ export class PolicyEnforcement {
 
   /** Called with each change of an endpoint, and of its state. Undefined: there is none. */
   endpointChanged(before: Endpoint | undefined, after: Endpoint | undefined): void {
-    this.settle();
     const { name } = (after ?? before)!;
     const isSame = before?.resource === after?.resource && before?.host === after?.host;
     if (!isSame) {
@@ -81,13 +81,19 @@ export class PolicyEnforcement {
     this.#environment.enforce();
   }
 
+  /** The pools know by now that it has its addresses. */
+  addressesClaimed(endpoint: Endpoint): void {
+    if (this.#policies.size === 0) return;
+    this.#environment.tables.workloadsChanged(addressesOf(endpoint));
+    this.#environment.enforce();
+  }
+
   /** Puts into force whatever has changed of policies and namespaces. */
   settle(): void {
-    if (this.#changed.length === 0 && this.#changedNamespaces.size === 0) return;
+    if (this.#changed.size === 0 && this.#changedNamespaces.size === 0) return;
     const namespaces = new Set(this.#changedNamespaces);
-    this.#changedNamespaces.clear();
-    const selectors = new SelectorIndex(this.#changed.splice(0));
-    for (const namespace of namespaces) this.#identities.forget(namespace);
+    const selectors = new SelectorIndex(this.#takeChanged());
+    for (const namespace of namespaces) this.#takeNamespace(namespace);
     for (const [name, { namespace }] of this.#here) {
       const endpoint = namespaces.has(namespace) ? this.#environment.endpoints().find(name) : undefined;
       if (endpoint) this.#here.set(name, this.#identities.of(endpoint));
@@ -103,6 +109,25 @@ export class PolicyEnforcement {
     }
     if (namespaces.size > 0 && this.#policies.size > 0) this.#followPeers(namespaces);
     this.#environment.enforce();
+  }
+
+  /** @returns whom those that have changed select, and selected */
+  #takeChanged(): readonly WorkloadSelector[] {
+    const selectors: WorkloadSelector[] = [];
+    for (const [id, after] of this.#changed) {
+      const before = this.#policies.set(id, after);
+      for (const one of [before, after]) if (one) selectors.push(one.selector);
+    }
+    this.#changed.clear();
+    return selectors;
+  }
+
+  #takeNamespace(name: string): void {
+    const metadata = this.#environment.namespace(name);
+    if (metadata) this.#namespaces.set(name, metadata);
+    else this.#namespaces.delete(name);
+    this.#identities.forget(name);
+    this.#changedNamespaces.delete(name);
   }
 
   /** Who has an address in a network as its own. @param address 16 bytes */
@@ -155,7 +180,7 @@ export class PolicyEnforcement {
   }
 
   #onDenyOf(namespace: string): OnDeny {
-    return readPolicyAnnotations(this.#environment.namespace(namespace)?.annotations).onDeny ?? 'drop';
+    return readPolicyAnnotations(this.#namespaces.get(namespace)?.annotations).onDeny ?? 'drop';
   }
 }
 
