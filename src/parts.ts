@@ -47,6 +47,7 @@ import { listenerClashes, routeClashes, subnetClashes } from './observe/clashes.
 import { diagnose } from './observe/doctor.ts';
 import { Observer } from './observe/observer.ts';
 import { trace } from './observe/tracer.ts';
+import { WhatIf } from './observe/what-if.ts';
 import { healthParts, type HealthParts } from './checks/parts.ts';
 import { InternalKeeper } from './internal/keeper.ts';
 import type { ServerSpec } from './internal/server.ts';
@@ -135,6 +136,7 @@ export interface Parts {
   readonly resolvConfs: ResolvConfs;
   readonly health: HealthParts;
   readonly observer: Observer;
+  readonly whatIf: WhatIf;
   readonly eventLoop: EventLoopDelay;
   /** For readers of the API. */
   readonly metrics: Metrics;
@@ -441,6 +443,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       health.unhealthy.declaredHosts,
       health.unhealthy,
     ],
+    check: (change) => policies.tests.check(change),
     onInForce: (revision, latest) => membership.reached(revision, latest),
     onEnforced: () => {
       peers.follow();
@@ -458,6 +461,8 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     after: foundations.after,
     logger,
   });
+
+  const whatIf = new WhatIf({ cluster, tests: policies.tests });
 
   return {
     ...{
@@ -485,6 +490,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       metrics: openMetrics(),
       metricsServer,
       clashes,
+      whatIf,
     },
     doctor: () =>
       diagnose({

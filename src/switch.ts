@@ -8,8 +8,7 @@
  * here: `forwarding.ts` connects the datapath with the decisions of `pipeline/decide.ts`.
  *
  * The methods are the operator's commands. Those that change something run one after the other, and
- * return when what they wrote is durable and in force (`cluster/cluster.ts`). This is the only place
- * with clocks and timers.
+ * return when what they wrote is durable and in force (`cluster/cluster.ts`). Only this file has clocks and timers.
  */
 import { randomBytes } from 'node:crypto';
 import type { AttachOptions } from './cluster/attachment.ts';
@@ -74,15 +73,13 @@ const after = (delayMs: number, work: () => void): (() => void) => {
 export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   requireTun();
   const onWarning = (message: string): void => options.logger.warn(message);
-  const { random } = Math;
-  const stores = await openStores(options, { after, clock, wallClock: Date.now, random, onWarning });
+  const stores = await openStores(options, { after, clock, wallClock: Date.now, random: Math.random, onWarning });
   return openSwitch(options, stores.own, stores.store, stores.applied);
 }
 
 /**
  * The same with open stores, which are closed with the switch.
- * @param own what only this host keeps @param store the state of the cluster @param applied where hosts publish what they
- * have in force
+ * @param own what only this host keeps @param store the state of the cluster @param applied what hosts say is in force
  */
 export async function openSwitch(options: SwitchOptions, own: Store, store = own, applied?: Store): Promise<Switch> {
   let made: Switch | undefined;
@@ -173,8 +170,7 @@ export class Switch {
   }
 
   networks(): NetworkReport[] {
-    const { networks } = this.#parts;
-    return networks.all().map((network) => networks.report(network));
+    return this.#parts.networks.all().map((network) => this.#parts.networks.report(network));
   }
 
   /** Creates a network, or changes what `options` name of an existing one. */
@@ -211,8 +207,7 @@ export class Switch {
   }
 
   endpoints(): EndpointReport[] {
-    const { endpoints } = this.#parts;
-    return endpoints.all().map((endpoint) => endpoints.report(endpoint));
+    return this.#parts.endpoints.all().map((endpoint) => this.#parts.endpoints.report(endpoint));
   }
 
   /** Applies all of `resources` in one revision, or none. */
@@ -231,6 +226,11 @@ export class Switch {
     labels: Readonly<Record<string, string | null>>,
   ): Promise<ApplyReport> {
     return this.#parts.cluster.label(kind, which, labels);
+  }
+
+  /** What would be if resources were applied. Nothing is changed. */
+  get whatIf(): Parts['whatIf'] {
+    return this.#parts.whatIf;
   }
 
   /** The resources as declared. @throws WeftError('not_found') if a name does not exist. */

@@ -21,6 +21,7 @@ import type {
   StatusReport,
   WhyReport,
 } from '../model/report.ts';
+import type { PolicyTestReport } from '../model/policy-report.ts';
 import type { ServiceEvent, ServiceReport } from '../model/service-report.ts';
 import type { TakeoverAnswer, TakeoverRequest } from '../handover/request.ts';
 import type { Resource, ResourceEvent } from '../model/resource.ts';
@@ -149,6 +150,11 @@ export class Client {
   /** All of them, or none. */
   apply(resources: readonly Resource[], options: { dryRun?: boolean } = {}): Promise<ApplyReport[]> {
     return this.#call('POST', '/resources', { resources, ...options });
+  }
+
+  /** What the PolicyTests say if these were applied: those among them, and those that are stored. */
+  policyTests(resources: readonly Resource[]): Promise<PolicyTestReport[]> {
+    return this.#call('POST', '/policy-tests', { resources });
   }
 
   async delete(kind: string, name: string, place: InNamespace = {}): Promise<ApplyReport> {

@@ -30,6 +30,7 @@ import {
   takeoverRequest,
   traceRequest,
   waitRequest,
+  whatIfRequest,
 } from './requests.ts';
 import { BODY_LIMIT_BYTES, DEFAULT_SNAP_BYTES, type ApiTarget } from './target.ts';
 
@@ -108,9 +109,11 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
 
   app.post('/resources', async (c) => {
     const { resources, dryRun } = await read(c, applyRequest);
-    const parsed: Resource[] = [];
-    for await (const resource of inTurns(resources, PARSED_PER_TURN)) parsed.push(parseResource(resource));
-    return c.json(await sw.apply(parsed, { dryRun }));
+    return c.json(await sw.apply(await parseAll(resources), { dryRun }));
+  });
+  app.post('/policy-tests', async (c) => {
+    const { resources } = await read(c, whatIfRequest);
+    return c.json(await sw.whatIf.policyTests(await parseAll(resources)));
   });
   app.get('/resources/:kind', (c) => resources(c, sw, { namespace: c.req.query('namespace') }));
   app.get('/resources/:kind/:name', (c) => resources(c, sw, nameIn(c)));
@@ -162,6 +165,12 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
   });
 
   return all;
+}
+
+async function parseAll(resources: readonly unknown[]): Promise<Resource[]> {
+  const parsed: Resource[] = [];
+  for await (const resource of inTurns(resources, PARSED_PER_TURN)) parsed.push(parseResource(resource));
+  return parsed;
 }
 
 /** @throws WeftError('invalid') also if the client left before it had sent everything; nobody reads it then */

@@ -22,6 +22,7 @@ import { loadKinds } from './kind.ts';
 import { label } from './label.ts';
 import { metrics } from './metrics.ts';
 import { network } from './network.ts';
+import { policy } from './policy.ts';
 import { services } from './services.ts';
 import { status } from './status.ts';
 import { trace } from './trace.ts';
@@ -48,6 +49,7 @@ const verbs = [
   get,
   describe,
   label,
+  policy,
   trace,
   flows,
   why,

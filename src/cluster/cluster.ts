@@ -27,6 +27,7 @@ import { isReferredTo, refuseInUse } from './in-use.ts';
 import { keyOf } from './keys.ts';
 import { namespaceRecord } from './migration.ts';
 import { PlanAgain } from './plan-again.ts';
+import { changeOf, removalOf, type ProposedChange } from './proposed-change.ts';
 import { PENDING, type Declared } from './reconciler.ts';
 import type { RefusedRecords } from './refused-records.ts';
 import { Serial } from './serial.ts';
@@ -38,6 +39,8 @@ export interface ClusterEnvironment extends EnforcementEnvironment, WritesEnviro
    * Called before anything is stored, so that foreseeable failures happen here. After a failure, `onEnforced` follows.
    */
   readonly prepare: (resources: readonly Resource[]) => Promise<void>;
+  /** Called with each change when it is planned. @throws WeftError if it must not be stored */
+  readonly check: (change: ProposedChange) => Promise<void>;
   /** Called when the applied resources are in force. @throws WeftError, which is reported to whoever applied them */
   readonly onApplied: (resources: readonly Resource[]) => Promise<void>;
 }
@@ -133,13 +136,13 @@ export class Cluster {
     resources: readonly Resource[],
     { dryRun = false, moves }: { readonly dryRun?: boolean; readonly moves?: readonly string[] } = {},
   ): Promise<ApplyReport[]> {
-    const { feed, reconcilers } = this.#environment;
-    const isHeld = (kind: KindDefinition, name: string): boolean => feed.failure(kind, name) !== undefined;
-    const draft = new FileDraft(reconcilers, this.refused, moves, isHeld, this.#enforcement.deletions);
+    const { reconcilers } = this.#environment;
+    const draft = this.#draft(moves);
     const ordered = [...resources].sort(compareKinds);
-    const actions: ApplyReport['action'][] = [];
+    let actions: readonly ApplyReport['action'][];
     try {
-      for await (const resource of inTurns(ordered, PLANNED_PER_TURN)) actions.push(await draft.apply(resource));
+      actions = await plan(draft, ordered);
+      await this.#environment.check(draft);
       if (dryRun) draft.undo();
       else await this.#store(draft, ordered);
     } catch (error) {
@@ -166,6 +169,28 @@ export class Cluster {
         ...(isPending && { pending: PENDING }),
       };
     });
+  }
+
+  /**
+   * Asks what would be if these resources were applied, on top of everything that is declared. Nothing is changed.
+   * @throws WeftError about the first one that is not possible
+   */
+  propose<T>(resources: readonly Resource[], ask: (change: ProposedChange) => Promise<T>): Promise<T> {
+    return this.change(async () => {
+      const draft = this.#draft();
+      try {
+        await plan(draft, [...resources].sort(compareKinds));
+        return await ask(draft);
+      } finally {
+        draft.undo();
+      }
+    });
+  }
+
+  #draft(moves?: readonly string[]): FileDraft {
+    const { feed, reconcilers } = this.#environment;
+    const isHeld = (kind: KindDefinition, name: string): boolean => feed.failure(kind, name) !== undefined;
+    return new FileDraft(reconcilers, this.refused, moves, isHeld, this.#enforcement.deletions);
   }
 
   /** @throws WeftError `not_found` if it does not exist, `conflict` if others still need it */
@@ -224,6 +249,7 @@ export class Cluster {
     const revision = this.refused.revision(kind, name) ?? (isElsewhere ? 0 : reconciler.get(name).revision);
     reconciler.refuseRemoval?.(name);
     refuseInUse(kind, name, this.#all());
+    await this.#environment.check(removalOf(kind.kind, name));
     if (!dryRun) {
       const key = keyOf(kind, name);
       const isMarked = feed.report() !== null && isReferredTo(kind) && reconciler.find(name) !== undefined;
@@ -286,7 +312,8 @@ export class Cluster {
     return this.change(async () => {
       const { feed, reconcilers, logger } = this.#environment;
       const name = idIn(kind, which);
-      const { resource, revision } = reconcilers.get(kind.kind)!.get(name);
+      const declared = reconcilers.get(kind.kind)!.get(name);
+      const { resource, revision } = declared;
       const refused = this.refused.failure(kind, name) ?? feed.failure(kind, name);
       if (refused) throw refused;
       const changed = { ...resource.metadata.labels, ...labels };
@@ -297,6 +324,7 @@ export class Cluster {
       if (JSON.stringify(kept) === JSON.stringify(resource.metadata.labels)) return { ...report, action: 'unchanged' };
       const labelled = { ...resource, metadata: { ...resource.metadata, labels: kept } };
       validate(kind.schema, labelled);
+      await this.#environment.check(changeOf(declared, labelled));
       const key = keyOf(kind, name);
       const stored = await feed.get(key);
       const value = { ...(stored?.value as object), resource: labelled };
@@ -407,6 +435,12 @@ export class Cluster {
   *#all(): Iterable<Declared> {
     for (const reconciler of this.#environment.reconcilers.values()) yield* reconciler.all();
   }
+}
+
+async function plan(draft: FileDraft, ordered: readonly Resource[]): Promise<readonly ApplyReport['action'][]> {
+  const actions: ApplyReport['action'][] = [];
+  for await (const resource of inTurns(ordered, PLANNED_PER_TURN)) actions.push(await draft.apply(resource));
+  return actions;
 }
 
 /** Closing the switch refuses everything that was still queued. */

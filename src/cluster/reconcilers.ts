@@ -19,6 +19,7 @@ export function reconcilers(own: {
   readonly slices: EndpointSlices;
   readonly destinationRules: Reconciler;
   readonly virtualServices: Reconciler;
+  readonly policyTests: Reconciler;
 }): ReadonlyMap<string, Reconciler> {
   const known: Readonly<Record<string, Reconciler>> = {
     Namespace: own.namespaces,
@@ -31,6 +32,7 @@ export function reconcilers(own: {
     EndpointSlice: own.slices,
     DestinationRule: own.destinationRules,
     VirtualService: own.virtualServices,
+    PolicyTest: own.policyTests,
   };
   return new Map(kinds.map(({ kind }) => [kind, known[kind] ?? new Declarations(kind, 'apply one')]));
 }

@@ -4,6 +4,7 @@
  * addresses are text.
  */
 import * as z from 'zod';
+import { policyTestReport } from './policy-report.ts';
 import { changeType, choiceReport, refusedReport, serviceEventReport, serviceReport } from './service-report.ts';
 
 const counters = z.record(z.string(), z.number());
@@ -426,6 +427,7 @@ export const reports = {
   drop: dropReport,
   connection: connectionReport,
   apply: applyReport,
+  policyTest: policyTestReport,
   capture: captureReport,
   metric: metricReport,
   accept: acceptReport,

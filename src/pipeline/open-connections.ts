@@ -13,7 +13,7 @@ import { INTERNAL, OUTSIDE, type ConnectionTuples, type Place } from '../flow/co
 import { bytesId } from '../flow/key.ts';
 import { sameBytes } from '../flow/types.ts';
 import type { Tables } from './stage.ts';
-import { dnsIdentity, type Concerned, type Peer } from '../table/policies.ts';
+import { dnsIdentity, type Concerned, type Peer, type PolicyLookup } from '../table/policies.ts';
 import type { PolicyJudgement } from '../table/policy/judgement.ts';
 import type { PolicyDirection } from '../table/policy/policy.ts';
 import { hasPorts } from '../wire/ipv4.ts';
@@ -25,15 +25,33 @@ export interface ConnectionEnd {
   readonly endpoint: string | undefined;
 }
 
-/** Why a connection is not allowed any more. */
-export interface Denial {
-  readonly direction: PolicyDirection;
+/** What policies are asked about: who talks to whom. */
+export interface PolicyCase {
   readonly protocol: number;
-  /** The destination port; 0 for a protocol without ports. */
+  /** The destination port, after all translation; 0 for a protocol without ports. */
   readonly l4Port: number;
   readonly from: ConnectionEnd;
   readonly to: ConnectionEnd;
+}
+
+/** What the policies of one end say. */
+export interface JudgedDirection {
+  readonly direction: PolicyDirection;
   readonly judgement: PolicyJudgement;
+}
+
+/** What policies say of it: of its sender, then of its receiver. Whom none selects is left out. */
+export interface JudgedCase extends PolicyCase {
+  readonly judged: readonly JudgedDirection[];
+}
+
+/** Why a connection is not allowed any more. */
+export interface Denial extends PolicyCase, JudgedDirection {}
+
+/** What has to be known: policies, be they in force or proposed, and the networks. */
+export interface JudgingTables {
+  readonly policies: PolicyLookup;
+  readonly topology: Tables['topology'];
 }
 
 /**
@@ -42,32 +60,58 @@ export interface Denial {
  */
 export function denialOf(
   connection: ConnectionTuples,
-  tables: Pick<Tables, 'policies' | 'topology'>,
+  tables: JudgingTables,
   concerned: Concerned | undefined,
 ): Denial | 'allowed' | 'unconcerned' {
-  const { places, protocol, original, translated, via } = connection;
-  // Who came in from outside by another host is a stranger here, too.
-  const from = peerAt(via ? OUTSIDE : places[0], original.source, tables);
-  const to = peerAt(places[1], translated.destination, tables);
-  if (concerned && !isConcerned(from, concerned) && !isConcerned(to, concerned)) return 'unconcerned';
-  // A workload may always talk to its own address, but not always to itself through a service.
-  const isToItself = from.endpoint !== undefined && from.endpoint === to.endpoint;
-  if (isToItself && sameBytes(original.destination, to.address)) return 'allowed';
+  const ends = endsOf(connection, tables);
+  if (concerned && !isConcerned(ends.from, concerned) && !isConcerned(ends.to, concerned)) return 'unconcerned';
+  const { judged, ...policyCase } = judgedBetween(connection, ends, tables);
+  const denied = judged.find(({ judgement }) => judgement.verdict === 'deny');
+  return denied ? { ...policyCase, ...denied } : 'allowed';
+}
 
-  const denied = (direction: PolicyDirection, subject: Peer, peer: Peer, port: number): Denial | undefined => {
-    const set = subject.endpoint === undefined ? undefined : tables.policies.setOf(subject.endpoint, direction);
-    const l4Port = hasPorts(protocol) ? port : 0;
-    const judgement = set?.judge(peer, protocol, l4Port);
-    if (judgement?.verdict !== 'deny') return undefined;
-    return { direction, protocol, l4Port, from: endOf(from), to: endOf(to), judgement };
+/** All that policies say of it. */
+export function judgeConnection(connection: ConnectionTuples, tables: JudgingTables): JudgedCase {
+  return judgedBetween(connection, endsOf(connection, tables), tables);
+}
+
+interface Ends {
+  readonly from: Peer;
+  readonly to: Peer;
+}
+
+function endsOf({ places, original, translated, via }: ConnectionTuples, tables: JudgingTables): Ends {
+  return {
+    // Who came in from outside by another host is a stranger here, too.
+    from: peerAt(via ? OUTSIDE : places[0], original.source, tables),
+    to: peerAt(places[1], translated.destination, tables),
   };
-  if (places[1] === INTERNAL) {
-    const dns = { address: original.destination, identity: dnsIdentity, endpoint: undefined };
-    return denied('egress', from, dns, original.destinationPort) ?? 'allowed';
-  }
-  if (places[0] === INTERNAL) return 'allowed';
-  const port = translated.destinationPort;
-  return denied('egress', from, to, port) ?? denied('ingress', to, from, port) ?? 'allowed';
+}
+
+function judgedBetween(
+  { places, protocol, original, translated }: ConnectionTuples,
+  { from, to }: Ends,
+  { policies }: JudgingTables,
+): JudgedCase {
+  const isToWeft = places[1] === INTERNAL;
+  const port = isToWeft ? original.destinationPort : translated.destinationPort;
+  const l4Port = hasPorts(protocol) ? port : 0;
+  const judge = (direction: PolicyDirection, subject: Peer, peer: Peer): readonly JudgedDirection[] => {
+    const set = subject.endpoint === undefined ? undefined : policies.setOf(subject.endpoint, direction);
+    return set ? [{ direction, judgement: set.judge(peer, protocol, l4Port) }] : [];
+  };
+  const judged = (): readonly JudgedDirection[] => {
+    // A workload may always talk to its own address, but not always to itself through a service.
+    const isToItself = from.endpoint !== undefined && from.endpoint === to.endpoint;
+    if (isToItself && sameBytes(original.destination, to.address)) return [];
+    if (isToWeft) {
+      const dns = { address: original.destination, identity: dnsIdentity, endpoint: undefined };
+      return judge('egress', from, dns);
+    }
+    if (places[0] === INTERNAL) return [];
+    return [...judge('egress', from, to), ...judge('ingress', to, from)];
+  };
+  return { protocol, l4Port, from: endOf(from), to: endOf(to), judged: judged() };
 }
 
 function endOf({ address, endpoint }: Peer): ConnectionEnd {
@@ -78,11 +122,7 @@ function endOf({ address, endpoint }: Peer): ConnectionEnd {
  * In a network, that is the workload that has the address as its own, or the one behind whose port it is. The address may be
  * routed to another network: that is where it belongs.
  */
-function peerAt(
-  place: Place,
-  address: Uint8Array,
-  { policies, topology }: Pick<Tables, 'policies' | 'topology'>,
-): Peer {
+function peerAt(place: Place, address: Uint8Array, { policies, topology }: JudgingTables): Peer {
   if (place === OUTSIDE || place === INTERNAL) return { address, identity: undefined, endpoint: undefined };
   const route = topology.network(place)?.routes.lookup(address).route;
   const home = route?.kind === 'network' ? topology.networkNamed(route.network) : undefined;

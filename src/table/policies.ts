@@ -66,6 +66,13 @@ export interface PolicySet {
   judge(peer: Peer, protocol: number, l4Port: number): PolicyJudgement;
 }
 
+/** What is asked to judge whole conversations, of policies that are in force, or of others. */
+export interface PolicyLookup {
+  /** Undefined: nothing selects it. */
+  setOf(endpoint: string, direction: PolicyDirection): Pick<PolicySet, 'judge'> | undefined;
+  peerAt(address: Uint8Array, vni: Vni): Peer;
+}
+
 /** What connections that are open have to be judged for anew. */
 export interface Concerned {
   /** Workloads of this host for which other policies are in force, `NAMESPACE/NAME`. */
@@ -74,7 +81,7 @@ export interface Concerned {
   readonly addresses: ReadonlySet<string>;
 }
 
-export class Policies {
+export class Policies implements PolicyLookup {
   readonly #changes: Changes;
   readonly #ruleSets = new RuleSets();
   /** What is in force, by `policyObject`. */

@@ -10,6 +10,7 @@ import type {
   NetworkReport,
   StatusReport,
 } from '../../src/model/report.ts';
+import type { PolicyTestReport } from '../../src/model/policy-report.ts';
 import type { ChoiceReport, ServiceNews, ServiceReport } from '../../src/model/service-report.ts';
 import { idOf, type Resource } from '../../src/model/resource.ts';
 import { Pcapng, type PcapngFrame } from '../../src/observe/pcapng.ts';
@@ -53,6 +54,26 @@ const network: NetworkReport = {
   endpoints: 1,
   free: { '10.0.0.0/24': 252 },
 };
+
+const test = { namespace: 'default', from: 'web', to: 'db', port: 5432, protocol: 'TCP' };
+
+export const policyTests: PolicyTestReport[] = [
+  { ...test, name: 'in', expect: 'allow', result: 'passed', packets: 1, wrong: 0, failures: [] },
+  {
+    ...{ ...test, name: 'out', expect: 'deny', result: 'failed', packets: 2, wrong: 2 },
+    failures: [
+      {
+        from: { address: '10.0.0.2', endpoint: 'web' },
+        to: { address: '10.0.0.3', endpoint: 'db' },
+        ...{ protocol: 'tcp', port: 5432, verdict: 'allow', because: 'no policy selects either end' },
+      },
+    ],
+  },
+  {
+    ...{ ...test, name: 'gone', expect: 'deny', result: 'undecided', packets: 0, wrong: 0, failures: [] },
+    why: 'endpoint "gone" does not exist',
+  },
+];
 
 export const flow: FlowReport = {
   id: 42,
@@ -238,6 +259,12 @@ export function fakeSwitch(): FakeSwitch {
       if (sw.inUse.has(`${kind}/${name}`)) throw new WeftError('state', `${kind} "${name}" has endpoints`);
       calls.push(`delete ${kind}/${name}`);
       return { kind, name, action: 'deleted', dryRun: false };
+    },
+    whatIf: {
+      policyTests: async (resources) => {
+        calls.push(`policyTests ${resources.map(({ kind }) => kind).join(',')}`);
+        return policyTests;
+      },
     },
     label: async ({ kind }, which, labels) => {
       calls.push(`label ${kind}/${idOf(which)} ${JSON.stringify(labels)}`);

@@ -135,7 +135,13 @@ t.test('followers that begin at any time see every change exactly once', async (
     hostName: 'here',
     feed: new LocalFeed(store),
     reconcilers: new Map(kinds.map((one) => [one.kind, new Slow(one.kind, maybeBegin)])),
-    ...{ registers: [], onEnforced: async () => {}, prepare: async () => {}, onApplied: async () => {} },
+    ...{
+      registers: [],
+      onEnforced: async () => {},
+      check: async () => {},
+      prepare: async () => {},
+      onApplied: async () => {},
+    },
     after: () => () => {},
     logger: { info: () => {}, warn: () => {}, error: (_, message) => t.fail(message) },
   });

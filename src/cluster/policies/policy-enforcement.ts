@@ -23,8 +23,10 @@ import { SelectorIndex, type WorkloadSelector } from '../../table/policy/selecto
 import { isHere, type Endpoint } from '../endpoint.ts';
 import type { Endpoints } from '../endpoints.ts';
 import type { Networks } from '../networks.ts';
+import type { ProposedChange } from '../proposed-change.ts';
 import { Identities } from './identities.ts';
 import { PolicyIndex } from './policy-index.ts';
+import { ProposedPolicies } from './proposed-policies.ts';
 import type { SelectingPolicy } from './policy-value.ts';
 
 export interface PolicyEnforcementEnvironment {
@@ -32,7 +34,7 @@ export interface PolicyEnforcementEnvironment {
   /** Decides again what depends on what has changed in the tables. */
   readonly enforce: () => void;
   readonly endpoints: () => Pick<Endpoints, 'find' | 'values' | 'withMac'>;
-  readonly networks: () => Pick<Networks, 'at' | 'withVni'>;
+  readonly networks: () => Pick<Networks, 'at' | 'find' | 'withVni'>;
   readonly namespace: (name: string) => NamespaceResource['metadata'] | undefined;
 }
 
@@ -137,6 +139,25 @@ export class PolicyEnforcement {
     return endpoint && { endpoint: endpoint.name, identity: this.#identities.of(endpoint) };
   }
 
+  /** What would be in force with a change. Nothing of it is. */
+  propose(change: ProposedChange): ProposedPolicies {
+    const { endpoints, networks } = this.#environment;
+    return new ProposedPolicies(
+      {
+        endpoint: (name) => endpoints().find(name),
+        endpoints: () => endpoints().values(),
+        network: (name) => networks().find(name),
+        networkAt: (address) => networks().at(addressValue(formatIp(address))),
+        namespace: (name) => this.#namespaces.get(name),
+        ownerOf: (address, vni) => this.#ownerOf(address, vni),
+        identityOf: (endpoint) => this.#identities.of(endpoint),
+        selecting: (identity) => this.#policies.selecting(identity),
+        onDenyOf,
+      },
+      change,
+    );
+  }
+
   #ownerOf(address: Uint8Array, vni: number): string | undefined {
     const { networks, endpoints } = this.#environment;
     const mac = macOfLinkLocal(address);
@@ -176,12 +197,12 @@ export class PolicyEnforcement {
   #subjectOf(identity: Identity): PolicySubject | undefined {
     const policies = this.#policies.selecting(identity);
     if (policies.length === 0) return undefined;
-    return { identity, policies, onDeny: this.#onDenyOf(identity.namespace) };
+    return { identity, policies, onDeny: onDenyOf(this.#namespaces.get(identity.namespace)) };
   }
+}
 
-  #onDenyOf(namespace: string): OnDeny {
-    return readPolicyAnnotations(this.#namespaces.get(namespace)?.annotations).onDeny ?? 'drop';
-  }
+function onDenyOf(namespace: NamespaceResource['metadata'] | undefined): OnDeny {
+  return readPolicyAnnotations(namespace?.annotations).onDeny ?? 'drop';
 }
 
 function isSameSubject(a: PolicySubject, b: PolicySubject): boolean {

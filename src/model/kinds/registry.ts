@@ -12,6 +12,7 @@ import type { KindDefinition } from './kind.ts';
 import { namespaceKind } from './namespace.ts';
 import { networkPolicyKind } from './network-policy.ts';
 import { networkKind } from './network.ts';
+import { policyTestKind } from './policy-test.ts';
 import { serviceKind } from './service.ts';
 import { virtualServiceKind } from './virtual-service.ts';
 
@@ -27,6 +28,8 @@ export const kinds: KindDefinition[] = [
   endpointSliceKind,
   destinationRuleKind,
   virtualServiceKind,
+  // What it is about need not be there; but in one file, it may be.
+  policyTestKind,
 ];
 
 /** @param kind of a validated resource, as in its manifest */
