@@ -13,7 +13,17 @@ import type { FlowView } from '../flow/view.ts';
 import { dnsIdentity, policyObject, type Peer } from '../table/policies.ts';
 import { internalObject, type VirtualNetwork } from '../table/topology.ts';
 import type { PortOrigin } from './origin.ts';
-import { homeOf, isOfLink, judge, notJudged, peerIn, peerText, refuseDenied, stranger } from './policy.ts';
+import {
+  homeOf,
+  isOfLink,
+  judge,
+  notJudged,
+  peerIn,
+  peerOfBackend,
+  peerText,
+  refuseDenied,
+  stranger,
+} from './policy.ts';
 import { judgementText } from './policy-text.ts';
 import { ofOneChoice } from './routed.ts';
 import { next, type Balanced, type StageResult, type Tables } from './stage.ts';
@@ -41,11 +51,7 @@ export function egressPolicy(view: FlowView, known: Balanced): StageResult<Balan
 }
 
 function peerOf(view: FlowView, { tables, leg }: Balanced, { network }: PortOrigin, asksIdentity: boolean): Peer {
-  if (leg?.kind === 'to_chosen') {
-    const { address, vni } = leg.choice.backend;
-    const home = vni === undefined ? undefined : tables.topology.network(vni);
-    return home && asksIdentity ? peerIn(view, tables, home, address) : stranger(address);
-  }
+  if (leg?.kind === 'to_chosen') return peerOfBackend(view, tables, leg.choice.backend, asksIdentity);
   const address = view.bytes('ip_dst');
   if (!asksIdentity) return stranger(address);
   const isBridged = network.gateways.length === 0 || !sameBytes(view.bytes('eth_dst'), network.gatewayMac);

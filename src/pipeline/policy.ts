@@ -13,6 +13,7 @@ import type { FlowView } from '../flow/view.ts';
 import { identityObject, type Peer, type PolicySet } from '../table/policies.ts';
 import type { PolicyJudgement } from '../table/policy/judgement.ts';
 import type { PolicyDirection } from '../table/policy/policy.ts';
+import type { Backend } from '../table/service.ts';
 import { networkNameObject, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { hasPorts, IP_ICMPV6 } from '../wire/ipv4.ts';
@@ -56,6 +57,17 @@ export function peerIn(view: FlowView, { policies }: Tables, { vni }: VirtualNet
   if (isGroupIp(address)) return stranger(address);
   view.consultUntilOpen(identityObject(address));
   return policies.peerAt(address, vni);
+}
+
+/** Who a backend of a service is. @param asksIdentity false: only its address counts */
+export function peerOfBackend(
+  view: FlowView,
+  tables: Tables,
+  { address, vni }: Pick<Backend, 'address' | 'vni'>,
+  asksIdentity: boolean,
+): Peer {
+  const home = vni === undefined ? undefined : tables.topology.network(vni);
+  return home && asksIdentity ? peerIn(view, tables, home, address) : stranger(address);
 }
 
 /** Who has an address that is routed from this network, or to it: the network behind its route is where it belongs. */
