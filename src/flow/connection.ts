@@ -231,12 +231,14 @@ export class ConnectionRecords {
 
   read(slot: number): ConnectionTuples {
     const at = recordAt(slot);
-    const place = (n: number): Place => this.#view.getUint32(at + CONNECTION_PLACES + 4 * n, true) as Place;
-    const [pin, table] = [this.pin(slot), this.table(slot)];
+    const pin = this.pin(slot);
+    const table = this.table(slot);
     const via = this.via(slot);
+    const from = this.#view.getUint32(at + CONNECTION_PLACES, true) as Place;
+    const to = this.#view.getUint32(at + CONNECTION_PLACES + 4, true) as Place;
     return {
       kind: this.kind(slot),
-      places: [place(0), place(1)],
+      places: [from, to],
       protocol: this.#view.getUint8(at + PROTOCOL),
       original: this.#readTuple(at + CONNECTION_ORIGINAL),
       translated: this.#readTuple(at + CONNECTION_TRANSLATED),

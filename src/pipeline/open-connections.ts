@@ -96,22 +96,21 @@ function judgedBetween(
   const isToWeft = places[1] === INTERNAL;
   const port = isToWeft ? original.destinationPort : translated.destinationPort;
   const l4Port = hasPorts(protocol) ? port : 0;
-  const judge = (direction: PolicyDirection, subject: Peer, peer: Peer): readonly JudgedDirection[] => {
-    const set = subject.endpoint === undefined ? undefined : policies.setOf(subject.endpoint, direction);
-    return set ? [{ direction, judgement: set.judge(peer, protocol, l4Port) }] : [];
+  const judged: JudgedDirection[] = [];
+  const judge = (direction: PolicyDirection, { endpoint }: Peer, peer: Peer): void => {
+    const set = endpoint === undefined ? undefined : policies.setOf(endpoint, direction);
+    if (set) judged.push({ direction, judgement: set.judge(peer, protocol, l4Port) });
   };
-  const judged = (): readonly JudgedDirection[] => {
-    // A workload may always talk to its own address, but not always to itself through a service.
-    const isToItself = from.endpoint !== undefined && from.endpoint === to.endpoint;
-    if (isToItself && sameBytes(original.destination, to.address)) return [];
-    if (isToWeft) {
-      const dns = { address: original.destination, identity: dnsIdentity, endpoint: undefined };
-      return judge('egress', from, dns);
-    }
-    if (places[0] === INTERNAL) return [];
-    return [...judge('egress', from, to), ...judge('ingress', to, from)];
-  };
-  return { protocol, l4Port, from: endOf(from), to: endOf(to), judged: judged() };
+  const isOfWorkload = from.endpoint !== undefined && from.endpoint === to.endpoint;
+  // A workload may always talk to its own address, but not always to itself through a service.
+  const isToItself = isOfWorkload && sameBytes(original.destination, to.address);
+  if (isToWeft && !isToItself) {
+    judge('egress', from, { address: original.destination, identity: dnsIdentity, endpoint: undefined });
+  } else if (places[0] !== INTERNAL && !isToItself) {
+    judge('egress', from, to);
+    judge('ingress', to, from);
+  }
+  return { protocol, l4Port, from: endOf(from), to: endOf(to), judged };
 }
 
 function endOf({ address, endpoint }: Peer): ConnectionEnd {
@@ -132,5 +131,6 @@ function peerAt(place: Place, address: Uint8Array, { policies, topology }: Judgi
 }
 
 function isConcerned({ address, endpoint }: Peer, { subjects, addresses }: Concerned): boolean {
-  return addresses.has(bytesId(address)) || (endpoint !== undefined && subjects.has(endpoint));
+  if (endpoint !== undefined && subjects.has(endpoint)) return true;
+  return addresses.size > 0 && addresses.has(bytesId(address));
 }

@@ -84,8 +84,11 @@ export interface Concerned {
 export class Policies implements PolicyLookup {
   readonly #changes: Changes;
   readonly #ruleSets = new RuleSets();
-  /** What is in force, by `policyObject`. */
-  readonly #inForce = new Map<string, InForce>();
+  /** What is in force, by endpoint. */
+  readonly #inForce: Readonly<Record<PolicyDirection, Map<string, InForce>>> = {
+    ingress: new Map(),
+    egress: new Map(),
+  };
   #workloadAt: (address: Uint8Array, vni: Vni) => KnownWorkload | undefined = () => undefined;
   #subjects = new Set<string>();
   #addresses = new Set<string>();
@@ -96,7 +99,7 @@ export class Policies implements PolicyLookup {
 
   /** What is in force for a workload of this host; undefined: nothing selects it, and everything passes. */
   setOf(endpoint: string, direction: PolicyDirection): PolicySet | undefined {
-    return this.#inForce.get(policyObject(endpoint, direction));
+    return this.#inForce[direction].get(endpoint);
   }
 
   /** Who has an address as its own in a network: 16 bytes. */
@@ -109,10 +112,11 @@ export class Policies implements PolicyLookup {
   setSubject(endpoint: string, subject: PolicySubject | undefined): void {
     for (const direction of policyDirections) {
       const object = policyObject(endpoint, direction);
-      const before = this.#inForce.get(object);
+      const inForce = this.#inForce[direction];
+      const before = inForce.get(endpoint);
       const shared = subject && this.#ruleSets.take(direction, subject);
-      if (shared) this.#inForce.set(object, new InForce(object, shared));
-      else this.#inForce.delete(object);
+      if (shared) inForce.set(endpoint, new InForce(object, shared));
+      else inForce.delete(endpoint);
       if (before) this.#ruleSets.release(before.shared);
       if (shared === before?.shared) continue;
       this.#changes.changed(object);

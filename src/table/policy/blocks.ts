@@ -125,21 +125,41 @@ class Family {
     for (let word = 0, at = 16 - 4 * words; word < words; word++, at += 4) {
       wanted[word] = (address[at]! << 24) | (address[at + 1]! << 16) | (address[at + 2]! << 8) | address[at + 3]!;
     }
-    // The last range that begins at the address or before it.
-    let [low, high] = [0, this.#nodes.length];
+    const behind = words === 1 ? this.#firstBehind(wanted[0]!) : this.#firstBehindWords();
+    return behind === 0 ? undefined : this.#nodes[behind - 1];
+  }
+
+  /** The first range that begins behind an IPv4 address. */
+  #firstBehind(address: number): number {
+    const starts = this.#starts;
+    let low = 0;
+    let high = starts.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (starts[middle]! > address) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  /** The first range that begins behind the address in `wanted`. */
+  #firstBehindWords(): number {
+    let low = 0;
+    let high = this.#nodes.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
       if (this.#isBehind(middle)) high = middle;
       else low = middle + 1;
     }
-    return low === 0 ? undefined : this.#nodes[low - 1];
+    return low;
   }
 
-  /** True if that range begins behind the address. */
+  /** True if that range begins behind the address in `wanted`. */
   #isBehind(range: number): boolean {
     const words = this.#words;
     for (let word = 0, at = range * words; word < words; word++, at++) {
-      const [start, here] = [this.#starts[at]!, wanted[word]!];
+      const start = this.#starts[at]!;
+      const here = wanted[word]!;
       if (start !== here) return start > here;
     }
     return false;

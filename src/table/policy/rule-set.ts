@@ -138,6 +138,10 @@ export class RuleSet {
   readonly #byIdentity = new Map<Identity | undefined, IdentityClass>();
   readonly #classes = new Map<string, IdentityClass>();
   readonly #judgements = new Map<string, PolicyJudgement>();
+  /** Whoever judges a peer mostly has asked before which ports matter for it. */
+  #lastPeer: RulePeer | undefined;
+  #lastProtocol = 0;
+  #lastTable: PortTable<PolicyJudgement> | undefined;
 
   constructor({ direction, policies, ports, onDeny }: RuleSetOptions, memory: RuleSetMemory) {
     const relevant = policiesInOrder(policies, direction);
@@ -183,6 +187,15 @@ export class RuleSet {
 
   #tableFor(peer: RulePeer, protocol: number): PortTable<PolicyJudgement> {
     if (this.#generation !== this.#memory.generation) this.#forget();
+    if (peer !== this.#lastPeer || protocol !== this.#lastProtocol) {
+      this.#lastTable = this.#findTable(peer, protocol);
+      this.#lastPeer = peer;
+      this.#lastProtocol = protocol;
+    }
+    return this.#lastTable!;
+  }
+
+  #findTable(peer: RulePeer, protocol: number): PortTable<PolicyJudgement> {
     const ofIdentity = this.#classOf(peer.identity);
     const node = this.#blocks?.find(peer.address);
     let tables = ofIdentity.tables.get(node);
@@ -197,6 +210,7 @@ export class RuleSet {
 
   #forget(): void {
     this.#generation = this.#memory.generation;
+    this.#lastPeer = undefined;
     this.#byIdentity.clear();
     this.#classes.clear();
     this.#judgements.clear();
