@@ -462,7 +462,13 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     logger,
   });
 
-  const whatIf = new WhatIf({ cluster, tests: policies.tests });
+  const whatIf = new WhatIf({
+    cluster,
+    tests: policies.tests,
+    propose: (change) => policies.enforcement.propose(change),
+    records: forwarding.datapath.connections.records,
+    tables: forwarding.tables,
+  });
 
   return {
     ...{

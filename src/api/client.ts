@@ -21,7 +21,7 @@ import type {
   StatusReport,
   WhyReport,
 } from '../model/report.ts';
-import type { PolicyTestReport } from '../model/policy-report.ts';
+import type { DiffReport, PolicyTestReport } from '../model/policy-report.ts';
 import type { ServiceEvent, ServiceReport } from '../model/service-report.ts';
 import type { TakeoverAnswer, TakeoverRequest } from '../handover/request.ts';
 import type { Resource, ResourceEvent } from '../model/resource.ts';
@@ -155,6 +155,11 @@ export class Client {
   /** What the PolicyTests say if these were applied: those among them, and those that are stored. */
   policyTests(resources: readonly Resource[]): Promise<PolicyTestReport[]> {
     return this.#call('POST', '/policy-tests', { resources });
+  }
+
+  /** What would be different if these were applied. */
+  diff(resources: readonly Resource[]): Promise<DiffReport> {
+    return this.#call('POST', '/diff', { resources });
   }
 
   async delete(kind: string, name: string, place: InNamespace = {}): Promise<ApplyReport> {

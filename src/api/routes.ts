@@ -115,6 +115,10 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
     const { resources } = await read(c, whatIfRequest);
     return c.json(await sw.whatIf.policyTests(await parseAll(resources)));
   });
+  app.post('/diff', async (c) => {
+    const { resources } = await read(c, whatIfRequest);
+    return c.json(await sw.whatIf.diff(await parseAll(resources)));
+  });
   app.get('/resources/:kind', (c) => resources(c, sw, { namespace: c.req.query('namespace') }));
   app.get('/resources/:kind/:name', (c) => resources(c, sw, nameIn(c)));
   app.delete('/resources/:kind/:name', async (c) => c.json(await sw.delete(parseKind(c.req.param('kind')), nameIn(c))));

@@ -61,11 +61,16 @@ export async function testTable(report: readonly PolicyTestReport[]): Promise<st
 }
 
 function linesOf(test: PolicyTestReport): readonly string[] {
+  if (test.why !== undefined) return [`${idOf(test)}: undecided: ${test.why}\n`];
+  return failureLines(test);
+}
+
+/** A line for each packet that it fails by. */
+export function failureLines({ failures, wrong, ...test }: PolicyTestReport): readonly string[] {
   const name = idOf(test);
-  if (test.why !== undefined) return [`${name}: undecided: ${test.why}\n`];
-  const more = test.wrong - test.failures.length;
+  const more = wrong - failures.length;
   return [
-    ...test.failures.map((packet) => `${name}: ${packetText(packet)}\n`),
+    ...failures.map((packet) => `${name}: ${packetText(packet)}\n`),
     ...(more > 0 ? [`${name}: and ${more} more\n`] : []),
   ];
 }
@@ -76,7 +81,8 @@ function packetText({ from, to, protocol, port, verdict, because }: PolicyPacket
   return `${protocol} from ${endText(from)} to ${endText(to)} port ${port} is ${said}: ${because}`;
 }
 
-function endText({ address, endpoint }: PolicyPacketReport['from']): string {
+/** `shop/web (10.0.0.2)`, or the address alone. */
+export function endText({ address, endpoint }: PolicyPacketReport['from']): string {
   return endpoint === undefined ? address : `${endpoint} (${address})`;
 }
 

@@ -10,6 +10,7 @@ import { deleteVerb } from './delete.ts';
 import { demoVerb } from './demo-verb.ts';
 import { describe } from './describe.ts';
 import { detach } from './detach.ts';
+import { diff } from './diff.ts';
 import { doctor } from './doctor.ts';
 import { down } from './down.ts';
 import { drops } from './drops.ts';
@@ -45,6 +46,7 @@ const verbs = [
   endpoints,
   services,
   apply,
+  diff,
   deleteVerb,
   get,
   describe,

@@ -45,6 +45,14 @@ export interface ClusterEnvironment extends EnforcementEnvironment, WritesEnviro
   readonly onApplied: (resources: readonly Resource[]) => Promise<void>;
 }
 
+/** What a change would do to a resource. */
+export interface ChangedResource {
+  readonly action: 'created' | 'configured';
+  /** As they are shown. Undefined: it does not exist. */
+  readonly before: Resource | undefined;
+  readonly after: Resource;
+}
+
 /** How often a change is planned again because others change the same. */
 const MOST_ATTEMPTS = 50;
 
@@ -175,16 +183,30 @@ export class Cluster {
    * Asks what would be if these resources were applied, on top of everything that is declared. Nothing is changed.
    * @throws WeftError about the first one that is not possible
    */
-  propose<T>(resources: readonly Resource[], ask: (change: ProposedChange) => Promise<T>): Promise<T> {
+  propose<T>(
+    resources: readonly Resource[],
+    ask: (change: ProposedChange, changed: readonly ChangedResource[]) => Promise<T>,
+  ): Promise<T> {
     return this.change(async () => {
       const draft = this.#draft();
       try {
-        await plan(draft, [...resources].sort(compareKinds));
-        return await ask(draft);
+        const ordered = [...resources].sort(compareKinds);
+        const actions = await plan(draft, ordered);
+        const changed = ordered.flatMap((resource, at) => this.#changed(resource, actions[at]!, draft));
+        return await ask(draft, changed);
       } finally {
         draft.undo();
       }
     });
+  }
+
+  #changed({ kind, metadata }: Resource, action: ApplyReport['action'], draft: FileDraft): ChangedResource[] {
+    const name = idOf(metadata);
+    const reconciler = this.#environment.reconcilers.get(kind)!;
+    const after = draft.planned(kind).get(name);
+    const before = reconciler.find(name);
+    if (!after || (action !== 'created' && action !== 'configured')) return [];
+    return [{ action, before: before && reconciler.shown(before), after: reconciler.shown(after) }];
   }
 
   #draft(moves?: readonly string[]): FileDraft {

@@ -38,5 +38,36 @@ export const policyTestReport = z.object({
   failures: z.array(policyPacketReport),
 });
 
+/** Connections that would end, all alike to policies. */
+const cutReport = policyPacketReport.extend({ connections: z.number() });
+
+export const diffReport = z.object({
+  /** What would be created or changed. */
+  resources: z.array(
+    z.object({
+      kind: z.string(),
+      name: z.string(),
+      namespace: z.string().optional(),
+      action: z.enum(['created', 'configured']),
+      /** Of one that exists: what would be different. */
+      fields: z.array(z.object({ path: z.string(), before: z.unknown(), after: z.unknown() })),
+      /** How many more fields there are. */
+      more: z.number(),
+    }),
+  ),
+  /** Those that would fail: it cannot be applied. */
+  policyTests: z.array(policyTestReport),
+  /** Those of this host. */
+  connections: z.object({
+    /** How many there are. */
+    live: z.number(),
+    ended: z.array(cutReport),
+    /** How many more would end that are not told, since there are too many classes. */
+    more: z.number(),
+  }),
+});
+
+export type CutReport = z.infer<typeof cutReport>;
+export type DiffReport = z.infer<typeof diffReport>;
 export type PolicyPacketReport = z.infer<typeof policyPacketReport>;
 export type PolicyTestReport = z.infer<typeof policyTestReport>;

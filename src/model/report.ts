@@ -4,7 +4,7 @@
  * addresses are text.
  */
 import * as z from 'zod';
-import { policyTestReport } from './policy-report.ts';
+import { diffReport, policyTestReport } from './policy-report.ts';
 import { changeType, choiceReport, refusedReport, serviceEventReport, serviceReport } from './service-report.ts';
 
 const counters = z.record(z.string(), z.number());
@@ -428,6 +428,7 @@ export const reports = {
   connection: connectionReport,
   apply: applyReport,
   policyTest: policyTestReport,
+  diff: diffReport,
   capture: captureReport,
   metric: metricReport,
   accept: acceptReport,

@@ -10,7 +10,7 @@ import type {
   NetworkReport,
   StatusReport,
 } from '../../src/model/report.ts';
-import type { PolicyTestReport } from '../../src/model/policy-report.ts';
+import type { DiffReport, PolicyTestReport } from '../../src/model/policy-report.ts';
 import type { ChoiceReport, ServiceNews, ServiceReport } from '../../src/model/service-report.ts';
 import { idOf, type Resource } from '../../src/model/resource.ts';
 import { Pcapng, type PcapngFrame } from '../../src/observe/pcapng.ts';
@@ -74,6 +74,25 @@ export const policyTests: PolicyTestReport[] = [
     why: 'endpoint "gone" does not exist',
   },
 ];
+
+export const diff: DiffReport = {
+  resources: [
+    {
+      ...{ kind: 'NetworkPolicy', name: 'db', namespace: 'shop', action: 'configured', more: 0 },
+      fields: [
+        { path: '.spec.ingress[0].ports[0].port', before: 80, after: 81 },
+        { path: '.metadata.labels.app', before: undefined, after: 'db' },
+      ],
+    },
+    { kind: 'Namespace', name: 'ops', action: 'created', fields: [], more: 0 },
+  ],
+  policyTests: [policyTests[1]!],
+  connections: {
+    live: 7,
+    ended: [{ ...policyTests[1]!.failures[0]!, verdict: 'deny', because: 'ingress: isolated', connections: 2 }],
+    more: 1,
+  },
+};
 
 export const flow: FlowReport = {
   id: 42,
@@ -264,6 +283,10 @@ export function fakeSwitch(): FakeSwitch {
       policyTests: async (resources) => {
         calls.push(`policyTests ${resources.map(({ kind }) => kind).join(',')}`);
         return policyTests;
+      },
+      diff: async (resources) => {
+        calls.push(`diff ${resources.map(({ kind }) => kind).join(',')}`);
+        return diff;
       },
     },
     label: async ({ kind }, which, labels) => {
