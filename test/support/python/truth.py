@@ -3,7 +3,8 @@
 It listens on each port, over TCP and UDP, IPv4 and IPv6, and answers with its name. A line on standard input says whom to
 ask, all at once, as JSON: a list of [kind, address, port], where kind is tcp, udp, dns-tcp or dns-udp. Questions from before
 are given up. The line `report` has it print what has been answered so far, as JSON by the place in that list: the name, or the
-error. A datagram that is not answered is sent again each second, as the kernel does with TCP.
+error. A datagram that is not answered is sent again each second, as the kernel does with TCP; and so is whatever found no way,
+as when nobody has said yet whose the address is.
 """
 import json
 import os
@@ -19,6 +20,7 @@ QUESTION = struct.pack("!6H", 0x7766, 0x0100, 1, 0, 0, 0) + b"\x0akubernetes\x00
 
 name, ports = sys.argv[1], [int(port) for port in sys.argv[2:]]
 selector = selectors.DefaultSelector()
+questions = []
 asking = {}
 answers = {}
 
@@ -112,10 +114,15 @@ def told(line):
     for one in list(asking.values()):
         one.close()
     answers.clear()
-    for number, question in enumerate(json.loads(line)):
-        one = Question(number, *question)
-        if number not in answers:
-            asking[number] = one
+    questions[:] = json.loads(line)
+    for number in range(len(questions)):
+        ask(number)
+
+
+def ask(number):
+    one = Question(number, *questions[number])
+    if number not in answers:
+        asking[number] = one
 
 
 for family in (socket.AF_INET, socket.AF_INET6):
@@ -135,3 +142,6 @@ while True:
         for one in list(asking.values()):
             if not one.is_tcp:
                 one.send()
+        for number in [number for number, answer in answers.items() if answer == "OSError"]:
+            del answers[number]
+            ask(number)
