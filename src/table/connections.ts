@@ -14,12 +14,10 @@
  * are only tracked are opened and closed by the datapath.
  *
  * The number of connections is limited by the store, and tracked ones give way to translated ones. One endpoint may have `quota`
- * translated ones.
- * Beyond that, a new connection replaces one that is half-open (nobody has answered it) or over, the
- * oldest first; if there is none, the new one is refused. Of connections that have only been half-open,
- * or are over without having been in use, an endpoint may have `unprovenQuota`, so opening connections
- * that nobody answers takes no more than that. A connection ends by a timeout that depends on its
- * state (RFC 5382 §5, RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
+ * translated ones. Beyond that, a new connection replaces one that is half-open (nobody has answered it) or over, the oldest
+ * first; if there is none, the new one is refused. Of connections that have only been half-open, or are over without having
+ * been in use, an endpoint may have `unprovenQuota`, so opening connections that nobody answers takes no more than that. A
+ * connection ends by a timeout that depends on its state (RFC 5382 §5, RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
  *
  * When the backend of a connection within is gone, its record stays for a while (`retire`). So what its backend still
  * sends is known to be of that connection, and is not taken for packets that are to pass as they are. What its client
@@ -291,7 +289,7 @@ export class ConnectionTable {
   }
 
   /** Ends the connections of an endpoint's address for which `isOver` is true. */
-  forget(vni: Vni, ip: Uint8Array, isOver: (connection: ConnectionTuples) => boolean = always): readonly string[] {
+  forget(vni: Vni, ip: Uint8Array, isOver: (connection: ConnectionTuples) => boolean = () => true): readonly string[] {
     const [owner] = this.#owners.of(vni, [ip]);
     if (owner === undefined) return [];
     const { records } = this.#store;
@@ -413,9 +411,8 @@ export class ConnectionTable {
   }
 
   /**
-   * Ends a connection whose backend, or entry host, is gone, or that policies deny, and remembers it for a while; UDP to the
-   * outside is forgotten. The next datagram of its client goes to another backend, or is judged. Returns the names of what
-   * changed.
+   * Ends a connection whose backend, or entry host, is gone, or that policies deny, and remembers it for a while; UDP to the outside
+   * is forgotten. The next datagram of its client goes to another backend, or is judged. Returns the names of what changed.
    */
   retire(slot: number, nowMs: number): readonly string[] {
     const connection = this.#store.records.read(slot);
@@ -608,7 +605,3 @@ export interface Slots {
 const allSlots: Slots = { from: 0, to: Infinity };
 /** The next slot that may have one, from `from` on and below `to`; -1: none. */
 type NextSlot = (from: number, to: number) => number;
-
-function always(): boolean {
-  return true;
-}
