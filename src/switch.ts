@@ -42,7 +42,9 @@ import type {
 } from './model/report.ts';
 import type { ServiceNews, ServiceReport } from './model/service-report.ts';
 import type { Resource, ResourceName } from './model/resource.ts';
+import type { TalkFilter } from './model/talk-report.ts';
 import type { CaptureOptions, CaptureSink, ConnectionsOptions } from './observe/observer.ts';
+import type { PolicyReports } from './observe/policy-reports.ts';
 import { joinParts, type Parts, type SwitchOptions } from './parts.ts';
 import { probeOpener } from './paths/probe.ts';
 import { hostsOf, statusOf } from './status.ts';
@@ -90,21 +92,15 @@ export async function openSwitch(options: SwitchOptions, own: Store, store = own
     const identity = await hostIdentity(own, () => randomBytes(IDENTITY_BYTES));
     made = new Switch(options, begin, (upkeep) =>
       joinParts(options, {
-        store,
-        own,
-        applied,
-        openDatapath,
-        identity,
+        ...{ store, own, applied, openDatapath, identity, clock, after },
         natKey: randomBytes(8),
         randomHostId: () => randomBytes(3),
         session: randomBytes(8),
         randomKey: () => randomBytes(32),
         watcher: new NetnsWatcher(setInterval),
         probe: probeOpener(() => performance.now(), setTimeout),
-        clock,
         wallClock: Date.now,
         later: setImmediate,
-        after,
         newId: () => randomBytes(16).toString('hex'),
         eventLoop: new EventLoopDelay({ clock: () => performance.now(), every: setInterval }),
         status: () => made!.status(),
@@ -147,6 +143,11 @@ export class Switch {
   /** The metrics of the daemon, for whoever asks over the API. */
   get metrics(): Pick<Metrics, 'text' | 'report'> {
     return this.#parts.metrics;
+  }
+
+  /** What policies have denied and ended. */
+  get policies(): Pick<PolicyReports, 'log' | 'onEvent'> {
+    return this.#parts.policyReports;
   }
 
   /** The other hosts, and what is known of the way to each. */
@@ -249,8 +250,8 @@ export class Switch {
   }
 
   /** The cached flows. */
-  flows(): AsyncIterable<FlowReport> {
-    return this.#parts.observer.flows();
+  flows(of: TalkFilter = {}): AsyncIterable<FlowReport> {
+    return this.#parts.observer.flows(of);
   }
 
   /** The decision behind a live flow (`42`), a drop (`d7`) or a connection (`c3`). @throws WeftError('not_found') */
@@ -268,8 +269,8 @@ export class Switch {
     return this.#parts.observer.followServices(which, signal);
   }
 
-  drops(): DropReport[] {
-    return this.#parts.observer.drops();
+  drops(of: TalkFilter = {}): DropReport[] {
+    return this.#parts.observer.drops(of);
   }
 
   /** The conversations of containers with the outside. @throws WeftError('not_found') */
@@ -278,13 +279,13 @@ export class Switch {
   }
 
   /** Calls `listener` with each flow that is decided. Returns a function that stops it. */
-  onFlow(listener: (flow: FlowReport) => void): () => void {
-    return this.#parts.observer.onFlow(listener);
+  onFlow(listener: (flow: FlowReport) => void, of: TalkFilter = {}): () => void {
+    return this.#parts.observer.onFlow(listener, of);
   }
 
   /** Calls `listener` with each decision to drop. Returns a function that stops it. */
-  onDrop(listener: (drop: DropReport) => void): () => void {
-    return this.#parts.observer.onDrop(listener);
+  onDrop(listener: (drop: DropReport) => void, of: TalkFilter = {}): () => void {
+    return this.#parts.observer.onDrop(listener, of);
   }
 
   /** Copies frames to `sink` as a pcapng file. Returns a function that stops it. */

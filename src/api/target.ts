@@ -42,6 +42,7 @@ export type SwitchMethods = { readonly whatIf: Pick<Switch['whatIf'], 'policyTes
   | 'connections'
   | 'onFlow'
   | 'onDrop'
+  | 'policies'
   | 'capture'
 >;
 

@@ -1,8 +1,9 @@
-/** `weft policy test` */
+/** `weft policy test`, and `weft policy log` (`policy-log.ts`). */
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
 import { idOf } from '../model/name.ts';
 import type { PolicyPacketReport, PolicyTestReport } from '../model/policy-report.ts';
+import { policyLog } from './policy-log.ts';
 import { colours, print, table, type Cell } from './print.ts';
 import { clientOf, collect, globals, verb } from './verb.ts';
 
@@ -12,9 +13,10 @@ interface TestOptions {
 
 export function policy(program: Command): void {
   const parent = verb(program, 'policy', {
-    summary: 'try out network policy before it is applied',
-    examples: ['weft policy test', 'weft policy test -f policies/'],
+    summary: 'try out network policy before it is applied, and see what it denies',
+    examples: ['weft policy test', 'weft policy test -f policies/', 'weft policy log --follow --to shop/db'],
   });
+  policyLog(parent);
 
   verb(parent, 'test', {
     summary: 'hold PolicyTests against what is declared, and against manifests that are not applied yet',

@@ -56,6 +56,7 @@ const verbs = [
   flows,
   why,
   drops,
+  policy,
   connections,
   capture,
   metrics,

@@ -36,6 +36,7 @@ import { Clashes, type Clash } from './clashes.ts';
 import { DropLog } from './drop-log.ts';
 import { Endings } from './endings.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
+import { PolicyLog } from './policy-log.ts';
 import { RateLimit } from './rate-limit.ts';
 import { ReplyFlows } from './reply-flows.ts';
 import { Resolver } from './resolver.ts';
@@ -72,6 +73,7 @@ const DEFENCES = { perSecond: 0.1, burst: 1 };
 export class Controller {
   readonly flows: Flows;
   readonly drops = new DropLog();
+  readonly policyLog = new PolicyLog();
   readonly clashes: Clashes;
   readonly revalidator: Revalidator;
   readonly endings: Endings;
@@ -90,13 +92,15 @@ export class Controller {
     this.#datapath = datapath;
     this.#options = options;
     const { tables, changes, clock, after, later } = options;
-    const { drops } = this;
     const flows = new Flows(datapath, options.flowCap);
     this.flows = flows;
     this.clashes = new Clashes(tables);
     this.revalidator = new Revalidator({
-      ...{ tables, flows, drops, clock, later },
+      ...{ tables, flows, clock, later },
       put: (key, decision, nowMs) => this.#putAlone(key, decision, nowMs),
+      redecided: (key, decision, then, nowMs) => {
+        if (decision.reason !== then.reason || isNewlyStaged(decision, then)) this.#note(key, decision, nowMs);
+      },
     });
     this.#resolver = new Resolver({
       tables,
@@ -116,6 +120,7 @@ export class Controller {
       originate: (frame, port) => this.originate(frame, { port }),
       send: (frame, port) => datapath.execute({ frame }, [{ op: 'output', port }]),
     });
+    this.sweep.onCuts = (...swept) => this.policyLog.swept(...swept);
   }
 
   close(): void {
@@ -184,6 +189,7 @@ export class Controller {
 
   forgetPort(port: PortNo): void {
     this.drops.forgetPort(port);
+    this.policyLog.forgetPort(port);
     this.#tooBig.forget(port);
     this.#defences.forget(port);
   }
@@ -235,6 +241,12 @@ export class Controller {
       }
       return false;
     });
+  }
+
+  /** Keeps what operators may ask for: why it is dropped, and what policies say about it. */
+  #note(key: FlowKey, decision: Decision, nowMs: number): void {
+    const drop = decision.reason && this.drops.add(key, decision, nowMs);
+    if (decision.judged.length > 0) this.policyLog.note(key, decision, nowMs, drop, this.#options.tables);
   }
 
   /** Undefined if there is no room for it. */
@@ -297,10 +309,8 @@ export class Controller {
     if (decision.neighbor) return this.#resolver.wait(decision.neighbor, upcall, now);
 
     if (decision.cacheable) decision = this.#cache(key, decision, now)?.decision ?? decision;
-    if (decision.reason) {
-      this.drops.add(key, decision, now);
-      this.#defend(this.clashes.note(upcall, decision.reason, now), now);
-    }
+    this.#note(key, decision, now);
+    if (decision.reason) this.#defend(this.clashes.note(upcall, decision.reason, now), now);
     this.#datapath.execute(upcall.token, decision.actions);
     this.#reply(decision, upcall, now);
     this.#noteError(decision, key);
@@ -388,4 +398,9 @@ export class Controller {
     }
     return this.enforce();
   }
+}
+
+/** True if staged policies would deny what those before would not have denied. */
+function isNewlyStaged({ judged }: Decision, { judged: then }: Decision): boolean {
+  return judged.some(({ judgement }, at) => judgement.staged && !then[at]?.judgement.staged);
 }

@@ -22,14 +22,14 @@ import { decide, type Decision } from '../pipeline/decide.ts';
 import type { Effect, Tables } from '../pipeline/stage.ts';
 import type { Fdb } from '../table/fdb.ts';
 import { balancedDecision } from './balanced.ts';
-import type { DropLog } from './drop-log.ts';
 import type { CachedFlow, Flows } from './flows.ts';
 import { inTurns, type Later } from './turns.ts';
 
 export interface RevalidatorOptions {
   readonly tables: Tables;
   readonly flows: Flows;
-  readonly drops: DropLog;
+  /** Is told of flows that another decision has now. */
+  readonly redecided: (key: FlowKey, decision: Decision, then: Decision, nowMs: number) => void;
   readonly clock: () => number;
   readonly later: Later | undefined;
   /** Puts a flow that is of no connection in both directions; undefined if there is no room for it. */
@@ -126,7 +126,7 @@ export class Revalidator {
   }
 
   #redecide(id: FlowId, nowMs: number): void {
-    const { tables, flows, drops, put } = this.#options;
+    const { tables, flows, redecided, put } = this.#options;
     const flow = flows.get(id);
     if (!flow) return;
     this.#redecided++;
@@ -142,7 +142,7 @@ export class Revalidator {
     if (!decision) return this.#drop(flow);
     const isAlike = decision.cacheable && decision.mask === then.mask && !hasNews(decision.effects, tables.fdb);
     if (!isAlike || !put(key, decision, nowMs)) return this.#drop(flow);
-    if (decision.reason && decision.reason !== then.reason) drops.add(key, decision, nowMs);
+    redecided(key, decision, then, nowMs);
   }
 
   /** Removes the flow, so that its next frame is a miss. */

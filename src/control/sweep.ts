@@ -60,8 +60,11 @@ const MOST_JUDGED = 16_384;
 
 export class Sweep {
   readonly #options: SweepOptions;
-  /** Called when connections were ended. @param more how many there are beside those that `cuts` tells */
-  onCuts: (cuts: readonly Cut[], more: number) => void = () => {};
+  /**
+   * Called when connections were ended, or would be by staged policies.
+   * @param more how many were ended beside those that `cuts` tells
+   */
+  onCuts: (cuts: readonly Cut[], more: number, staged: readonly Cut[]) => void = () => {};
   /** Undefined: all are concerned. */
   #concerned: { subjects: Set<string>; addresses: Set<string> } | undefined = nothing();
   #next = 0;
@@ -71,9 +74,12 @@ export class Sweep {
   #judged = new Map<string, Judged>();
   #cuts = new Map<string, Cut>();
   #more = 0;
+  #staged = new Map<string, Cut>();
+  /** How many slots have been gone through since the beginning. */
+  #scanned = 0;
   #judgedInTurn = 0;
   #isRunning = false;
-  readonly #onDone = new Set<() => void>();
+  readonly #waiting = new Set<{ readonly until: number; readonly done: () => void }>();
 
   constructor(options: SweepOptions) {
     this.#options = options;
@@ -93,9 +99,11 @@ export class Sweep {
     this.#begin();
   }
 
-  /** Resolves when all that is concerned by now has been judged. */
+  /** Resolves when all that is concerned by now has been judged, and told, however much changes meanwhile. */
   async done(): Promise<void> {
-    while (this.#isRunning) await new Promise<void>((resolve) => this.#onDone.add(resolve));
+    if (!this.#isRunning) return;
+    const until = this.#scanned + this.#left;
+    await new Promise<void>((done) => this.#waiting.add({ until, done }));
   }
 
   #begin(): void {
@@ -115,24 +123,34 @@ export class Sweep {
       if (this.#next >= records.ready) this.#next = 0;
       if (this.#look(this.#next++)) cut++;
       this.#left--;
+      this.#scanned++;
     }
     // What waits for a connection that has ended, or has its flow, is decided again.
     enforce();
-    if (this.#left > 0) return true;
-    this.#finish();
-    return false;
+    const isOver = this.#left === 0;
+    if (isOver) this.#finish();
+    for (const one of this.#waiting) {
+      if (!isOver && one.until > this.#scanned) continue;
+      this.#tell();
+      this.#waiting.delete(one);
+      one.done();
+    }
+    return !isOver;
   }
 
   #finish(): void {
-    const [cuts, more] = [[...this.#cuts.values()], this.#more];
-    this.#cuts = new Map();
-    this.#more = 0;
+    this.#tell();
     this.#concerned = nothing();
     this.#judged = new Map();
     this.#isRunning = false;
-    if (cuts.length > 0) this.onCuts(cuts, more);
-    for (const resolve of this.#onDone) resolve();
-    this.#onDone.clear();
+  }
+
+  #tell(): void {
+    const [cuts, more, staged] = [[...this.#cuts.values()], this.#more, [...this.#staged.values()]];
+    this.#cuts = new Map();
+    this.#more = 0;
+    this.#staged = new Map();
+    if (cuts.length > 0 || staged.length > 0) this.onCuts(cuts, more, staged);
   }
 
   /** Returns true if there is a connection that has to be ended, or one that ended is forgotten. */
@@ -152,9 +170,14 @@ export class Sweep {
       this.#judged.set(id, found);
       this.#judgedInTurn++;
     }
+    const isAllowed = found === 'allowed' || (typeof found === 'object' && 'staged' in found);
     if (hasEnded) {
-      if (found === 'allowed') changes.changedAll(tables.connections.forgetEnded(slot));
-      return found === 'allowed';
+      if (isAllowed) changes.changedAll(tables.connections.forgetEnded(slot));
+      return isAllowed;
+    }
+    if (typeof found === 'object' && 'staged' in found) {
+      this.#note(this.#staged, slot, found.staged, id);
+      return false;
     }
     if (found === 'allowed' || found === 'unconcerned' || !tables.connections.claim({ slot, generation })) return false;
     if (found === 'unknown') changes.changedAll(tables.connections.retire(slot, this.#options.clock()));
@@ -174,20 +197,24 @@ export class Sweep {
 
   #end(slot: number, denial: Denial, id: string): void {
     const { tables, changes, records, clock, send, originate } = this.#options;
-    const isOver = OVER.has(records.state(slot));
+    if (!this.#note(this.#cuts, slot, denial, id)) this.#more++;
     const resets = denial.judgement.rejects ? resetsOfEnds(pinnedAt(records, slot), tables) : undefined;
     if (resets) originate(resets.toFar, resets.port);
-    const atMs = clock();
-    changes.changedAll(tables.connections.retire(slot, atMs));
+    changes.changedAll(tables.connections.retire(slot, clock()));
     tables.connections.ended.denied(slot, denial.direction);
     if (resets) {
       send(resets.toNear, resets.port);
       tables.connections.ended.told(slot);
     }
-    if (isOver) return;
-    const known = this.#cuts.get(id);
-    if (!known && this.#cuts.size >= MOST_TOLD) this.#more++;
-    else this.#cuts.set(id, { ...denial, atMs, connections: (known?.connections ?? 0) + 1 });
+  }
+
+  /** Counts a connection among those of its class, unless it is over anyway. Returns false if there are too many classes. */
+  #note(classes: Map<string, Cut>, slot: number, denial: Denial, id: string): boolean {
+    if (OVER.has(this.#options.records.state(slot))) return true;
+    const known = classes.get(id);
+    if (!known && classes.size >= MOST_TOLD) return false;
+    classes.set(id, { ...denial, atMs: this.#options.clock(), connections: (known?.connections ?? 0) + 1 });
+    return true;
   }
 }
 

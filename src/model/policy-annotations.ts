@@ -1,5 +1,6 @@
 /** What weft adds to policies, and to the namespaces of those whom they select. */
 import { ANNOTATION_PREFIX, unknownAnnotationText, type Annotations, type RefuseAnnotation } from './annotations.ts';
+import { readPolicySource, SOURCE } from './policy-source.ts';
 import { quote } from './value.ts';
 
 /** What becomes of what a policy denies: `drop`, or `reject`, which answers whoever sent it. */
@@ -13,6 +14,7 @@ export interface PolicyAnnotations {
   readonly isStaged: boolean;
 }
 
+/** The others are texts with a form of their own. */
 const accepted: Readonly<Record<string, readonly string[]>> = {
   [ON_DENY]: ['drop', 'reject'],
   [STAGED]: ['true', 'false'],
@@ -21,12 +23,14 @@ const accepted: Readonly<Record<string, readonly string[]>> = {
 export function readPolicyAnnotations(
   annotations: Annotations,
   refuse: RefuseAnnotation = () => {},
-  names: readonly string[] = [ON_DENY, STAGED],
+  names: readonly string[] = [ON_DENY, STAGED, SOURCE],
 ): PolicyAnnotations {
   for (const [key, text] of Object.entries(annotations ?? {})) {
     if (!key.startsWith(ANNOTATION_PREFIX)) continue;
     if (!names.includes(key)) refuse(key, unknownAnnotationText(key, names));
-    else if (!accepted[key]!.includes(text)) {
+    else if (key === SOURCE) {
+      if (!readPolicySource(text)) refuse(key, `${quote(text)} is not accepted: it is FILE:LINE, as apply writes it`);
+    } else if (!accepted[key]!.includes(text)) {
       const values = accepted[key]!.map((one) => quote(one)).join(', ');
       refuse(key, `${quote(text)} is not accepted: accepted are ${values}`);
     }

@@ -16,7 +16,7 @@ import { OVER } from '../flow/connection-state.ts';
 import { formatIp } from '../flow/types.ts';
 import type { CutReport, DiffReport, PolicyTestReport } from '../model/policy-report.ts';
 import type { Resource } from '../model/resource.ts';
-import { denialOf, type Denial, type JudgingTables } from '../pipeline/open-connections.ts';
+import { denialOf, isDenied, type Denial, type JudgingTables } from '../pipeline/open-connections.ts';
 import { judgementText } from '../pipeline/policy-text.ts';
 import { renderText } from '../pipeline/text.ts';
 import type { PolicyLookup } from '../table/policies.ts';
@@ -85,7 +85,7 @@ export class WhatIf {
         // While it was read, a thread of the datapath may have closed it and opened another one there.
         if (records.generation(slot) !== generation) continue;
         judgedInTurn++;
-        judged.set(id, typeof denial === 'string' || typeof before !== 'string' ? undefined : denial);
+        judged.set(id, isDenied(denial) && !isDenied(before) ? denial : undefined);
       }
       live++;
       const denial = judged.get(id);

@@ -33,7 +33,7 @@ import { ingressPolicy } from './ingress-policy.ts';
 import { route } from './route.ts';
 import { open } from './open.ts';
 import type { Opening } from '../table/openings.ts';
-import type { PolicyJudgement } from '../table/policy/judgement.ts';
+import type { JudgedEnd } from '../table/policy/judgement.ts';
 import { send } from './send.ts';
 import { service } from './service.ts';
 import type {
@@ -68,8 +68,8 @@ export interface Decision {
   readonly reason: DropReason | undefined;
   /** For a drop for want of a backend. */
   readonly refused?: RefusedService | undefined;
-  /** For a drop because of policies. */
-  readonly denied?: PolicyJudgement | undefined;
+  /** What policies say, those of its sender first; nothing if they were not asked. */
+  readonly judged: readonly JudgedEnd[];
   /** For the verdict `wait`, which has no actions: decide again when this is known. */
   readonly neighbor: NeighborName | undefined;
   /** For the verdict `connect`, which has no actions: decide again when this is open. */
@@ -116,6 +116,7 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
 class Trail {
   readonly #view: FlowView;
   #records: StageRecord[] = [];
+  #judged: readonly JudgedEnd[] = notAsked;
   readonly #effects: Effect[] = [];
   #verdict: Verdict | undefined;
   /** True once the connection is open that it lacked. */
@@ -129,6 +130,7 @@ class Trail {
   pass<Given, Found>(name: string, stage: Stage<Given, Found>, known: Given): Found | undefined {
     const result = stage(this.#view, known);
     this.#records.push({ stage: name, read: this.#view.takeRead(), because: result.because });
+    if ('judged' in result && result.judged) this.#judged = [...this.#judged, result.judged];
     if (result.kind !== 'next') {
       this.#verdict = result;
       return undefined;
@@ -175,7 +177,7 @@ class Trail {
       verdict: verdict.kind === 'decide' ? (isConsumed(actions) ? 'consume' : 'forward') : verdict.kind,
       reason: verdict.kind === 'drop' ? verdict.reason : undefined,
       refused: verdict.kind === 'drop' ? verdict.refused : undefined,
-      denied: verdict.kind === 'drop' ? verdict.denied : undefined,
+      judged: this.#judged,
       neighbor: verdict.kind === 'wait' ? verdict.neighbor : undefined,
       opening: verdict.kind === 'connect' ? verdict.opening : undefined,
       opened: opened && (() => this.#goOn(opened)),
@@ -200,6 +202,7 @@ class Trail {
   }
 }
 
+const notAsked: readonly JudgedEnd[] = [];
 const justOpened = text`a new one`;
 
 function actionsOf(verdict: Verdict): readonly Action[] {

@@ -13,17 +13,7 @@ import type { FlowView } from '../flow/view.ts';
 import { dnsIdentity, policyObject, type Peer } from '../table/policies.ts';
 import { internalObject, type VirtualNetwork } from '../table/topology.ts';
 import type { PortOrigin } from './origin.ts';
-import {
-  homeOf,
-  isOfLink,
-  judge,
-  notJudged,
-  peerIn,
-  peerOfBackend,
-  peerText,
-  refuseDenied,
-  stranger,
-} from './policy.ts';
+import { asJudged, homeOf, isOfLink, judge, notJudged, peerIn, peerOfBackend, peerText, stranger } from './policy.ts';
 import { judgementText } from './policy-text.ts';
 import { ofOneChoice } from './routed.ts';
 import { next, type Balanced, type StageResult, type Tables } from './stage.ts';
@@ -43,11 +33,13 @@ export function egressPolicy(view: FlowView, known: Balanced): StageResult<Balan
   const choice = leg?.kind === 'to_chosen' ? leg.choice : undefined;
   if (!choice && port.addresses.some((ip) => sameBytes(ip, view.bytes('ip_dst')))) return next(toItself, known);
   const peer = peerOf(view, known, origin, set.asksIdentity);
-  const judgement = judge(view, set, peer, choice?.l4Port);
+  const target = choice && { address: choice.backend.address, l4Port: choice.l4Port };
+  const judgement = judge(view, set, peer, target?.l4Port);
   const because = text`to ${peerText(peer)}: ${judgementText(judgement)}`;
-  if (judgement.verdict === 'allow') return next(because, known);
-  if (choice) ofOneChoice(view, choice);
-  return refuseDenied(view, origin, 'egress', judgement, because);
+  if (choice && judgement.verdict === 'deny') ofOneChoice(view, choice);
+  const { address, endpoint } = peer;
+  const judged = { direction: 'egress', subject: port.name, address, endpoint, target, judgement } as const;
+  return asJudged(view, origin, judged, because, known);
 }
 
 function peerOf(view: FlowView, { tables, leg }: Balanced, { network }: PortOrigin, asksIdentity: boolean): Peer {

@@ -15,10 +15,10 @@ import { isGroupMac, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { choiceOf, type Opening } from '../table/openings.ts';
 import { ingressPoliciesObject, policyObject, type Peer, type PolicySet } from '../table/policies.ts';
-import type { PolicyJudgement } from '../table/policy/judgement.ts';
+import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
 import type { AccessPort } from '../table/topology.ts';
 import type { Destination } from './hop.ts';
-import { isOfLink, judge, notJudged, peerBehind, peerIn, peerText, refuseDenied, stranger } from './policy.ts';
+import { asJudged, isOfLink, judge, notJudged, peerBehind, peerIn, peerText, stranger } from './policy.ts';
 import { judgementText } from './policy-text.ts';
 import { ofOneChoice } from './routed.ts';
 import { drop, next, type Bridged, type StageResult } from './stage.ts';
@@ -64,11 +64,11 @@ function toOne(view: FlowView, known: Bridged, { port, set }: Receiver): StageRe
   const isOwn = origin.kind === 'port' && origin.port.portNo === port.portNo && !choice;
   if (isOwn && port.addresses.some((ip) => sameBytes(ip, view.bytes('ip_src')))) return next(toItself, known);
   const peer = peerOf(view, known, set.asksIdentity);
-  const judgement = judge(view, set, peer, begins && targetOf(begins.opening));
+  const target = begins && targetOf(begins.opening);
+  const judgement = judge(view, set, peer, target?.l4Port);
   const because = text`from ${peerText(peer)}: ${judgementText(judgement)}`;
-  if (judgement.verdict === 'allow') return next(because, known);
-  if (choice) ofOneChoice(view, choice);
-  return refuseDenied(view, origin, 'ingress', judgement, because);
+  if (choice && judgement.verdict === 'deny') ofOneChoice(view, choice);
+  return asJudged(view, origin, judgedOf(port, peer, target, judgement), because, known);
 }
 
 function toMany(view: FlowView, known: Bridged, receivers: readonly Receiver[]): StageResult<Bridged> {
@@ -79,17 +79,28 @@ function toMany(view: FlowView, known: Bridged, receivers: readonly Receiver[]):
     peers.set(asksIdentity, peer);
     return peer;
   };
-  const denied = new Map<Destination, PolicyJudgement>();
-  for (const { destination, set } of receivers) {
-    const judgement = judge(view, set, peerFor(set));
-    if (judgement.verdict === 'deny') denied.set(destination, judgement);
+  const denied = new Map<Destination, JudgedEnd>();
+  for (const { destination, port, set } of receivers) {
+    const peer = peerFor(set);
+    const judgement = judge(view, set, peer);
+    if (judgement.verdict === 'deny') denied.set(destination, judgedOf(port, peer, undefined, judgement));
   }
-  const [judgement] = denied.values();
-  if (!judgement) return next(text`all may receive it`, known);
+  const [first] = denied.values();
+  if (!first) return next(text`all may receive it`, known);
   const destinations = hop.destinations.filter((destination) => !denied.has(destination));
-  const because = text`not to ${countText(denied.size, 'port')}, the first: ${judgementText(judgement)}`;
-  if (destinations.length === 0) return { ...drop('policy_ingress', because), denied: judgement };
+  const because = text`not to ${countText(denied.size, 'port')}, the first: ${judgementText(first.judgement)}`;
+  // Nobody is told that others may not receive what is for a group.
+  if (destinations.length === 0) return { ...drop('policy_ingress', because), judged: first };
   return next(because, { ...known, hop: { ...hop, destinations } });
+}
+
+function judgedOf(
+  { name }: AccessPort,
+  { address, endpoint }: Peer,
+  target: JudgedEnd['target'],
+  judgement: PolicyJudgement,
+): JudgedEnd {
+  return { direction: 'ingress', subject: name, address, endpoint, target, judgement };
 }
 
 function peerOf(view: FlowView, { tables, origin }: Bridged, asksIdentity: boolean): Peer {
@@ -101,8 +112,10 @@ function peerOf(view: FlowView, { tables, origin }: Bridged, asksIdentity: boole
   return isRouted ? peerBehind(view, tables, network, address) : peerIn(view, tables, network, address);
 }
 
-/** The port of the container that a connection goes to. */
-function targetOf(opening: Opening): number {
-  if ('translated' in opening) return opening.translated.destinationPort;
-  return choiceOf(opening)?.l4Port ?? opening.original.destinationPort;
+/** The address and port of the container that a connection goes to. */
+function targetOf(opening: Opening): NonNullable<JudgedEnd['target']> {
+  const { destination, destinationPort } = 'translated' in opening ? opening.translated : opening.original;
+  const choice = 'translated' in opening ? undefined : choiceOf(opening);
+  if (choice) return { address: choice.backend.address, l4Port: choice.l4Port };
+  return { address: destination, l4Port: destinationPort };
 }

@@ -10,11 +10,12 @@
  * Of a connection between two hosts, each judges its own end.
  */
 import { INTERNAL, OUTSIDE, type ConnectionTuples, type Place } from '../flow/connection.ts';
-import { bytesId } from '../flow/key.ts';
-import { sameBytes } from '../flow/types.ts';
+import { fields } from '../flow/fields.ts';
+import { bytesId, readBytes, readNumber, type FlowKey } from '../flow/key.ts';
+import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { Tables } from './stage.ts';
 import { dnsIdentity, type Concerned, type Peer, type PolicyLookup } from '../table/policies.ts';
-import type { PolicyJudgement } from '../table/policy/judgement.ts';
+import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
 import type { PolicyDirection } from '../table/policy/policy.ts';
 import { hasPorts } from '../wire/ipv4.ts';
 
@@ -45,8 +46,13 @@ export interface JudgedCase extends PolicyCase {
   readonly judged: readonly JudgedDirection[];
 }
 
-/** Why a connection is not allowed any more. */
+/** Why a connection is not allowed any more, or a packet may not begin one. */
 export interface Denial extends PolicyCase, JudgedDirection {}
+
+/** What is allowed, but would be denied if staged policies were in force. */
+export interface StagedDenial {
+  readonly staged: Denial;
+}
 
 /** What has to be known: policies, be they in force or proposed, and the networks. */
 export interface JudgingTables {
@@ -62,12 +68,18 @@ export function denialOf(
   connection: ConnectionTuples,
   tables: JudgingTables,
   concerned: Concerned | undefined,
-): Denial | 'allowed' | 'unconcerned' {
+): Denial | StagedDenial | 'allowed' | 'unconcerned' {
   const ends = endsOf(connection, tables);
   if (concerned && !isConcerned(ends.from, concerned) && !isConcerned(ends.to, concerned)) return 'unconcerned';
   const { judged, ...policyCase } = judgedBetween(connection, ends, tables);
   const denied = judged.find(({ judgement }) => judgement.verdict === 'deny');
-  return denied ? { ...policyCase, ...denied } : 'allowed';
+  if (denied) return { ...policyCase, ...denied };
+  const staged = judged.find(({ judgement }) => judgement.staged);
+  return staged ? { staged: { ...policyCase, ...staged } } : 'allowed';
+}
+
+export function isDenied(found: ReturnType<typeof denialOf>): found is Denial {
+  return typeof found === 'object' && !('staged' in found);
 }
 
 /** All that policies say of it. */
@@ -113,6 +125,30 @@ function judgedBetween(
   return { protocol, l4Port, from: endOf(from), to: endOf(to), judged };
 }
 
+/** The same of a packet that begins a connection, as policies have judged it, whether or not they ask who the peer is. */
+export function denialOfPacket(key: FlowKey, judged: JudgedEnd, tables: Pick<Tables, 'policies' | 'topology'>): Denial {
+  const { direction, subject, address, target, judgement } = judged;
+  const place = placeOfPacket(key, tables);
+  const endpoint = judged.endpoint ?? (place === undefined ? undefined : peerAt(place, address, tables).endpoint);
+  const protocol = readNumber(key, fields.ip_proto);
+  const l4Port = hasPorts(protocol) ? (target?.l4Port ?? readNumber(key, fields.l4_dst)) : 0;
+  const peer = { address: address.slice(), endpoint };
+  const own =
+    direction === 'egress' ? readBytes(key, fields.ip_src) : (target?.address ?? readBytes(key, fields.ip_dst));
+  const of = { address: own.slice(), endpoint: subject };
+  const [from, to] = direction === 'egress' ? [of, peer] : [peer, of];
+  return { direction, protocol, l4Port, from, to, judgement };
+}
+
+/** Where the addresses of a packet are meaningful; undefined if it comes from no network. */
+export function placeOfPacket(key: FlowKey, { topology }: Pick<Tables, 'topology'>): Place | undefined {
+  const portNo = readNumber(key, fields.in_port) as PortNo;
+  const vni = topology.port(portNo)?.vni ?? (readNumber(key, fields.tun_vni) as Vni);
+  if (topology.network(vni)) return vni;
+  if (portNo === topology.outside?.portNo) return OUTSIDE;
+  return portNo === topology.internal?.portNo ? INTERNAL : undefined;
+}
+
 function endOf({ address, endpoint }: Peer): ConnectionEnd {
   return { address, endpoint };
 }
@@ -121,7 +157,7 @@ function endOf({ address, endpoint }: Peer): ConnectionEnd {
  * In a network, that is the workload that has the address as its own, or the one behind whose port it is. The address may be
  * routed to another network: that is where it belongs.
  */
-function peerAt(place: Place, address: Uint8Array, { policies, topology }: JudgingTables): Peer {
+export function peerAt(place: Place, address: Uint8Array, { policies, topology }: JudgingTables): Peer {
   if (place === OUTSIDE || place === INTERNAL) return { address, identity: undefined, endpoint: undefined };
   const route = topology.network(place)?.routes.lookup(address).route;
   const home = route?.kind === 'network' ? topology.networkNamed(route.network) : undefined;

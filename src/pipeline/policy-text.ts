@@ -7,12 +7,13 @@ import { text, type Text } from './text.ts';
 const LAST_PORT = 65_535;
 
 /** Why it is allowed or denied, what comes nearest to allowing it, and what staged policies would say. */
-export function judgementText({ because, nearest, staged }: PolicyJudgement): Text {
+export function judgementText({ verdict, because, nearest, staged }: PolicyJudgement): Text {
   const said = becauseText(because);
-  const told = nearest ? text`${said}; ${nearestText(nearest)}` : said;
+  const allowing = nearest ? nearestText(nearest) : verdict === 'deny' ? noneText(because) : undefined;
+  const told = allowing ? text`${said}; ${allowing}` : said;
   if (!staged) return told;
-  const verdict = staged.verdict === 'allow' ? 'allowed' : 'denied';
-  return text`${told}; with what is staged it would be ${verdict}: ${becauseText(staged.because)}`;
+  const then = staged.verdict === 'allow' ? 'allowed' : 'denied';
+  return text`${told}; with what is staged it would be ${then}: ${becauseText(staged.because)}`;
 }
 
 function becauseText(because: Because): Text {
@@ -33,8 +34,8 @@ function becauseText(because: Because): Text {
 }
 
 /** `networkpolicy default/web, spec.ingress[0] (web.yaml:12)` */
-function ruleText({ tier, policy, direction, index }: RuleName): Text {
-  const { kind, name, source } = policy;
+function ruleText({ tier, policy, direction, index, source = policy.source }: RuleName): Text {
+  const { kind, name } = policy;
   const where = source === undefined ? '' : ` (${source})`;
   const of = tier === 'network' ? '' : ` of tier ${tier}`;
   return text`${kind.toLowerCase()} ${name}${of}, spec.${direction}[${index}]${where},`;
@@ -44,14 +45,22 @@ function policyText({ kind, name, source }: PolicyName): Text {
   return text`${kind.toLowerCase()} ${name}${source === undefined ? '' : ` (${source})`}`;
 }
 
+/** What would have to be for it to be allowed, if there is no rule that is near to that. */
+function noneText(because: Because): Text | undefined {
+  if (because.kind === 'isolated') return text`none of their rules is for such a protocol`;
+  if (because.kind === 'rule' && because.tier === 'baseline')
+    return text`no networkpolicy selects it, which would be asked before`;
+  return undefined;
+}
+
 function nearestText(nearest: NearestRule): Text {
   const { differsIn, ports } = nearest;
   if (differsIn === 'peer') return text`the nearest, ${ruleText(nearest)} is for other peers`;
-  return text`the nearest, ${ruleText(nearest)} is for ${ports ? ports.map(portText) : 'other ports'}`;
+  return text`the nearest, ${ruleText(nearest)} is for ${ports ? ports.map(portMatchText) : 'other ports'}`;
 }
 
 /** `tcp 80`, `udp 5060-5160`, `sctp`, `port http`. */
-function portText(match: PortMatch): string {
+export function portMatchText(match: PortMatch): string {
   if (match.kind === 'name') return `port ${match.name}`;
   const { protocol, first, last } = match;
   const name = protocolName(protocol);

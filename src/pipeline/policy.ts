@@ -11,16 +11,15 @@
 import { isGroupIp } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { identityObject, type Peer, type PolicySet } from '../table/policies.ts';
-import type { PolicyJudgement } from '../table/policy/judgement.ts';
-import type { PolicyDirection } from '../table/policy/policy.ts';
+import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
 import type { Backend } from '../table/service.ts';
 import { networkNameObject, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
-import { hasPorts, IP_ICMPV6 } from '../wire/ipv4.ts';
+import { hasPorts, IP_ICMPV6, IP_UDP } from '../wire/ipv4.ts';
 import { ND_NEIGHBOR_ADVERTISEMENT, ND_NEIGHBOR_SOLICITATION, ND_ROUTER_SOLICITATION } from '../wire/nd.ts';
 import type { FrameOrigin } from './origin.ts';
 import { reject, routeTo } from './routed.ts';
-import { drop, type Drop, type Tables } from './stage.ts';
+import { drop, next, type StageResult, type Tables } from './stage.ts';
 import { text, type Text, type TextValue } from './text.ts';
 
 const IP_IGMP = 2;
@@ -114,15 +113,19 @@ export function peerText({ address, endpoint }: Peer): TextValue {
   return endpoint === undefined ? address : text`${address} (${endpoint})`;
 }
 
-/** Refuses a packet that is denied; its sender is told if the policies say so. */
-export function refuseDenied(
+/** The packet goes on if it is allowed. Else it is refused, and its sender is told if the policies say so. */
+export function asJudged<Known>(
   view: FlowView,
   origin: FrameOrigin,
-  direction: PolicyDirection,
-  judgement: PolicyJudgement,
+  judged: JudgedEnd,
   because: Text,
-): Drop {
+  known: Known,
+): StageResult<Known> {
+  const { direction, judgement } = judged;
+  if (judgement.verdict === 'allow') return next(because, known, [], judged);
   const reason = `policy_${direction}` as const;
-  const refused = judgement.rejects ? reject(view, origin, reason, because, 'prohibited') : drop(reason, because);
-  return { ...refused, denied: judgement };
+  if (!judgement.rejects) return { ...drop(reason, because), judged };
+  // As a host answers that does not listen there; what is neither TCP nor UDP is prohibited.
+  const error = view.number('ip_proto') === IP_UDP ? 'port_unreachable' : 'prohibited';
+  return { ...reject(view, origin, reason, because, error), judged };
 }

@@ -20,7 +20,7 @@ import type { Opening } from '../table/openings.ts';
 import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
 import type { Policies } from '../table/policies.ts';
-import type { PolicyJudgement } from '../table/policy/judgement.ts';
+import type { JudgedEnd } from '../table/policy/judgement.ts';
 import type { Choice, Services } from '../table/services.ts';
 import type { Topology } from '../table/topology.ts';
 import type { Hop, Way } from './hop.ts';
@@ -165,7 +165,7 @@ export interface Drop {
   /** If a service has no backend for it: what excludes them, as `because` tells. */
   readonly refused?: RefusedService;
   /** If policies deny it: what they say, as `because` tells. */
-  readonly denied?: PolicyJudgement;
+  readonly judged?: JudgedEnd;
 }
 
 /** A service without a backend for a connection. It is kept with the decision, so it has few of those that are excluded. */
@@ -202,7 +202,14 @@ export type Verdict =
 
 /** The result of a stage: what the next stage gets to know, or a verdict. */
 export type StageResult<Found> =
-  | { readonly kind: 'next'; readonly because: Text; readonly known: Found; readonly effects: readonly Effect[] }
+  | {
+      readonly kind: 'next';
+      readonly because: Text;
+      readonly known: Found;
+      readonly effects: readonly Effect[];
+      /** If policies were asked: what they say, as `because` tells. */
+      readonly judged?: JudgedEnd | undefined;
+    }
   | Verdict;
 
 export type Stage<Given, Found> = (view: FlowView, known: Given) => StageResult<Found>;
@@ -214,8 +221,13 @@ export function locate(view: FlowView, { fdb }: Tables, vni: Vni, mac: Uint8Arra
   return entry;
 }
 
-export function next<Found>(because: Text, known: Found, effects: readonly Effect[] = nothing): StageResult<Found> {
-  return { kind: 'next', because, known, effects };
+export function next<Found>(
+  because: Text,
+  known: Found,
+  effects: readonly Effect[] = nothing,
+  judged?: JudgedEnd,
+): StageResult<Found> {
+  return { kind: 'next', because, known, effects, judged };
 }
 
 const nothing: readonly Effect[] = [];

@@ -102,6 +102,14 @@ export const flow: FlowReport = {
   bytes: 300,
   decidedAt: '2025-01-01T00:00:00.000Z',
   idleMs: 10,
+  packet: {
+    protocol: 'tcp',
+    network: 'blue',
+    source: '10.0.0.2:40000',
+    destination: '10.0.0.3:80',
+    from: 'default/web',
+    to: 'default/db',
+  },
 };
 
 export const drop: DropReport = {
@@ -352,6 +360,7 @@ export function fakeSwitch(): FakeSwitch {
       };
     },
     onDrop: () => () => {},
+    policies: { log: () => [], onEvent: () => () => {} },
     capture: ({ port, snapBytes, filter }, sink) => {
       if (port !== undefined && port !== 'web') throw new WeftError('not_found', `there is no port "${port}"`);
       if (filter) calls.push(`filter of ${filter.length} instructions`);

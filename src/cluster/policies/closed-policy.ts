@@ -18,6 +18,7 @@ import { directionsOf, egressRule, ingressRule, policyTypes } from '../../model/
 import { labelSelector, requirementsOf } from '../../model/kinds/label-selector.ts';
 import { nameOf } from '../../model/name.ts';
 import { ON_DENY, readPolicyAnnotations, STAGED, type PolicyAnnotations } from '../../model/policy-annotations.ts';
+import { readPolicySource, SOURCE } from '../../model/policy-source.ts';
 import { readIfValid } from '../../model/validate.ts';
 import type { PolicyRule } from '../../table/policy/policy.ts';
 import {
@@ -52,7 +53,7 @@ export function closedNetworkPolicy(name: string, resource: unknown): SelectingP
   return {
     selector: { namespaces: namespace, pods: pods ? requirementsOf(pods) : [] },
     policy: {
-      name: { kind: 'NetworkPolicy', name },
+      name: { kind: 'NetworkPolicy', name, ...sourceOf(resource) },
       tier: 'network',
       priority: 0,
       ingress: directions.ingress ? rules(spec['ingress'], readIngress) : undefined,
@@ -87,7 +88,7 @@ export function closedClusterPolicy(name: string, resource: unknown): SelectingP
   return {
     selector: subject ? subjectSelector(subject) : { namespaces: [], pods: [] },
     policy: {
-      name: { kind: 'ClusterNetworkPolicy', name },
+      name: { kind: 'ClusterNetworkPolicy', name, ...sourceOf(resource) },
       tier: tier === 'Admin' ? 'admin' : 'baseline',
       priority: readIfValid(policyPriority, spec['priority']) ?? 0,
       ingress: rules(spec['ingress'], readClusterIngress),
@@ -125,8 +126,18 @@ function actionOf(rule: unknown): PolicyRule['action'] {
   return action === 'Accept' || action === 'Pass' ? actionValue(action) : 'deny';
 }
 
+function sourceOf(resource: unknown): { readonly source?: string } {
+  const text = annotationFields(resource)[SOURCE];
+  const source = typeof text === 'string' ? readPolicySource(text) : undefined;
+  return source ? { source: source.policy } : {};
+}
+
+function annotationFields(resource: unknown): Fields {
+  return fieldsOf(fieldsOf(fieldsOf(resource)['metadata'])['annotations']);
+}
+
 function annotationsOf(resource: unknown): PolicyAnnotations {
-  const annotations = fieldsOf(fieldsOf(fieldsOf(resource)['metadata'])['annotations']);
+  const annotations = annotationFields(resource);
   const text = (key: string): Readonly<Record<string, string>> => {
     const value = annotations[key];
     return typeof value === 'string' ? { [key]: value } : {};

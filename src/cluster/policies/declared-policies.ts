@@ -1,9 +1,11 @@
 /** Policies of one kind: declared, and handed on to be put into force. */
+import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../../error.ts';
 import type { Policy } from '../../table/policy/policy.ts';
 import { Declarations } from '../declarations.ts';
-import type { Resource } from '../../model/resource.ts';
-import type { Stored, Unread } from '../reconciler.ts';
+import { SOURCE, withoutPolicySource } from '../../model/policy-source.ts';
+import { idOf, type Resource } from '../../model/resource.ts';
+import type { Draft, Planned, Stored, Unread } from '../reconciler.ts';
 import type { SelectingPolicy } from './policy-value.ts';
 
 export interface DeclaredPoliciesEnvironment<R> {
@@ -30,6 +32,15 @@ export class DeclaredPolicies<R extends Resource = Resource> extends Declaration
       const why = `weft has a defect, so what it says cannot be put into force, and is closed: ${(error as Error).message}`;
       throw new WeftError('internal', why, { cause: error });
     }
+  }
+
+  /** Where it was written says nothing about what it does: if only that differs, it is stored, and unchanged. */
+  override plan(resource: R, draft: Draft): Planned {
+    const known = this.find(idOf(resource.metadata))?.resource;
+    const isSame = known && isDeepStrictEqual(withoutPolicySource(known), withoutPolicySource(resource));
+    if (!isSame || draft.isRefused(resource.kind, idOf(resource.metadata))) return super.plan(resource, draft);
+    const isPlaced = resource.metadata.annotations?.[SOURCE] !== undefined;
+    return { ...super.plan(isPlaced ? resource : known, draft), action: 'unchanged' };
   }
 
   /** What is known of them holds, and is closed otherwise. What was declared under their names does not hold any more. */

@@ -16,27 +16,34 @@
 import { formatIp, formatMac, linkLocalOf, parseIp, parseMac, sameBytes } from '../../flow/types.ts';
 import { addressValue } from '../../model/address.ts';
 import type { NamespaceResource } from '../../model/kinds/namespace.ts';
+import type { ClashReport } from '../../model/report.ts';
 import { readPolicyAnnotations } from '../../model/policy-annotations.ts';
 import type { Policies, PolicySubject, KnownWorkload } from '../../table/policies.ts';
 import type { Identity, OnDeny, Policy } from '../../table/policy/policy.ts';
 import { SelectorIndex, type WorkloadSelector } from '../../table/policy/selectors.ts';
+import { eachInTurns } from '../../turns.ts';
 import { isHere, type Endpoint } from '../endpoint.ts';
 import type { Endpoints } from '../endpoints.ts';
 import type { Networks } from '../networks.ts';
 import type { ProposedChange } from '../proposed-change.ts';
+import { prefixOf } from '../routing.ts';
+import { doubtsAbout } from './doubts.ts';
 import { Identities } from './identities.ts';
 import { PolicyIndex } from './policy-index.ts';
 import { ProposedPolicies } from './proposed-policies.ts';
 import type { SelectingPolicy } from './policy-value.ts';
 
 export interface PolicyEnforcementEnvironment {
-  readonly tables: Pick<Policies, 'setSubject' | 'workloadsChanged'>;
+  readonly tables: Pick<Policies, 'setSubject' | 'workloadsChanged' | 'ties'>;
   /** Decides again what depends on what has changed in the tables. */
   readonly enforce: () => void;
   readonly endpoints: () => Pick<Endpoints, 'find' | 'values' | 'withMac'>;
-  readonly networks: () => Pick<Networks, 'at' | 'find' | 'withVni'>;
+  readonly networks: () => Pick<Networks, 'at' | 'find' | 'withVni' | 'all'>;
   readonly namespace: (name: string) => NamespaceResource['metadata'] | undefined;
 }
+
+/** How many endpoints are looked at in one turn of the event loop. */
+const TURN_ENDPOINTS = 1024;
 
 export class PolicyEnforcement {
   readonly #environment: PolicyEnforcementEnvironment;
@@ -130,6 +137,21 @@ export class PolicyEnforcement {
     else this.#namespaces.delete(name);
     this.#identities.forget(name);
     this.#changedNamespaces.delete(name);
+  }
+
+  /** What is doubtful about the policies. */
+  async doubts(): Promise<ClashReport[]> {
+    const { endpoints, networks, tables } = this.#environment;
+    const policies = this.#policies.all();
+    if (policies.length === 0) return [];
+    const identities = new Set<Identity>();
+    await eachInTurns(endpoints().values(), TURN_ENDPOINTS, (endpoint) => {
+      identities.add(this.#identities.of(endpoint));
+    });
+    const subnetsOf = networks()
+      .all()
+      .map(({ name, resource }) => ({ name, subnets: resource.spec.subnets.map(prefixOf) }));
+    return doubtsAbout({ policies, identities, networks: subnetsOf, ties: tables.ties() });
   }
 
   /** Who has an address in a network as its own. @param address 16 bytes */

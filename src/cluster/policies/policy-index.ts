@@ -14,6 +14,10 @@ export class PolicyIndex {
     return this.#byId.size;
   }
 
+  all(): readonly SelectingPolicy[] {
+    return [...this.#byId.values()];
+  }
+
   /** @param after undefined: there is none any more @returns the one that had this id */
   set(id: string, after: SelectingPolicy | undefined): SelectingPolicy | undefined {
     const before = this.#byId.get(id);

@@ -17,6 +17,7 @@ import type {
 import type { IpBlock } from '../../model/kinds/ip-block.ts';
 import { requirementsOf } from '../../model/kinds/label-selector.ts';
 import { readPolicyAnnotations } from '../../model/policy-annotations.ts';
+import { readPolicySource, SOURCE } from '../../model/policy-source.ts';
 import type { PolicyPortSpec } from '../../model/kinds/policy-port.ts';
 import { idOf } from '../../model/resource.ts';
 import type { Policy, PolicyPeer, PolicyRule, PortMatch } from '../../table/policy/policy.ts';
@@ -31,17 +32,27 @@ export interface SelectingPolicy {
 export function networkPolicyValue({ metadata, spec }: NetworkPolicyResource): SelectingPolicy {
   const { namespace } = metadata;
   const directions = directionsOf(spec);
+  const source = readPolicySource(metadata.annotations?.[SOURCE]);
+  const ingress = (): PolicyRule[] =>
+    (spec.ingress ?? []).map((rule, at) => placed(ingressRuleValue(rule, namespace), source?.ingress[at]));
+  const egress = (): PolicyRule[] =>
+    (spec.egress ?? []).map((rule, at) => placed(egressRuleValue(rule, namespace), source?.egress[at]));
   return {
     selector: { namespaces: namespace, pods: requirementsOf(spec.podSelector) },
     policy: {
-      name: { kind: 'NetworkPolicy', name: idOf(metadata) },
+      name: { kind: 'NetworkPolicy', name: idOf(metadata), ...(source && { source: source.policy }) },
       tier: 'network',
       priority: 0,
-      ingress: directions.ingress ? (spec.ingress ?? []).map((rule) => ingressRuleValue(rule, namespace)) : undefined,
-      egress: directions.egress ? (spec.egress ?? []).map((rule) => egressRuleValue(rule, namespace)) : undefined,
+      ingress: directions.ingress ? ingress() : undefined,
+      egress: directions.egress ? egress() : undefined,
       ...readPolicyAnnotations(metadata.annotations),
     },
   };
+}
+
+/** @param source where it was written, if that is known */
+function placed(rule: PolicyRule, source: string | undefined): PolicyRule {
+  return source === undefined ? rule : { ...rule, source };
 }
 
 type IngressRuleSpec = NonNullable<NetworkPolicyResource['spec']['ingress']>[number];
@@ -95,14 +106,15 @@ function networkPort({ protocol, port, endPort }: PolicyPortSpec): PortMatch {
 }
 
 export function clusterPolicyValue({ metadata, spec }: ClusterNetworkPolicyResource): SelectingPolicy {
+  const source = readPolicySource(metadata.annotations?.[SOURCE]);
   return {
     selector: subjectSelector(spec.subject),
     policy: {
-      name: { kind: 'ClusterNetworkPolicy', name: metadata.name },
+      name: { kind: 'ClusterNetworkPolicy', name: metadata.name, ...(source && { source: source.policy }) },
       tier: spec.tier === 'Admin' ? 'admin' : 'baseline',
       priority: spec.priority,
-      ingress: rulesOrNone(spec.ingress?.map(clusterIngressRuleValue)),
-      egress: rulesOrNone(spec.egress?.map(clusterEgressRuleValue)),
+      ingress: rulesOrNone(spec.ingress?.map((rule, at) => placed(clusterIngressRuleValue(rule), source?.ingress[at]))),
+      egress: rulesOrNone(spec.egress?.map((rule, at) => placed(clusterEgressRuleValue(rule), source?.egress[at]))),
       ...readPolicyAnnotations(metadata.annotations),
     },
   };

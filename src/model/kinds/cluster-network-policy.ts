@@ -8,6 +8,7 @@ import { policyCidr } from './ip-block.ts';
 import { labelSelector } from './label-selector.ts';
 import { portName } from '../named-port.ts';
 import { readPolicyAnnotations } from '../policy-annotations.ts';
+import { withPolicySource } from '../policy-source.ts';
 import { l4Port } from '../publish.ts';
 import { foreignObject } from './foreign.ts';
 import { defineKind } from './kind.ts';
@@ -161,6 +162,7 @@ export const clusterNetworkPolicyKind = defineKind({
   isLeaf: true,
   schema: clusterNetworkPolicySchema,
   references: () => [],
+  placed: withPolicySource,
   columns: { heads: ['TIER', 'PRIORITY'], cells: ({ spec: { tier, priority } }) => [tier, priority] },
   wideColumns: {
     heads: ['RULES', 'STAGED'],

@@ -35,10 +35,19 @@ export interface KindDefinition<R extends Resource = Resource> {
   /** Validates a manifest without its `status`. */
   readonly schema: z.ZodType<R>;
   readonly references: (resource: R) => readonly Reference[];
+  /** The resource with where it was read from, for kinds of which that is kept. */
+  readonly placed?: (resource: R, source: Source) => R;
   /** The columns that `weft get` shows between the name and the labels. */
   readonly columns: Columns<R>;
   /** More of them, for `-o wide`. */
   readonly wideColumns?: Columns<R>;
+}
+
+/** The text that a resource was read from. */
+export interface Source {
+  readonly file: string;
+  /** The line where a field of the resource begins; without a path, the resource itself. */
+  readonly lineOf: (path: readonly PropertyKey[]) => number;
 }
 
 interface Columns<R> {

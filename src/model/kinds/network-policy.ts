@@ -8,6 +8,7 @@ import * as z from 'zod';
 import { labelSelector, labelSelectorText } from './label-selector.ts';
 import { ipBlock } from './ip-block.ts';
 import { readPolicyAnnotations } from '../policy-annotations.ts';
+import { withPolicySource } from '../policy-source.ts';
 import { policyPort } from './policy-port.ts';
 import { foreignObject } from './foreign.ts';
 import { defineKind } from './kind.ts';
@@ -98,6 +99,7 @@ export const networkPolicyKind = defineKind({
   isLeaf: true,
   schema: networkPolicySchema,
   references: () => [],
+  placed: withPolicySource,
   columns: { heads: ['POD-SELECTOR'], cells: ({ spec }) => [labelSelectorText(spec.podSelector)] },
   wideColumns: {
     heads: ['TYPES', 'RULES', 'STAGED'],

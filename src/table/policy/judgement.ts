@@ -11,6 +11,8 @@ export interface RuleName {
   readonly direction: PolicyDirection;
   /** From 0 on. */
   readonly index: number;
+  /** Where it was written, if that is known: `FILE:LINE`. */
+  readonly source?: string | undefined;
 }
 
 /** A rule that accepts something like it, and in what the packet differs from that. */
@@ -41,6 +43,19 @@ export type Because =
 export interface Outcome {
   readonly verdict: 'allow' | 'deny';
   readonly because: Because;
+}
+
+/** What the policies of one workload say about a packet that begins a conversation: whose they are, and who is at the other end. */
+export interface JudgedEnd {
+  readonly direction: PolicyDirection;
+  /** `NAMESPACE/NAME` of the workload that has the policies. Of several, the first one that may not receive it. */
+  readonly subject: string;
+  /** The address of the other end (16 bytes), and `NAMESPACE/NAME` of its workload if rules ask for that. */
+  readonly address: Uint8Array;
+  readonly endpoint: string | undefined;
+  /** Where the packet goes instead of its own destination, if it is translated. */
+  readonly target: { readonly address: Uint8Array; readonly l4Port: number } | undefined;
+  readonly judgement: PolicyJudgement;
 }
 
 export interface PolicyJudgement extends Outcome {

@@ -70,6 +70,8 @@ export interface PolicyRule {
    * accepts nothing, and if it would deny or pass, it denies everything.
    */
   readonly isUnreadable?: boolean;
+  /** Where it was written, if that is known: `FILE:LINE`. */
+  readonly source?: string | undefined;
 }
 
 /** Tiers in the order in which they are asked. */

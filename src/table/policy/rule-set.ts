@@ -91,6 +91,7 @@ export interface RuleSetOptions {
 interface Rule {
   readonly policy: Policy;
   readonly index: number;
+  readonly source: string | undefined;
   readonly action: PolicyRule['action'];
   readonly peers: PolicyRule['peers'];
   /** What it says itself, for people; `ranges` and `names` are what counts. */
@@ -327,8 +328,8 @@ export class RuleSet {
   }
 
   #ruleName(rule: number): RuleName {
-    const { policy, index } = this.#rules[rule]!;
-    return { tier: policy.tier, policy: policy.name, direction: this.#direction, index };
+    const { policy, index, source } = this.#rules[rule]!;
+    return { tier: policy.tier, policy: policy.name, direction: this.#direction, index, ...(source && { source }) };
   }
 
   /** @param id of an outcome that denies */
@@ -427,17 +428,17 @@ function makeRules(policy: Policy, direction: PolicyDirection, ports: readonly P
     if (!rule.isUnreadable) return [ruleOf(policy, index, rule, direction === 'ingress' ? ports : undefined)];
     if (rule.action === 'accept') return [];
     const everything = { peers: undefined, ports: undefined, ranges: undefined, names: [] };
-    return [{ policy, index, action: 'deny', ...everything }];
+    return [{ policy, index, source: rule.source, action: 'deny', ...everything }];
   });
 }
 
 /** @param ports by which named ports are resolved now; undefined: that is for the peers to do */
 function ruleOf(policy: Policy, index: number, rule: PolicyRule, ports: readonly PolicyPort[] | undefined): Rule {
-  const { action, peers, ports: matches } = rule;
+  const { action, source, peers, ports: matches } = rule;
   const names = matches?.filter((match) => match.kind === 'name') ?? [];
   const numbers = matches?.filter((match) => match.kind === 'range');
   return {
-    ...{ policy, index, action, peers, ports: matches },
+    ...{ policy, index, source, action, peers, ports: matches },
     ranges: numbers && ports ? [...numbers, ...resolve(names, ports)] : numbers,
     names: ports ? [] : names,
   };
