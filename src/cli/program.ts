@@ -51,7 +51,6 @@ const verbs = [
   get,
   describe,
   label,
-  policy,
   trace,
   flows,
   why,
