@@ -8,7 +8,6 @@
  * nothing else differs, a policy is unchanged.
  */
 import { ANNOTATION_PREFIX } from './annotations.ts';
-import type { Source } from './kinds/kind.ts';
 import type { Resource } from './resource.ts';
 
 export const SOURCE = `${ANNOTATION_PREFIX}source`;
@@ -17,6 +16,13 @@ type Direction = 'ingress' | 'egress';
 const directions: readonly Direction[] = ['ingress', 'egress'];
 
 const WRITTEN = /^(.+):(\d+)((?: (?:ingress|egress)=\d+(?:,\d+)*)*)$/;
+
+/** The text that a resource was read from. */
+export interface Source {
+  readonly file: string;
+  /** The line where a field of the resource begins; without a path, the resource itself. */
+  readonly lineOf: (path: readonly PropertyKey[]) => number;
+}
 
 export interface PolicySource {
   /** `FILE:LINE` */

@@ -1,4 +1,5 @@
 /** What `weft policy log` shows, and what is told of the connections that policies have ended. */
+import type { Swept } from '../cluster/cluster.ts';
 import type { Endpoints } from '../cluster/endpoints.ts';
 import type { PolicyEvent, PolicyLog } from '../control/policy-log.ts';
 import type { PolicyEventReport, TalkFilter } from '../model/talk-report.ts';
@@ -15,13 +16,6 @@ export interface PolicyReportsEnvironment {
   readonly clock: () => number;
   /** Milliseconds since the epoch. */
   readonly wallClock: () => number;
-}
-
-/** What a sweep has ended, or staged policies would have. */
-export interface Swept {
-  readonly events: readonly PolicyEventReport[];
-  /** How many connections were ended beside those that `events` tell. */
-  readonly more: number;
 }
 
 /** How many classes of connections are named that a sweep has ended. */

@@ -4,6 +4,7 @@
  * kind does in the switch is up to its reconciler (`cluster/reconcilers.ts`).
  */
 import type * as z from 'zod';
+import type { Source } from '../policy-source.ts';
 import { idOf, type Resource } from '../resource.ts';
 
 export const WEFT_V1 = 'weft.dev/v1';
@@ -41,13 +42,6 @@ export interface KindDefinition<R extends Resource = Resource> {
   readonly columns: Columns<R>;
   /** More of them, for `-o wide`. */
   readonly wideColumns?: Columns<R>;
-}
-
-/** The text that a resource was read from. */
-export interface Source {
-  readonly file: string;
-  /** The line where a field of the resource begins; without a path, the resource itself. */
-  readonly lineOf: (path: readonly PropertyKey[]) => number;
 }
 
 interface Columns<R> {
