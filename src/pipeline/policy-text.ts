@@ -47,7 +47,7 @@ function policyText({ kind, name, source }: PolicyName): Text {
 
 /** What would have to be for it to be allowed, if there is no rule that is near to that. */
 function noneText(because: Because): Text | undefined {
-  if (because.kind === 'isolated') return text`none of their rules is for such a protocol`;
+  if (because.kind === 'isolated') return text`they have no rule for such a peer or protocol`;
   if (because.kind === 'rule' && because.tier === 'baseline')
     return text`no networkpolicy selects it, which would be asked before`;
   return undefined;

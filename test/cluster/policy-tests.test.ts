@@ -72,7 +72,7 @@ t.test('a change that breaks a test is refused by name, with the packet and what
   ]);
   t.same(await results(), ['far-does-not passed', 'web-reaches-db passed']);
   const breaks =
-    'policytest "web-reaches-db" expects allow, but tcp from web (10.0.0.10) to db (10.0.0.11) port 80 would be denied: ingress: isolated for ingress by networkpolicy db, of which no rule accepts it; nothing is changed';
+    'policytest "web-reaches-db" expects allow, but tcp from web (10.0.0.10) to db (10.0.0.11) port 80 would be denied: ingress: isolated for ingress by networkpolicy db, of which no rule accepts it; they have no rule for such a peer or protocol; nothing is changed';
   await refused(() => cluster.apply([policy('db', { podSelector: { matchLabels: { app: 'db' } } })]), breaks);
   await refused(() => cluster.apply([policy('db', fromLabelled('web', 81))]), /the nearest, .* is for tcp 81; nothing/);
   await refused(
