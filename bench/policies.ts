@@ -173,7 +173,7 @@ function swept(clients: number): number {
   policies.setSubject('default/server', subject([policyOf('p', [rule])]));
   const sweep = new Sweep({
     tables: { policies, topology, connections } as unknown as ConstructorParameters<typeof Sweep>[0]['tables'],
-    ...{ changes, records: store.records, clock: () => 0, send: () => {}, originate: () => {} },
+    ...{ changes, records: store.records, clock: () => 0, send: () => {}, wayOf: () => () => {} },
     enforce: () => changes.drain(),
     later: undefined,
   });

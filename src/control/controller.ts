@@ -70,6 +70,9 @@ const TOO_BIG = { perSecond: 50, burst: 100 };
 /** Answers to hosts that claim an address of a port: DEFEND_INTERVAL of RFC 5227. */
 const DEFENCES = { perSecond: 0.1, burst: 1 };
 
+/** For whom weft speaks: the workload behind a port, or itself in a network. */
+type FromWeft = { readonly port: PortNo } | { readonly vni: Vni };
+
 export class Controller {
   readonly flows: Flows;
   readonly drops = new DropLog();
@@ -117,7 +120,7 @@ export class Controller {
     this.sweep = new Sweep({
       ...{ tables, changes, clock, later, records: datapath.connections.records },
       enforce: () => this.enforce(),
-      originate: (frame, port) => this.originate(frame, { port }),
+      wayOf: (frame, port) => this.#wayOf(frame, { port }).send,
       send: (frame, port) => datapath.execute({ frame }, [{ op: 'output', port }]),
     });
     this.sweep.onCuts = (...swept) => this.policyLog.swept(...swept);
@@ -155,7 +158,17 @@ export class Controller {
    * Sends a frame that weft has made to where the pipeline decides. The decision is not cached.
    * @param from the port for whose workload weft speaks, or the network in which weft itself asks
    */
-  originate(frame: Uint8Array, from: { readonly port: PortNo } | { readonly vni: Vni }): Decision {
+  originate(frame: Uint8Array, from: FromWeft): Decision {
+    const { decision, send } = this.#wayOf(frame, from);
+    send(frame);
+    return decision;
+  }
+
+  /** What is decided about such a frame, and what sends it, or another one of the same tuple, by that. */
+  #wayOf(
+    frame: Uint8Array,
+    from: FromWeft,
+  ): { readonly decision: Decision; readonly send: (frame: Uint8Array) => void } {
     const key = emptyKey();
     extract(frame, key);
     if ('port' in from) writeNumber(key, fields.in_port, from.port);
@@ -166,8 +179,12 @@ export class Controller {
     const decision = this.decide(key, frame);
     // It comes from no port, so its connection would not be found; and nobody but weft has sent it.
     const actions = decision.actions.filter(({ op }) => op !== 'count');
-    if (decision.verdict === 'forward') this.#datapath.execute({ frame }, actions);
-    return decision;
+    return {
+      decision,
+      send: (sent) => {
+        if (decision.verdict === 'forward') this.#datapath.execute({ frame: sent }, actions);
+      },
+    };
   }
 
   /**

@@ -14,11 +14,14 @@
  *
  * If policies allow one again that they have ended, its record goes.
  *
- * A change while a sweep is at work concerns the records that it has gone through already, so these are gone through again,
- * with the others that are left; it never begins anew. At a start, all that survived are judged, whatever has changed.
+ * A change while a sweep is at work does not make it begin anew: it goes on to its end by what is in force now, and tells what it
+ * has ended. Then there is another one, for all that has changed since it began. If only addresses have changed, as they do with
+ * every workload of the cluster that comes or goes, the records of others are passed over unread. At a start, all that survived
+ * are judged, whatever has changed.
  */
-import type { ConnectionRecords } from '../flow/connection.ts';
+import { lastWord, type ConnectionRecords } from '../flow/connection.ts';
 import { OVER } from '../flow/connection-state.ts';
+import { bytesOf } from '../flow/key.ts';
 import type { PortNo } from '../flow/types.ts';
 import { resetsOfEnds } from '../pipeline/resets.ts';
 import type { Tables } from '../pipeline/stage.ts';
@@ -37,8 +40,8 @@ export interface SweepOptions {
   readonly later: Later | undefined;
   /** Sends a frame out of a port as it is. */
   readonly send: (frame: Uint8Array, port: PortNo) => void;
-  /** Sends a frame as if it had come in by a port. */
-  readonly originate: (frame: Uint8Array, port: PortNo) => void;
+  /** The way of a frame as if it had come in by a port: what is returned sends frames of the same tuple there, also later. */
+  readonly wayOf: (frame: Uint8Array, port: PortNo) => (frame: Uint8Array) => void;
   /** Decides again what depends on what has changed. */
   readonly enforce: () => void;
 }
@@ -51,6 +54,7 @@ export interface Cut extends Denial {
 
 /** What one turn does at most: each takes a few milliseconds. */
 const TURN_SCANNED = 8192;
+const TURN_PASSED_OVER = 65_536;
 const TURN_JUDGED = 1024;
 const TURN_CUT = 256;
 /** How many classes are told of one sweep. */
@@ -65,92 +69,111 @@ export class Sweep {
    * @param more how many were ended beside those that `cuts` tells
    */
   onCuts: (cuts: readonly Cut[], more: number, staged: readonly Cut[]) => void = () => {};
-  /** Undefined: all are concerned. */
-  #concerned: { subjects: Set<string>; addresses: Set<string> } | undefined = nothing();
+  /** What the sweep at work is for. */
+  #concerned: Scope = nothing();
+  /** What the next one is for; undefined: there is nothing yet. */
+  #waiting: Scope | undefined;
+  /** The slot that is next; those below have been gone through. */
   #next = 0;
-  /** How many slots are still to be gone through. */
-  #left = 0;
-  /** Judged so far, by class. */
+  /** Judged so far by what is in force now, by class. */
   #judged = new Map<string, Judged>();
   #cuts = new Map<string, Cut>();
   #more = 0;
   #staged = new Map<string, Cut>();
-  /** How many slots have been gone through since the beginning. */
-  #scanned = 0;
   #judgedInTurn = 0;
   #isRunning = false;
-  readonly #waiting = new Set<{ readonly until: number; readonly done: () => void }>();
+  /** How many sweeps are over. */
+  #finished = 0;
+  /** Those who wait, and how many sweeps must be over for them. */
+  readonly #onDone = new Map<() => void, number>();
 
   constructor(options: SweepOptions) {
     this.#options = options;
   }
 
-  /** Judges those that are concerned by what the policies have noted since the last call: the first ones before this returns. */
+  /**
+   * Judges those that are concerned by what the policies have noted since the last call: the first ones before this returns,
+   * unless a sweep is at work.
+   */
   start(): void {
-    const concerned = this.#options.tables.policies.takeConcerned();
-    if (this.#concerned) join(this.#concerned, concerned);
-    this.#begin();
+    this.#add(this.#options.tables.policies.takeConcerned());
   }
 
   /** Judges all of them. */
   startAll(): void {
     this.#options.tables.policies.takeConcerned();
-    this.#concerned = undefined;
-    this.#begin();
+    this.#add('all');
   }
 
   /** Resolves when all that is concerned by now has been judged, and told, however much changes meanwhile. */
-  async done(): Promise<void> {
-    if (!this.#isRunning) return;
-    const until = this.#scanned + this.#left;
-    await new Promise<void>((done) => this.#waiting.add({ until, done }));
+  done(): Promise<void> {
+    if (!this.#isRunning) return Promise.resolve();
+    const last = this.#finished + (this.#waiting ? 2 : 1);
+    return new Promise((resolve) => this.#onDone.set(resolve, last));
   }
 
-  #begin(): void {
+  #add(concerned: Concerned | 'all'): void {
+    this.#waiting = joined(this.#waiting, concerned);
+    // What was judged before is not what is in force now.
     this.#judged = new Map();
-    this.#left = this.#options.records.ready;
     if (this.#isRunning) return;
     this.#isRunning = true;
+    this.#begin(this.#waiting);
     inTurns(this.#options.later, () => this.#turn());
+  }
+
+  #begin(concerned: Scope): void {
+    this.#concerned = concerned;
+    this.#waiting = undefined;
+    this.#next = 0;
   }
 
   #turn(): boolean {
     const { records, enforce } = this.#options;
-    let cut = 0;
+    const end = this.#next + TURN_PASSED_OVER;
+    let [cut, scanned] = [0, 0];
     this.#judgedInTurn = 0;
-    for (let scanned = 0; this.#left > 0 && scanned < TURN_SCANNED; scanned++) {
-      if (cut >= TURN_CUT || this.#judgedInTurn >= TURN_JUDGED) break;
-      if (this.#next >= records.ready) this.#next = 0;
-      if (this.#look(this.#next++)) cut++;
-      this.#left--;
-      this.#scanned++;
+    while (scanned < TURN_SCANNED && cut < TURN_CUT && this.#judgedInTurn < TURN_JUDGED) {
+      const slot = this.#nextFrom(this.#next, end);
+      this.#next = slot < 0 ? end : slot + 1;
+      if (slot < 0) break;
+      scanned++;
+      if (this.#look(slot)) cut++;
     }
     // What waits for a connection that has ended, or has its flow, is decided again.
     enforce();
-    const isOver = this.#left === 0;
-    if (isOver) this.#finish();
-    for (const one of this.#waiting) {
-      if (!isOver && one.until > this.#scanned) continue;
-      this.#tell();
-      this.#waiting.delete(one);
-      one.done();
-    }
-    return !isOver;
+    return this.#next < records.ready || this.#finish();
   }
 
-  #finish(): void {
-    this.#tell();
-    this.#concerned = nothing();
-    this.#judged = new Map();
-    this.#isRunning = false;
+  /** The next slot that may have a record that is concerned; -1 if there is none below `to`. */
+  #nextFrom(from: number, to: number): number {
+    const { records } = this.#options;
+    const concerned = this.#concerned;
+    if (concerned === 'all' || concerned.subjects.size > 0) return from < Math.min(records.ready, to) ? from : -1;
+    return records.nextBetween(from, to, concerned.words);
   }
 
-  #tell(): void {
+  /** @returns true if another one has begun */
+  #finish(): boolean {
     const [cuts, more, staged] = [[...this.#cuts.values()], this.#more, [...this.#staged.values()]];
     this.#cuts = new Map();
     this.#more = 0;
     this.#staged = new Map();
+    this.#judged = new Map();
+    this.#finished++;
     if (cuts.length > 0 || staged.length > 0) this.onCuts(cuts, more, staged);
+    for (const [resolve, last] of this.#onDone) {
+      if (last > this.#finished) continue;
+      this.#onDone.delete(resolve);
+      resolve();
+    }
+    if (this.#waiting) {
+      this.#begin(this.#waiting);
+      return true;
+    }
+    this.#concerned = nothing();
+    this.#isRunning = false;
+    return false;
   }
 
   /** Returns true if there is a connection that has to be ended, or one that ended is forgotten. */
@@ -188,22 +211,27 @@ export class Sweep {
   #judge(slot: number): Judged {
     const { records, tables } = this.#options;
     try {
-      return denialOf(records.read(slot), tables, this.#concerned);
+      return denialOf(records.read(slot), tables, this.#concerned === 'all' ? undefined : this.#concerned);
     } catch {
       // Nothing of a connection that a defect keeps from being judged passes; what its ends try next tells of the defect.
       return 'unknown';
     }
   }
 
+  /** The resets are made after its record says that it has ended: until then, its ends go on and take no older numbers. */
   #end(slot: number, denial: Denial, id: string): void {
-    const { tables, changes, records, clock, send, originate } = this.#options;
+    const { tables, changes, records, clock, wayOf, send } = this.#options;
     if (!this.#note(this.#cuts, slot, denial, id)) this.#more++;
     const resets = denial.judgement.rejects ? resetsOfEnds(pinnedAt(records, slot), tables) : undefined;
-    if (resets) originate(resets.toFar, resets.port);
+    // When that is sent, nothing of it is forwarded any more by itself.
+    const sendFar = resets && wayOf(resets.toFar, resets.port);
     changes.changedAll(tables.connections.retire(slot, clock()));
+    const isRemembered = tables.connections.ended.has(slot);
     tables.connections.ended.denied(slot, denial.direction);
-    if (resets) {
-      send(resets.toNear, resets.port);
+    const exact = resets && isRemembered ? resetsOfEnds(pinnedAt(records, slot), tables) : resets;
+    if (exact) {
+      sendFar?.(exact.toFar);
+      send(exact.toNear, exact.port);
       tables.connections.ended.told(slot);
     }
   }
@@ -220,11 +248,25 @@ export class Sweep {
 
 type Judged = ReturnType<typeof denialOf> | 'unknown';
 
-function nothing(): { subjects: Set<string>; addresses: Set<string> } {
-  return { subjects: new Set(), addresses: new Set() };
+/** Of addresses, the last words too, by which records are found without reading all of them. */
+interface SomeConcerned {
+  readonly subjects: Set<string>;
+  readonly addresses: Set<string>;
+  readonly words: Set<number>;
+}
+type Scope = SomeConcerned | 'all';
+
+function nothing(): SomeConcerned {
+  return { subjects: new Set(), addresses: new Set(), words: new Set() };
 }
 
-function join(all: { subjects: Set<string>; addresses: Set<string> }, { subjects, addresses }: Concerned): void {
-  for (const subject of subjects) all.subjects.add(subject);
-  for (const address of addresses) all.addresses.add(address);
+function joined(scope: Scope | undefined, concerned: Concerned | 'all'): Scope {
+  if (scope === 'all' || concerned === 'all') return 'all';
+  const all = scope ?? nothing();
+  for (const subject of concerned.subjects) all.subjects.add(subject);
+  for (const address of concerned.addresses) {
+    all.addresses.add(address);
+    all.words.add(lastWord(bytesOf(address)));
+  }
+  return all;
 }

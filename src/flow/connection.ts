@@ -280,7 +280,7 @@ export class ConnectionRecords {
 
   /**
    * The same for records of connections whose packets come from an address that ends with one of these words, or go there.
-   * @param words the last four bytes of addresses, little-endian
+   * @param words of addresses (`lastWord`)
    */
   nextOf(from: number, to: number, words: { has(word: number): boolean }): number {
     const all = this.#words;
@@ -288,6 +288,20 @@ export class ConnectionRecords {
     const last = CONNECTION_ORIGINAL + 12;
     for (let slot = from, at = wordAt(from, last); slot < end; slot++, at += WORDS) {
       if (words.has(all[at]!) || words.has(all[at + 4]!)) return slot;
+    }
+    return -1;
+  }
+
+  /**
+   * The same for records of connections between ends one of which has such an address: the one that has opened it, or the one
+   * that it goes to after all translation.
+   */
+  nextBetween(from: number, to: number, words: { has(word: number): boolean }): number {
+    const all = this.#words;
+    const end = Math.min(this.ready, to);
+    const toDestination = (CONNECTION_TRANSLATED + 16 - CONNECTION_ORIGINAL) / 4;
+    for (let slot = from, at = wordAt(from, CONNECTION_ORIGINAL + 12); slot < end; slot++, at += WORDS) {
+      if (words.has(all[at]!) || words.has(all[at + toDestination]!)) return slot;
     }
     return -1;
   }
@@ -429,6 +443,11 @@ export function writeTuple(view: DataView, at: number, tuple: Tuple): void {
   }
   view.setUint16(at + 32, sourcePort);
   view.setUint16(at + 34, destinationPort);
+}
+
+/** The last four bytes of an address, little-endian: by these, records are found without reading all of them. */
+export function lastWord(ip: Uint8Array): number {
+  return new DataView(ip.buffer, ip.byteOffset).getUint32(12, true);
 }
 
 /** The offset of the record of a slot. */

@@ -327,6 +327,80 @@ for (const [kind, open] of Object.entries(kinds)) {
     t.end();
   });
 
+  t.test(`${kind}: what is sent until the record has ended is in the numbers of the resets`, (t) => {
+    const { tables, policies, datapath, opened } = lab();
+    const { records } = datapath.connections;
+    const slot = opened('10.0.0.2', 40_000);
+    const frames: Uint8Array[] = [];
+    let latest: readonly number[] = [];
+    const sweep = new Sweep({
+      ...{ tables, changes: new Changes(), records, later: undefined },
+      // A thread of the datapath forwards more of both ends, just before the record ends.
+      clock: () => {
+        for (const reply of [false, true]) {
+          const half = records.half(slot, reply);
+          records.writeHalf(slot, reply, { ...half, end: half.end + 1000 });
+        }
+        latest = [records.half(slot, false).end, records.half(slot, true).end];
+        return 0;
+      },
+      send: (frame) => frames.push(frame),
+      wayOf: () => (frame) => frames.push(frame),
+      enforce: () => {},
+    });
+    const subject = { identity: identityOf(world, pods[2]!), onDeny: 'drop' as const };
+    policies.setSubject('shop/db', { ...subject, policies: [policyOf(admitting([], 'reject'))] });
+    sweep.start();
+    t.same(
+      frames.map(parsePacket).map(({ sequence, acknowledgment }) => [sequence, acknowledgment]),
+      [latest, latest.toReversed()],
+    );
+    t.end();
+  });
+
+  t.test(`${kind}: a sweep ends, and says what it has ended, though endpoints come and go all the time`, async (t) => {
+    const { tables, policies, datapath, labelled, opened, kindOf } = lab();
+    const turns: (() => void)[] = [];
+    const cuts: Cut[] = [];
+    const sweep = new Sweep({
+      ...{ tables, changes: new Changes(), records: datapath.connections.records, clock: () => 0 },
+      later: (work) => turns.push(work),
+      send: () => {},
+      wayOf: () => () => {},
+      enforce: () => {
+        policies.workloadsChanged([parseIp('10.9.9.9')]);
+        if (turns.length < 100) sweep.start();
+      },
+    });
+    sweep.onCuts = (all) => cuts.push(...all);
+    const slots = Array.from({ length: 1000 }, (_, n) => opened('10.0.0.2', 1000 + n));
+    const throughService = opened('10.0.0.2', 999, { via: '10.96.0.1' });
+    const others = opened('10.0.0.3', 1000);
+    const subject = { identity: identityOf(world, pods[2]!), onDeny: 'drop' as const };
+    policies.setSubject('shop/db', { ...subject, policies: [policyOf(admitting(['api']))] });
+    sweep.start();
+    let isDone = false;
+    const done = sweep.done().then(() => (isDone = true));
+    for (let turn = 0; turn < 20 && !isDone; turn++) {
+      turns.shift()?.();
+      await Promise.resolve();
+    }
+    await done;
+    t.same(new Set([...slots, throughService].map(kindOf)), new Set(['ended']));
+    t.equal(kindOf(others), 'tracked');
+    t.equal(
+      cuts.reduce((sum, { connections }) => sum + connections, 0),
+      1001,
+    );
+    // What is concerned by who has an address is found, though the records of others are passed over.
+    labelled.set('10.0.0.3', { ...pods[1]!, labels: { app: 'other' } });
+    policies.workloadsChanged([parseIp('10.0.0.3')]);
+    sweep.start();
+    for (let turn = 0; turn < 5; turn++) turns.shift()?.();
+    t.equal(kindOf(others), 'ended');
+    t.end();
+  });
+
   t.test(
     `${kind}: the policies change again while a sweep is at work: in the end all is as the last ones have it`,
     async (t) => {
@@ -337,7 +411,7 @@ for (const [kind, open] of Object.entries(kinds)) {
         ...{ tables, changes: new Changes(), records: datapath.connections.records, clock: () => 0 },
         later: (work) => turns.push(work),
         send: () => {},
-        originate: () => {},
+        wayOf: () => () => {},
         enforce: () => {},
       });
       sweep.onCuts = (all) => cuts.push(...all);
