@@ -7,13 +7,14 @@
  *   egress policy    if it begins a conversation: do the policies of its source allow it?
  *   route        is it for the gateway, or from outside? the next hop, or an answer
  *   bridge       which port or VTEP is its destination behind? answer ARP and ND
+ *   addressee    where policies select its source, or who gets it: does its IP address mean the same workload as its MAC?
  *   ingress policy   the same for those that get it
  *   open         does it begin a connection? the rest of the way once that is open
  *   send         encapsulate what goes to other hosts, and send
  *
  * Each stage adds what it has found to what is known, or ends with a verdict. Those for policies and open say nothing about a
- * packet that does not concern them. Nothing is asked about a packet of an open connection: when policies change, it is the
- * connections that are judged anew.
+ * packet that does not concern them. Policies are not asked about a packet of an open connection, if it goes where that goes:
+ * when they change, it is the connections that are judged anew.
  *
  * Deciding has no side effects. The result contains everything that follows from it: the actions, the
  * mask of the fields that it used, the objects that it consulted, and the effects that `control/`
@@ -25,6 +26,7 @@ import type { FieldName } from '../flow/fields.ts';
 import type { FlowKey, FlowMask } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { FlowView } from '../flow/view.ts';
+import { addressee } from './addressee.ts';
 import { bridge } from './bridge.ts';
 import { connection } from './connection.ts';
 import { egressPolicy } from './egress-policy.ts';
@@ -103,10 +105,18 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
   const sent = balanced && isNew ? trail.ask('egress policy', egressPolicy, balanced) : balanced;
   const routed = sent && trail.pass('route', route, sent);
   const bridged = routed && trail.pass('bridge', bridge, routed);
-  const begins = bridged?.begins;
+  const addressed = bridged && trail.ask('addressee', addressee, bridged);
+  const begins = addressed?.begins;
+  const { nat, hop } = addressed ?? {};
+  // It has the ends of a translated connection, but is bridged by them.
+  const isBeside = connected?.connection !== undefined && hop !== undefined && !nat && !hop.macs;
   // A container that has the ends of another one's connection to weft's own sockets opens its own.
-  if (begins && !isNew && sent && !trail.ask('egress policy', egressPolicy, sent)) return trail.decision();
-  const received = bridged && (isNew || begins) ? trail.ask('ingress policy', ingressPolicy, bridged) : bridged;
+  if ((isBeside || begins) && !isNew && sent && !trail.ask('egress policy', egressPolicy, sent))
+    return trail.decision();
+  // Each frame of a flood, which may reach others than the one before.
+  const isFlood = hop !== undefined && !nat && hop.destinations.length > 1;
+  const isJudged = isNew || begins || isBeside || isFlood;
+  const received = addressed && isJudged ? trail.ask('ingress policy', ingressPolicy, addressed) : addressed;
   const translated = received && begins ? trail.pass('open', open, { ...received, begins }) : received;
   if (translated) trail.pass('send', send, translated);
   return trail.decision();
