@@ -120,7 +120,7 @@ export class Controller {
     this.sweep = new Sweep({
       ...{ tables, changes, clock, later, records: datapath.connections.records },
       enforce: () => this.enforce(),
-      wayOf: (frame, port) => this.#wayOf(frame, { port }).send,
+      wayOf: (frame, port) => this.#wayOf(frame, { port }),
       send: (frame, port) => datapath.execute({ frame }, [{ op: 'output', port }]),
     });
     this.sweep.onCuts = (...swept) => this.policyLog.swept(...swept);
@@ -159,16 +159,23 @@ export class Controller {
    * @param from the port for whose workload weft speaks, or the network in which weft itself asks
    */
   originate(frame: Uint8Array, from: FromWeft): Decision {
-    const { decision, send } = this.#wayOf(frame, from);
-    send(frame);
+    const decision = this.#decideOwn(frame, from);
+    // It comes from no port, so its connection would not be found; and nobody but weft has sent it.
+    const actions = decision.actions.filter(({ op }) => op !== 'count');
+    if (decision.verdict === 'forward') this.#datapath.execute({ frame }, actions);
     return decision;
   }
 
-  /** What is decided about such a frame, and what sends it, or another one of the same tuple, by that. */
-  #wayOf(
-    frame: Uint8Array,
-    from: FromWeft,
-  ): { readonly decision: Decision; readonly send: (frame: Uint8Array) => void } {
+  /** Where such a frame goes. What is returned sends others there that are translated already, if its connection is over by then. */
+  #wayOf(frame: Uint8Array, from: FromWeft): (frame: Uint8Array) => void {
+    const { verdict, actions } = this.#decideOwn(frame, from);
+    const way = actions.filter(({ op }) => op !== 'count' && op !== 'nat');
+    return (translated) => {
+      if (verdict === 'forward') this.#datapath.execute({ frame: translated }, way);
+    };
+  }
+
+  #decideOwn(frame: Uint8Array, from: FromWeft): Decision {
     const key = emptyKey();
     extract(frame, key);
     if ('port' in from) writeNumber(key, fields.in_port, from.port);
@@ -176,15 +183,7 @@ export class Controller {
       writeNumber(key, fields.in_port, OWN_PORT);
       writeNumber(key, fields.tun_vni, from.vni);
     }
-    const decision = this.decide(key, frame);
-    // It comes from no port, so its connection would not be found; and nobody but weft has sent it.
-    const actions = decision.actions.filter(({ op }) => op !== 'count');
-    return {
-      decision,
-      send: (sent) => {
-        if (decision.verdict === 'forward') this.#datapath.execute({ frame: sent }, actions);
-      },
-    };
+    return this.decide(key, frame);
   }
 
   /**

@@ -40,7 +40,10 @@ export interface SweepOptions {
   readonly later: Later | undefined;
   /** Sends a frame out of a port as it is. */
   readonly send: (frame: Uint8Array, port: PortNo) => void;
-  /** The way of a frame as if it had come in by a port: what is returned sends frames of the same tuple there, also later. */
+  /**
+   * The way of a frame as if it had come in by a port. What is returned sends frames there, also later, when the connection is
+   * not open any more: they are translated already.
+   */
   readonly wayOf: (frame: Uint8Array, port: PortNo) => (frame: Uint8Array) => void;
   /** Decides again what depends on what has changed. */
   readonly enforce: () => void;
@@ -230,7 +233,7 @@ export class Sweep {
     tables.connections.ended.denied(slot, denial.direction);
     const exact = resets && isRemembered ? resetsOfEnds(pinnedAt(records, slot), tables) : resets;
     if (exact) {
-      sendFar?.(exact.toFar);
+      sendFar?.(exact.toFarTranslated);
       send(exact.toNear, exact.port);
       tables.connections.ended.told(slot);
     }

@@ -87,8 +87,10 @@ export interface EndResets {
   /** Where that end is. */
   readonly port: PortNo;
   readonly toNear: Uint8Array;
-  /** As it comes in by that port. It must be sent while the connection is open. */
+  /** As it comes in by that port. If the connection is translated, it must be sent while that is open. */
   readonly toFar: Uint8Array;
+  /** The same after all translation; it still has the MACs of that port. */
+  readonly toFarTranslated: Uint8Array;
 }
 
 /** Undefined if it is not TCP, or over, or if neither end is here. */
@@ -98,17 +100,19 @@ export function resetsOfEnds(connection: PinnedConnection, tables: Tables): EndR
   const isOver = ((half.seen | replyHalf.seen) & SEEN_RST) !== 0 || (half.seen & replyHalf.seen & SEEN_FIN) !== 0;
   if (protocol !== IP_TCP || isOver) return undefined;
   const ends = [
-    { place: places[0], tuple: original, own: half, other: replyHalf },
-    { place: places[1], tuple: turned(translated), own: replyHalf, other: half },
+    { place: places[0], tuple: original, farTuple: translated, own: half, other: replyHalf },
+    { place: places[1], tuple: turned(translated), farTuple: turned(original), own: replyHalf, other: half },
   ];
-  for (const { place, tuple, own, other } of ends) {
+  for (const { place, tuple, farTuple, own, other } of ends) {
     const near = behind(place, tuple, places, tables);
     if (!near) continue;
     const { port, mac, routerMac } = near;
+    const away = { source: mac, destination: routerMac };
     return {
       port,
       toNear: reset({ source: routerMac, destination: mac }, turned(tuple), other, own),
-      toFar: reset({ source: mac, destination: routerMac }, tuple, own, other),
+      toFar: reset(away, tuple, own, other),
+      toFarTranslated: reset(away, farTuple, own, other),
     };
   }
   return undefined;

@@ -327,36 +327,42 @@ for (const [kind, open] of Object.entries(kinds)) {
     t.end();
   });
 
-  t.test(`${kind}: what is sent until the record has ended is in the numbers of the resets`, (t) => {
-    const { tables, policies, datapath, opened } = lab();
-    const { records } = datapath.connections;
-    const slot = opened('10.0.0.2', 40_000);
-    const frames: Uint8Array[] = [];
-    let latest: readonly number[] = [];
-    const sweep = new Sweep({
-      ...{ tables, changes: new Changes(), records, later: undefined },
-      // A thread of the datapath forwards more of both ends, just before the record ends.
-      clock: () => {
-        for (const reply of [false, true]) {
-          const half = records.half(slot, reply);
-          records.writeHalf(slot, reply, { ...half, end: half.end + 1000 });
-        }
-        latest = [records.half(slot, false).end, records.half(slot, true).end];
-        return 0;
-      },
-      send: (frame) => frames.push(frame),
-      wayOf: () => (frame) => frames.push(frame),
-      enforce: () => {},
+  for (const via of ['10.0.0.4', '10.96.0.1'])
+    t.test(`${kind}: what is sent to ${via} until the record has ended is in the numbers of the resets`, (t) => {
+      const { tables, policies, datapath, opened } = lab();
+      const { records } = datapath.connections;
+      const slot = opened('10.0.0.2', 40_000, { via });
+      const frames: Uint8Array[] = [];
+      let latest: readonly number[] = [];
+      const sweep = new Sweep({
+        ...{ tables, changes: new Changes(), records, later: undefined },
+        // A thread of the datapath forwards more of both ends, just before the record ends.
+        clock: () => {
+          for (const reply of [false, true]) {
+            const half = records.half(slot, reply);
+            records.writeHalf(slot, reply, { ...half, end: half.end + 1000 });
+          }
+          latest = [records.half(slot, false).end, records.half(slot, true).end];
+          return 0;
+        },
+        send: (frame) => frames.push(frame),
+        wayOf: () => (frame) => frames.push(frame),
+        enforce: () => {},
+      });
+      const subject = { identity: identityOf(world, pods[2]!), onDeny: 'drop' as const };
+      policies.setSubject('shop/db', { ...subject, policies: [policyOf(admitting([], 'reject'))] });
+      sweep.start();
+      t.same(
+        frames.map(parsePacket).map(({ sequence, acknowledgment }) => [sequence, acknowledgment]),
+        [latest, latest.toReversed()],
+      );
+      // Nothing translates the one to the far end any more.
+      t.same(
+        frames.map((frame) => frame.subarray(30, 34).join('.')),
+        ['10.0.0.4', '10.0.0.2'],
+      );
+      t.end();
     });
-    const subject = { identity: identityOf(world, pods[2]!), onDeny: 'drop' as const };
-    policies.setSubject('shop/db', { ...subject, policies: [policyOf(admitting([], 'reject'))] });
-    sweep.start();
-    t.same(
-      frames.map(parsePacket).map(({ sequence, acknowledgment }) => [sequence, acknowledgment]),
-      [latest, latest.toReversed()],
-    );
-    t.end();
-  });
 
   t.test(`${kind}: a sweep ends, and says what it has ended, though endpoints come and go all the time`, async (t) => {
     const { tables, policies, datapath, labelled, opened, kindOf } = lab();
