@@ -59,7 +59,7 @@ function isForAll(view: FlowView, { tables, origin, begins }: Beginner): boolean
   if (candidates.length > MOST_JUDGED) {
     view.consultUntilOpen(ingressPoliciesObject);
     const isSelected = ({ endpoint }: Backend): boolean =>
-      endpoint !== undefined && policies.setOf(endpoint, 'ingress') !== undefined;
+      endpoint === undefined ? policies.selectsAny('ingress') : policies.setOf(endpoint, 'ingress') !== undefined;
     return !egress && !candidates.some(({ backend }) => isSelected(backend));
   }
   const client = begins.opening.original.source;
@@ -70,7 +70,11 @@ function isForAll(view: FlowView, { tables, origin, begins }: Beginner): boolean
     const l4Port = target + offset;
     const to = egress && peerOfBackend(view, tables, backend, egress.asksIdentity);
     if (egress && judge(view, egress, to!, l4Port).verdict === 'deny') return false;
-    if (backend.endpoint === undefined) return true;
+    // Behind which port such an address is, only bridge finds out.
+    if (backend.endpoint === undefined) {
+      view.consultUntilOpen(ingressPoliciesObject);
+      return !policies.selectsAny('ingress');
+    }
     view.consultUntilOpen(policyObject(backend.endpoint, 'ingress'));
     const ingress = policies.setOf(backend.endpoint, 'ingress');
     if (!ingress) return true;

@@ -102,6 +102,11 @@ export class Policies implements PolicyLookup {
     return this.#inForce[direction].get(endpoint);
   }
 
+  /** True if something is in force for any workload of this host. */
+  selectsAny(direction: PolicyDirection): boolean {
+    return this.#inForce[direction].size > 0;
+  }
+
   /** Who has an address as its own in a network: 16 bytes. */
   peerAt(address: Uint8Array, vni: Vni): Peer {
     const workload = this.#workloadAt(address, vni);

@@ -9,7 +9,7 @@
  *   detach HOST/PORT
  *   outside HOST TRANSIT… [mtu=BYTES]                        the link to the host: the port HOST/outside
  *   services PREFIX…                                         the addresses that those of services are taken from, on every host
- *   service NAME vip=IP[,IP] port=PORT[-LAST]:PORT/tcp|udp[@NODEPORT]… [backend=HOST/PORT[:PORT]|IP[:PORT]]… [policy=local] [outside-policy=local]
+ *   service NAME vip=IP[,IP] port=PORT[-LAST]:PORT/tcp|udp[@NODEPORT]… [backend=HOST/PORT[:PORT]|[NETWORK/]IP[:PORT]]… [policy=local] [outside-policy=local]
  *           [balancing=METHOD] [affinity=MS] [most=CONNECTIONS] [leads-to=NAME]
  *   service NAME                                             there is none any more
  *   label NAME KEY=VALUE…                                    what selectors match of the workload behind that port
@@ -254,12 +254,15 @@ export class Lab {
     const declared = (fields.get('backend') ?? []).flatMap((text) => {
       const [place, ownPort] = text.split(':') as [string, string?];
       const known = this.#places.get(place);
-      // Whoever has it is outside.
-      if (!known) return [{ ownPort, backend: backend(place, { vni: undefined }) }];
-      const { addresses, vni } = known;
-      return addresses.map((address) => ({
+      if (!known) {
+        // It is nobody's own: somewhere in that network, or outside.
+        const [ip, network] = place.split('/').toReversed() as [string, string?];
+        const vni = network === undefined ? undefined : (this.#networks.get(network)!.vni as Vni);
+        return [{ ownPort, backend: backend(ip, { vni }) }];
+      }
+      return known.addresses.map((address) => ({
         ownPort,
-        backend: backend(address, { vni, endpoint: `default/${portOf(place)}`, host: hostOf(place) }),
+        backend: backend(address, { vni: known.vni, endpoint: `default/${portOf(place)}`, host: hostOf(place) }),
       }));
     });
     const backends = declared.map((one) => one.backend);
