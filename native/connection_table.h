@@ -142,7 +142,7 @@ class ConnectionTable {
   static constexpr uint32_t kNone = UINT32_MAX;  // no slot
   static constexpr uint32_t kFree = kNone - 1;   // returned by `room`: nothing needs to be given up
   static constexpr uint32_t kOwners = 1u << 17;  // as BalanceOwners in action.h has it
-  static constexpr uint32_t kFirstFreeOwner = 1u << 16;  // those below are ports
+  static constexpr uint32_t kFirstFreeOwner = (1u << 16) + 256;  // those below are ports and other hosts
   static constexpr uint32_t kWorkers = 32;
 
   // `memory` holds the header, then the records, and must live as long as the table.
