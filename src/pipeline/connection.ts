@@ -5,7 +5,7 @@
  * decision about a frame that begins one does not depend on its ports, and may cover many conversations: as soon as one of
  * them is open, its frames have another `ct_state`.
  *
- * 1. A packet of a connection that is only tracked, or an ICMP error about one. It goes the way of all packets between its
+ * 1. A packet of a connection that is only tracked, or an ICMP error about one, from its other end or a router. It goes the way of all packets between its
  *    ends, so nothing else about the connection matters. A SYN against its direction, or one that uses its ports again,
  *    belongs to none. Nor does a packet of a conversation for whose record there was no room: all that is decided about it
  *    is decided as if it began one.
@@ -22,6 +22,7 @@
  *    that gets another port.
  */
 import { ctState } from '../flow/fields.ts';
+import { sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Found } from '../table/connections.ts';
 import type { PolicyDirection } from '../table/policy/policy.ts';
@@ -127,7 +128,33 @@ function ofError(view: FlowView, known: Entered): StageResult<Connected> {
   if (!subject || !found) return next(text`an error about none`, { ...known, connection: undefined });
   const { kind } = tables.connections.tuples(found.slot);
   if (kind === 'ended') return drop('connection_gone', text`an error about a connection whose backend is gone`);
-  // The datapath knows those that go to the sender of the packet by the state of its conversation.
-  if (kind === 'tracked') return next(text`an error about none`, { ...known, connection: undefined });
+  if (kind === 'tracked') {
+    // The datapath knows one from whom the packet was for by the state of its conversation.
+    if (isToSender(view) && isOfRouter(view, known))
+      return next(text`a router’s error in a known conversation`, ofKnown(known));
+    return next(text`an error about none`, { ...known, connection: undefined });
+  }
   return next(text`an error about a packet of a translated connection`, { ...known, connection: { found, subject } });
+}
+
+function isToSender(view: FlowView): boolean {
+  const quoted = view.quoted();
+  return quoted !== undefined && sameBytes(quoted.tuple.source, view.bytes('ip_dst'));
+}
+
+/**
+ * True if it may come from a router on the way of the packet: a gateway, or what is behind a trusted endpoint. Any other endpoint
+ * has nothing to say about the conversations of others; policies judge it.
+ */
+function isOfRouter(view: FlowView, { tables, origin }: Entered): boolean {
+  if (origin.kind === 'port') return origin.port.trust;
+  if (origin.kind !== 'tunnel') return true;
+  const { neighbors, fdb, topology } = tables;
+  const { vtep } = origin;
+  if (!view.isIn('ip_src', topology.workloads.sourcesOf(vtep))) return true;
+  const source = view.bytes('ip_src');
+  return topology.workloads.trustedNetworksOf(vtep).some((vni) => {
+    const mac = neighbors.lookup(vni, source);
+    return mac !== undefined && fdb.lookup(vni, mac)?.workload?.trust === true;
+  });
 }

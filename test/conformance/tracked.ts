@@ -231,7 +231,8 @@ export function runTracked(name: string, open: Open): void {
         t.equal(stateOf(h, 2, errorAbout(against, protocol, one)), 'known_reply');
         t.equal(
           stateOf(h, 2, errorAbout({ ...against, src: way === there ? '10.0.0.9' : 'fd00::9' }, protocol, one)),
-          'known_reply',
+          'error',
+          'whoever else tells of it is looked at',
         );
         t.equal(
           stateOf(h, 2, errorAbout(way, protocol, one)),

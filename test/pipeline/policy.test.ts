@@ -80,6 +80,28 @@ for (const [kind, open] of Object.entries(datapaths)) {
     t.end();
   });
 
+  t.test(`${kind}: 15 an error passes if it is from the other end or from a router, and from nobody else`, (t) => {
+    const { got, sent, attachTrusted } = lab({ ingress: [] });
+    attachTrusted(ROUTER);
+    const about = (teller: number): Uint8Array => {
+      const [source, destination] = [wireIp(addressOf(ISOLATED)), wireIp(addressOf(CLIENT))];
+      const datagram = buildUdp(source, destination, {
+        sourcePort: 5000,
+        destinationPort: 53,
+        payload: new Uint8Array(8),
+      });
+      const quoted = buildIpv4({ source, destination, protocol: IP_UDP, payload: datagram });
+      const body = Uint8Array.from([0, 0, 0, 0, ...quoted]);
+      return ip(ends(teller, ISOLATED), IP_ICMP, buildIcmp4({ type: 3, code: 3, body }));
+    };
+    t.equal(sent(ISOLATED, CLIENT, udp(ends(ISOLATED, CLIENT), 5000, 53, new Uint8Array(8))), 1);
+    t.same(got(CLIENT, about(CLIENT)), { [ISOLATED]: 1 });
+    t.same(got(OTHER, about(OTHER)), {});
+    t.same(got(ROUTER, about(ROUTER)), { [ISOLATED]: 1 });
+    t.same(got(OTHER, about(OTHER)), {});
+    t.end();
+  });
+
   t.test(`${kind}: 15 an echo is of a protocol without ports`, (t) => {
     const ports = lab({ ingress: [{ ports: [{ protocol: 'TCP' }, { protocol: 'UDP' }] }] });
     t.equal(ports.sent(CLIENT, ISOLATED, echo(ends(CLIENT, ISOLATED), 7, 1)), 0, 'ports do not mean it');
