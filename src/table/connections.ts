@@ -51,6 +51,7 @@ import { hasPort, type PortRanges } from './port-ranges.ts';
 import { choiceOf, clientOriginOf, endpointOfOpening, placesOf, type Opening } from './openings.ts';
 import type { ConnectionsUntil, GoneAddresses } from './gone-addresses.ts';
 import type { Services } from './services.ts';
+import { allSlots, type NextSlot, type Slots } from './slots.ts';
 import { ConnectionOwners } from './connection-owners.ts';
 import { endpointOf, isFromInside, isToService, objectsOf, sentOutside } from './connection-ways.ts';
 
@@ -595,13 +596,3 @@ function isEmpty(slots: Iterable<number>): boolean {
 
 /** The network to which packets of a network for an address are routed; undefined if there is none. */
 type RoutedTo = (vni: Vni, ip: Uint8Array) => Vni | undefined;
-
-/** Slots that are gone through at a time. */
-export interface Slots {
-  readonly from: number;
-  /** The first one behind them. */
-  readonly to: number;
-}
-const allSlots: Slots = { from: 0, to: Infinity };
-/** The next slot that may have one, from `from` on and below `to`; -1: none. */
-type NextSlot = (from: number, to: number) => number;
