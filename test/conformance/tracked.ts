@@ -286,6 +286,25 @@ export function runTracked(name: string, open: Open): void {
     h.close();
   });
 
+  test('those that policies have ended give way to one that begins', (t) => {
+    const { memory } = room();
+    const h = new Harness(open, { connections: { memory, limit: 8, quota: 2, unprovenQuota: 2 }, places });
+    h.memory(1, 2);
+    putAll(h);
+    const { connections } = h.dp;
+    for (const port of [1, 2]) {
+      h.inject(1, segment(there, [port, 80], SYN));
+      h.inject(2, segment(back, [80, port], SYN | ACK));
+      h.inject(1, segment(there, [port, 80], ACK));
+      connections.end(connections.find(1 as Place, IP_TCP, tuple(port, 80)) >> 1, h.nowMs);
+    }
+    h.inject(1, segment(there, [3, 80], SYN));
+    const slots = [1, 2, 3].map((port) => connections.find(1 as Place, IP_TCP, tuple(port, 80)) >= 0);
+    t.same(slots, [false, true, true]);
+    t.same([connections.size, connections.tracked], [2, 1]);
+    h.close();
+  });
+
   test('a tracked conversation that has been quiet for minutes gives way to one that begins', (t) => {
     const { memory } = room();
     const h = new Harness(open, { connections: { memory, limit: 8, quota: 2, unprovenQuota: 2 }, places });

@@ -217,7 +217,11 @@ export class ReferenceConnections implements ConnectionStore {
   /** @param whose only such connections are given up */
   #room(owners: readonly number[], quota: number, unprovenQuota: number, whose: Whose, nowMs: number): number {
     const isTracked = (slot: number): boolean => this.records.kind(slot) === 'tracked';
-    const may = { any: () => true, datapath: (slot: number) => this.#isItsOwn(slot), tracked: isTracked }[whose];
+    const may = {
+      any: () => true,
+      datapath: (slot: number) => this.#isItsOwn(slot),
+      tracked: (slot: number) => this.#isOfPort(slot),
+    }[whose];
     const orNone = (slot: number): number => (slot >= 0 && may(slot) ? slot : ROOM_NONE);
     const { unproven, all } = this.#owners.count(owners);
     if (unproven >= unprovenQuota) {
@@ -231,9 +235,13 @@ export class ReferenceConnections implements ConnectionStore {
 
   /** True if the datapath may close it by itself. */
   #isItsOwn(slot: number): boolean {
+    return this.records.table(slot) !== 0 || this.#isOfPort(slot);
+  }
+
+  /** Tracked, or it was when policies ended it: it counts for a port. */
+  #isOfPort(slot: number): boolean {
     const kind = this.records.kind(slot);
-    const wasTracked = kind === 'ended' && this.#owners.number(slot) < FIRST_FREE_OWNER;
-    return this.records.table(slot) !== 0 || kind === 'tracked' || wasTracked;
+    return kind === 'tracked' || (kind === 'ended' && this.#owners.number(slot) < FIRST_FREE_OWNER);
   }
 
   owned(owner: number): Iterable<number> {
