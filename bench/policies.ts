@@ -171,8 +171,10 @@ function swept(clients: number): number {
     ports: undefined,
   };
   policies.setSubject('default/server', subject([policyOf('p', [rule])]));
+  // No port is known by its MAC, so the ends are found by their addresses.
+  const nowhere = { neighbors: { resolve: () => undefined }, fdb: { lookup: () => undefined } };
   const sweep = new Sweep({
-    tables: { policies, topology, connections } as unknown as ConstructorParameters<typeof Sweep>[0]['tables'],
+    tables: { policies, topology, connections, ...nowhere } as unknown as ConstructorParameters<typeof Sweep>[0]['tables'],
     ...{ changes, records: store.records, clock: () => 0, send: () => {}, wayOf: () => () => {} },
     enforce: () => changes.drain(),
     later: undefined,

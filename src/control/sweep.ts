@@ -28,7 +28,7 @@ import type { Tables } from '../pipeline/stage.ts';
 import type { Changes } from '../table/changes.ts';
 import { pinnedAt } from '../table/ended-connections.ts';
 import type { Concerned } from '../table/policies.ts';
-import { denialOf, type Denial } from '../pipeline/open-connections.ts';
+import { denialOf, subjectsOf, type Denial } from '../pipeline/open-connections.ts';
 import { inTurns, type Later } from './turns.ts';
 
 export interface SweepOptions {
@@ -214,7 +214,9 @@ export class Sweep {
   #judge(slot: number): Judged {
     const { records, tables } = this.#options;
     try {
-      return denialOf(records.read(slot), tables, this.#concerned === 'all' ? undefined : this.#concerned);
+      const connection = records.read(slot);
+      const subjects = subjectsOf(connection, records.owner(slot), tables);
+      return denialOf(connection, tables, this.#concerned === 'all' ? undefined : this.#concerned, subjects);
     } catch {
       // Nothing of a connection that a defect keeps from being judged passes; what its ends try next tells of the defect.
       return 'unknown';

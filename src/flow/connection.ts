@@ -204,6 +204,11 @@ export class ConnectionRecords {
     return this.#view.getUint8(recordAt(slot) + PROTOCOL);
   }
 
+  /** Whose quota it counts towards; of one that is only tracked, the number of the port that its first packet came in by. */
+  owner(slot: number): number {
+    return this.#view.getUint32(recordAt(slot) + CONNECTION_OWNER, true);
+  }
+
   /** Opens a connection in a free slot. @param generation even, not 0 */
   write(slot: number, generation: number, connection: ConnectionTuples): void {
     const { kind, places, protocol, original, translated, pin, table, via } = connection;
@@ -395,10 +400,11 @@ export class ConnectionRecords {
     // The source port of the original tuple is left out, and so is the source that it becomes.
     const from = buffer.toString('latin1', at + CONNECTION_PLACES, at + CONNECTION_ORIGINAL + 32);
     const to = buffer.toString('latin1', at + CONNECTION_TRANSLATED + 16, at + CONNECTION_TRANSLATED + 32);
+    const owner = buffer.toString('latin1', at + CONNECTION_OWNER, at + CONNECTION_OWNER + 4);
     const end = at + CONNECTION_TRANSLATED + 36;
     return hasPorts(this.protocol(slot))
-      ? what + from + to + buffer.toString('latin1', end - 2, end)
-      : what + from + to;
+      ? what + owner + from + to + buffer.toString('latin1', end - 2, end)
+      : what + owner + from + to;
   }
 
   state(slot: number): ConnectionState {

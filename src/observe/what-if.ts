@@ -16,7 +16,8 @@ import { OVER } from '../flow/connection-state.ts';
 import { formatIp } from '../flow/types.ts';
 import type { CutReport, DiffReport, PolicyTestReport } from '../model/policy-report.ts';
 import type { Resource } from '../model/resource.ts';
-import { denialOf, isDenied, type Denial, type JudgingTables } from '../pipeline/open-connections.ts';
+import { denialOf, isDenied, type Denial, subjectsOf, type JudgingTables } from '../pipeline/open-connections.ts';
+import type { Tables } from '../pipeline/stage.ts';
 import { judgementText } from '../pipeline/policy-text.ts';
 import { renderText } from '../pipeline/text.ts';
 import type { PolicyLookup } from '../table/policies.ts';
@@ -29,7 +30,7 @@ export interface WhatIfEnvironment {
   readonly propose: (change: ProposedChange) => ProposedPolicies;
   readonly records: ConnectionRecords;
   /** What is in force. */
-  readonly tables: JudgingTables;
+  readonly tables: JudgingTables & Pick<Tables, 'neighbors' | 'fdb'>;
 }
 
 /** How many connections one turn of the event loop looks at, and judges. */
@@ -81,7 +82,9 @@ export class WhatIf {
       if (!judged.has(id)) {
         if (judged.size >= MOST_JUDGED) judged.clear();
         const connection = records.read(slot);
-        const [before, denial] = [denialOf(connection, tables, undefined), denialOf(connection, after, undefined)];
+        const subjects = subjectsOf(connection, records.owner(slot), tables);
+        const before = denialOf(connection, tables, undefined, subjects);
+        const denial = denialOf(connection, after, undefined, subjects);
         // While it was read, a thread of the datapath may have closed it and opened another one there.
         if (records.generation(slot) !== generation) continue;
         judgedInTurn++;

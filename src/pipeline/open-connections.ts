@@ -7,12 +7,14 @@
  *   ingress   of the workload that it goes to, if that is on this host. The peer is who opened it, by its own address. What
  *             weft's own sockets open is not judged.
  *
- * Of a connection between two hosts, each judges its own end.
+ * The workload is the one behind whose port the end is, whatever its address: a router has packets of others, and an address may
+ * be shared (`subjectsOf`). Of a connection between two hosts, each judges its own end.
  */
 import { INTERNAL, OUTSIDE, type ConnectionTuples, type Place } from '../flow/connection.ts';
 import { fields } from '../flow/fields.ts';
 import { bytesId, readBytes, readNumber, type FlowKey } from '../flow/key.ts';
 import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
+import { wasTracked } from '../table/ended-connections.ts';
 import type { Tables } from './stage.ts';
 import { dnsIdentity, type Concerned, type Peer, type PolicyLookup } from '../table/policies.ts';
 import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
@@ -49,6 +51,42 @@ export interface JudgedCase extends PolicyCase {
 /** Why a connection is not allowed any more, or a packet may not begin one. */
 export interface Denial extends PolicyCase, JudgedDirection {}
 
+/** Whose policies are asked: the names of ports of this host; undefined if it is behind none. Else, who has the address. */
+export interface Subjects {
+  readonly from: string | undefined | typeof BY_ADDRESS;
+  readonly to: string | undefined | typeof BY_ADDRESS;
+}
+const BY_ADDRESS = Symbol('by address');
+const byAddress: Subjects = { from: BY_ADDRESS, to: BY_ADDRESS };
+
+/**
+ * The ports behind which the ends are, as the pipeline finds them: the port that a tracked connection came in by, and the one
+ * behind which the next hop is known.
+ * @param owner of the record
+ */
+export function subjectsOf(
+  connection: ConnectionTuples,
+  owner: number,
+  { topology, neighbors, fdb }: Pick<Tables, 'topology' | 'neighbors' | 'fdb'>,
+): Subjects {
+  const { kind, places, translated } = connection;
+  const portNameOf = (portNo: PortNo): string | undefined => topology.port(portNo)?.name;
+  const isOfPort = owner !== 0 && (kind === 'tracked' || wasTracked(connection));
+  const from = isOfPort ? portNameOf(owner as PortNo) : BY_ADDRESS;
+  const [, place] = places;
+  if (place === OUTSIDE || place === INTERNAL) return { from, to: BY_ADDRESS };
+  const route = topology.network(place)?.routes.lookup(translated.destination).route;
+  const hops = route?.kind === 'via' ? route.hops : [translated.destination];
+  const isRouted = route?.kind === 'via' || route?.kind === 'network';
+  const vni = (isRouted ? topology.networkNamed(route.network)?.vni : undefined) ?? place;
+  for (const hop of hops) {
+    const mac = neighbors.resolve(vni, hop);
+    const where = mac === undefined || mac === 'failed' ? undefined : fdb.lookup(vni, mac)?.where;
+    if (where) return { from, to: where.kind === 'port' ? portNameOf(where.port) : undefined };
+  }
+  return { from, to: BY_ADDRESS };
+}
+
 /** What is allowed, but would be denied if staged policies were in force. */
 export interface StagedDenial {
   readonly staged: Denial;
@@ -68,8 +106,9 @@ export function denialOf(
   connection: ConnectionTuples,
   tables: JudgingTables,
   concerned: Concerned | undefined,
+  subjects = byAddress,
 ): Denial | StagedDenial | 'allowed' | 'unconcerned' {
-  const ends = endsOf(connection, tables);
+  const ends = endsOf(connection, tables, subjects);
   if (concerned && !isConcerned(ends.from, concerned) && !isConcerned(ends.to, concerned)) return 'unconcerned';
   const { judged, ...policyCase } = judgedBetween(connection, ends, tables);
   const denied = judged.find(({ judgement }) => judgement.verdict === 'deny');
@@ -84,19 +123,32 @@ export function isDenied(found: ReturnType<typeof denialOf>): found is Denial {
 
 /** All that policies say of it. */
 export function judgeConnection(connection: ConnectionTuples, tables: JudgingTables): JudgedCase {
-  return judgedBetween(connection, endsOf(connection, tables), tables);
+  return judgedBetween(connection, endsOf(connection, tables, byAddress), tables);
+}
+
+/** Who it is to the other end, and whose policies are asked of it. */
+interface JudgedPeer extends Peer {
+  readonly subject: string | undefined;
 }
 
 interface Ends {
-  readonly from: Peer;
-  readonly to: Peer;
+  readonly from: JudgedPeer;
+  readonly to: JudgedPeer;
 }
 
-function endsOf({ places, original, translated, via }: ConnectionTuples, tables: JudgingTables): Ends {
+function endsOf(
+  { places, original, translated, via }: ConnectionTuples,
+  tables: JudgingTables,
+  { from, to }: Subjects,
+): Ends {
+  const judged = (peer: Peer, subject: Subjects['from']): JudgedPeer => ({
+    ...peer,
+    subject: subject === BY_ADDRESS ? peer.endpoint : subject,
+  });
   return {
     // Who came in from outside by another host is a stranger here, too.
-    from: peerAt(via ? OUTSIDE : places[0], original.source, tables),
-    to: peerAt(places[1], translated.destination, tables),
+    from: judged(peerAt(via ? OUTSIDE : places[0], original.source, tables), from),
+    to: judged(peerAt(places[1], translated.destination, tables), to),
   };
 }
 
@@ -109,11 +161,11 @@ function judgedBetween(
   const port = isToWeft ? original.destinationPort : translated.destinationPort;
   const l4Port = hasPorts(protocol) ? port : 0;
   const judged: JudgedDirection[] = [];
-  const judge = (direction: PolicyDirection, { endpoint }: Peer, peer: Peer): void => {
-    const set = endpoint === undefined ? undefined : policies.setOf(endpoint, direction);
+  const judge = (direction: PolicyDirection, { subject }: JudgedPeer, peer: Peer): void => {
+    const set = subject === undefined ? undefined : policies.setOf(subject, direction);
     if (set) judged.push({ direction, judgement: set.judge(peer, protocol, l4Port) });
   };
-  const isOfWorkload = from.endpoint !== undefined && from.endpoint === to.endpoint;
+  const isOfWorkload = from.subject !== undefined && from.subject === to.subject;
   // A workload may always talk to its own address, but not always to itself through a service.
   const isToItself = isOfWorkload && sameBytes(original.destination, to.address);
   if (isToWeft && !isToItself) {
@@ -149,8 +201,8 @@ export function placeOfPacket(key: FlowKey, { topology }: Pick<Tables, 'topology
   return portNo === topology.internal?.portNo ? INTERNAL : undefined;
 }
 
-function endOf({ address, endpoint }: Peer): ConnectionEnd {
-  return { address, endpoint };
+function endOf({ address, endpoint, subject }: JudgedPeer): ConnectionEnd {
+  return { address, endpoint: endpoint ?? subject };
 }
 
 /**
@@ -166,7 +218,7 @@ export function peerAt(place: Place, address: Uint8Array, { policies, topology }
   return peer.endpoint === undefined ? { ...peer, endpoint: topology.ownerOf(vni, address)?.name } : peer;
 }
 
-function isConcerned({ address, endpoint }: Peer, { subjects, addresses }: Concerned): boolean {
-  if (endpoint !== undefined && subjects.has(endpoint)) return true;
+function isConcerned({ address, subject }: JudgedPeer, { subjects, addresses }: Concerned): boolean {
+  if (subject !== undefined && subjects.has(subject)) return true;
   return addresses.size > 0 && addresses.has(bytesId(address));
 }

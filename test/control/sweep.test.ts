@@ -50,6 +50,8 @@ interface OpenOptions {
   readonly port?: number;
   readonly places?: readonly [Place, Place];
   readonly via?: string;
+  /** By which its first packet came in. */
+  readonly owner?: number;
 }
 
 for (const [kind, open] of Object.entries(kinds)) {
@@ -77,11 +79,13 @@ for (const [kind, open] of Object.entries(kinds)) {
       });
       controller.enforce();
     };
+    const portOf = (address: string): number =>
+      ports[pods.findIndex(({ addresses }) => addresses[0] === address)]?.portNo ?? 0;
     /** A connection that is only tracked, unless it is opened to another address than it goes to. */
     const opened = (
       from: string,
       sourcePort: number,
-      { protocol = TCP, port = 80, places = [BLUE, BLUE], via = '10.0.0.4' }: OpenOptions = {},
+      { protocol = TCP, port = 80, places = [BLUE, BLUE], via = '10.0.0.4', owner }: OpenOptions = {},
     ): number => {
       const original = { source: parseIp(from), sourcePort, destination: parseIp(via), destinationPort: port };
       const translated = { ...original, destination: parseIp('10.0.0.4') };
@@ -89,7 +93,7 @@ for (const [kind, open] of Object.entries(kinds)) {
       const store = datapath.connections;
       const slot = store.open(
         { kind: isTracked ? 'tracked' : 'translated', places, protocol, original, translated },
-        isTracked ? ports[0]!.portNo : 70_000,
+        isTracked ? (owner ?? portOf(from)) : 70_000,
         net.nowMs,
         [-1, -1],
       );
@@ -275,6 +279,40 @@ for (const [kind, open] of Object.entries(kinds)) {
     put('api');
     t.equal(kindOf(slot), 'ended');
     t.match(cuts, [{ direction: 'egress', from: { endpoint: 'shop/client' }, to: { endpoint: 'shop/db' } }]);
+    t.end();
+  });
+
+  t.test(`${kind}: what a router forwards is judged by its policies, wherever it comes from and goes to`, (t) => {
+    const { host, controller, policies, opened, kindOf, ports, tables } = lab();
+    const router = host.attach({
+      ...{ name: 'shop/router', network: 'blue', mac: '02:00:00:00:00:09', addresses: ['10.0.0.9'], trust: true },
+    });
+    host.createNetwork('blue', BLUE, {
+      subnets: ['10.0.0.0/24'],
+      routes: [{ to: '10.8.0.0/16', network: 'blue', via: ['10.0.0.9'] }],
+    });
+    const identity = identityOf(world, { ...pods[0]!, name: 'router', labels: { app: 'router' } });
+    const put = (direction: 'Egress' | 'Ingress'): void => {
+      const manifest: NetworkPolicy = {
+        ...{ kind: 'NetworkPolicy', metadata: { name: 'router', namespace: 'shop' } },
+        spec: { podSelector: {}, policyTypes: [direction] },
+      };
+      policies.setSubject('shop/router', { identity, onDeny: 'drop', policies: [policyOf(manifest)] });
+      controller.enforce();
+    };
+    const from = opened('10.8.0.5', 1, { owner: router.portNo });
+    const others = opened('10.0.0.2', 1);
+    const store = tables.connections;
+    const tuple = { source: parseIp('10.0.0.2'), sourcePort: 7, destination: parseIp('10.8.0.5'), destinationPort: 80 };
+    const to = host.forwarding.datapath.connections.open(
+      { kind: 'tracked', places: [BLUE, BLUE], protocol: TCP, original: tuple, translated: tuple },
+      ...([ports[0]!.portNo, 0, [-1, -1]] as const),
+    );
+    put('Egress');
+    t.same([from, to, others].map(kindOf), ['ended', 'tracked', 'tracked']);
+    put('Ingress');
+    t.same([to, others].map(kindOf), ['ended', 'tracked']);
+    t.equal(store.size, 2);
     t.end();
   });
 
