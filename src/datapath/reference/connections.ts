@@ -216,7 +216,6 @@ export class ReferenceConnections implements ConnectionStore {
 
   /** @param whose only such connections are given up */
   #room(owners: readonly number[], quota: number, unprovenQuota: number, whose: Whose, nowMs: number): number {
-    const isTracked = (slot: number): boolean => this.records.kind(slot) === 'tracked';
     const may = {
       any: () => true,
       datapath: (slot: number) => this.#isItsOwn(slot),
