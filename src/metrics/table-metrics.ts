@@ -2,16 +2,7 @@
 import { counter, gauge, labelled, type Metric } from './metric.ts';
 
 export const tableMetrics: readonly Metric[] = [
-  labelled(
-    'gauge',
-    'weft_connections',
-    'Connections: translated ones, and those that are only tracked, which give way to them',
-    ['kind'],
-    ({ status: { connections } }) => [
-      { labels: { kind: 'translated' }, value: connections.active - connections.tracked },
-      { labels: { kind: 'tracked' }, value: connections.tracked },
-    ],
-  ),
+  gauge('weft_connections', 'Translated connections', ({ status }) => status.connections.active),
   gauge('weft_connections_limit', 'The most connections that there can be', ({ status }) => status.connections.limit),
   gauge(
     'weft_backends_checked',
