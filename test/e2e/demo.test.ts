@@ -6,16 +6,33 @@
  *
  * There is one demonstration on a machine, so all of it is one file.
  */
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import t from 'tap';
-import { openLab } from '../support/lab.ts';
-import { attempt, run } from '../support/process.ts';
+import { openLab, type Lab } from '../support/lab.ts';
+import { attempt, run, type Background } from '../support/process.ts';
 import { weftCommand } from '../support/weft.ts';
 
 t.setTimeout(600_000);
 
 const LONGEST_MS = 300_000;
 const demo = [...weftCommand, 'demo'];
+
+const started: Background[] = [];
+/** Registered before a lab is open: its processes are killed, and a demonstration would leave what it has made. */
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGALRM']) process.once(signal, endDemonstrations);
+
+function startDemo(lab: Lab, ...words: readonly string[]): Background {
+  const running = lab.start([...demo, ...words]);
+  started.push(running);
+  return running;
+}
+
+/** They remove everything themselves if they are interrupted. */
+function endDemonstrations(): void {
+  for (const running of started) running.signal('SIGINT');
+  spawnSync('timeout', ['60', 'sh', '-c', 'while [ -e /run/weft-demo ]; do sleep 0.1; done']);
+}
 
 /** Namespaces and links of the demonstration: there are none before and after. */
 async function remains(): Promise<string[]> {
@@ -42,7 +59,7 @@ await t.test('it shows an overlay network and removes it, one at a time', async 
   t.same(await remains(), []);
   const lab = openLab(t);
   const startedAt = performance.now();
-  const running = lab.start(demo);
+  const running = startDemo(lab);
   await running.says('hosts alpha and beta');
   const second = await attempt(demo);
   t.equal(second.code, 1, 'a second one waits for nobody');
@@ -64,7 +81,7 @@ for (const [signal, when] of [
 ] as const) {
   await t.test(`ended by ${signal}, it leaves nothing either`, async (t) => {
     const lab = openLab(t);
-    const running = lab.start(demo);
+    const running = startDemo(lab);
     await running.says(when);
     t.equal(await running.stop(signal), 1);
     t.match(running.stderr, `interrupted (${signal})`);
@@ -109,7 +126,7 @@ await t.test('what does not fit together is refused', async (t) => {
 await t.test('a host loses its power, is noticed, replaced, and comes back', async (t) => {
   t.same(await remains(), []);
   const lab = openLab(t);
-  const running = lab.start([...demo, '--scenario', 'failover']);
+  const running = startDemo(lab, '--scenario', 'failover');
   const code = await running.wait(LONGEST_MS);
   const { stdout, stderr } = running;
   t.comment(stdout.slice(stdout.indexOf('TIME ')));
@@ -144,7 +161,7 @@ await t.test(
   async (t) => {
     t.same(await remains(), []);
     const lab = openLab(t);
-    const running = lab.start([...demo, '--scenario', 'bookinfo']);
+    const running = startDemo(lab, '--scenario', 'bookinfo');
     const code = await running.wait(LONGEST_MS);
     const { stdout, stderr } = running;
     t.comment(stdout.slice(stdout.indexOf('TIME ')));
@@ -189,7 +206,7 @@ await t.test(
 
 await t.test('interrupted while its programs run, it ends them; what is not as promised is a failure', async (t) => {
   const lab = openLab(t);
-  const interrupted = lab.start([...demo, '--scenario', 'bookinfo']);
+  const interrupted = startDemo(lab, '--scenario', 'bookinfo');
   await interrupted.says('the versions of reviews share its connections');
   const processes = await processesIn(
     'productpage-v1',
@@ -210,7 +227,7 @@ await t.test('interrupted while its programs run, it ends them; what is not as p
   );
 
   // How far it gets before they have ended depends on the machine; it cannot go on from the next step that asks them.
-  const broken = lab.start([...demo, '--scenario', 'bookinfo']);
+  const broken = startDemo(lab, '--scenario', 'bookinfo');
   await broken.says('the versions of reviews share its connections');
   for (const pid of await processesIn('reviews-v1', 'reviews-v2', 'reviews-v3')) process.kill(pid);
   t.equal(await broken.wait(LONGEST_MS), 1);
@@ -222,7 +239,7 @@ await t.test('interrupted while its programs run, it ends them; what is not as p
 
 await t.test('interrupted in the middle, it leaves nothing either', async (t) => {
   const lab = openLab(t);
-  const running = lab.start([...demo, '--hosts', '2', '--store', 'etcd']);
+  const running = startDemo(lab, '--hosts', '2', '--store', 'etcd');
   await running.says('weft up on beta');
   t.equal(await running.stop('SIGINT'), 1);
   t.match(running.stderr, 'interrupted (SIGINT)');
