@@ -6,8 +6,8 @@ import { loadAddon } from './addon.ts';
 
 /**
  * V8 collects early enough to stay below `bytes`, and ends the process if that does not help;
- * new objects are collected a megabyte at a time, by the thread that made them: it would be done before others have a
- * processor, and wait for them. Takes effect at once.
+ * new objects are collected a megabyte at a time, by the thread that made them: waiting for helper threads that get no
+ * processor takes longer than the work itself. Takes effect at once.
  */
 export function limitHeap(bytes: number): void {
   setFlagsFromString('--semi-space-growth-factor=1');
