@@ -3,6 +3,9 @@ import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
+// Each start of Node.js would read all certificates of that file, for longer than weft takes to start; a service has none.
+delete process.env['NODE_EXTRA_CA_CERTS'];
+
 export interface Result {
   readonly code: number;
   readonly stdout: string;
@@ -143,7 +146,11 @@ export class Background {
 
   /** Waits for its end. @throws if that does not come in time */
   async wait(timeoutMs = PATIENCE_MS): Promise<number | null> {
-    await until(() => !this.#isRunning, { timeoutMs, what: `end of ${describe(this.#command)}\n${this.stderr}` });
+    const timer = new AbortController();
+    const late = delay(timeoutMs, true, { signal: timer.signal }).catch(() => false);
+    const isLate = await Promise.race([this.exited.then(() => false), late]);
+    timer.abort();
+    if (isLate) throw new Error(`after ${timeoutMs} ms still not: end of ${describe(this.#command)}\n${this.stderr}`);
     return this.exited;
   }
 
