@@ -5,18 +5,18 @@
  * build and the installation write that; a start only reads it, and whatever is wrong with it, or with another release of
  * Node.js, it compiles the file.
  */
-import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
+import { crc32 } from 'node:zlib';
 import type * as programCode from './program.ts';
 
 const DIRECTORY = dirname(fileURLToPath(import.meta.url));
 const FILE = join(DIRECTORY, 'program.cjs');
 const CACHE = `${FILE}.cache`;
-const DIGEST_BYTES = 32;
+const CHECKSUM_BYTES = 4;
 
 type Program = typeof programCode;
 type CommonJs = (
@@ -48,7 +48,7 @@ export async function keepCompiled(): Promise<void> {
   const { rehearse } = await program.loadDaemon();
   await rehearse();
   const compiled = script.createCachedData();
-  writeFileSync(CACHE, Buffer.concat([digestOf(source, compiled), compiled]));
+  writeFileSync(CACHE, Buffer.concat([checksumOf(source, compiled), compiled]));
 }
 
 function load(source: Buffer, cachedData?: Buffer): Pick<Loaded, 'program' | 'script'> {
@@ -68,13 +68,16 @@ function load(source: Buffer, cachedData?: Buffer): Pick<Loaded, 'program' | 'sc
 function readCache(source: Buffer): Buffer | undefined {
   try {
     const cache = readFileSync(CACHE);
-    const compiled = cache.subarray(DIGEST_BYTES);
-    return digestOf(source, compiled).equals(cache.subarray(0, DIGEST_BYTES)) ? compiled : undefined;
+    const compiled = cache.subarray(CHECKSUM_BYTES);
+    return checksumOf(source, compiled).equals(cache.subarray(0, CHECKSUM_BYTES)) ? compiled : undefined;
   } catch {
     return undefined;
   }
 }
 
-function digestOf(source: Buffer, compiled: Buffer): Buffer {
-  return createHash('sha256').update(source).update(compiled).digest();
+/** Whoever can change the cache can change the program, too, so this is only about damage, which a CRC finds quickly. */
+function checksumOf(source: Buffer, compiled: Buffer): Buffer {
+  const checksum = Buffer.alloc(CHECKSUM_BYTES);
+  checksum.writeUInt32LE(crc32(compiled, crc32(source)));
+  return checksum;
 }

@@ -1,8 +1,8 @@
 /** V8's compiled code of the program is used, and whatever is wrong with it, the program runs as without it. */
 import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createHash } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { crc32 } from 'node:zlib';
 import t, { type Test } from 'tap';
 import { version } from '../../src/package.ts';
 import { attempt, run } from '../support/process.ts';
@@ -12,7 +12,7 @@ const files = [
   'package.json',
   ...['package.json', 'weft.js', 'load-program.js', 'program.cjs', 'program.cjs.cache'].map(inDist),
 ];
-const DIGEST_BYTES = 32;
+const CHECKSUM_BYTES = 4;
 
 class Copy {
   readonly #root: string;
@@ -39,10 +39,11 @@ class Copy {
     writeFileSync(this.path('program.cjs.cache'), bytes);
   }
 
-  /** With a digest that fits. */
+  /** With a checksum that fits. */
   writeCompiled(compiled: Uint8Array): void {
-    const digest = createHash('sha256').update(this.program).update(compiled).digest();
-    this.writeCache(Buffer.concat([digest, compiled]));
+    const checksum = Buffer.alloc(CHECKSUM_BYTES);
+    checksum.writeUInt32LE(crc32(compiled, crc32(this.program)));
+    this.writeCache(Buffer.concat([checksum, compiled]));
   }
 
   /** Does a start use the cache? Fails if the program does not run. */
@@ -73,7 +74,7 @@ t.test('it has what a start runs, not only what loading the program runs', async
 
 t.test('damaged, of another program, or of another Node.js, it is not used', async (t) => {
   const whole = new Copy(t).cache;
-  const compiled = whole.subarray(DIGEST_BYTES);
+  const compiled = whole.subarray(CHECKSUM_BYTES);
   const changedAt = (bytes: Buffer, at: number): Buffer => {
     const changed = Buffer.from(bytes);
     changed.fill(~bytes[at]!, at, at + 64);
@@ -86,7 +87,7 @@ t.test('damaged, of another program, or of another Node.js, it is not used', asy
       mkdirSync(copy.path('program.cjs.cache'));
     },
     empty: (copy) => copy.writeCache(Buffer.alloc(0)),
-    'cut off in the digest': (copy) => copy.writeCache(whole.subarray(0, DIGEST_BYTES - 1)),
+    'cut off in the checksum': (copy) => copy.writeCache(whole.subarray(0, CHECKSUM_BYTES - 1)),
     'cut off in the middle': (copy) => copy.writeCache(whole.subarray(0, whole.length / 2)),
     'written in part': (copy) => copy.writeCache(Buffer.from(whole).fill(0, whole.length / 2)),
     garbage: (copy) => copy.writeCache(Buffer.alloc(whole.length, 0xa5)),
