@@ -30,6 +30,7 @@
         "native/io/conntrack.cc",
         "native/io/frame_io.cc",
         "native/io/netns.cc",
+        "native/io/nftables.cc",
         "native/io/passing.cc",
         "native/io/route_mtu.cc",
         "native/io/privileges.cc",

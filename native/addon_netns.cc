@@ -1,5 +1,4 @@
-// io/netns.h for JavaScript. src/addon/netns.ts is the only caller and
-// has the types.
+// io/netns.h and io/nftables.h for JavaScript. src/addon/netns.ts is the only caller and has the types.
 #include <napi.h>
 
 #include <string>
@@ -7,6 +6,7 @@
 #include <vector>
 
 #include "io/netns.h"
+#include "io/nftables.h"
 
 namespace {
 
@@ -92,11 +92,17 @@ Napi::Value OpenUdp(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), weft::open_udp({path.c_str()}, address, port, info[3].As<Napi::Number>()));
 }
 
+// () → the number of the last change | -errno
+Napi::Value RulesetGeneration(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(weft::ruleset_generation()));
+}
+
 }  // namespace
 
 void InitNetns(Napi::Env env, Napi::Object exports) {
   exports.Set("netnsExchange", Napi::Function::New(env, ExchangeAll));
   exports.Set("createNetns", Napi::Function::New(env, Create));
   exports.Set("openUdp", Napi::Function::New(env, OpenUdp));
+  exports.Set("rulesetGeneration", Napi::Function::New(env, RulesetGeneration));
   exports.Set("enterNetns", Napi::Function::New(env, Enter));
 }

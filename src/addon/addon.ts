@@ -44,6 +44,8 @@ export interface Addon extends PassingAddon {
   openUdp(netns: string, address: Uint8Array, l4Port: number, receiveBytes: number): number;
   /** Returns 0 or -errno. Concerns only the calling thread. */
   enterNetns(descriptor: number): number;
+  /** Returns the number of the last change of nftables in the namespace of this process, or -errno. */
+  rulesetGeneration(): number;
   /** Returns the number of threads that could not be reached, or -errno; see native/io/privileges.h. */
   keepCapabilities(bits: bigint): number;
   /** Addresses of 16 bytes. */

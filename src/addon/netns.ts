@@ -40,6 +40,15 @@ export function enterNetns(descriptor: number): void {
   if (error !== 0) throw failed('entered', -error);
 }
 
+/**
+ * The number of the last change of nftables in the namespace of this process, whoever made it: as long as it is the same, no
+ * rule is another one. Undefined if the kernel does not tell.
+ */
+export function rulesetGeneration(): number | undefined {
+  const generation = loadAddon().rulesetGeneration();
+  return generation < 0 ? undefined : generation;
+}
+
 function failed(what: string, errno: number): WeftError {
   const name = errnoName(errno);
   const descriptors = descriptorsText(name);

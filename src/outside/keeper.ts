@@ -59,8 +59,8 @@ export class OutsideKeeper {
   }
 
   /**
-   * Call it before what is declared is read: after a crash, the rules of before are loaded meanwhile, and `start` waits only for
-   * those. Never throws.
+   * Call it before what is declared is read: after a crash, the rules of before are loaded meanwhile, if they are not in force
+   * any more, and `start` waits only for those. Never throws.
    */
   async prepare(): Promise<void> {
     const ns = await ownNetns().catch(() => undefined);

@@ -22,6 +22,7 @@
  * one after the other.
  */
 import { networkInterfaces } from 'node:os';
+import { rulesetGeneration } from '../addon/netns.ts';
 import { WeftError } from '../error.ts';
 import { parseIp } from '../flow/types.ts';
 import { hasIpv6 } from '../link/host-forwarding.ts';
@@ -274,11 +275,12 @@ export class OutsideLink {
   }
 
   async #tookForce(): Promise<void> {
+    const generation = rulesetGeneration();
     const listing = await listTable(TABLE);
     // Another program may have replaced it since; what that left is not mistaken for ours.
     const isOurs = listing !== undefined && isSameSet(ruleNumbers(listing), this.#rules);
     this.#inForce = isOurs ? listing : undefined;
-    this.#options.kept.keep(this.#tableText());
+    this.#keep(generation);
     await this.#forgetStaleUdp(this.#entries);
   }
 
@@ -304,7 +306,17 @@ export class OutsideLink {
 
   /** Is the table in the kernel exactly the one that it accepted, to the last rule? */
   async #hasRules(): Promise<boolean> {
-    return this.#inForce !== undefined && (await listTable(TABLE)) === this.#inForce;
+    if (this.#inForce === undefined) return false;
+    const generation = rulesetGeneration();
+    if ((await listTable(TABLE)) !== this.#inForce) return false;
+    this.#keep(generation);
+    return true;
+  }
+
+  /** For the next start. @param generation that of nftables before the table was listed */
+  #keep(generation: number | undefined): void {
+    const isKnown = this.#inForce !== undefined && generation !== undefined;
+    this.#options.kept.keep(this.#tableText(), isKnown ? { generation, rules: this.#rules } : undefined);
   }
 
   #linkConfig(): InterfaceConfig {
