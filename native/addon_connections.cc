@@ -38,6 +38,8 @@ Napi::Function ConnectionsObject::Class(Napi::Env env) {
   return DefineClass(env, "Connections",
                      {
                          InstanceMethod("size", &ConnectionsObject::Size),
+                         InstanceMethod("tracked", &ConnectionsObject::Tracked),
+                         InstanceMethod("latest", &ConnectionsObject::Latest),
                          InstanceMethod("find", &ConnectionsObject::Find),
                          InstanceMethod("isTaken", &ConnectionsObject::IsTaken),
                          InstanceMethod("hasAnyIn", &ConnectionsObject::HasAnyIn),
@@ -81,6 +83,16 @@ Napi::Value ConnectionsObject::Size(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(table_->size()));
 }
 
+// () → the number of those that are only tracked
+Napi::Value ConnectionsObject::Tracked(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(table_->tracked()));
+}
+
+// () → the generation of the latest connection
+Napi::Value ConnectionsObject::Latest(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), table_->latest());
+}
+
 // () : looks for the original tuple, its place and protocol → 2 · slot, plus 1 for the reply direction | -1. The generation
 // takes the place of the first place.
 Napi::Value ConnectionsObject::Find(const Napi::CallbackInfo& info) {
@@ -117,8 +129,8 @@ Napi::Value ConnectionsObject::Open(const Napi::CallbackInfo& info) {
   return slot_of(info.Env(), table_->open(*asked_, owner, now_ms, {given_up(2), given_up(3)}));
 }
 
-// (slot)
-void ConnectionsObject::Close(const Napi::CallbackInfo& info) { table_->close(number(info[0])); }
+// (slot, generation)
+void ConnectionsObject::Close(const Napi::CallbackInfo& info) { table_->close(number(info[0]), number(info[1])); }
 
 // (slot, generation, is of replies, flow)
 void ConnectionsObject::SetFlow(const Napi::CallbackInfo& info) {

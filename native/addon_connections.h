@@ -19,6 +19,8 @@ class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
 
  private:
   Napi::Value Size(const Napi::CallbackInfo& info);
+  Napi::Value Tracked(const Napi::CallbackInfo& info);
+  Napi::Value Latest(const Napi::CallbackInfo& info);
   Napi::Value Find(const Napi::CallbackInfo& info);
   Napi::Value IsTaken(const Napi::CallbackInfo& info);
   Napi::Value HasAnyIn(const Napi::CallbackInfo& info);

@@ -32,10 +32,13 @@ ConnectionTable::Found ConnectionTable::open_balanced(uint32_t id, const uint32_
                                      table.translated(key.tuple, backend), backend.pin, {}, id};
   const TupleKey reply = name(opening, kReply);
   if (const Found taken = probe(reply, hash(reply)); taken && taken.slot != rival.slot) return {};
+  // The client may talk straight to the backend, wherever the replies to that come in.
+  const TupleKey direct = name(opening, kTaken);
+  if (const Found known = probe(direct, hash(direct)); known && !known.reply && is_tracked(known.slot)) return {};
 
   size_t count = 0;
   while (count < kBalanceOwners && owners[count] != 0) look_on(&owners_[owners[count++]]);
-  const uint32_t given_up = room(owners, count, table.quota, table.unproven_quota, true);
+  const uint32_t given_up = room(owners, count, table.quota, table.unproven_quota, Of::workers, now_ms);
   if (given_up == kNone) return {};
   const uint32_t also = rival.slot == given_up ? kNone : rival.slot;
   const uint32_t slot = put(opening, owners[0], now_ms, {given_up == kFree ? kNone : given_up, also});

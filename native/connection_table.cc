@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "plausible.h"
 #include "populate.h"
 #include "slot_index.h"
 
@@ -9,9 +10,15 @@ namespace weft {
 namespace {
 
 // How many connections are looked at, at most, to find one to give up: unproven ones, each of which is looked at only
-// once; proven ones; and those of all owners.
+// once; proven ones; and those of all owners. The next search goes on where this one ends, so what is over is found after
+// some searches, however many others there are.
 constexpr uint32_t kUnprovenLooked = 256;
 constexpr uint32_t kProvenLooked = 32;
+constexpr uint32_t kAllLooked = 32;
+// How many of all owners, if what is wanted is a tracked one and there may be few.
+constexpr uint32_t kTrackedLooked = 256;
+// How long a tracked connection that found nothing to give up keeps others from searching in vain.
+constexpr double kSearchAgainMs = 1;
 // How many unproven ones are looked at before each new connection, so that they are seen in use before there are too
 // many.
 constexpr uint32_t kLookedOn = 8;
@@ -23,27 +30,6 @@ constexpr uint32_t kSweptAtOnce = 256;
 constexpr uint32_t kPrepared = 4096;
 // How often a search that finds nothing is repeated because entries were moved in the meantime.
 constexpr int kSearches = 64;
-
-bool is_plausible(const ConnectionOpening& of) {
-  constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-  const uint8_t* addresses[] = {of.original.source, of.original.destination, of.translated.source,
-                                of.translated.destination};
-  const auto is_v4 = [&](const uint8_t* address) { return memcmp(address, kMapped, sizeof kMapped) == 0; };
-  const bool v4 = is_v4(addresses[0]);
-  for (const uint8_t* address : addresses) {
-    if (is_v4(address) != v4) return false;
-  }
-  const bool can_be_translated = of.protocol == 1 || of.protocol == 6 || of.protocol == 17 || of.protocol == 58;
-  if (of.kind == ConnectionKind::tracked) {
-    constexpr uint8_t kSctp = 132;
-    const bool has_ports = load32(of.original.source_port) != 0;
-    if (has_ports && !can_be_translated && of.protocol != kSctp) return false;
-    return memcmp(&of.original, &of.translated, sizeof of.original) == 0;
-  }
-  if (!can_be_translated) return false;
-  const bool is_other = of.kind == ConnectionKind::translated || of.kind == ConnectionKind::ended;
-  return is_other && (of.places[0] != kOutside || of.places[1] != kOutside);
-}
 
 // As far as it decides under which names it is found.
 ConnectionOpening opening_of(const Connection& connection) {
@@ -314,22 +300,25 @@ bool ConnectionTable::prepare(uint32_t slot) {
 // Opening and closing
 
 ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms,
-                                             bool begins) {
+                                             bool begins, uint32_t shares) {
   std::lock_guard guard(mutex_);
   const Found known = probe(key, hash(key));
+  const bool is_anew = known && begins && !known.reply && relaxed_load(known.at->half(true).packets);
   if (known) {
-    const bool is_against = begins && known.reply && kind_of(*known.at) == ConnectionKind::tracked;
-    if (!is_against) return known;
-    if (!is_over(*known.at)) return {.taken = true};
+    if (!is_tracked(known.slot)) return {};
+    if (!begins || (!known.reply && !is_anew)) return known;
+    if (known.reply && !is_over(*known.at)) return {};
   }
   look_on(&owners_[owner]);
-  const uint32_t found = room(&owner, 1, limits_.quota, limits_.unproven_quota, true);
+  const uint32_t quota = limits_.quota * shares, unproven_quota = limits_.unproven_quota * shares;
+  const uint32_t found = is_anew ? kFree : room(&owner, 1, quota, unproven_quota, Of::tracked, now_ms);
   if (found == kNone) return {};
   const ConnectionOpening opening = {{key.place, replies_place}, static_cast<uint8_t>(key.protocol),
                                      ConnectionKind::tracked, {}, key.tuple, key.tuple, 0, {}, 0};
   const uint32_t also = known.slot == found ? kNone : known.slot;
   const uint32_t slot = put(opening, owner, now_ms, {found == kFree ? kNone : found, also});
-  return slot == kNone ? Found{} : Found{&records_[slot], slot, records_[slot].generation, false};
+  if (slot == kNone) return {};
+  return {&records_[slot], slot, records_[slot].generation, false};
 }
 
 uint32_t ConnectionTable::open(const ConnectionOpening& opening, uint32_t owner, double now_ms,
@@ -370,15 +359,17 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   std::atomic_ref(record.generation).store(generation_ * 2, std::memory_order_release);
   append(&owners_[owner].unproven, slot);
   size_.store(size() + 1, std::memory_order_relaxed);
+  if (is_tracked(slot)) tracked_.store(tracked() + 1, std::memory_order_relaxed);
   count_balanced(record, 1);
   insert_all(opening, slot);
   opened_.store(opened() + 1, std::memory_order_relaxed);
   return slot;
 }
 
-void ConnectionTable::close(uint32_t slot) {
+void ConnectionTable::close(uint32_t slot, uint32_t generation) {
   std::lock_guard guard(mutex_);
-  if (slot < used_ && is_used(slot)) close_held(slot);
+  if (slot >= used_ || !is_used(slot)) return;
+  if (generation == 0 || records_[slot].generation == generation) close_held(slot);
 }
 
 // Under the lock, since workers may close it: another connection in its slot must not get the flow.
@@ -413,6 +404,7 @@ void ConnectionTable::close_held(uint32_t slot) {
     leave_unproven(&owner, slot);
   }
   size_.store(size() - 1, std::memory_order_relaxed);
+  if (is_tracked(slot)) tracked_.store(tracked() - 1, std::memory_order_relaxed);
   count_balanced(records_[slot], -1);
   free_slot(slot);
 }
@@ -422,12 +414,12 @@ void ConnectionTable::close_held(uint32_t slot) {
 uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota) {
   std::lock_guard guard(mutex_);
   for (size_t i = 0; i < count; ++i) look_on(&owners_[owners[i]]);
-  return room(owners, count, quota, unproven_quota, false);
+  return room(owners, count, quota, unproven_quota, Of::any, 0);
 }
 
 uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota,
-                               bool of_workers) {
-  const auto may_go = [&](uint32_t slot) { return slot != kNone && (!of_workers || is_of_workers(slot)) ? slot : kNone; };
+                               Of whose, double now_ms) {
+  const auto may_go = [&](uint32_t slot) { return slot != kNone && may_take_place(whose, slot) ? slot : kNone; };
   size_t unproven = 0, all = 0;
   for (size_t i = 0; i < count; ++i) {
     const Owner& owner = owners_[owners[i]];
@@ -438,8 +430,10 @@ uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t qu
     const uint32_t slot = oldest(owners, count, [&](Owner* owner) { return find_unproven(owner); });
     if (slot != kNone) return may_go(slot);
   }
-  if (all >= quota) return may_go(oldest(owners, count, [&](Owner* owner) { return find_expendable(owner); }));
-  return size() < limits_.connections ? kFree : find_of_all(of_workers);
+  if (all >= quota) {
+    return may_go(oldest(owners, count, [&](Owner* owner) { return find_expendable(owner, whose, now_ms); }));
+  }
+  return size() < limits_.connections ? kFree : find_of_all(whose, now_ms);
 }
 
 template <typename FindOne>
@@ -484,26 +478,42 @@ uint32_t ConnectionTable::find_unproven(Owner* owner) {
   return kNone;
 }
 
-// The same, or else one that is over. Those found in use are looked at last from now on.
-uint32_t ConnectionTable::find_expendable(Owner* owner) {
+// The same, or else one that is over or a quiet tracked one. Those found in use are looked at last from now on.
+uint32_t ConnectionTable::find_expendable(Owner* owner, Of whose, double now_ms) {
   if (const uint32_t slot = find_unproven(owner); slot != kNone) return slot;
+  if (whose == Of::tracked && now_ms < owner->search_from_ms) return kNone;
   for (uint32_t looked = 0; looked < kProvenLooked && owner->proven.first; ++looked) {
     const uint32_t slot = owner->proven.first - 1;
-    if (is_expendable(records_[slot])) return slot;
+    if (is_expendable(records_[slot]) || is_quiet(records_[slot], now_ms)) return slot;
     remove(&owner->proven, slot);
     append(&owner->proven, slot);
   }
+  if (whose == Of::tracked) owner->search_from_ms = now_ms + kSearchAgainMs;
   return kNone;
 }
 
-// A connection of any owner, for when all slots are taken: a clock, whose hand has just passed the latest connections.
-uint32_t ConnectionTable::find_of_all(bool of_workers) {
-  for (uint32_t looked = 0; looked < std::min(kProvenLooked, used_); ++looked) {
-    const bool may = !of_workers || is_of_workers(hand_);
-    if (may && is_expendable_at(hand_)) return hand_;
+// A connection of any owner, for when all slots are taken: a clock, whose hand has just passed the latest connections. As long
+// as there are tracked ones, only these give way: one that is over or quiet, or else, unless it is for another tracked one, the
+// first one. If there are so few that none is among many, it is one of the others that is over.
+uint32_t ConnectionTable::find_of_all(Of whose, double now_ms) {
+  if (whose == Of::tracked && now_ms < search_from_ms_) return kNone;
+  const bool others_stay = tracked() > 0;
+  const uint32_t most = others_stay && whose != Of::tracked ? kTrackedLooked : kAllLooked;
+  uint32_t in_use = kNone, other = kNone;
+  for (uint32_t looked = 0; looked < std::min(most, used_); ++looked) {
+    if (looked >= kAllLooked && in_use != kNone) break;
+    const uint32_t slot = hand_;
+    if (is_used(slot) && may_take_place(whose, slot)) {
+      const bool gives_way = is_expendable(records_[slot]) || is_quiet(records_[slot], now_ms);
+      const bool stays = others_stay && !is_tracked(slot);
+      if (gives_way && !stays) return slot;
+      if (gives_way && other == kNone) other = slot;
+      if (is_tracked(slot) && whose != Of::tracked && in_use == kNone) in_use = slot;
+    }
     hand_ = (hand_ + 1) % used_;
   }
-  return kNone;
+  if (whose == Of::tracked) search_from_ms_ = now_ms + kSearchAgainMs;
+  return in_use != kNone ? in_use : other;
 }
 
 std::vector<uint32_t> ConnectionTable::owned(uint32_t owner) {
@@ -564,7 +574,8 @@ std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
     record.table = 0;
     insert_all(opening, slot);
     size_.store(size() + 1, std::memory_order_relaxed);
-    if (record.kind == ConnectionKind::tracked) {
+    if (is_tracked(slot)) {
+      tracked_.store(tracked() + 1, std::memory_order_relaxed);
       append(&owners_[record.owner].unproven, slot);
     } else {
       translated.push_back(slot);

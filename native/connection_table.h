@@ -23,6 +23,12 @@
 // than that. The cost of finding one to give up does not depend on their number: each is found to be
 // in use once, and few of the proven ones are looked at.
 //
+// Tracked connections are owned by the port where they began. They never take the room of others: a tracked one takes only the
+// place of another tracked one, and if all are taken, any tracked one gives way to a translated one, before one of the others
+// does. A packet that finds no room goes on untracked, and the next one of its conversation tries again. So that this costs the
+// others nothing, a search that was in vain is not repeated within a millisecond. A tracked connection that has been quiet for
+// some minutes may be given up, too: nothing signals that a host behind the tunnel has died.
+//
 // Threads. Whatever changes the table takes its lock, which protects the lists, the index and the
 // heads of records. A worker finds connections without the lock (`find`):
 //   - It may use what it has found until it says that it holds nothing (`pass`, `leave`). A freed
@@ -150,7 +156,7 @@ class ConnectionTable {
     uint32_t slot = kNone;
     uint32_t generation = 0;
     bool reply = false;
-    // If nothing was found: a connection goes on with this tuple, or has it and is not to be disturbed (`open`).
+    // If nothing was found: a connection goes on with this tuple.
     bool taken = false;
 
     explicit operator bool() const { return at; }
@@ -172,6 +178,8 @@ class ConnectionTable {
   }
   void leave(uint32_t worker) { holders_[worker].seen.store(kIdle, std::memory_order_release); }
 
+  // False: no connection can ever be opened.
+  bool may_open() const { return limits_.connections > 0; }
   // Changes with each opening.
   uint32_t opened() const { return opened_.load(std::memory_order_relaxed); }
   bool empty() const { return size_.load(std::memory_order_relaxed) == 0; }
@@ -197,10 +205,12 @@ class ConnectionTable {
     const Found found = {slot < count_ ? records_ + slot : nullptr, slot, generation, false};
     return found.is_open() ? found.at : nullptr;
   }
-  // Opens a tracked connection unless it already exists. Finds none if there is no room. A packet that `begins` one with the
-  // ends of the replies of a tracked one takes the place of that, if it is over; otherwise none is found, but `taken`.
-  Found open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms,
-             bool begins = false);
+  // Opens a tracked connection unless it already exists. Its owner has the quotas of `shares` ports. A packet that `begins` one
+  // takes the place of a tracked one with the same ends: of its own direction, if that has been answered, and of the other
+  // one, if that is over. Finds none if it is not over, if another kind of connection has the tuple, if the replies would be
+  // those of another connection, or if there is no room.
+  Found open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms, bool begins = false,
+             uint32_t shares = 1);
   // Opens a connection to the backend that this table chooses, in the place of one between the same ends that is over. Its
   // owner is the first one; 0 is none. Finds none if the controlling thread has to decide: there is no such table, the
   // place of replies is not known, the backend is the client itself, a tuple is taken, or only a connection of the
@@ -210,6 +220,13 @@ class ConnectionTable {
   // The controlling thread's side
 
   size_t size() const { return size_.load(std::memory_order_relaxed); }
+  // How many of them are only tracked.
+  size_t tracked() const { return tracked_.load(std::memory_order_relaxed); }
+  // That of the latest connection. Later ones have greater ones, until they wrap.
+  uint32_t latest() const {
+    std::lock_guard guard(mutex_);
+    return generation_ * 2;
+  }
   // 2 · slot, plus 1 for the reply direction; kNone if there is none. Sets its generation.
   uint32_t find_handle(const TupleKey& key, uint32_t* generation = nullptr) const;
   // True if no connection has that tuple, but one goes on with it.
@@ -220,7 +237,8 @@ class ConnectionTable {
   // Closes those in `given_up` (kNone is skipped), then opens a connection in another slot. Returns kNone if there is
   // no free slot or its tuples are taken.
   uint32_t open(const ConnectionOpening& opening, uint32_t owner, double now_ms, const uint32_t (&given_up)[2]);
-  void close(uint32_t slot);
+  // With a generation, only if the slot still has that connection.
+  void close(uint32_t slot, uint32_t generation = 0);
   // From now on, packets of that direction take this flow. Does nothing if the slot has another connection by now.
   void set_flow(uint32_t slot, uint32_t generation, bool reply, uint32_t flow);
   // From now on, workers do not close it, and its table is 0. False if the slot has another connection by now.
@@ -247,6 +265,9 @@ class ConnectionTable {
   static constexpr size_t kPlaceCounts = 4096;
   static constexpr size_t kRecordsPerBucket = 3;
   static constexpr unsigned kEntries = 12;
+
+  // Whose place a new connection may take: that of any other, of those that workers may close, or of tracked ones.
+  enum class Of : uint8_t { any, workers, tracked };
 
   // By what a connection is found: the tuple of either direction, or that with which its packets go on.
   enum Name : uint32_t { kOriginal, kReply, kTaken };
@@ -279,6 +300,7 @@ class ConnectionTable {
     List unproven;  // oldest first
     List proven;    // seen in use; the one not looked at for longest comes first, and may be over by now
     uint32_t hand;  // slot + 1: the next unproven one to look at
+    double search_from_ms;  // until then, its proven ones are not searched for a tracked one again
   };
   struct alignas(64) Holder {
     std::atomic<uint64_t> seen = kIdle;
@@ -319,21 +341,22 @@ class ConnectionTable {
   uint32_t put(const ConnectionOpening& opening, uint32_t owner, double now_ms, const uint32_t (&given_up)[2]);
   void close_held(uint32_t slot);
   bool is_used(uint32_t slot) const { return records_[slot].generation != 0; }
-  bool is_expendable_at(uint32_t slot) { return is_used(slot) && is_expendable(records_[slot]); }
   // True if workers may close it.
-  bool is_of_workers(uint32_t slot) const {
-    return records_[slot].table != 0 || kind_of(records_[slot]) == ConnectionKind::tracked;
-  }
+  bool is_of_workers(uint32_t slot) const { return records_[slot].table != 0 || is_tracked(slot); }
   void count_balanced(const Connection& connection, int by);
   void look_on(Owner* owner);
   void prove(Owner* owner, uint32_t slot);
   void leave_unproven(Owner* owner, uint32_t slot);
   uint32_t find_unproven(Owner* owner);
-  uint32_t find_expendable(Owner* owner);
-  uint32_t find_of_all(bool of_workers);
+  uint32_t find_expendable(Owner* owner, Of whose, double now_ms);
+  uint32_t find_of_all(Of whose, double now_ms);
+  bool may_take_place(Of whose, uint32_t slot) const {
+    return whose == Of::any || (whose == Of::workers ? is_of_workers(slot) : is_tracked(slot));
+  }
+  bool is_tracked(uint32_t slot) const { return kind_of(records_[slot]) == ConnectionKind::tracked; }
   template <typename FindOne>
   uint32_t oldest(const uint32_t* owners, size_t count, FindOne find_one);
-  uint32_t room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota, bool of_workers);
+  uint32_t room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota, Of whose, double now_ms);
 
   ConnectionsHeader* const header_;
   Connection* const records_;
@@ -346,7 +369,7 @@ class ConnectionTable {
   std::atomic<uint32_t> version_ = 0;
   std::atomic<uint64_t> epoch_ = 1;
   Holder holders_[kWorkers];
-  std::atomic<size_t> size_ = 0;
+  std::atomic<size_t> size_ = 0, tracked_ = 0;
   // How many entries of the index have a place; some places share a number.
   std::atomic<uint32_t> in_place_[kPlaceCounts] = {};
   std::atomic<uint32_t> opened_ = 0;
@@ -359,6 +382,7 @@ class ConnectionTable {
   uint32_t generation_ = 0;
   uint32_t swept_ = 0;
   uint32_t hand_ = 0;  // the next slot to look at when all are in use
+  double search_from_ms_ = 0;  // until then, no tracked one looks for room among all
 };
 
 }  // namespace weft

@@ -261,7 +261,7 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
   } else {
     connection = find_connection(words, frame);
     Words current = undecided;
-    current.set_ct_state(ct_state_of(connection, key));
+    current.set_ct_state(ct_state_of(connection, undecided, frame));
     flow = connection ? flow_of(connection, current) : nullptr;
     if (!flow) flow = cache_.lookup(current);
   }
@@ -273,17 +273,21 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
   count(flow, frame);
   const Action* actions = flow->program.begin();
   if (too_big(actions, frame, key)) return stopped(number, key, frame);
+  size_t size = flow->program.size();
   const bool begins = actions->op == Op::track && !connection;
-  if (begins) {
-    if (const Reason refused = open(*actions, frame, key, &connection); refused != kNoDrop) return drop(number, refused);
-  }
+  if (begins) connection = open(*actions, frame, key);
   if (connection && is_of_connections(*actions)) {
     // What begins a connection mostly has a flow that covers no other packet of it.
     Words next = words;
-    if (begins) next.set_ct_state(ct_state_of(connection, key));
+    if (begins) next.set_ct_state(ct_state_of(connection, undecided, frame));
     if (!begins || cache_.covers(flow, next)) give_flow(connection, *flow);
   }
-  deliver(actions, flow->program.size(), frame, key, number, connection);
+  // What goes on untracked has nothing to do with connections.
+  if (begins && !connection) {
+    ++actions;
+    --size;
+  }
+  deliver(actions, size, frame, key, number, connection);
 }
 
 void Datapath::count(Flow* flow, const Frame& frame) {

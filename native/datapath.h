@@ -196,7 +196,8 @@ class Datapath {
   static uint32_t place_of(const Port& port, const Words& key);
   uint32_t place_of(const Words& key);
   Found find_connection(const Words& key, const Frame& frame);
-  uint8_t ct_state_of(const Found& connection, const Key& key);
+  uint8_t ct_state_of(const Found& connection, const Words& words, const Frame& frame);
+  uint8_t state_of_error(const Words& words, const Frame& frame, uint32_t place);
   Flow* flow_of(const Found& connection, const Words& key);
   void give_flow(const Found& connection, const Flow& flow);
   void deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from,
@@ -214,7 +215,7 @@ class Datapath {
   Reason connect(const Action& action, const Frame& frame, const Key& key, Found connection);
   Found named(const Action& action, const Key& key) const;
   Reason relate(const Action& action, const Frame& frame, const Key& key);
-  Reason open(const Action& track, const Frame& frame, const Key& key, Found* connection);
+  Found open(const Action& track, const Frame& frame, const Key& key);
   Flow* balance(const Flow& by, const Words& words, const Frame& frame, Found* connection);
   void count(Flow* flow, const Frame& frame);
   void fragment(const Action* actions, size_t count, uint32_t mtu, const Frame& frame, const Key& key, uint16_t from);

@@ -2,17 +2,36 @@
 // opens, counts and translates (8).
 #include "datapath.h"
 #include "nat.h"
+#include "quoted.h"
 
 namespace weft {
 namespace {
 
-// True if it can be the first packet of a conversation. For a ping, that is the request and not the reply.
-bool may_begin(const Key& key) {
-  const uint32_t type = load16(key.l4_src);
-  return key.ip_proto == nat::kIcmp ? type == 8 : key.ip_proto != nat::kIcmpv6 || type == 128;
+constexpr uint8_t kSyn = 2, kRst = 4, kAck = 16;
+// The owners of what comes in from other hosts, behind those of ports: PEER_OWNERS of src/flow/connection-store.ts.
+constexpr uint32_t kFirstPeerOwner = 65'536, kPeerOwners = 256;
+
+// Who owns the connections that begin with packets of this host: its number among so many, so that no host takes the
+// room of all others. Hosts with the same number share it.
+uint32_t owner_of_peer(const uint8_t* vtep) {
+  uint8_t number = 0;
+  for (uint32_t i = 0; i < 16; ++i) number ^= vtep[i];
+  return kFirstPeerOwner + number % kPeerOwners;
 }
 
-constexpr uint8_t kSyn = 2, kAck = 16;
+// True if it can be the first packet of a conversation that is seen here: of a ping, the request and not the reply; of TCP,
+// whatever comes, since it may be older than this record of it, but what answers a SYN or ends what is not known, and what
+// does not say what it is.
+bool may_begin(const Key& key, const Frame& frame) {
+  const uint32_t type = load16(key.l4_src);
+  if (key.ip_proto == nat::kIcmp) return type == 8;
+  if (key.ip_proto == nat::kIcmpv6) return type == 128;
+  if (key.ip_proto != nat::kTcp) return true;
+  const uint32_t l4 = l4_of(frame, key);
+  if (!l4) return false;
+  const uint8_t flags = frame.data[l4 + 13];
+  return !(flags & kRst) && (flags & (kSyn | kAck)) != (kSyn | kAck);
+}
 
 // True if this segment begins a TCP connection.
 bool begins_tcp(const Key& key, const Frame& frame) {
@@ -34,18 +53,26 @@ bool is_of_another(Connection& connection, const uint8_t* tcp) {
   return true;
 }
 
-// True if the packet belongs to the connection that was found by its tuple. If that one is only tracked, a SYN of who has
-// been called begins another one. If it had a choice of backends, a SYN between the same ends begins another one, with a
+// True if this segment begins another conversation than this one, which is only tracked: a SYN of who has been called; or of
+// who has called, with another number, after an answer: it uses the port again, and may have been restarted.
+bool begins_another(Connection& connection, bool reply, const uint8_t* tcp) {
+  if ((tcp[13] & (kSyn | kAck)) != kSyn) return false;
+  return reply || (relaxed_load(connection.half(true).packets) && load32(tcp + 4) + 1 != relaxed_load(connection.half(false).end));
+}
+
+// True if the packet belongs to the connection that was found by its tuple. If that one is only tracked, a SYN may begin
+// another one. If it had a choice of backends, a SYN between the same ends begins another one, with a
 // choice of its own, when it is over; and with another port, when its backend has another conversation with these ends.
 bool is_part_of(const ConnectionTable::Found& found, const Key& key, const Frame& frame) {
   Connection& connection = *found.at;
   if (!is_of(connection, found.reply, key)) return false;
   if (key.ip_proto != nat::kTcp) return true;
-  if (kind_of(connection) == ConnectionKind::tracked) return !found.reply || !begins_tcp(key, frame);
-  if (connection.pin == 0) return true;
-  if (found.reply && relaxed_load(connection.half(true).packets)) return true;
+  const bool is_tracked = kind_of(connection) == ConnectionKind::tracked;
+  if (!is_tracked && connection.pin == 0) return true;
+  if (!is_tracked && found.reply && relaxed_load(connection.half(true).packets)) return true;
   const uint32_t l4 = l4_of(frame, key);
   if (!l4) return true;
+  if (is_tracked) return !begins_another(connection, found.reply, frame.data + l4);
   if (found.reply) return kind_of(connection) == ConnectionKind::ended || !is_of_another(connection, frame.data + l4);
   if ((frame.data[l4 + 13] & (kSyn | kAck)) != kSyn) return true;
   ConnectionHalf& reply = connection.half(true);
@@ -81,7 +108,7 @@ bool Datapath::look_up_connections(uint16_t number) {
     probe.arrival = i;
     if (!connections_->has_any_in(place)) continue;
     if (!tuple_of(key, place, &probe.key)) {
-      if (is_icmp_error(key.key())) key.set_ct_state(kCtError);
+      if (is_icmp_error(key.key())) key.set_ct_state(state_of_error(key, (*arrivals_)[i].frame, place));
       continue;
     }
     probe.hash = connections_->hash(probe.key);
@@ -98,7 +125,7 @@ bool Datapath::look_up_connections(uint16_t number) {
     if (!found && begins_taken(found, arrival.key.key(), arrival.frame)) arrival.key.set_ct_state(kCtTaken);
     if (!found || !is_part_of(found, arrival.key.key(), arrival.frame)) continue;
     found_connections_[probe.arrival] = found;
-    arrival.key.set_ct_state(ct_state_of(found, arrival.key.key()));
+    arrival.key.set_ct_state(ct_state_of(found, arrival.key, arrival.frame));
     cache_.prefetch(relaxed_load(found.at->half(found.reply).flow_slot));
   }
   for (const Probe& probe : probes_) {
@@ -132,14 +159,33 @@ Datapath::Found Datapath::find_connection(const Words& key, const Frame& frame) 
   return found;
 }
 
-uint8_t Datapath::ct_state_of(const Found& connection, const Key& key) {
+// What an ICMP error is about: that decides alone about an error about a connection whose addresses are translated. One about
+// a tracked conversation that goes to the sender of the packet goes the way of its other packets.
+uint8_t Datapath::state_of_error(const Words& words, const Frame& frame, uint32_t place) {
+  const Key& key = words.key();
+  const uint32_t l4 = l4_of(frame, key);
+  const uint32_t quoted = l4 + 8;
+  TupleKey answer;
+  if (!l4 || frame.pieces) return kCtError;
+  if (frame.length < quoted || !answer_to_quoted(frame.data + quoted, frame.length - quoted, is_ipv4(key), place, &answer)) {
+    return kCtNone;
+  }
+  const Found found = connections_->find(answer);
+  if (!found) return kCtNone;
+  if (kind_of(*found.at) != ConnectionKind::tracked) return kCtError;
+  if (memcmp(answer.tuple.destination, key.ip_dst, sizeof key.ip_dst) != 0) return kCtNone;
+  return found.reply ? kCtKnownReply : kCtKnown;
+}
+
+uint8_t Datapath::ct_state_of(const Found& connection, const Words& words, const Frame& frame) {
   if (connection) {
     if (kind_of(*connection.at) == ConnectionKind::tracked) return connection.reply ? kCtKnownReply : kCtKnown;
     return connection.reply ? kCtReply : kCtOriginal;
   }
   if (connection.taken) return kCtTaken;
-  const bool is_error = connections_ && is_icmp_error(key) && connections_->has_any_in(place_of(Words::of(key)));
-  return is_error ? kCtError : kCtNone;
+  if (!connections_ || !is_icmp_error(words.key())) return kCtNone;
+  const uint32_t place = place_of(words);
+  return connections_->has_any_in(place) ? state_of_error(words, frame, place) : kCtNone;
 }
 
 // The flow of the connection's direction, if it covers the key.
@@ -204,10 +250,10 @@ Reason Datapath::connect(const Action& action, const Frame& frame, const Key& ke
   if (action.op == Op::nat && action.generation()) connection = named(action, key);
   else if (!connection) connection = find_connection(Words::of(key), frame);
   if (!connection && action.op == Op::track) {
-    if (const Reason refused = open(action, frame, key, &connection); refused != kNoDrop) return refused;
+    connection = open(action, frame, key);
     if (!connection) return kNoDrop;
   }
-  if (!connection) return Reason::connection_gone;
+  if (!connection) return action.op == Op::count && is_icmp_error(key) ? kNoDrop : Reason::connection_gone;
   const ConnectionKind kind = action.op == Op::nat ? ConnectionKind::translated : ConnectionKind::tracked;
   if (kind_of(*connection.at) != kind) return Reason::connection_gone;
   const uint32_t l4 = l4_of(frame, key);
@@ -237,19 +283,22 @@ Reason Datapath::relate(const Action& action, const Frame& frame, const Key& key
   return is_related ? kNoDrop : Reason::icmp_unrelated;
 }
 
-// The connection that begins with this packet, null if none can. Its owner is the port where the packet came in.
-Reason Datapath::open(const Action& action, const Frame& frame, const Key& key, Found* connection) {
+// The connection that begins with this packet; none if it cannot begin one, if it has the ends of another one that goes on, or
+// if there is no room. Then the packet goes on, untracked. Its owner is the port where the packet
+// came in, or the host that it came from.
+Datapath::Found Datapath::open(const Action& action, const Frame& frame, const Key& key) {
   TupleKey tuple;
   const Words words = Words::of(key);
-  const uint32_t place = place_of(words);
-  if (!connections_ || place == kNowhere || !may_begin(key) || !tuple_of(words, place, &tuple)) return kNoDrop;
-  const bool begins = begins_tcp(key, frame);
-  const Found found = connections_->open(tuple, action.argument, load16(key.in_port), now_ms_, begins);
-  if (!found) return found.taken ? kNoDrop : Reason::connection_limit;
-  if (!is_of(*found.at, found.reply, key)) return kNoDrop;
+  const uint16_t number = load16(key.in_port);
+  const Port* from = port(number);
+  const uint32_t place = from ? place_of(*from, words) : kNowhere;
+  if (!connections_ || !connections_->may_open() || place == kNowhere) return {};
+  if (!may_begin(key, frame) || !tuple_of(words, place, &tuple)) return {};
+  const uint32_t owner = from->is_tunnel() ? owner_of_peer(key.tun_src) : number;
+  const Found found = connections_->open(tuple, action.argument, owner, now_ms_, begins_tcp(key, frame));
+  if (!found || !is_of(*found.at, found.reply, key)) return {};
   if (!found.reply && action.reply_flow()) relaxed_store(found.at->half(1).flow, action.reply_flow());
-  *connection = found;
-  return kNoDrop;
+  return found;
 }
 
 }  // namespace weft

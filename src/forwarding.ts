@@ -207,9 +207,9 @@ export class Forwarding<D extends Datapath = Datapath> {
     const gateways = topology.network(vni)?.gateways ?? [];
     topology.removeNetwork(vni);
     this.#end(({ places }) => places.includes(vni));
-    this.tables.connections.endTracked(vni);
     for (const ip of gateways) neighbors.remove(vni, ip);
     this.controller.enforce();
+    this.controller.endings.endTracked(vni, undefined);
   }
 
   /** Opens the port and adds it to its network. @throws WeftError, leaving nothing behind. */
@@ -259,11 +259,12 @@ export class Forwarding<D extends Datapath = Datapath> {
     const { topology, fdb } = this.tables;
     const before = topology.port(port.portNo);
     topology.setPort(port);
-    this.#forgetUncarried(port.vni, before?.allowedAddresses ?? []);
+    const uncarried = this.#forgetUncarried(port.vni, before?.allowedAddresses ?? []);
     // It may not have the MACs of others any more.
     if (before?.trust && !port.trust) fdb.forget(portLocation(port.portNo));
     this.#retryAllowed(port);
     this.controller.enforce();
+    this.controller.endings.endTracked(port.vni, uncarried);
   }
 
   /** Closes the port, then forgets it. With `keep`, its TAP stays in the container. */
@@ -277,13 +278,16 @@ export class Forwarding<D extends Datapath = Datapath> {
     fdb.forget(portLocation(portNo));
     neighbors.forgetMac(port.vni, port.mac);
     for (const ip of [...port.addresses, linkLocalOf(port.mac)]) neighbors.remove(port.vni, ip);
+    const gone = options?.keep ? [] : [...port.addresses, linkLocalOf(port.mac)];
     if (!options?.keep) {
       this.#forget(port.vni, port.addresses);
-      this.#forgetUncarried(port.vni, port.allowedAddresses);
+      gone.push(...this.#forgetUncarried(port.vni, port.allowedAddresses));
     }
     // Weft's own sockets know it by a number that the next port does not get.
     this.#forget(port.vni, [...port.addresses, ...port.allowedAddresses], isInternal);
     this.controller.enforce();
+    this.controller.endings.endTracked(port.vni, gone);
+    if (!options?.keep) this.controller.endings.endOfPort(portNo);
     this.controller.forgetPort(portNo);
   }
 
@@ -293,14 +297,14 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   /**
-   * Ends the connections of those addresses that no port may send from any more. Several ports may carry a virtual IP.
+   * Ends the translated connections of those addresses that no port may send from any more, and returns these. Several ports
+   * may carry a virtual IP.
    */
-  #forgetUncarried(vni: Vni, addresses: readonly Uint8Array[]): void {
+  #forgetUncarried(vni: Vni, addresses: readonly Uint8Array[]): readonly Uint8Array[] {
     const { topology } = this.tables;
-    this.#forget(
-      vni,
-      addresses.filter((ip) => !topology.isCarried(vni, ip)),
-    );
+    const uncarried = addresses.filter((ip) => !topology.isCarried(vni, ip));
+    this.#forget(vni, uncarried);
+    return uncarried;
   }
 
   /** Ends the connections of an endpoint's addresses, or those for which `isOver` is true. */

@@ -243,6 +243,13 @@ void test_room() {
   CHECK(!table.open(key_of(tuple_of(1, 2, 99, 80), 1), 1, 3, 0));
   CHECK(table.open(key_of(tuple_of(1, 2, 99, 80), 1), 1, 4, 0));
 
+  {
+    Memory others(64);
+    ConnectionTable tunnels(others.bytes(), others.size(), {40, 10, 5}, 1);
+    for (uint32_t i = 0; i < 30; ++i) CHECK(tunnels.open(key_of(tuple_of(1, 2, i, 80), 1), 1, 3, 0, false, 3));
+    CHECK(tunnels.size() == 15 && tunnels.tracked() == 15);
+  }
+
   // All slots but one are taken by translated connections.
   for (uint32_t i = 0; table.size() < 40; ++i) {
     CHECK(table.open(translated(tuple_of(3, 4, i, 1), tuple_of(5, 4, i, 1)), 100'000, 0, {kNone, kNone}) != kNone);
@@ -265,16 +272,19 @@ void test_against() {
   const Tuple there = tuple_of(1, 2, 3, 4);
   const TupleKey key = {there, 1, 6}, back = {turned(there), 1, 6};
   const ConnectionTable::Found first = table.open(key, 1, 1, 0, true);
-  CHECK(first && !first.reply);
+  CHECK(first && !first.reply && table.open(key, 1, 1, 0, true).slot == first.slot);
   const ConnectionTable::Found reply = table.open(back, 1, 2, 0, false);
   CHECK(reply.slot == first.slot && reply.reply);
   const ConnectionTable::Found refused = table.open(back, 1, 2, 0, true);
-  CHECK(!refused && refused.taken && first.is_open() && table.size() == 1);
+  CHECK(!refused && first.is_open() && table.size() == 1);
   memory[first.slot].half(true).seen = kSeenRst;
   const ConnectionTable::Found next = table.open(back, 1, 2, 0, true);
   CHECK(next && !next.reply && !first.is_open() && table.size() == 1);
   CHECK(table.owned(1).empty() && table.owned(2) == std::vector<uint32_t>{next.slot});
-  CHECK(table.open(key, 1, 1, 0, false).reply && table.open(back, 1, 2, 0, true).slot == next.slot);
+  memory[next.slot].half(true).packets = 1;
+  const ConnectionTable::Found anew = table.open(back, 1, 2, 0, true);
+  CHECK(anew && !next.is_open() && table.size() == 1 && table.latest() == anew.generation);
+  CHECK(table.open(key, 1, 1, 0, false).reply && table.open(back, 1, 2, 0, true).slot == anew.slot);
 }
 
 void test_time() {

@@ -3,6 +3,8 @@
 /** Questions are written into `asked` before a call. A slot is -1 if there is none. */
 export interface NativeConnectionTable {
   size(): number;
+  tracked(): number;
+  latest(): number;
   /**
    * Looks for the original tuple, its place and protocol. Returns 2 · slot, plus 1 for the reply direction, or -1, and leaves
    * the generation where the place was.
@@ -14,7 +16,7 @@ export interface NativeConnectionTable {
   /** ROOM_FREE, ROOM_NONE or a slot. */
   room(owners: Uint32Array, count: number, quota: number, unprovenQuota: number): number;
   open(owner: number, nowMs: number, givenUp: number, alsoGivenUp: number): number;
-  close(slot: number): void;
+  close(slot: number, generation: number): void;
   setFlow(slot: number, generation: number, reply: boolean, flow: number): void;
   claim(slot: number, generation: number): boolean;
   /** `backends` has BALANCED_BACKEND_BYTES for each. Returns false if it is not valid. */

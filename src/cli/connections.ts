@@ -78,13 +78,18 @@ export function endsText(connection: ConnectionReport): string {
   const as = translatedSource === source || isOwn(connection) ? [] : [`as ${translatedSource}`];
   const by = via === undefined ? [] : [`by host ${via}`];
   return [
-    `Connection ${id}: ${protocol}, ${state}`,
+    `Connection ${id}: ${protocol}, ${state}${isOnlyTracked(connection) ? ', only tracked: nothing is translated' : ''}`,
     `From: ${[opener, ...as, ...by].join(', ')}`,
     ...(service === '' ? [] : [`Service: ${service}, ${destination}`]),
     `To: ${isOwn(connection) ? target : named(to, service === '' ? destination : translatedDestination)}`,
     `Passed: ${countText(connection.packets, connection.bytes)}, back ${countText(connection.replyPackets, connection.replyBytes)}`,
     '',
   ].join('\n');
+}
+
+function isOnlyTracked(connection: ConnectionReport): boolean {
+  const { direction, source, translatedSource, destination, translatedDestination } = connection;
+  return direction === 'internal' && source === translatedSource && destination === translatedDestination;
 }
 
 function countText(packets: number, bytes: number): string {

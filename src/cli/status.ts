@@ -65,7 +65,7 @@ async function statusText(report: StatusReport): Promise<string> {
     ...row('Networks', () => report.networks),
     ...row('Endpoints', () => endpointsText(report)),
     ...rows(() => report.refusedRecords.map((refused) => ['Waiting', paint('yellow', refusedText(refused))] as const)),
-    ...row('Connections', () => `${report.connections.active} of ${report.connections.limit}`),
+    ...row('Connections', () => connectionsText(report.connections)),
     ...row('FDB', () => `${report.fdb.entries} entries, ${report.fdb.moves} moves, ${report.fdb.evicted} evicted`),
     ...row('Memory', () => memoryText(report)),
     ...row('Datapath', () => datapathText(report)),
@@ -197,4 +197,9 @@ function withPath({ pathMtus, pathSources, peerStates }: StatusReport, peer: str
   const source = pathSources[peer] === 'probed' ? ', probed' : '';
   const state = peerStates[peer] === undefined || peerStates[peer] === 'unprobed' ? '' : `${peerStates[peer]}, `;
   return mtu === undefined ? `${peer} (${state}no route)` : `${peer} (${state}path MTU ${mtu}${source})`;
+}
+
+function connectionsText({ active, tracked, limit }: StatusReport['connections']): string {
+  const ofThem = tracked === 0 ? '' : `, ${tracked} of them only tracked`;
+  return `${active} of ${limit}${ofThem}`;
 }

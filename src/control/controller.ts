@@ -26,7 +26,7 @@ import { emptyKey, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo, Vni } from '../flow/types.ts';
 import { announcement, replyFrame } from '../pipeline/reply.ts';
 import type { ConnectionUse, Effect, Tables } from '../pipeline/stage.ts';
-import { claimConnection, withCtState } from '../pipeline/ct-state.ts';
+import { claimConnection, isCurrent, withCtState } from '../pipeline/ct-state.ts';
 import { decide, type Decision } from '../pipeline/decide.ts';
 import { saysUnreachable } from '../pipeline/unreachable.ts';
 import type { Changes } from '../table/changes.ts';
@@ -93,7 +93,6 @@ export class Controller {
     this.clashes = new Clashes(tables);
     this.revalidator = new Revalidator({
       ...{ tables, flows, drops, clock, later },
-      decide: (key) => this.decide(key),
       put: (key, decision, nowMs) => this.#putAlone(key, decision, nowMs),
     });
     this.#resolver = new Resolver({
@@ -215,8 +214,10 @@ export class Controller {
       const end = Math.min(at + TURN_REDECIDED, flows.length);
       while (at < end) this.flows.delete(flows[at++]!);
       if (at < flows.length) return true;
-      const decision = this.decide(key);
-      if (decision.cacheable && decision.mask === mask && !hasNews(decision.effects, this.#options.tables.fdb)) {
+      const { tables } = this.#options;
+      const decision = decide(key, tables);
+      const isAlike = decision.cacheable && decision.mask === mask && !hasNews(decision.effects, tables.fdb);
+      if (isAlike && isCurrent(key, tables)) {
         this.#cache(key, decision, this.#options.clock());
       }
       return false;

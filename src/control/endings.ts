@@ -9,11 +9,12 @@
  * Owned by the thread of the switch.
  */
 import type { Datapath } from '../datapath/datapath.ts';
-import type { PortNo } from '../flow/types.ts';
+import type { PortNo, Vni } from '../flow/types.ts';
 import { resetOfBackend, resetsOf, type Resets } from '../pipeline/resets.ts';
 import type { Tables } from '../pipeline/stage.ts';
 import type { Changes } from '../table/changes.ts';
 import type { PinnedConnection } from '../table/ended-connections.ts';
+import { GoneAddresses } from '../table/gone-addresses.ts';
 import { inTurns, type Later } from './turns.ts';
 
 export interface EndingsOptions {
@@ -32,6 +33,8 @@ export interface EndingsOptions {
 const TURN_ENDED = 256;
 /** How many slots are gone through in one turn to find them: takes a few milliseconds. */
 const TURN_SCANNED = 16_384;
+/** How many tracked connections are closed in one turn: takes a few milliseconds. */
+const TURN_CLOSED = 2048;
 /** Timers cannot wait for as long as a backend may drain. */
 const LONGEST_WAIT_MS = 3_600_000;
 
@@ -40,6 +43,9 @@ export class Endings {
   /** From which slot on connections are still looked for whose time was over then. */
   #ending = { from: Infinity, sinceMs: 0 };
   #stopWaiting = (): void => {};
+  /** Those whose tracked connections are looked for when the search that is under way has ended. */
+  #gone = new GoneAddresses();
+  #isSearching = false;
 
   constructor(options: EndingsOptions) {
     this.#options = options;
@@ -129,6 +135,54 @@ export class Endings {
       if (ended.length < TURN_ENDED) from += TURN_SCANNED;
       return from < tables.connections.slots;
     });
+  }
+
+  /** Ends the tracked connections that began with packets of this port, which is closed, and in no flow any more. */
+  endOfPort(portNo: PortNo): void {
+    const { tables, later } = this.#options;
+    const ended = tables.connections.trackedBy(portNo);
+    inTurns(later, () => {
+      for (const connection of ended.splice(-TURN_CLOSED)) tables.connections.endTracked(connection);
+      return ended.length > 0;
+    });
+  }
+
+  /**
+   * Ends the tracked connections that these addresses of a network have now, whoever opened them. Call this when no flow
+   * opens others any more: those that are opened later stay.
+   * @param addresses undefined: those of the whole network
+   */
+  endTracked(vni: Vni, addresses: readonly Uint8Array[] | undefined): void {
+    const { connections } = this.#options.tables;
+    if (connections.tracked === 0) return;
+    const until = connections.now();
+    if (!addresses) this.#gone.addNetwork(vni, until);
+    for (const ip of addresses ?? []) this.#gone.add(vni, ip, until);
+    if (!this.#isSearching) this.#search();
+  }
+
+  /** One search finds those of all that are gone when it begins, since many may go at once. */
+  #search(): void {
+    const { tables, later } = this.#options;
+    let gone = new GoneAddresses();
+    let from = Infinity;
+    this.#isSearching = true;
+    inTurns(later, () => {
+      if (from >= tables.connections.slots) {
+        [gone, this.#gone, from] = [this.#gone, new GoneAddresses(), 0];
+        this.#isSearching = !gone.isEmpty;
+        if (!this.#isSearching) return false;
+      }
+      const slots = { from, to: from + TURN_SCANNED };
+      from = tables.connections.endTrackedOf(gone, slots, TURN_CLOSED, (vni, ip) => this.#routedTo(vni, ip));
+      return true;
+    });
+  }
+
+  #routedTo(vni: Vni, ip: Uint8Array): Vni | undefined {
+    const { topology } = this.#options.tables;
+    const route = topology.network(vni)?.routes.lookup(ip).route;
+    return route?.kind === 'network' ? topology.networkNamed(route.network)?.vni : undefined;
   }
 
   close(): void {

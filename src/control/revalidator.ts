@@ -17,8 +17,8 @@
  */
 import { emptyKey, type FlowKey } from '../flow/key.ts';
 import type { FlowId } from '../flow/types.ts';
-import { withCtState } from '../pipeline/ct-state.ts';
-import type { Decision } from '../pipeline/decide.ts';
+import { isCurrent } from '../pipeline/ct-state.ts';
+import { decide, type Decision } from '../pipeline/decide.ts';
 import type { Effect, Tables } from '../pipeline/stage.ts';
 import type { Fdb } from '../table/fdb.ts';
 import { balancedDecision } from './balanced.ts';
@@ -32,7 +32,6 @@ export interface RevalidatorOptions {
   readonly drops: DropLog;
   readonly clock: () => number;
   readonly later: Later | undefined;
-  readonly decide: (key: FlowKey) => Decision;
   /** Puts a flow that is of no connection in both directions; undefined if there is no room for it. */
   readonly put: (key: FlowKey, decision: Decision, nowMs: number) => CachedFlow | undefined;
 }
@@ -127,7 +126,7 @@ export class Revalidator {
   }
 
   #redecide(id: FlowId, nowMs: number): void {
-    const { tables, flows, drops, decide, put } = this.#options;
+    const { tables, flows, drops, put } = this.#options;
     const flow = flows.get(id);
     if (!flow) return;
     this.#redecided++;
@@ -138,9 +137,8 @@ export class Revalidator {
     // If its connection has ended, the next frame opens another one or is refused.
     if (first?.op === 'nat' && !tables.connections.isOpen(first)) return this.#drop(flow);
     const key = flows.readKey(id, this.#key);
-    // No frame has this key any more.
-    if (withCtState(key, tables) !== key) return this.#drop(flow);
-    const decided = decide(key);
+    if (!isCurrent(key, tables)) return this.#drop(flow);
+    const decided = decide(key, tables);
     const decision = balancedDecision(decided) ?? decided;
     const isAlike = decision.cacheable && decision.mask === then.mask && !hasNews(decision.effects, tables.fdb);
     if (!isAlike || !put(key, decision, nowMs)) return this.#drop(flow);

@@ -3,10 +3,14 @@ import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
 import { isIcmpError } from '../wire/icmp-error.ts';
 import { hasPorts, IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
-import type { ConnectionTuples, ProtocolTuple } from './connection.ts';
-import { FRAG_LATER, fields } from './fields.ts';
+import { turned, type ConnectionKind, type ConnectionTuples, type ProtocolTuple } from './connection.ts';
+import { ctState, FRAG_LATER, fields } from './fields.ts';
 import { readBytes, readNumber, type FlowKey } from './key.ts';
-import { isIp4 } from './types.ts';
+import { readQuoted } from './quoted.ts';
+import { isIp4, sameBytes } from './types.ts';
+
+/** Header of an ICMP error, in front of the packet that it quotes. */
+const ICMP_ERROR_BYTES = 8;
 
 /**
  * With ports for TCP, UDP and SCTP, with the identifier for an echo, and for a protocol without ports, only addresses.
@@ -51,6 +55,25 @@ export function isOf({ protocol, original }: ConnectionTuples, reply: boolean, k
 /** The quoted packet decides about an ICMP error, so it is never handled together with others of its key. */
 export function isErrorKey(key: FlowKey): boolean {
   return isIcmpError(readNumber(key, fields.ip_proto), readNumber(key, fields.l4_src));
+}
+
+/**
+ * The state of an ICMP error. The packet that it quotes decides alone about one about a connection whose addresses are
+ * translated. One about a tracked conversation that goes to the sender of that packet goes the way of its other packets.
+ * @param icmp the message
+ * @param find the connection of a packet with this tuple, in one direction
+ */
+export function stateOfError(
+  key: FlowKey,
+  icmp: Uint8Array,
+  find: (tuple: ProtocolTuple) => { readonly kind: ConnectionKind; readonly reply: boolean } | undefined,
+): number {
+  const quoted = readQuoted(icmp.subarray(ICMP_ERROR_BYTES), readNumber(key, fields.eth_type) === ETH_IPV4);
+  const found = quoted && find({ protocol: quoted.protocol, ...turned(quoted.tuple) });
+  if (!found) return ctState.none;
+  if (found.kind !== 'tracked') return ctState.error;
+  if (!sameBytes(quoted.tuple.source, readBytes(key, fields.ip_dst))) return ctState.none;
+  return found.reply ? ctState.known_reply : ctState.known;
 }
 
 function isEcho(protocol: number, v4: boolean, type: number): boolean {

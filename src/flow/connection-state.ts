@@ -51,6 +51,22 @@ const DNS = { l4Port: 53, timeoutMs: 30_000 };
 const LATE_ANSWER_MS = 30_000;
 const [ICMP, TCP, UDP, ICMPV6] = [1, 6, 17, 58];
 
+const QUIET_MS = 240_000;
+
+/** True if it is only tracked, and has had no packet for some minutes: it may be given up for another one. */
+export function isQuiet(records: ConnectionRecords, slot: number, nowMs: number): boolean {
+  return records.kind(slot) === 'tracked' && nowMs >= records.lastSeenMs(slot) + QUIET_MS;
+}
+
+/**
+ * True if a SYN with this sequence number begins another conversation than this one, which is only tracked: that of who has
+ * been called; or of who has called, with another number, after an answer: it uses the port again, and may have been restarted.
+ */
+export function isAnotherSyn(records: ConnectionRecords, slot: number, reply: boolean, sequence: number): boolean {
+  if (reply) return true;
+  return records.half(slot, true).packets > 0 && (sequence + 1) >>> 0 !== records.half(slot, false).end;
+}
+
 /** How long the connection in that slot is kept without a packet. */
 export function connectionTimeoutMs(records: ConnectionRecords, slot: number): number {
   const protocol = records.protocol(slot);

@@ -9,9 +9,13 @@
 import type { BalancingTable } from './balancing.ts';
 import type { ConnectionRecords, ConnectionTuples, Place, Tuple } from './connection.ts';
 
-/** Owners are numbers below this. The first 65,536 are those of ports, whose frames open connections with `track`. */
+/**
+ * Owners are numbers below this. The first 65,536 are those of ports, whose frames open connections with `track`; the next
+ * ones are those of other hosts, by a number that follows from the address of their VTEP.
+ */
 export const CONNECTION_OWNERS = 131_072;
-export const FIRST_FREE_OWNER = 65_536;
+export const PEER_OWNERS = { first: 65_536, count: 256 } as const;
+export const FIRST_FREE_OWNER = PEER_OWNERS.first + PEER_OWNERS.count;
 
 /** Results of `room`: nothing needs to be given up, or there is no room. */
 export const ROOM_FREE = -1;
@@ -21,7 +25,7 @@ export interface ConnectionStoreOptions {
   /** Memory of `ConnectionRecords`. `recover` takes over what it already holds. */
   readonly memory: Uint8Array;
   /**
-   * The maximum number of connections. There are more records than that, so that a freed slot is not reused at once.
+   * The maximum number of connections; if that is 0, none is tracked. There are more records than that, so that a freed slot is not reused at once.
    */
   readonly limit: number;
   /**
@@ -44,6 +48,10 @@ export interface ConnectionStore {
   readonly records: ConnectionRecords;
   readonly limit: number;
   readonly size: number;
+  /** How many of them are only tracked. */
+  readonly tracked: number;
+  /** The generation of the latest connection. Later ones have greater ones, until they wrap at 2³². */
+  readonly latest: number;
   /** 2 · slot, plus 1 for a tuple of the reply direction; -1 if there is none. */
   find(place: Place, protocol: number, tuple: Tuple): number;
   /** The same, with the generation that the slot had then. */
@@ -65,7 +73,8 @@ export interface ConnectionStore {
    * @returns its slot; -1 if there is no slot, or its tuples are taken
    */
   open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number;
-  close(slot: number): void;
+  /** With a generation, only if the slot still has that connection. */
+  close(slot: number, generation?: number): void;
   /** From now on, packets of that direction take this cached flow. Does nothing if the slot has another connection by now. */
   setFlow(found: FoundConnection, flow: number): void;
   /**

@@ -268,6 +268,20 @@ export class ConnectionRecords {
     return -1;
   }
 
+  /**
+   * The same for records of connections whose packets come from an address that ends with one of these words, or go there.
+   * @param words the last four bytes of addresses, little-endian
+   */
+  nextOf(from: number, to: number, words: { has(word: number): boolean }): number {
+    const all = this.#words;
+    const end = Math.min(this.ready, to);
+    const last = CONNECTION_ORIGINAL + 12;
+    for (let slot = from, at = wordAt(from, last); slot < end; slot++, at += WORDS) {
+      if (words.has(all[at]!) || words.has(all[at + 4]!)) return slot;
+    }
+    return -1;
+  }
+
   /** The balancing table that chose it, if the datapath may close it by itself; else 0. */
   table(slot: number): number {
     return this.#view.getUint32(recordAt(slot) + CONNECTION_TABLE, true);
@@ -342,8 +356,8 @@ export class ConnectionRecords {
     const either = seen | replySeen;
     if (either & SEEN_RST) return 'closed';
     if (both & SEEN_FIN) return 'time_wait';
+    if (!isAnswered) return 'syn_sent'; // whatever it was that nobody has answered, also a FIN
     if (either & SEEN_FIN) return 'closing';
-    if (!isAnswered) return 'syn_sent';
     return both & SEEN_ACK ? 'established' : 'syn_received';
   }
 

@@ -17,8 +17,7 @@ import { getU16, getU32 } from '../wire/bytes.ts';
 import { checksum } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, VLAN_TAG_BYTES } from '../wire/ethernet.ts';
 import { IPV4_DF } from '../wire/ipv4.ts';
-import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
-import { answersTcp, beginsTcp, TCP_ACKNOWLEDGMENT, TCP_FLAGS } from '../wire/l4.ts';
+import { answersTcp, beginsTcp, TCP_ACKNOWLEDGMENT, TCP_FLAGS, TCP_SEQUENCE } from '../wire/l4.ts';
 import { ip6L4Offset } from './extract.ts';
 import { FRAG_LATER, fields, type Field, type FieldName } from './fields.ts';
 import { formatPrefix, maskOf, readBytes, readNumber, type FlowKey, type FlowMask, type FieldPrefix } from './key.ts';
@@ -142,14 +141,25 @@ export class FlowView {
     return tcp.length > TCP_FLAGS ? tcp : undefined;
   }
 
+  /** The sequence number of this TCP segment. */
+  tcpSequence(): number | undefined {
+    const tcp = this.#tcp();
+    return tcp && getU32(tcp, TCP_SEQUENCE);
+  }
+
   /** The packet that this ICMP error quotes, if it can be read. */
   quoted(): Quoted | undefined {
     this.#isOfOneFrame = true;
-    if (!this.#head) return undefined;
+    const icmp = this.icmp();
+    return icmp && readQuoted(icmp.subarray(ICMP_ERROR_BYTES), this.number('eth_type') === ETH_IPV4);
+  }
+
+  /** This ICMP message, as far as it is there. */
+  icmp(): Uint8Array | undefined {
+    if (!this.#head || this.number('ip_frag') === FRAG_LATER) return undefined;
     const v4 = this.number('eth_type') === ETH_IPV4;
     const l3 = this.#l3();
-    const icmp = l3 + (v4 ? (this.#head[l3]! & 15) * 4 : IPV6_HEADER_BYTES);
-    return readQuoted(this.#head.subarray(icmp + ICMP_ERROR_BYTES), v4);
+    return this.#head.subarray(v4 ? l3 + (this.#head[l3]! & 15) * 4 : ip6L4Offset(this.#head, l3));
   }
 
   /** The fields that were read. Shared by all decisions that read the same fields: do not write to it. */

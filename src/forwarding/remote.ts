@@ -89,13 +89,14 @@ export class Remote {
     const before = fdb.workload(vni, mac);
     if (before?.isSame(workload)) return before;
     // Both at once: who follows an endpoint that moves finds it at one of the two places.
-    if (before) this.#forget(before, workload);
+    const gone = before ? this.#forget(before, workload) : [];
     fdb.setStatic(vni, mac, vtepLocation(vtep), workload);
     topology.workloads.add(workload);
     for (const id of workload.addressIds) neighbors.set(vni, bytesOf(id), mac);
     neighbors.set(vni, linkLocalOf(mac), mac);
     for (const id of workload.allowedIds) neighbors.retry(vni, bytesOf(id));
     this.#controller.enforce();
+    this.#controller.endings.endTracked(vni, gone);
     return workload;
   }
 
@@ -115,19 +116,24 @@ export class Remote {
     const { fdb, neighbors } = this.#tables;
     const workload = fdb.workload(vni, mac);
     if (!workload) return;
-    this.#forget(workload);
+    const gone = this.#forget(workload);
     fdb.removeStatic(vni, mac);
     neighbors.remove(vni, linkLocalOf(mac), mac);
     this.#controller.enforce();
+    this.#controller.endings.endTracked(vni, [...gone, linkLocalOf(mac)]);
   }
 
-  /** @param heir what takes its place with the same MAC */
-  #forget(workload: Workload, heir?: Workload): void {
+  /** Returns the addresses that are gone. @param heir what takes its place with the same MAC */
+  #forget(workload: Workload, heir?: Workload): readonly Uint8Array[] {
     const { neighbors, topology } = this.#tables;
     const kept = new Set(heir?.addressIds);
     topology.workloads.remove(workload);
-    for (const id of workload.addressIds) {
-      if (!kept.has(id)) neighbors.remove(workload.vni, bytesOf(id), workload.mac);
-    }
+    const gone = workload.addressIds.filter((id) => !kept.has(id)).map(bytesOf);
+    for (const ip of gone) neighbors.remove(workload.vni, ip, workload.mac);
+    const allowed = new Set(heir?.allowedIds);
+    const { vni } = workload;
+    const isCarried = (ip: Uint8Array): boolean => topology.isCarried(vni, ip) || topology.workloads.isAllowed(vni, ip);
+    const others = workload.allowedIds.filter((id) => !allowed.has(id)).map(bytesOf);
+    return [...gone, ...others.filter((ip) => !isCarried(ip))];
   }
 }

@@ -2,7 +2,16 @@
 import { counter, gauge, labelled, type Metric } from './metric.ts';
 
 export const tableMetrics: readonly Metric[] = [
-  gauge('weft_connections', 'Translated connections', ({ status }) => status.connections.active),
+  labelled(
+    'gauge',
+    'weft_connections',
+    'Connections: translated ones, and those that are only tracked, which give way to them',
+    ['kind'],
+    ({ status: { connections } }) => [
+      { labels: { kind: 'translated' }, value: connections.active - connections.tracked },
+      { labels: { kind: 'tracked' }, value: connections.tracked },
+    ],
+  ),
   gauge('weft_connections_limit', 'The most connections that there can be', ({ status }) => status.connections.limit),
   gauge(
     'weft_backends_checked',

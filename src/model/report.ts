@@ -235,8 +235,8 @@ export const statusReport = z.object({
   endpointProblems: z.record(z.string(), z.array(z.string())),
   /** Resources that other programs have stored in a way that this host does not accept; they wait until that changes. */
   refusedRecords: z.array(refusedRecordReport),
-  /** Translated connections: how many there are, and how many there may be. */
-  connections: z.object({ active: z.number(), limit: z.number() }),
+  /** How many there are, how many of them are only tracked, and how many there may be. */
+  connections: z.object({ active: z.number(), tracked: z.number(), limit: z.number() }),
   /**
    * Of the backends of services: how many are checked by this host, and how many of these checks fail; how many this host has
    * ejected at the moment, and how often it has ejected one.

@@ -93,8 +93,11 @@ function endsOf(entry: ConnectionEntry, names: Names, question: ConnectionsQuest
   const { places, original, translated } = entry;
   const at = (place: Place, address: Uint8Array): string | null => {
     if (!isNetwork(place)) return null;
-    const network = question.tables.topology.network(place)?.name;
-    return network === undefined ? null : (names.get(`${network}/${formatIp(address)}`) ?? null);
+    const network = question.tables.topology.network(place);
+    // What is routed from host to host comes in where it came from.
+    const route = network?.routes.lookup(address).route;
+    const name = route?.kind === 'network' ? route.network : network?.name;
+    return name === undefined ? null : (names.get(`${name}/${formatIp(address)}`) ?? null);
   };
   const network = question.tables.topology.network(networkOf(entry))?.name ?? null;
   return {

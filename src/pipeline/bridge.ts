@@ -11,7 +11,7 @@
  *    them, to the VTEPs that need it and are not down (head-end replication, `flood.ts`). A frame from a
  *    tunnel never goes back into one (split horizon).
  */
-import { isGroupMac, type PortNo } from '../flow/types.ts';
+import { isGroupMac, type PortNo, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { choiceOf } from '../table/openings.ts';
 import type { VirtualNetwork } from '../table/topology.ts';
@@ -44,9 +44,26 @@ export const bridge: Stage<Routed, Bridged> = (view, known) => {
     return found;
   }
   const segment = way.kind === 'link' ? way.segment : way.network;
-  const hop = { destinations: found.destinations, macs: way.macs, segment };
+  const { destinations } = found;
+  const replies = repliesIn(view, known, destinations);
+  const hop = { destinations, macs: way.macs, segment, ...(replies !== undefined && { replies }) };
   return next(found.because, { tables, origin, nat, begins, hop });
 };
+
+/**
+ * Where replies to a packet come in that goes from a network to a network: from a local port, in the network of that. The host
+ * of any other destination routes them, so they come in the network of the packet’s sender.
+ */
+function repliesIn(
+  view: FlowView,
+  { origin, way }: Routed,
+  [first, ...others]: readonly Destination[],
+): Vni | undefined {
+  if (way.kind !== 'network' || (origin.kind !== 'port' && origin.kind !== 'tunnel')) return undefined;
+  const { macs, network } = way;
+  if (!macs) return isGroupMac(view.bytes('eth_dst')) ? undefined : network.vni;
+  return first?.kind === 'vtep' && others.length === 0 ? origin.network.vni : network.vni;
+}
 
 function destinationsOf(view: FlowView, known: Routed): FoundDestinations | Verdict {
   const { way } = known;

@@ -5,17 +5,20 @@
  * decision about a frame that begins one does not depend on its ports, and may cover many conversations: as soon as one of
  * them is open, its frames have another `ct_state`.
  *
- * 1. A packet of a connection that is only tracked. It goes the way of all packets between its ends, so nothing else about
- *    the connection matters.
+ * 1. A packet of a connection that is only tracked, or an ICMP error about one. It goes the way of all packets between its
+ *    ends, so nothing else about the connection matters. A SYN against its direction, or one that uses its ports again,
+ *    belongs to none. Nor does a packet of a conversation for whose record there was no room: all that is decided about it
+ *    is decided as if it began one.
  * 2. A packet of a connection whose addresses are translated. If it had a choice of backends and is over, a SYN between the
  *    same ends begins another one, as the datapath knows.
  * 3. A packet of one that weft has ended, since its backend is gone: refused, and never passed on untranslated.
- * 4. An ICMP error about a packet of a connection, which the packet that it quotes tells (RFC 5508 §4).
+ * 4. An ICMP error about a packet of a translated connection, which the packet that it quotes tells (RFC 5508 §4).
  * 5. A client talks to a backend through a service, and straight to its address from the same port: the backend would take
- *    both for one conversation, and its replies could not be told apart. So the second one gets another port: that to the
- *    address when it begins (`service.ts`); that to the service when the backend answers its SYN for the first one, which
- *    is passed on as it is, and the client sends its SYN again. A datagram tells nothing, so it is the next one to the
- *    address that gets another port.
+ *    both for one conversation, and its replies could not be told apart. So the second one gets another port when it begins:
+ *    that to the address in `service.ts`, that to the service since the first one is tracked. If there was no room for a
+ *    record of that, the one to the service gets another port when the backend answers its SYN for the first one, which is
+ *    passed on as it is, and the client sends its SYN again. A datagram tells nothing, so it is the next one to the address
+ *    that gets another port.
  */
 import { ctState } from '../flow/fields.ts';
 import type { FlowView } from '../flow/view.ts';
@@ -25,7 +28,7 @@ import { reject } from './routed.ts';
 import { drop, next, type Connected, type Entered, type Stage, type StageResult, type Tables } from './stage.ts';
 import { text } from './text.ts';
 
-const none = text`none whose addresses are translated`;
+const none = text`none that is open`;
 
 export const connection: Stage<Entered, Connected> = (view, known) => {
   const state = view.number('ct_state');
@@ -83,6 +86,7 @@ function ofError(view: FlowView, known: Entered): StageResult<Connected> {
   if (!subject || !found) return next(text`an error about none`, { ...known, connection: undefined });
   const { kind } = tables.connections.tuples(found.slot);
   if (kind === 'ended') return drop('connection_gone', text`an error about a connection whose backend is gone`);
-  if (kind === 'tracked') return next(text`an error about a packet of a known conversation`, ofKnown(known));
+  // The datapath knows those that go to the sender of the packet by the state of its conversation.
+  if (kind === 'tracked') return next(text`an error about none`, { ...known, connection: undefined });
   return next(text`an error about a packet of a translated connection`, { ...known, connection: { found, subject } });
 }

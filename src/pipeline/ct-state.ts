@@ -1,7 +1,7 @@
 /** What a frame has to do with connections, as the datapath writes it into the key for its flow cache. */
 import { INTERNAL, OUTSIDE, type Place } from '../flow/connection.ts';
-import { isErrorKey, isOf, tupleOfKey } from '../flow/connection-of-key.ts';
-import { ctState, fields, FRAG_LATER } from '../flow/fields.ts';
+import { isErrorKey, isOf, stateOfError, tupleOfKey } from '../flow/connection-of-key.ts';
+import { ctState, fields } from '../flow/fields.ts';
 import { readNumber, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { PortNo } from '../flow/types.ts';
 import { FlowView } from '../flow/view.ts';
@@ -21,6 +21,21 @@ export function withCtState(key: FlowKey, tables: Tables, head?: Uint8Array): Fl
 }
 
 /**
+ * False if no frame has the key of this cached flow any more. What is decided about the beginning of a conversation, or about
+ * one that is only tracked, holds for others between the same ends, too, whatever has become of that for which it was decided.
+ */
+export function isCurrent(key: FlowKey, tables: Tables): boolean {
+  switch (readNumber(key, fields.ct_state)) {
+    case ctState.none:
+    case ctState.known:
+    case ctState.known_reply:
+      return true;
+    default:
+      return withCtState(key, tables) === key;
+  }
+}
+
+/**
  * If the key says that its packets belong to a connection whose addresses are translated: from now on, the end of that
  * connection is noted (`ConnectionTable.claim`). False if it has ended.
  */
@@ -37,7 +52,7 @@ function stateOf(key: FlowKey, { topology, connections }: Tables, head: Uint8Arr
   const place = placeOfKey(key, topology);
   if (place === undefined || !connections.hasAnyIn(place)) return ctState.none;
   const tuple = tupleOfKey(key);
-  if (!tuple) return isErrorKey(key) ? ctState.error : ctState.none;
+  if (!tuple) return isErrorKey(key) ? errorOf(key, place, connections, head) : ctState.none;
   const found = connections.lookup(place, tuple.protocol, tuple);
   if (!found) {
     const isTaken = connections.isTaken(place, tuple.protocol, tuple);
@@ -47,17 +62,27 @@ function stateOf(key: FlowKey, { topology, connections }: Tables, head: Uint8Arr
   const connection = connections.tuples(found.slot);
   if (!isOf(connection, found.reply, key)) return ctState.none;
   if (connection.kind === 'tracked') {
-    if (!found.reply) return ctState.known;
-    return mayBegin(key, head) ? ctState.none : ctState.known_reply;
+    if (beginsAnother(key, head, (sequence) => connections.isAnotherSyn(found, sequence))) return ctState.none;
+    return found.reply ? ctState.known_reply : ctState.known;
   }
   return found.reply ? ctState.reply : ctState.original;
 }
 
-/** True if it begins a TCP connection, or may do so: the head of the frame is too short to tell. False without a frame. */
-function mayBegin(key: FlowKey, head: Uint8Array | undefined): boolean {
-  if (!head || readNumber(key, fields.ip_proto) !== IP_TCP || readNumber(key, fields.ip_frag) === FRAG_LATER)
-    return false;
-  return new FlowView(key, head).beginsTcp() !== false;
+/** Without a frame, the error may be about any connection. */
+function errorOf(key: FlowKey, place: Place, connections: Tables['connections'], head: Uint8Array | undefined): number {
+  const icmp = new FlowView(key, head).icmp();
+  if (!icmp) return ctState.error;
+  return stateOfError(key, icmp, ({ protocol, ...tuple }) => {
+    const found = connections.lookup(place, protocol, tuple);
+    return found && { kind: connections.tuples(found.slot).kind, reply: found.reply };
+  });
+}
+
+/** True if it is a SYN of which `isAnother` is true. False if that cannot be seen: without a frame, or with a too short one. */
+function beginsAnother(key: FlowKey, head: Uint8Array | undefined, isAnother: (sequence: number) => boolean): boolean {
+  if (!head || readNumber(key, fields.ip_proto) !== IP_TCP) return false;
+  const view = new FlowView(key, head);
+  return view.beginsTcp() === true && isAnother(view.tcpSequence()!);
 }
 
 /** Where the tuple of this key is meaningful; undefined if nowhere. */

@@ -52,4 +52,6 @@ export interface Hop {
   readonly macs: Macs | undefined;
   /** The limit that its packets must fit into there. The path to a VTEP may have a smaller one. */
   readonly segment: Segment;
+  /** Where replies to its packet come in, if that is in a network; undefined if it is for a group, to which nobody replies. */
+  readonly replies?: Vni;
 }

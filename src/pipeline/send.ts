@@ -1,7 +1,8 @@
 /**
  * Send: turns the destinations into actions.
  *
- * 1. Addresses are translated.
+ * 1. Addresses are translated. What goes from a network to a network as it is, is tracked: what begins a conversation opens a
+ *    record of it, and what is known is counted there.
  * 2. Packets that are too large for the next hop are stopped. An interface sends only what its own
  *    segment takes, so this is needed only where the frame leaves the segment; the sender is told
  *    (`too-big.ts`).
@@ -10,6 +11,7 @@
  * 4. Local ports get the frame, VTEPs get it encapsulated with the network's VNI (RFC 7348 §5).
  */
 import { outputTo, type Action } from '../flow/action.ts';
+import { ctState } from '../flow/fields.ts';
 import type { PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { tunnelObject, type Segment, type Topology } from '../table/topology.ts';
@@ -18,7 +20,7 @@ import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { IP_TCP, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
 import { TCP_HEADER_BYTES } from '../wire/l4.ts';
-import type { Destination } from './hop.ts';
+import type { Destination, Hop } from './hop.ts';
 import { segmentOf } from './origin.ts';
 import { drop, type Bridged, type Effect, type Stage } from './stage.ts';
 import { text, type TextValue } from './text.ts';
@@ -42,7 +44,8 @@ export const send: Stage<Bridged, never> = (view, known) => {
   const mss = macs && mssOf(view, room);
 
   const actions: Action[] = [];
-  if (nat) actions.push(nat.action);
+  const connecting = nat?.action ?? tracking(view, hop);
+  if (connecting) actions.push(connecting);
   if (mtu !== undefined) actions.push({ op: 'mtu', bytes: mtu });
   if (macs) actions.push({ op: 'route', source: macs.source, destination: macs.destination });
   if (mss !== undefined) actions.push({ op: 'clamp', mss });
@@ -65,6 +68,20 @@ export const send: Stage<Bridged, never> = (view, known) => {
   const because = ports.length === 0 ? encapsulated : text`${sent}; ${encapsulated}`;
   return { kind: 'decide', because, actions, effects, connection };
 };
+
+/** Undefined if the packet is for a group, is an error, or has the ends of a translated connection. */
+function tracking(view: FlowView, { replies }: Hop): Action | undefined {
+  if (replies === undefined) return undefined;
+  switch (view.number('ct_state')) {
+    case ctState.none:
+      return { op: 'track', replies, replyFlow: 0 };
+    case ctState.known:
+    case ctState.known_reply:
+      return { op: 'count' };
+    default:
+      return undefined;
+  }
+}
 
 const MOST_NAMED = 4;
 const nobodyTold: readonly Effect[] = [];

@@ -1,5 +1,5 @@
 /** The ends of a connection that is to be opened: what its packets become, and whose place it takes. */
-import { INTERNAL, OUTSIDE, turned, type Tuple } from '../flow/connection.ts';
+import { INTERNAL, OUTSIDE, turned, type Place, type Tuple } from '../flow/connection.ts';
 import { isTaken } from '../flow/connection-state.ts';
 import type { ConnectionStore } from '../flow/connection-store.ts';
 import { isIp4 } from '../flow/types.ts';
@@ -9,6 +9,7 @@ import type { NatPorts } from './nat-ports.ts';
 import {
   choiceOf,
   clientOriginOf,
+  placesOf,
   toBackend,
   type Opening,
   type OutwardOpening,
@@ -30,6 +31,9 @@ export class ConnectionEnds {
   /** Whose place it takes: of the same ends. -1 if there is no such connection. */
   rivalOf(opening: Opening): number {
     const { vni, protocol } = opening;
+    // What was only tracked until now, since it went another way, is translated from now on.
+    const tracked = this.#store.find(placesOf(opening)[0], protocol, opening.original) >> 1;
+    if (tracked >= 0 && this.#store.records.kind(tracked) === 'tracked') return tracked;
     // To weft's own sockets, that is one of another client with the same addresses and ports: whoever speaks last has them.
     // To a service, it is one that is over, whose client begins anew, or what is left of one to the same backend.
     if ('socket' in opening || 'replies' in opening || choiceOf(opening)) {
@@ -74,15 +78,22 @@ export class ConnectionEnds {
 
   /**
    * To its backend. The client may talk to the backend from the same port by way of another service, or straight to its
-   * address, so that it needs another port. @param rival the slot of a connection whose place it takes
+   * address, wherever the replies to that come in, so that it needs another port. @param rival the slot of a connection whose place it takes
    */
   #ofService(opening: ServiceOpening, rival: number): Tuple | undefined {
     const { protocol, replies } = opening;
     for (const tuple of toBackend(opening, rival >= 0 && isTaken(this.#store.records, rival))) {
       const taken = this.#store.find(replies, protocol, turned(tuple)) >> 1;
-      if (taken < 0 || taken === rival) return tuple;
+      const isFree = taken < 0 || taken === rival;
+      if (isFree && !this.#isTracked(clientOriginOf(opening), protocol, tuple)) return tuple;
     }
     return undefined;
+  }
+
+  /** True if a tracked conversation has packets with this tuple, in its original direction. */
+  #isTracked(place: Place, protocol: number, tuple: Tuple): boolean {
+    const handle = this.#store.find(place, protocol, tuple);
+    return handle >= 0 && (handle & 1) === 0 && this.#store.records.kind(handle >> 1) === 'tracked';
   }
 
   /** With the first address of the client that has no other conversation with the same ports. */

@@ -13,7 +13,8 @@
  * finds them (flow/connection-store.ts); nothing is kept here for a single connection. Connections that
  * are only tracked are opened and closed by the datapath.
  *
- * The number of connections is limited by the store, and one endpoint may have `quota` translated ones.
+ * The number of connections is limited by the store, and tracked ones give way to translated ones. One endpoint may have `quota`
+ * translated ones.
  * Beyond that, a new connection replaces one that is half-open (nobody has answered it) or over, the
  * oldest first; if there is none, the new one is refused. Of connections that have only been half-open,
  * or are over without having been in use, an endpoint may have `unprovenQuota`, so opening connections
@@ -32,7 +33,6 @@ import {
   networkOf,
   OUTSIDE,
   turned,
-  type ConnectionKind,
   type ConnectionTuples,
   type Place,
   type ProtocolTuple,
@@ -40,10 +40,10 @@ import {
 } from '../flow/connection.ts';
 import type { Action } from '../flow/action.ts';
 import { BALANCE_OWNERS } from '../flow/balancing.ts';
-import { awaitedAnswer, EXPENDABLE, isTaken, OVER } from '../flow/connection-state.ts';
+import { awaitedAnswer, EXPENDABLE, isAnotherSyn, isTaken, OVER } from '../flow/connection-state.ts';
 import { ROOM_FREE, ROOM_NONE, type FoundConnection, type ConnectionStore } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
-import { sameBytes, type Vni } from '../flow/types.ts';
+import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import { IP_TCP } from '../wire/ipv4.ts';
 import type { RepliesIn } from './backends.ts';
 import { ConnectionEnds } from './connection-ends.ts';
@@ -52,6 +52,7 @@ import { EndedConnections, pinnedAt, type PinnedConnection } from './ended-conne
 import { NatPorts } from './nat-ports.ts';
 import { hasPort, type PortRanges } from './port-ranges.ts';
 import { choiceOf, clientOriginOf, endpointOfOpening, placesOf, type Opening } from './openings.ts';
+import type { ConnectionsUntil, GoneAddresses } from './gone-addresses.ts';
 import type { Services } from './services.ts';
 import { ConnectionOwners } from './connection-owners.ts';
 import { endpointOf, isFromInside, isToService, objectsOf, sentOutside } from './connection-ways.ts';
@@ -84,7 +85,10 @@ export interface ConnectionOptions {
 
 export type Found = FoundConnection;
 
-/** What it takes to open a connection. Valid until any connection is opened or ended. */
+/**
+ * What it takes to open a connection. Valid until this table opens or ends one. Threads of the datapath may do so at any time:
+ * then the store refuses to open it, or what was to be given up has gone.
+ */
 interface Plan {
   readonly opening: Opening;
   readonly connection: ConnectionTuples;
@@ -126,6 +130,11 @@ export class ConnectionTable {
 
   get size(): number {
     return this.#store.size;
+  }
+
+  /** How many of them are only tracked. */
+  get tracked(): number {
+    return this.#store.tracked;
   }
 
   get limit(): number {
@@ -170,6 +179,11 @@ export class ConnectionTable {
   /** True if its backend has another conversation with the same ends. */
   needsOtherPort(slot: number): boolean {
     return isTaken(this.#store.records, slot);
+  }
+
+  /** True if a SYN with this sequence number begins another conversation than this tracked one. */
+  isAnotherSyn({ slot, reply }: Found, sequence: number): boolean {
+    return isAnotherSyn(this.#store.records, slot, reply, sequence);
   }
 
   /** True if no connection has that tuple, but one goes on with it (`ConnectionStore`). */
@@ -407,12 +421,37 @@ export class ConnectionTable {
     return objectsOf(connection);
   }
 
-  /** Ends the tracked connections of a network. */
-  endTracked(vni: Vni): void {
+  /** Which connections there are now. */
+  now(): ConnectionsUntil {
+    return this.#store.latest as ConnectionsUntil;
+  }
+
+  /** The tracked connections that began with packets of this port. */
+  trackedBy(portNo: PortNo): Pick<Found, 'slot' | 'generation'>[] {
+    const { records } = this.#store;
+    return Array.from(this.#store.owned(portNo), (slot) => ({ slot, generation: records.generation(slot) }));
+  }
+
+  /** Ends a tracked connection, if it is still open. */
+  endTracked({ slot, generation }: Pick<Found, 'slot' | 'generation'>): void {
     this.#plan = undefined;
-    for (const slot of this.#slots('tracked')) {
-      if (this.#store.records.read(slot).places.includes(vni)) this.#store.close(slot);
+    if (generation !== 0) this.#store.close(slot, generation);
+  }
+
+  /** Ends tracked connections to and from gone addresses in some slots, at most `limit`. Returns the slot where it goes on. */
+  endTrackedOf(gone: GoneAddresses, { from, to }: Slots, limit: number, routedTo: RoutedTo): number {
+    const { records } = this.#store;
+    this.#plan = undefined;
+    let ended = 0;
+    for (let slot = from - 1; (slot = gone.next(records, slot + 1, to)) >= 0; ) {
+      if (ended === limit) return slot;
+      const generation = records.generation(slot);
+      if (generation === 0 || generation % 2 === 1 || records.kind(slot) !== 'tracked') continue;
+      if (!gone.has(records.read(slot), generation, routedTo)) continue;
+      this.#store.close(slot, generation);
+      ended++;
     }
+    return to;
   }
 
   /** Takes over what the records already hold, before anything else is opened, and frees incomplete ones. */
@@ -464,11 +503,11 @@ export class ConnectionTable {
     for (let slot = 0; slot < records.ready; slot++) yield openPinAt(records, slot);
   }
 
-  *#slots(kind?: ConnectionKind): Generator<number> {
+  *#slots(): Generator<number> {
     const { records } = this.#store;
     for (let slot = 0; slot < records.ready; slot++) {
       const generation = records.generation(slot);
-      if (generation !== 0 && generation % 2 === 0 && (!kind || records.kind(slot) === kind)) yield slot;
+      if (generation !== 0 && generation % 2 === 0) yield slot;
     }
   }
 
@@ -484,7 +523,8 @@ export class ConnectionTable {
     if (room === ROOM_NONE || !this.#owners.hasRoomFor(vni, endpoint)) return 'connection_limit';
     const choice = choiceOf(opening);
     const rival = this.#ends.rivalOf(opening);
-    const mayReplace = rival < 0 || 'socket' in opening || this.isExpendable(rival);
+    const isRoom = rival < 0 || this.#store.records.kind(rival) === 'tracked' || this.isExpendable(rival);
+    const mayReplace = isRoom || 'socket' in opening;
     const translated = mayReplace ? this.#ends.translated(opening, addresses, rival) : undefined;
     if (!translated) return 'nat_ports';
     this.#plan = {
@@ -539,6 +579,9 @@ function isEmpty(slots: Iterable<number>): boolean {
   for (const _ of slots) return false;
   return true;
 }
+
+/** The network to which packets of a network for an address are routed; undefined if there is none. */
+type RoutedTo = (vni: Vni, ip: Uint8Array) => Vni | undefined;
 
 /** Slots that are gone through at a time. */
 export interface Slots {

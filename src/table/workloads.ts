@@ -108,6 +108,12 @@ export class Workloads {
     return this.#networks.get(vni)?.has(bytesId(vtep)) ?? false;
   }
 
+  /** True if a workload of that network may send from an address besides its own. */
+  isAllowed(vni: Vni, ip: Uint8Array): boolean {
+    const id = bytesId(ip);
+    return [...(this.#networks.get(vni)?.values() ?? [])].some(({ allowed }) => allowed.has(id));
+  }
+
   /** True if somebody behind a VTEP may answer for an address that no endpoint has: it is trusted, or allowed to. */
   mayCarry(vni: Vni, vtep: Uint8Array, ip: Uint8Array): boolean {
     const members = this.#networks.get(vni)?.get(bytesId(vtep));

@@ -10,6 +10,7 @@ export const TCP_SYN = 2;
 export const TCP_RST = 4;
 export const TCP_ACK = 16;
 /** Offsets in a header, in bytes. */
+export const TCP_SEQUENCE = 4;
 export const TCP_ACKNOWLEDGMENT = 8;
 export const TCP_FLAGS = 13;
 

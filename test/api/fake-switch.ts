@@ -380,7 +380,7 @@ function statusOf(forwarding: boolean): StatusReport {
     endpoints: 1,
     endpointProblems: {},
     refusedRecords: [],
-    connections: { active: 1, limit: 65_536 },
+    connections: { active: 1, tracked: 0, limit: 65_536 },
     health: { checked: 0, failing: 0, ejected: 0, ejections: 0 },
     decisions: { redecided: 0, withdrawn: 0 },
     fdb: { entries: 0, learned: {}, evicted: 0, moves: 0 },

@@ -224,6 +224,18 @@ export function runBalancing(name: string, open: Open): void {
       },
     },
     {
+      why: 'the client talks straight to that backend from this port, wherever the replies come in',
+      before: (h) => {
+        const direct = { ...original(1), destination: first.address, destinationPort: 8080 };
+        h.dp.connections.open(
+          { kind: 'tracked', places: [1 as Place, 3 as Place], protocol: IP_TCP, original: direct, translated: direct },
+          1,
+          0,
+          [-1, -1],
+        );
+      },
+    },
+    {
       why: 'a connection between the same ends is over, and JavaScript has to know that it gives way',
       before: (h) => {
         const connection: ConnectionTuples = {

@@ -20,6 +20,7 @@ import type { FlowMask } from '../../src/flow/key.ts';
 import { emptyKey, readNumber, writeNumber } from '../../src/flow/key.ts';
 import { ctState, fields } from '../../src/flow/fields.ts';
 import { parseIp } from '../../src/flow/types.ts';
+import { concat } from '../../src/wire/bytes.ts';
 import { buildEchoBody, buildIcmp4, ICMP_ECHO_REPLY } from '../../src/wire/icmp.ts';
 import { IP_ICMP, IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { arpRequest, echo, ip, tcp, udp, type Ends } from '../support/frames.ts';
@@ -338,7 +339,7 @@ export function runConnections(name: string, open: Open): void {
   );
 
   test(
-    'an ICMP error has a state of its own where connections are, and nowhere else',
+    'an ICMP error about a translated connection has a state of its own where that is, and nowhere else',
     (t, h) => {
       h.memory(1, 4);
       const key = emptyKey();
@@ -346,7 +347,10 @@ export function runConnections(name: string, open: Open): void {
       const drop: readonly Action[] = [{ op: 'drop', reason: 'icmp_unrelated' }];
       h.dp.flowPut({ id: flowId(9), key, mask: maskOf('ct_state'), actions: drop });
       for (const port of [1, 4]) put(h, port, port, output(port === 1 ? 4 : 1), maskOf('in_port', 'ct_state'));
-      const error = ip(there, IP_ICMP, buildIcmp4({ type: 3, code: 3, body: new Uint8Array(32) }));
+      const quoted = udp({ src: there.dst!, dst: there.src! }, 53, 1).subarray(14);
+      const unreachable = (packet: Uint8Array): Uint8Array =>
+        ip(there, IP_ICMP, buildIcmp4({ type: 3, code: 3, body: concat(new Uint8Array(4), packet) }));
+      const error = unreachable(quoted);
       const arrive = () => {
         for (const port of [1, 4]) h.inject(port, error);
         return [h.take(4).length, h.take(1).length];
@@ -357,6 +361,8 @@ export function runConnections(name: string, open: Open): void {
       t.same(arrive(), [0, 1], 'port 4 is in another place');
       h.inject(1, echo(there, 7, 1));
       t.equal(h.take(4).length, 1, 'a ping is none');
+      h.inject(1, unreachable(udp({ src: there.dst!, dst: there.src! }, 53, 2).subarray(14)));
+      t.equal(h.take(4).length, 1, 'it is about none');
       h.dp.connections.close(slot);
       t.same(arrive(), [1, 1]);
     },
@@ -447,7 +453,7 @@ export function runConnections(name: string, open: Open): void {
       );
       for (let port = 3; port <= 5; port++) h.inject(2, udp(back, 53, port));
       h.inject(1, udp(there, 6, 53));
-      t.same(h.counters().drops, { connection_limit: 1 });
+      t.same([connections.size, h.counters().drops], [3, {}], 'it goes on without a record');
       h.inject(3, udp({ ...there, src: '10.0.0.3' }, 1, 53));
       t.equal(connections.size, 4, 'another port has its own');
     },

@@ -6,20 +6,22 @@
  *          port 1  ◄─known_reply─ port 2
  */
 import { connectionBytes, SEEN_RST, type Place, type Tuple } from '../../src/flow/connection.ts';
-import { FIRST_FREE_OWNER, type ConnectionStoreOptions } from '../../src/flow/connection-store.ts';
+import { FIRST_FREE_OWNER, ROOM_NONE, type ConnectionStoreOptions } from '../../src/flow/connection-store.ts';
 import type { Action } from '../../src/flow/action.ts';
 import { ctState, fields } from '../../src/flow/fields.ts';
 import { emptyKey, readNumber, writeNumber } from '../../src/flow/key.ts';
 import { parseIp } from '../../src/flow/types.ts';
+import { concat } from '../../src/wire/bytes.ts';
 import { buildEchoBody, buildIcmp4, buildIcmp6, ICMP_ECHO_REPLY } from '../../src/wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { buildExtension, EXT_DESTINATION } from '../../src/wire/ipv6.ts';
 import { buildTcp } from '../../src/wire/l4.ts';
+import { buildVxlan } from '../../src/wire/vxlan.ts';
 import { arpReply, echo, ip, solicitation, tcp, udp, wireIp, type Ends } from '../support/frames.ts';
 import { flowId, Harness, maskOf, output, type HarnessOptions, type Open } from './harness.ts';
 import { conformanceTests } from './suite.ts';
 
-const [SYN, ACK] = [2, 16];
+const [FIN, SYN, RST, ACK] = [1, 2, 4, 16];
 const GRE = 47;
 const places: Readonly<Record<number, Place>> = { 1: 1 as Place, 2: 1 as Place };
 const there: Ends = { src: '10.0.0.1', dst: '10.0.0.2' };
@@ -153,7 +155,7 @@ export function runTracked(name: string, open: Open): void {
       t.equal(stateOf(h, 2, reply(8)), 'none', 'nobody has asked for that');
       t.equal(stateOf(h, 2, echo(back, 7, 1)), 'none', 'a request is no answer');
       const error = ip(back, IP_ICMP, buildIcmp4({ type: 3, code: 3, body: new Uint8Array(32) }));
-      t.equal(stateOf(h, 2, error), 'error');
+      t.equal(stateOf(h, 2, error), 'none', 'it quotes nothing that is known');
     },
     options(),
   );
@@ -195,6 +197,281 @@ export function runTracked(name: string, open: Open): void {
       options(),
     );
   }
+
+  test(
+    'a TCP segment that answers or ends what is not known begins nothing, and any other may be of one that is older',
+    (t, h) => {
+      h.memory(1, 2);
+      putAll(h);
+      for (const [at, flags] of [SYN | ACK, RST, RST | ACK].entries()) {
+        t.equal(stateOf(h, 1, segment(there, [5, 80 + at], flags)), 'none');
+      }
+      t.same([h.dp.connections.size, h.take(2).length], [0, 3]);
+      t.equal(stateOf(h, 1, segment(there, [5, 80], ACK)), 'none');
+      t.equal(stateOf(h, 2, segment(back, [80, 5], ACK)), 'known_reply');
+      t.equal(h.dp.connections.records.state(0), 'established');
+    },
+    options(),
+  );
+
+  test(
+    'an ICMP error goes the way of the tracked conversation that it quotes, and makes no upcall',
+    (t, h) => {
+      h.memory(1, 2);
+      putAll(h);
+      const { records } = h.dp.connections;
+      for (const [way, against, protocol, one] of [
+        [there, back, IP_ICMP, udp(there, 7, 9)],
+        [there6, back6, IP_ICMPV6, udp(there6, 7, 9)],
+        [there, back, IP_ICMP, sctp(there, 7, 9)],
+        [there, back, IP_ICMP, echo(there, 7, 1)],
+      ] as const) {
+        const slot = h.dp.connections.size;
+        h.inject(1, one);
+        t.equal(stateOf(h, 2, errorAbout(against, protocol, one)), 'known_reply');
+        t.equal(
+          stateOf(h, 2, errorAbout({ ...against, src: way === there ? '10.0.0.9' : 'fd00::9' }, protocol, one)),
+          'known_reply',
+        );
+        t.equal(
+          stateOf(h, 2, errorAbout(way, protocol, one)),
+          'none',
+          'it does not go to the sender of what it quotes',
+        );
+        t.equal(stateOf(h, 1, errorAbout(way, protocol, one)), 'none');
+        t.equal(
+          stateOf(h, 2, errorAbout(against, protocol, one.subarray(0, 14 + (way === there ? 20 : 40) + 7))),
+          'none',
+          'cut too short',
+        );
+        t.equal(records.half(slot, true).packets, 0, 'it is not counted');
+      }
+      const reply = udp(back, 9, 7);
+      t.equal(stateOf(h, 2, reply), 'known_reply');
+      t.equal(stateOf(h, 1, errorAbout(there, IP_ICMP, reply)), 'known');
+      t.same([h.upcalls.length, h.counters().drops], [0, {}]);
+    },
+    options(),
+  );
+
+  test(
+    'an error about a translated connection is decided about alone',
+    (t, h) => {
+      h.memory(1, 2);
+      putAll(h);
+      openTranslated(h, IP_UDP, [7, 53], 54, 3);
+      const quoted = udp(there, 7, 54);
+      t.equal(stateOf(h, 2, errorAbout(back, IP_ICMP, quoted)), 'error');
+      t.equal(stateOf(h, 2, errorAbout(back, IP_ICMP, udp(there, 8, 54))), 'none');
+    },
+    options(),
+  );
+
+  test('what finds no room for a record goes on without one', (t) => {
+    const { memory } = room();
+    const h = new Harness(open, { connections: { memory, limit: 8, quota: 2, unprovenQuota: 2 }, places });
+    h.memory(1, 2);
+    putAll(h);
+    for (const port of [1, 2]) {
+      h.inject(1, udp(there, port, 9));
+      h.inject(2, udp(back, 9, port));
+    }
+    h.take(2);
+    for (let times = 0; times < 2; times++) t.equal(stateOf(h, 1, udp(there, 3, 9)), 'none');
+    t.same([h.dp.connections.size, h.dp.connections.tracked, h.counters().drops], [2, 2, {}]);
+    t.equal(h.take(2).length, 2);
+    t.equal(stateOf(h, 2, udp(back, 9, 3)), 'none', 'port 2 has room of its own, and begins what it knows of');
+    t.equal(stateOf(h, 1, udp(there, 3, 9)), 'known_reply');
+    h.close();
+  });
+
+  test('a tracked conversation that has been quiet for minutes gives way to one that begins', (t) => {
+    const { memory } = room();
+    const h = new Harness(open, { connections: { memory, limit: 8, quota: 2, unprovenQuota: 2 }, places });
+    h.memory(1, 2);
+    putAll(h);
+    for (const port of [1, 2]) {
+      h.inject(1, segment(there, [port, 80], SYN));
+      h.inject(2, segment(back, [80, port], SYN | ACK));
+      h.inject(1, segment(there, [port, 80], ACK));
+    }
+    h.nowMs += 239_999;
+    h.inject(1, segment(there, [2, 80], ACK), segment(there, [3, 80], SYN));
+    t.equal(h.dp.connections.find(1 as Place, IP_TCP, tuple(3, 80)), -1);
+    h.nowMs += 1;
+    h.inject(1, segment(there, [3, 80], SYN));
+    const slots = [1, 2, 3].map((port) => h.dp.connections.find(1 as Place, IP_TCP, tuple(port, 80)) >= 0);
+    t.same(slots, [false, true, true]);
+    h.close();
+  });
+
+  test('what nobody answers takes no more room than unanswered ones may, also if it says that it ends', (t) => {
+    const { memory } = room();
+    const h = new Harness(open, { connections: { memory, limit: 8, quota: 8, unprovenQuota: 2 }, places });
+    h.memory(1, 2);
+    putAll(h);
+    for (const port of [1, 2, 3, 4]) h.inject(1, segment(there, [port, 80], FIN | ACK));
+    t.same([h.dp.connections.size, h.dp.connections.records.state(0)], [2, 'syn_sent']);
+    h.inject(2, segment(back, [80, 4], ACK));
+    const slot = h.dp.connections.find(1 as Place, IP_TCP, tuple(4, 80)) >> 1;
+    t.equal(h.dp.connections.records.state(slot), 'closing');
+    h.close();
+  });
+
+  for (const [whose, limit, quota] of [
+    ['the port', 8, 2],
+    ['all', 2, 8],
+  ] as const) {
+    test(`a search for room among those of ${whose} that was in vain is not repeated in the same millisecond`, (t) => {
+      const { memory } = room();
+      const h = new Harness(open, { connections: { memory, limit, quota, unprovenQuota: quota }, places });
+      h.memory(1, 2);
+      putAll(h);
+      const { connections } = h.dp;
+      const isKnown = (port: number): boolean => connections.find(1 as Place, IP_TCP, tuple(port, 80)) >= 0;
+      for (const port of [1, 2]) {
+        h.inject(1, segment(there, [port, 80], ACK));
+        h.inject(2, segment(back, [80, port], ACK));
+      }
+      h.inject(1, segment(there, [3, 80], SYN));
+      t.notOk(isKnown(3), 'all are in use');
+      connections.records.writeHalf(1, true, { ...connections.records.half(1, true), seen: SEEN_RST });
+      h.inject(1, segment(there, [3, 80], SYN));
+      t.notOk(isKnown(3));
+      h.nowMs += 1;
+      h.inject(1, segment(there, [3, 80], SYN));
+      t.same([1, 2, 3].map(isKnown), [true, false, true]);
+      h.close();
+    });
+  }
+
+  test('what another host sends takes no room of what comes from a third one', (t) => {
+    const { memory } = room();
+    const h = new Harness(open, { connections: { memory, limit: 8, quota: 2, unprovenQuota: 2 } });
+    h.memory(1);
+    h.vxlan(5, '192.0.2.1');
+    put(h, 5, ctState.none, [track, ...output(1)]);
+    const arrive = (vtep: string, sourcePort: number): void =>
+      h.injectDatagram(5, vtep, buildVxlan({ vni: 1, frame: udp(there, sourcePort, 9) }));
+    for (const port of [1, 2, 3, 4]) arrive('192.0.2.2', port);
+    t.equal(h.dp.connections.size, 2);
+    for (const port of [5, 6, 7]) arrive('192.0.2.3', port);
+    const found = [1, 2, 3, 4, 5, 6, 7].map((port) => h.dp.connections.find(1 as Place, IP_UDP, tuple(port, 9)) >= 0);
+    t.same(found, [false, false, true, true, false, true, true]);
+    t.same(
+      [65_536 + (2 ^ 2 ^ 192), 65_536 + (2 ^ 3 ^ 192)].map((owner) => [...h.dp.connections.owned(owner)].length),
+      [2, 2],
+    );
+    h.close();
+  });
+
+  test('as long as there are tracked ones, no other one makes room for a translated one', (t) => {
+    const { memory } = room();
+    const h = new Harness(open, { connections: { memory, limit: 3, quota: 8, unprovenQuota: 8 }, places });
+    h.memory(1, 2);
+    putAll(h);
+    const { connections } = h.dp;
+    const halfOpen = openTranslated(h, IP_TCP, [5, 80], 8080, 0);
+    for (const port of [1, 2]) {
+      h.inject(1, udp(there, port, 9));
+      h.inject(2, udp(back, 9, port));
+    }
+    t.same([connections.size, connections.tracked], [3, 2]);
+    for (const port of [101, 102]) {
+      const given = connections.room([FIRST_FREE_OWNER + 1], 100, 100);
+      t.not(given, halfOpen);
+      const slot = openTranslated(h, IP_UDP, [port, 53], 54, 0, given);
+      for (const reply of [false, true])
+        connections.records.writeHalf(slot, reply, { ...connections.records.half(slot, reply), packets: 1 });
+    }
+    t.same([connections.size, connections.tracked], [3, 0]);
+    t.equal(connections.room([FIRST_FREE_OWNER + 1], 100, 100), halfOpen);
+    h.close();
+  });
+
+  test('tracked ones give way to translated ones, and never take their room', (t) => {
+    const { memory } = room();
+    const h = new Harness(open, { connections: { memory, limit: 4, quota: 4, unprovenQuota: 4 }, places });
+    h.memory(1, 2);
+    putAll(h);
+    const { connections } = h.dp;
+    const answered = (port: number): void => {
+      h.inject(1, udp(there, port, 9));
+      h.inject(2, udp(back, 9, port));
+    };
+    for (const port of [1, 2, 3, 4]) answered(port);
+    t.same([connections.size, connections.tracked], [4, 4]);
+    for (const port of [101, 102, 103, 104]) {
+      const given = connections.room([FIRST_FREE_OWNER], 100, 100);
+      t.ok(given >= 0, `a tracked one gives way to ${port}`);
+      const slot = openTranslated(h, IP_UDP, [port, 53], 54, 0, given);
+      for (const reply of [false, true])
+        connections.records.writeHalf(slot, reply, { ...connections.records.half(slot, reply), packets: 1 });
+    }
+    t.same([connections.size, connections.tracked], [4, 0]);
+    t.equal(connections.room([FIRST_FREE_OWNER], 100, 100), ROOM_NONE, 'all are in use');
+    answered(5);
+    t.same([connections.size, connections.tracked, h.counters().drops], [4, 0, {}], 'not a tracked one, though');
+    h.close();
+  });
+
+  for (const [family, way, against] of [
+    ['IPv4', there, back],
+    ['IPv6', there6, back6],
+  ] as const) {
+    test(
+      `a SYN with another number begins a conversation anew whose ports it uses again, ${family}`,
+      (t, h) => {
+        h.memory(1, 2);
+        putAll(h);
+        const { connections } = h.dp;
+        const { records } = connections;
+        const at = (
+          ends: Ends,
+          [sourcePort, destinationPort]: readonly [number, number],
+          flags: number,
+          sequence: number,
+          acknowledgment: number,
+        ) => tcp(ends, { sourcePort, destinationPort, flags, sequence, acknowledgment });
+        const syn = at(way, [5, 80], SYN, 100, 0);
+        t.equal(stateOf(h, 1, syn), 'none');
+        t.equal(stateOf(h, 1, at(way, [5, 80], SYN, 200, 0)), 'known', 'before an answer, it is another attempt');
+        t.equal(stateOf(h, 1, syn), 'known');
+        t.equal(stateOf(h, 2, at(against, [80, 5], SYN | ACK, 500, 101)), 'known_reply');
+        t.equal(stateOf(h, 1, syn), 'known', 'the same one is sent again');
+        t.equal(stateOf(h, 1, at(way, [5, 80], ACK, 101, 501)), 'known');
+        t.equal(records.state(0), 'established');
+        const before = connections.latest;
+        t.equal(stateOf(h, 1, at(way, [5, 80], SYN, 9000, 0)), 'none');
+        const slot = connections.find(1 as Place, IP_TCP, tuple(5, 80, way)) >> 1;
+        t.same([connections.size, connections.latest > before, records.state(slot)], [1, true, 'syn_sent']);
+        t.equal(stateOf(h, 2, at(against, [80, 5], SYN | ACK, 7000, 9001)), 'known_reply');
+        t.equal(stateOf(h, 1, at(way, [5, 80], ACK, 9001, 7001)), 'known');
+        t.equal(records.state(slot), 'established');
+        h.inject(1, at(way, [5, 80], RST, 9001, 0));
+        t.equal(records.state(slot), 'closed', 'its numbers are those of the new one');
+      },
+      options(),
+    );
+  }
+
+  test(
+    'what has the ends of a translated connection and is not of it goes on under its flow',
+    (t, h) => {
+      h.memory(1, 2);
+      putAll(h);
+      const slot = openTranslated(h, IP_TCP, [5, 80], 8080, 3);
+      const { records } = h.dp.connections;
+      put(h, 1, ctState.original, [{ op: 'nat', slot: 0, generation: 0, reply: false }, ...output(2)]);
+      h.inject(1, tcp(there, { sourcePort: 5, destinationPort: 80, flags: SYN, sequence: 100 }));
+      const other = tcp(back, { sourcePort: 8080, destinationPort: 5, flags: ACK, sequence: 7, acknowledgment: 900 });
+      h.take(1);
+      t.equal(stateOf(h, 2, other), 'none', 'nobody has answered the SYN, and this does not either');
+      t.same([h.take(1).length, h.counters().drops, h.dp.connections.size], [1, {}, 1]);
+      t.equal(records.half(slot, true).packets, 0);
+    },
+    options(),
+  );
 
   test(
     'what is counted has a conversation, and what is tracked is not translated: all else is dropped',
@@ -271,6 +548,28 @@ export function runTracked(name: string, open: Open): void {
     },
     options(),
   );
+}
+
+/** Port unreachable, about this frame: what it quotes is its IP packet. */
+function errorAbout(ends: Ends, protocol: number, frame: Uint8Array): Uint8Array {
+  const body = concat(new Uint8Array(4), frame.subarray(14));
+  if (protocol === IP_ICMP) return ip(ends, IP_ICMP, buildIcmp4({ type: 3, code: 3, body }));
+  return ip(ends, IP_ICMPV6, buildIcmp6(wireIp(ends.src!), wireIp(ends.dst!), { type: 1, code: 4, body }));
+}
+
+/** A translated connection from port 1: its packets go to another port there. Returns its slot. */
+function openTranslated(
+  h: Harness,
+  protocol: number,
+  [sourcePort, destinationPort]: readonly [number, number],
+  translatedPort: number,
+  pin: number,
+  givenUp = -1,
+): number {
+  const original = tuple(sourcePort, destinationPort);
+  const translated = { ...original, destinationPort: translatedPort };
+  const connection = { kind: 'translated', protocol, places: [1 as Place, 1 as Place], original, translated } as const;
+  return h.dp.connections.open({ ...connection, ...(pin !== 0 && { pin }) }, FIRST_FREE_OWNER, h.nowMs, [givenUp, -1]);
 }
 
 /** The same segment with a destination options header in front of it. */

@@ -56,7 +56,7 @@ spec: { subnets: [10.44.0.0/24], vni: 100, ranges: [10.44.0.10-10.44.0.19] }
   t.equal(await weft.run('apply', '-f', file), outcome('created'));
   t.equal(await weft.run('apply', '-f', file), outcome('unchanged'));
   const trace = await weft.run('trace', 'in_port=web,udp,ip_dst=10.44.0.120,udp_dst=53');
-  t.match(trace, 'Actions: mtu(1500), encap(vni=100,vtep=127.0.0.2)', 'a static entry needs no learning');
+  t.match(trace, 'Actions: track, mtu(1500), encap(vni=100,vtep=127.0.0.2)', 'a static entry needs no learning');
   await weft.run('delete', '-f', file);
   t.same(await weft.json('get', 'Network'), []);
   t.same(await web.links(), [], 'the interface is gone');

@@ -92,7 +92,7 @@ for (const datapath of datapathKinds) {
       await ping(db.namespace, web.ip6);
       t.same(await db.namespace.links(), ['lan0']);
       t.equal((await weft.json('endpoints')).find(({ name }) => name === 'db')?.interface, 'lan0');
-      t.match(await weft.run('trace', `in_port=db,udp,ip_dst=${web.ip4}`), /Actions: output\(web\)/);
+      t.match(await weft.run('trace', `in_port=db,udp,ip_dst=${web.ip4}`), /Actions: track, output\(web\)/);
     });
 
     await t.test('an interface that was deleted is made again by attaching it again', async (t) => {
@@ -121,7 +121,7 @@ for (const datapath of datapathKinds) {
       await first.stop('SIGKILL');
       await until(async () => (await place()) === namespace.path, { what: 'it is known by its name' });
       await ping(web.namespace, '10.44.0.77');
-      t.match(await weft.run('trace', `in_port=other,udp,ip_dst=${web.ip4}`), /Actions: output\(web\)/);
+      t.match(await weft.run('trace', `in_port=other,udp,ip_dst=${web.ip4}`), /Actions: track, output\(web\)/);
       await lab.removeNamespace(namespace);
       await until(async () => (await place()) === `/proc/${second.pid}/ns/net`, { what: 'it is known by its process' });
       await ping(web.namespace, '10.44.0.77');

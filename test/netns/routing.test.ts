@@ -139,7 +139,7 @@ for (const mode of modes) {
       t.match(trace, /^route +10\.52\.0\.0\/24 in network blue, at /m);
       t.match(
         trace,
-        /^Actions: mtu\(1300\), route\(src=02:77:66:00:00:34,dst=[0-9a-f:]{17}\), clamp\(mss=1260\), output\(db\)$/m,
+        /^Actions: track, mtu\(1300\), route\(src=02:77:66:00:00:34,dst=[0-9a-f:]{17}\), clamp\(mss=1260\), output\(db\)$/m,
       );
       t.match(await left.run('describe', 'network', 'red'), /routes: +to=10\.52\.0\.0\/24,network=blue; to=fd52::\/64/);
     });

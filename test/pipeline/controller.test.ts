@@ -185,8 +185,8 @@ function floodingSwitch() {
   return { forwarding, turns, send, fill, actions };
 }
 
-const toOne = 'encap(vni=100,vtep=192.0.2.2)';
-const toBoth = 'encap(vni=100,vtep=192.0.2.2), encap(vni=100,vtep=192.0.2.3)';
+const toOne = 'track, encap(vni=100,vtep=192.0.2.2)';
+const toBoth = 'track, encap(vni=100,vtep=192.0.2.2), encap(vni=100,vtep=192.0.2.3)';
 
 t.test('what is added comes to cached flows in turns, all of which stay', async (t) => {
   const flows = REDECIDE_LIMIT + 1000;

@@ -102,7 +102,7 @@ t.test('what is too large is told of by a decision for that packet alone', async
     trust: false,
   });
   const small = decide(true);
-  t.match(formatActions(small.actions), /^mtu\(1300\)/);
+  t.match(formatActions(small.actions), /^track, mtu\(1300\)/);
   t.same([small.cacheable, small.effects], [true, []]);
   t.same([decide(true, 1300).cacheable, decide(true, 1300).effects], [true, []], 'what fits is like any other');
 

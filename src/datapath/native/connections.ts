@@ -45,6 +45,14 @@ export class NativeConnections implements ConnectionStore {
     return this.table.size();
   }
 
+  get tracked(): number {
+    return this.table.tracked();
+  }
+
+  get latest(): number {
+    return this.table.latest();
+  }
+
   find(place: Place, protocol: number, tuple: Tuple): number {
     this.#ask(place, protocol, tuple);
     return this.table.find();
@@ -92,8 +100,8 @@ export class NativeConnections implements ConnectionStore {
     return this.table.open(owner, nowMs, ...givenUp);
   }
 
-  close(slot: number): void {
-    this.table.close(slot);
+  close(slot: number, generation = 0): void {
+    this.table.close(slot, generation);
   }
 
   setFlow({ slot, generation, reply }: FoundConnection, flow: number): void {

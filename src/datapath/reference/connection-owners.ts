@@ -3,11 +3,14 @@
  * through the records. native/connection_table.h explains which connections are unproven, and why they are looked at.
  */
 import { CONNECTION_BYTES, CONNECTION_OWNER, recordAt, type ConnectionRecords } from '../../flow/connection.ts';
-import { EXPENDABLE } from '../../flow/connection-state.ts';
+import { EXPENDABLE, isQuiet } from '../../flow/connection-state.ts';
 
 /** The same as in native/connection_table.cc. */
 const UNPROVEN_LOOKED = 256;
 const PROVEN_LOOKED = 32;
+const ALL_LOOKED = 32;
+const TRACKED_LOOKED = 256;
+const SEARCH_AGAIN_MS = 1;
 const LOOKED_ON = 8;
 
 const WORDS_PER_RECORD = CONNECTION_BYTES / 4;
@@ -26,6 +29,9 @@ const OWNER_WORDS = 7;
 /** Offsets in a list. */
 const [FIRST, LAST, SIZE] = [0, 1, 2];
 
+/** Whose place a new connection may take: that of any other, of those that the datapath may close, or of tracked ones. */
+export type Whose = 'any' | 'datapath' | 'tracked';
+
 export class OwnerLists {
   readonly #records: ConnectionRecords;
   readonly #words: Uint32Array;
@@ -33,6 +39,10 @@ export class OwnerLists {
   readonly #owners = new Map<number, Uint32Array>();
   readonly #free = new Uint32Array(3);
   #hand = 0;
+  /** When a tracked connection may search the proven ones of this owner again, after a search that was in vain. */
+  readonly #searchFromMs = new Map<Uint32Array, number>();
+  /** The same for those of all owners. */
+  #searchAllFromMs = 0;
 
   constructor(records: ConnectionRecords) {
     const { buffer, byteOffset, byteLength } = records.memory;
@@ -112,19 +122,36 @@ export class OwnerLists {
     return this.#oldest(owners, (owner) => this.#findUnproven(owner));
   }
 
-  /** The same, or else one that is over. */
-  oldestExpendable(owners: readonly number[]): number {
-    return this.#oldest(owners, (owner) => this.#findExpendable(owner));
+  /** The same, or else one that is over or a quiet tracked one. */
+  oldestExpendable(owners: readonly number[], whose: Whose, nowMs: number): number {
+    return this.#oldest(owners, (owner) => this.#findExpendable(owner, whose, nowMs));
   }
 
-  /** One of any owner. @param used slots below this one have been used */
-  findOfAll(used: number, may: (slot: number) => boolean): number {
-    for (let looked = 0; looked < Math.min(PROVEN_LOOKED, used); looked++) {
+  /**
+   * One of any owner that is over or a quiet tracked one, or else, unless it is for another tracked one, any tracked one. As
+   * long as there are tracked ones, others stay unless no tracked one is found.
+   * @param used slots below this one have been used
+   */
+  findOfAll(used: number, tracked: number, whose: Whose, nowMs: number, may: (slot: number) => boolean): number {
+    if (whose === 'tracked' && nowMs < this.#searchAllFromMs) return -1;
+    const othersStay = tracked > 0;
+    const most = othersStay && whose !== 'tracked' ? TRACKED_LOOKED : ALL_LOOKED;
+    let [inUse, other] = [-1, -1];
+    for (let looked = 0; looked < Math.min(most, used); looked++) {
+      if (looked >= ALL_LOOKED && inUse >= 0) break;
       const slot = this.#hand;
-      if (may(slot) && this.#records.generation(slot) !== 0 && this.#isExpendable(slot)) return slot;
+      if (this.#records.generation(slot) !== 0 && may(slot)) {
+        const givesWay = this.#isExpendable(slot) || isQuiet(this.#records, slot, nowMs);
+        const isTracked = this.#records.kind(slot) === 'tracked';
+        const stays = othersStay && !isTracked;
+        if (givesWay && !stays) return slot;
+        if (givesWay && other < 0) other = slot;
+        if (isTracked && whose !== 'tracked' && inUse < 0) inUse = slot;
+      }
       this.#hand = (slot + 1) % used;
     }
-    return -1;
+    if (whose === 'tracked') this.#searchAllFromMs = nowMs + SEARCH_AGAIN_MS;
+    return inUse >= 0 ? inUse : other;
   }
 
   #oldest(owners: readonly number[], findOne: (owner: Uint32Array) => number): number {
@@ -147,16 +174,18 @@ export class OwnerLists {
     return -1;
   }
 
-  #findExpendable(owner: Uint32Array): number {
+  #findExpendable(owner: Uint32Array, whose: Whose, nowMs: number): number {
     const unproven = this.#findUnproven(owner);
     if (unproven >= 0) return unproven;
+    if (whose === 'tracked' && nowMs < (this.#searchFromMs.get(owner) ?? 0)) return -1;
     for (let looked = 0; looked < PROVEN_LOOKED; looked++) {
       const at = owner[PROVEN + FIRST]!;
-      if (at === 0) return -1;
-      if (this.#isExpendable(at - 1)) return at - 1;
+      if (at === 0) break;
+      if (this.#isExpendable(at - 1) || isQuiet(this.#records, at - 1, nowMs)) return at - 1;
       this.#remove(owner, PROVEN, at - 1);
       this.#append(owner, PROVEN, at - 1);
     }
+    if (whose === 'tracked') this.#searchFromMs.set(owner, nowMs + SEARCH_AGAIN_MS);
     return -1;
   }
 

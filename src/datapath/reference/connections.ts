@@ -27,7 +27,7 @@ import { sameBytes } from '../../flow/types.ts';
 import { IP_UDP } from '../../wire/ipv4.ts';
 import { BalancedCounts, ReferenceTables } from './balancing.ts';
 import { ConnectionIndex, ORIGINAL } from './connection-index.ts';
-import { OwnerLists } from './connection-owners.ts';
+import { OwnerLists, type Whose } from './connection-owners.ts';
 import { isPlausible } from './plausible.ts';
 
 /** The same as in native/connection_table.cc. */
@@ -52,6 +52,7 @@ export class ReferenceConnections implements ConnectionStore {
   readonly #tables = new ReferenceTables();
   readonly #balanced = new BalancedCounts();
   #size = 0;
+  #tracked = 0;
   #used = 0;
   #generation = 0;
   #swept = 0;
@@ -68,6 +69,14 @@ export class ReferenceConnections implements ConnectionStore {
 
   get size(): number {
     return this.#size;
+  }
+
+  get tracked(): number {
+    return this.#tracked;
+  }
+
+  get latest(): number {
+    return this.#generation * 2;
   }
 
   // Finding
@@ -137,16 +146,19 @@ export class ReferenceConnections implements ConnectionStore {
     this.records.touch(slot, nowMs);
     this.#owners.add(slot, owner);
     this.#size++;
+    if (connection.kind === 'tracked') this.#tracked++;
     this.#countBalanced(slot, 1);
     this.#index.insertAll(slot);
     return slot;
   }
 
-  close(slot: number): void {
+  close(slot: number, generation = 0): void {
     if (slot >= this.#used || !this.#isUsed(slot)) return;
+    if (generation !== 0 && this.records.generation(slot) !== generation) return;
     this.#index.eraseAll(slot);
     this.#owners.delete(slot);
     this.#size--;
+    if (this.records.kind(slot) === 'tracked') this.#tracked--;
     this.#countBalanced(slot, -1);
     this.#freeSlot(slot);
   }
@@ -197,20 +209,22 @@ export class ReferenceConnections implements ConnectionStore {
 
   room(owners: readonly number[], quota: number, unprovenQuota: number): number {
     this.#owners.lookOn(owners);
-    return this.#room(owners, quota, unprovenQuota, false);
+    return this.#room(owners, quota, unprovenQuota, 'any', 0);
   }
 
-  /** @param itsOwn only those are given up that the datapath may close by itself */
-  #room(owners: readonly number[], quota: number, unprovenQuota: number, itsOwn: boolean): number {
-    const may = (slot: number): boolean => !itsOwn || this.#isItsOwn(slot);
+  /** @param whose only such connections are given up */
+  #room(owners: readonly number[], quota: number, unprovenQuota: number, whose: Whose, nowMs: number): number {
+    const isTracked = (slot: number): boolean => this.records.kind(slot) === 'tracked';
+    const may = { any: () => true, datapath: (slot: number) => this.#isItsOwn(slot), tracked: isTracked }[whose];
     const orNone = (slot: number): number => (slot >= 0 && may(slot) ? slot : ROOM_NONE);
     const { unproven, all } = this.#owners.count(owners);
     if (unproven >= unprovenQuota) {
       const slot = this.#owners.oldestUnproven(owners);
       if (slot >= 0) return orNone(slot);
     }
-    if (all >= quota) return orNone(this.#owners.oldestExpendable(owners));
-    return this.#size < this.limit ? ROOM_FREE : orNone(this.#owners.findOfAll(this.#used, may));
+    if (all >= quota) return orNone(this.#owners.oldestExpendable(owners, whose, nowMs));
+    if (this.#size < this.limit) return ROOM_FREE;
+    return orNone(this.#owners.findOfAll(this.#used, this.#tracked, whose, nowMs, may));
   }
 
   /** True if the datapath may close it by itself. */
@@ -223,9 +237,10 @@ export class ReferenceConnections implements ConnectionStore {
   }
 
   /**
-   * For a frame that came in by port `owner`: opens a tracked connection, unless it is known. If the frame `begins` one with
-   * the ends of the replies of a tracked one, it takes the place of that, if it is over.
-   * @returns what `find` returns; undefined if it has to go on without one; -1 if there is no room
+   * For a frame that came in by port `owner`, or from that host: opens a tracked connection, unless it is known. If the frame `begins` one, that takes the place of a tracked one with the same ends: of its own direction, if that
+   * has been answered, and of the other one, if that is over.
+   * @returns what `find` returns; -1 if it has to go on without one: the ends are those of another connection, or there is no
+   * room
    */
   track(
     places: readonly [Place, Place],
@@ -233,16 +248,18 @@ export class ReferenceConnections implements ConnectionStore {
     owner: number,
     nowMs: number,
     begins: boolean,
-  ): number | undefined {
+  ): number {
     const known = this.find(places[0], protocol, tuple);
     const rival = known >> 1;
+    const isReply = (known & 1) === 1;
+    const isAnew = known >= 0 && begins && !isReply && this.records.half(rival, true).packets > 0;
     if (known >= 0) {
-      const isAgainst = begins && (known & 1) === 1 && this.records.kind(rival) === 'tracked';
-      if (!isAgainst) return known;
-      if (!OVER.has(this.records.state(rival))) return undefined;
+      if (this.records.kind(rival) !== 'tracked') return -1;
+      if (!begins || (!isReply && !isAnew)) return known;
+      if (isReply && !OVER.has(this.records.state(rival))) return -1;
     }
     this.#owners.lookOn([owner]);
-    const room = this.#room([owner], this.quota, this.unprovenQuota, true);
+    const room = isAnew ? ROOM_FREE : this.#room([owner], this.quota, this.unprovenQuota, 'tracked', nowMs);
     if (room === ROOM_NONE) return -1;
     const connection = { kind: 'tracked', places, protocol, original: tuple, translated: tuple } as const;
     const slot = this.open(connection, owner, nowMs, [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival]);
@@ -266,8 +283,11 @@ export class ReferenceConnections implements ConnectionStore {
     const translated = { ...original, destination: address, destinationPort };
     const taken = this.find(replies, protocol, turned(translated));
     if (taken >= 0 && taken >> 1 !== rival) return -1;
+    // The client may talk straight to the backend, wherever the replies to that come in.
+    const direct = this.find(place, protocol, translated);
+    if (direct >= 0 && (direct & 1) === 0 && this.records.kind(direct >> 1) === 'tracked') return -1;
     this.#owners.lookOn(owners);
-    const room = this.#room(owners, table.quota, table.unprovenQuota, true);
+    const room = this.#room(owners, table.quota, table.unprovenQuota, 'datapath', nowMs);
     if (room === ROOM_NONE) return -1;
     const places = [place, replies] as const;
     const connection = { kind: 'translated', places, protocol, original, translated, pin, table: id } as const;
@@ -319,8 +339,12 @@ export class ReferenceConnections implements ConnectionStore {
       this.records.clearTable(slot);
       this.#index.insertAll(slot);
       this.#size++;
-      if (connection.kind === 'tracked') this.#owners.add(slot, owner);
-      else translated.push(slot);
+      if (connection.kind !== 'tracked') {
+        translated.push(slot);
+        continue;
+      }
+      this.#tracked++;
+      this.#owners.add(slot, owner);
     }
     return translated;
   }

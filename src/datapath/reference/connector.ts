@@ -5,16 +5,26 @@
  */
 import type { Action } from '../../flow/action.ts';
 import { SEEN_OTHER, type Place, type ProtocolTuple } from '../../flow/connection.ts';
-import { isErrorKey, isOf, tupleOfKey } from '../../flow/connection-of-key.ts';
-import { awaitedAnswer, isTaken, OVER } from '../../flow/connection-state.ts';
+import { PEER_OWNERS } from '../../flow/connection-store.ts';
+import { isErrorKey, isOf, stateOfError, tupleOfKey } from '../../flow/connection-of-key.ts';
+import { awaitedAnswer, isAnotherSyn, isTaken, OVER } from '../../flow/connection-state.ts';
 import { ctState, fields } from '../../flow/fields.ts';
-import { covers, readNumber, writeNumber, type FlowKey } from '../../flow/key.ts';
+import { covers, readBytes, readNumber, writeNumber, type FlowKey } from '../../flow/key.ts';
 import type { DropReason } from '../../flow/reason.ts';
 import type { FlowId } from '../../flow/types.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../../wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
 import { getU32 } from '../../wire/bytes.ts';
-import { answersTcp, beginsTcp, TCP_ACKNOWLEDGMENT, TCP_FLAGS } from '../../wire/l4.ts';
+import {
+  answersTcp,
+  beginsTcp,
+  TCP_ACK,
+  TCP_ACKNOWLEDGMENT,
+  TCP_FLAGS,
+  TCP_RST,
+  TCP_SEQUENCE,
+  TCP_SYN,
+} from '../../wire/l4.ts';
 import { BalancedWays } from './balancing.ts';
 import type { ReferenceConnections } from './connections.ts';
 import type { CacheEntry, FlowCache } from './flow-cache.ts';
@@ -36,28 +46,36 @@ interface Packet {
   readonly tuple: ProtocolTuple;
 }
 
+/** Where packets came in, by their keys. */
+interface PacketOrigins {
+  /** The place in which the tuple of the packet is meaningful; undefined if there is none. */
+  readonly placeOf: (key: FlowKey) => Place | undefined;
+  readonly isFromTunnel: (key: FlowKey) => boolean;
+}
+
 export class Connector {
   readonly #store: ReferenceConnections;
   readonly #cache: FlowCache;
-  readonly #placeOf: (key: FlowKey) => Place | undefined;
+  readonly #placeOf: PacketOrigins['placeOf'];
+  readonly #isFromTunnel: PacketOrigins['isFromTunnel'];
   readonly #clock: () => number;
   readonly #ways = new BalancedWays();
 
-  /** @param placeOf the place in which the tuple of a packet with this key is meaningful; undefined if there is none */
   constructor(
     store: ReferenceConnections,
     cache: FlowCache,
-    placeOf: (key: FlowKey) => Place | undefined,
+    { placeOf, isFromTunnel }: PacketOrigins,
     clock: () => number,
   ) {
     this.#store = store;
     this.#cache = cache;
     this.#placeOf = placeOf;
+    this.#isFromTunnel = isFromTunnel;
     this.#clock = clock;
   }
 
   /**
-   * The connection of a packet with this key. If it is only tracked, a SYN of who has been called begins another one. If it had
+   * The connection of a packet with this key. If it is only tracked, a SYN may begin another one (`isAnotherSyn`). If it had
    * a choice of backends, a SYN between the same ends begins another one, with a choice of its own, when it is over; and with
    * another port, when its backend has another conversation with these ends, as what comes from there may tell while nobody
    * has answered the SYN.
@@ -72,11 +90,12 @@ export class Connector {
   #isPart({ slot, reply }: ConnectionFound, key: FlowKey, { bytes }: Frame): boolean {
     const { records } = this.#store;
     if (records.protocol(slot) !== IP_TCP) return true;
-    if (records.kind(slot) === 'tracked') return !reply || !beginsTcpOf(key, bytes);
-    if (records.pin(slot) === 0) return true;
+    const isTracked = records.kind(slot) === 'tracked';
+    if (!isTracked && records.pin(slot) === 0) return true;
     const l4 = l4Offset(bytes, key);
     if (l4 === 0) return true;
     const flags = bytes[l4 + TCP_FLAGS]!;
+    if (isTracked) return !beginsTcp(flags) || !isAnotherSyn(records, slot, reply, getU32(bytes, l4 + TCP_SEQUENCE));
     if (!reply) return !beginsTcp(flags) || !(OVER.has(records.state(slot)) || isTaken(records, slot));
     const end = awaitedAnswer(records, slot);
     if (end === undefined || answersTcp(flags, getU32(bytes, l4 + TCP_ACKNOWLEDGMENT), end)) return true;
@@ -102,7 +121,13 @@ export class Connector {
     }
     if (this.#store.size > 0 && this.#beginsTaken(key, frame)) return ctState.taken;
     const place = isErrorKey(key) ? this.#placeOf(key) : undefined;
-    return place !== undefined && this.#store.hasAnyIn(place) ? ctState.error : ctState.none;
+    if (place === undefined || !this.#store.hasAnyIn(place)) return ctState.none;
+    const l4 = l4Offset(frame.bytes, key);
+    if (l4 === 0) return ctState.error;
+    return stateOfError(key, frame.bytes.subarray(l4), ({ protocol, ...tuple }) => {
+      const handle = this.#store.find(place, protocol, tuple);
+      return handle < 0 ? undefined : { kind: this.#store.records.kind(handle >> 1), reply: (handle & 1) === 1 };
+    });
   }
 
   /** True if the packet begins a conversation with the tuple with which a connection goes on. */
@@ -153,24 +178,23 @@ export class Connector {
     return { connection, flow };
   }
 
-  /** The connection that begins with this packet, if one can; or the reason why there is no room for it. */
+  /**
+   * The connection that begins with this packet; undefined if it cannot begin one, if it has the ends of another one that goes
+   * on, or if there is no room. Then the packet goes on, untracked.
+   */
   open(
     { replies, replyFlow }: Extract<Action, { op: 'track' }>,
     key: FlowKey,
     { bytes }: Frame,
-  ): ConnectionFound | DropReason | undefined {
+  ): ConnectionFound | undefined {
     const packet = this.#packetOf(key);
-    // For a ping, the request begins a connection and the reply does not.
-    const type = readNumber(key, fields.l4_src);
-    if (!packet || (isEchoProtocol(packet.protocol) && type !== ICMP_ECHO_REQUEST && type !== ICMPV6_ECHO_REQUEST)) {
-      return undefined;
-    }
+    if (this.#store.limit === 0 || !packet || !mayBegin(key, bytes)) return undefined;
     const { place, tuple } = packet;
-    const owner = readNumber(key, fields.in_port);
+    const owner = this.#isFromTunnel(key)
+      ? ownerOfPeer(readBytes(key, fields.tun_src))
+      : readNumber(key, fields.in_port);
     const begins = packet.protocol === IP_TCP && beginsTcpOf(key, bytes);
     const handle = this.#store.track([place, replies], tuple, owner, this.#clock(), begins);
-    if (handle === undefined) return undefined;
-    if (handle < 0) return 'connection_limit';
     const found = this.#ifOf(handle, key);
     if (found && !found.reply && replyFlow !== 0) this.#store.records.setFlow(found.slot, true, replyFlow);
     return found;
@@ -188,11 +212,10 @@ export class Connector {
     let found =
       action.op === 'nat' && action.generation !== 0 ? this.#named(action, key) : (known ?? this.find(key, frame));
     if (!found && action.op === 'track') {
-      const opened = this.open(action, key, frame);
-      if (typeof opened === 'string') return opened;
-      if (!opened) return frame;
-      found = opened;
+      found = this.open(action, key, frame);
+      if (!found) return frame;
     }
+    if (!found && action.op === 'count' && isErrorKey(key)) return frame;
     const kind = action.op === 'nat' ? 'translated' : 'tracked';
     if (!found || records.kind(found.slot) !== kind) return 'connection_gone';
     track(records, found.slot, found.reply, frame.bytes, l4Offset(frame.bytes, key), this.#clock());
@@ -225,6 +248,14 @@ export function isOfConnections([first]: readonly Action[]): boolean {
   return first?.op === 'track' || first?.op === 'count' || (first?.op === 'nat' && first.generation === 0);
 }
 
+/**
+ * Who owns the connections that begin with packets of this host: its number among so many, so that no host takes the room of
+ * all others. Hosts with the same number share it.
+ */
+function ownerOfPeer(vtep: Uint8Array): number {
+  return PEER_OWNERS.first + (vtep.reduce((number, byte) => number ^ byte, 0) % PEER_OWNERS.count);
+}
+
 /** True if it can be the first packet of a connection through a service. */
 function mayBeBalanced(key: FlowKey, { bytes }: Frame): boolean {
   if (!hasRightIpv4Header(bytes, key)) return false;
@@ -238,6 +269,19 @@ function beginsTcpOf(key: FlowKey, frame: Uint8Array): boolean {
   return l4 !== 0 && beginsTcp(frame[l4 + TCP_FLAGS]!);
 }
 
-function isEchoProtocol(protocol: number): boolean {
-  return protocol === IP_ICMP || protocol === IP_ICMPV6;
+/**
+ * True if it can be the first packet of a conversation that is seen here: of a ping, the request and not the reply; of TCP,
+ * whatever comes, since it may be older than this record of it, but what answers a SYN or ends what is not known, and what
+ * does not say what it is.
+ */
+function mayBegin(key: FlowKey, frame: Uint8Array): boolean {
+  const protocol = readNumber(key, fields.ip_proto);
+  const type = readNumber(key, fields.l4_src);
+  if (protocol === IP_ICMP) return type === ICMP_ECHO_REQUEST;
+  if (protocol === IP_ICMPV6) return type === ICMPV6_ECHO_REQUEST;
+  if (protocol !== IP_TCP) return true;
+  const l4 = l4Offset(frame, key);
+  if (l4 === 0) return false;
+  const flags = frame[l4 + TCP_FLAGS]!;
+  return (flags & TCP_RST) === 0 && (flags & (TCP_SYN | TCP_ACK)) !== (TCP_SYN | TCP_ACK);
 }

@@ -129,7 +129,12 @@ class Reference implements ReferenceDatapath {
     );
     this.#sender = new Sender(this.#ports, this.#rates, this.#tally, this.#mirror, copyDscp);
     this.connections = new ReferenceConnections({ ...connections, populate });
-    this.#connector = new Connector(this.connections, this.#cache, (key) => this.#placeOf(key), clock);
+    const isFromTunnel = (key: FlowKey): boolean => {
+      const spec = this.#ports.get(readNumber(key, fields.in_port) as PortNo);
+      return spec !== undefined && isTunnel(spec);
+    };
+    const from = { placeOf: (key: FlowKey) => this.#placeOf(key), isFromTunnel };
+    this.#connector = new Connector(this.connections, this.#cache, from, clock);
     this.#runner = new Runner(this.#sender, this.#connector, this.#rates, this.#tally);
     void options.begun?.then(() => {
       this.#isHeld = false;
@@ -331,12 +336,12 @@ class Reference implements ReferenceDatapath {
     if (flow) {
       this.#count(flow, frame);
       if (!isTooBig(flow.actions, frame, key)) {
-        const [first] = flow.actions;
+        const [first, ...others] = flow.actions;
         let next: FlowKey | undefined;
         if (first?.op === 'track' && !connection) {
-          const opened = this.#connector.open(first, key, frame);
-          if (typeof opened === 'string') return this.#tally.dropped(port, opened);
-          connection = opened;
+          connection = this.#connector.open(first, key, frame);
+          // What goes on untracked has nothing to do with connections.
+          if (!connection) return this.#deliver(others, frame, key, port);
           // What begins a connection mostly has a flow that covers no other packet of it.
           next = this.#connector.keyOf(connection, key, frame);
         }
