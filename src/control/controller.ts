@@ -6,7 +6,7 @@
  *   1. decide; if the frame waits for a neighbor, the answer comes when that is known (`resolver.ts`)
  *   2. apply what was learned, and open a connection; if that changed a table, flows that consulted the
  *      object are decided again, and so is this one
- *   3. put the flow
+ *   3. put the flow, and if it begins a conversation, that of the packets behind it
  *   4. execute, which releases the parked frames
  *   5. send the reply, if the decision has one
  *
@@ -21,7 +21,7 @@
 import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
 import { mtuOf } from '../flow/action.ts';
 import { extract } from '../flow/extract.ts';
-import { fields } from '../flow/fields.ts';
+import { ctState, fields } from '../flow/fields.ts';
 import { emptyKey, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo, Vni } from '../flow/types.ts';
 import { announcement, replyFrame } from '../pipeline/reply.ts';
@@ -224,6 +224,19 @@ export class Controller {
     });
   }
 
+  /**
+   * Caches what becomes of the packets behind the one that begins a conversation, which is then known. So a burst behind
+   * it, or behind the first reply, needs no decision and waits for none.
+   */
+  #cacheNext(first: FlowKey, nowMs: number): void {
+    const key = first.slice();
+    writeNumber(key, fields.ct_state, ctState.known);
+    const { tables } = this.#options;
+    const decision = decide(key, tables);
+    const isSettled = decision.cacheable && !hasNews(decision.effects, tables.fdb);
+    if (isSettled && !this.flows.has(key, decision.mask)) this.#cache(key, decision, nowMs);
+  }
+
   /** Undefined if there is no room for it. */
   #cache(key: FlowKey, decision: Decision, nowMs: number): CachedFlow | undefined {
     const flow = this.#put(key, decision, nowMs);
@@ -283,7 +296,11 @@ export class Controller {
     }
     if (decision.neighbor) return this.#resolver.wait(decision.neighbor, upcall, now);
 
-    if (decision.cacheable) decision = this.#cache(key, decision, now)?.decision ?? decision;
+    const cached = decision.cacheable ? this.#cache(key, decision, now) : undefined;
+    if (cached) {
+      decision = cached.decision;
+      if (decision.actions[0]!.op === 'track') this.#cacheNext(key, now);
+    }
     if (decision.reason) {
       this.drops.add(key, decision, now);
       this.#defend(this.clashes.note(upcall, decision.reason, now), now);

@@ -14,7 +14,7 @@
  */
 import { type Datapath, type FlowEntry } from '../datapath/datapath.ts';
 import { fields } from '../flow/fields.ts';
-import { applyMask, covers, megaflowId, readNumber, type FlowKey } from '../flow/key.ts';
+import { applyMask, covers, megaflowId, readNumber, type FlowKey, type FlowMask } from '../flow/key.ts';
 import type { FlowId } from '../flow/types.ts';
 import type { Decision } from '../pipeline/decide.ts';
 import type { ConnectionUse } from '../pipeline/stage.ts';
@@ -186,6 +186,11 @@ export class Flows {
     this.#ofConnections.set(decision, alike.set(megaflow, entry));
     this.#index(entry);
     return entry;
+  }
+
+  /** True if a flow is in force that has this mask and covers packets with this key. */
+  has(key: FlowKey, mask: FlowMask): boolean {
+    return this.#byMegaflow.get(megaflowId(key, mask))?.isInForce === true;
   }
 
   /** True if the flow covers packets with this key. */
