@@ -9,6 +9,7 @@ import { Changes } from '../src/table/changes.ts';
 import { ConnectionTable } from '../src/table/connections.ts';
 import { Fdb } from '../src/table/fdb.ts';
 import { NeighborTable } from '../src/table/neighbor.ts';
+import { Policies } from '../src/table/policies.ts';
 import { Services } from '../src/table/services.ts';
 import { hostMacOf, Topology } from '../src/table/topology.ts';
 import { fields } from '../src/flow/fields.ts';
@@ -69,6 +70,7 @@ export function tables(endpoints: number): Tables {
     fdb,
     neighbors,
     services,
+    policies: new Policies(changes),
     connections: new ConnectionTable({
       store: new ReferenceConnections(noConnections()),
       quota: 0,

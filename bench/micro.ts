@@ -9,7 +9,7 @@
  * They use the package `benchmark`: the mean of many samples with its relative margin of error.
  * Then follow the slow path on the native datapath (`slow-path.ts`): the CPU time of new flows, as the
  * median of some runs; connections, beside the budget that they have (`connections.ts`); services
- * (`services.ts`); and the cost of maintaining many cached flows. Compare figures of the same run only.
+ * (`services.ts`); network policy (`policies.ts`); and the cost of maintaining many cached flows. Compare figures of the same run only.
  */
 import Benchmark from 'benchmark';
 import Table from 'cli-table3';
@@ -21,6 +21,7 @@ import { decide } from '../src/pipeline/decide.ts';
 import { createSimulation } from '../src/simulation.ts';
 import { keysOf, tables, udpFrames } from './fixtures.ts';
 import { connectionRows, nativeFigures } from './connections.ts';
+import { policyFigures } from './policies.ts';
 import { serviceFigures } from './services.ts';
 import { decideAtCap, decideFlows, openConnections, revalidate, trackFlows, type Decided } from './slow-path.ts';
 
@@ -155,6 +156,23 @@ print(
       microseconds(services.manyDecidedMicroseconds),
       `${microseconds(1.1 * services.fewDecidedMicroseconds)} (1.1 times)`,
     ],
+  ],
+);
+process.stderr.write('policies\n');
+const policies = policyFigures();
+print(
+  ['policies', 'measured', 'budget'],
+  [
+    ...[...policies.judgedNanoseconds].map(([rules, nanoseconds]) => [
+      `deciding with ${count(rules)} rules: what they say`,
+      `${nanoseconds.toFixed(0)} ns`,
+      '',
+    ]),
+    ['10,000 rules for 1,000 endpoints, compiled', `${policies.compiledMs.toFixed(0)} ms`, '1,000 ms'],
+    ['memory for them', `${policies.compiledMib.toFixed(0)} MiB`, '64 MiB'],
+    ['one of 1,000 policies is replaced', `${policies.changedMs.toFixed(0)} ms`, ''],
+    ['262,144 connections judged anew, 10 clients', `${policies.sweptAlikeMs.toFixed(0)} ms`, '1,000 ms'],
+    ['of as many clients, half of them denied', `${policies.sweptMs.toFixed(0)} ms`, ''],
   ],
 );
 print(

@@ -68,6 +68,7 @@ Napi::Object LayoutObject(Napi::Env env) {
   numbers["CONNECTION_BYTES"] = number(sizeof(Connection));
   numbers["CONNECTION_OPENING_BYTES"] = number(sizeof(ConnectionOpening));
   numbers["CONNECTION_OWNERS"] = number(ConnectionTable::kOwners);
+  numbers["FIRST_FREE_OWNER"] = number(ConnectionTable::kFirstFreeOwner);
   numbers["CONNECTION_PLACES"] = number(offsetof(Connection, places));
   numbers["CONNECTION_OWNER"] = number(offsetof(Connection, owner));
   numbers["CONNECTION_ORIGINAL"] = number(offsetof(Connection, original));

@@ -64,7 +64,7 @@ struct Connection {
   uint32_t generation;  // changes each time that the slot is taken; odd while the record is written, 0 if free
   uint8_t protocol;     // TCP, UDP, ICMP or ICMPv6; of one that is only tracked, any
   ConnectionKind kind;
-  uint8_t verdict;     // what a policy decided when it was opened; 0: nothing
+  uint8_t verdict;     // of one that has ended: 1, 2: policies for egress, ingress deny it; 0: another reason
   uint8_t proven;      // 1: it was seen in use (connection_table.h)
   // Where packets of its original and its reply direction come in: a VNI, 0 for the outside, or 2^24 for weft's own sockets.
   uint32_t places[2];
@@ -174,6 +174,8 @@ inline double timeout_ms(Connection& connection) {
     case ConnectionState::closed:
       return 10'000;
     case ConnectionState::time_wait:
+      // One that policies have ended stays until its ends have given up repeating what nobody acknowledges.
+      if (kind_of(connection) == ConnectionKind::ended && connection.verdict) return 1'000'000;
       return kind_of(connection) == ConnectionKind::tracked ? 10'000 : 240'000;
     default:
       return 240'000;

@@ -215,8 +215,10 @@ bool ConnectionTable::is_found(const ConnectionOpening& of, Name which) {
   constexpr uint8_t kNobody[16] = {};
   if (which == kOriginal) return of.kind != ConnectionKind::ended || of.protocol != kUdp;
   if (which == kTaken) {
+    // One that was only tracked when it was ended goes on with the tuple by which it is found.
     return of.kind != ConnectionKind::tracked && is_network(of.places[0]) && is_network(of.places[1]) &&
-           memcmp(of.via, kNobody, sizeof kNobody) == 0;
+           memcmp(of.via, kNobody, sizeof kNobody) == 0 &&
+           memcmp(&of.original, &of.translated, sizeof of.original) != 0;
   }
   const TupleKey original = name(of, kOriginal), replies = name(of, kReply);
   return memcmp(&original, &replies, sizeof original) != 0;
@@ -386,6 +388,7 @@ void ConnectionTable::end(uint32_t slot, double now_ms) {
   const bool was_found = is_found(opening_of(connection), kOriginal);
   count_balanced(connection, -1);
   connection.table = 0;
+  if (is_tracked(slot)) tracked_.store(tracked() - 1, std::memory_order_relaxed);
   relaxed_store(connection.kind, ConnectionKind::ended);
   if (was_found && !is_found(opening_of(connection), kOriginal)) erase(name(slot * 4), slot * 4);
   for (const bool reply : {false, true}) relaxed_store(connection.half(reply).flow, 0u);

@@ -142,6 +142,7 @@ class ConnectionTable {
   static constexpr uint32_t kNone = UINT32_MAX;  // no slot
   static constexpr uint32_t kFree = kNone - 1;   // returned by `room`: nothing needs to be given up
   static constexpr uint32_t kOwners = 1u << 17;  // as BalanceOwners in action.h has it
+  static constexpr uint32_t kFirstFreeOwner = (1u << 16) + 256;  // those below are ports and other hosts
   static constexpr uint32_t kWorkers = 32;
 
   // `memory` holds the header, then the records, and must live as long as the table.
@@ -342,7 +343,9 @@ class ConnectionTable {
   void close_held(uint32_t slot);
   bool is_used(uint32_t slot) const { return records_[slot].generation != 0; }
   // True if workers may close it.
-  bool is_of_workers(uint32_t slot) const { return records_[slot].table != 0 || is_tracked(slot); }
+  bool is_of_workers(uint32_t slot) const {
+    return records_[slot].table != 0 || is_of_port(slot);
+  }
   void count_balanced(const Connection& connection, int by);
   void look_on(Owner* owner);
   void prove(Owner* owner, uint32_t slot);
@@ -351,7 +354,12 @@ class ConnectionTable {
   uint32_t find_expendable(Owner* owner, Of whose, double now_ms);
   uint32_t find_of_all(Of whose, double now_ms);
   bool may_take_place(Of whose, uint32_t slot) const {
-    return whose == Of::any || (whose == Of::workers ? is_of_workers(slot) : is_tracked(slot));
+    return whose == Of::any || (whose == Of::workers ? is_of_workers(slot) : is_of_port(slot));
+  }
+  // Tracked, or it was when policies ended it: it counts for a port.
+  bool is_of_port(uint32_t slot) const {
+    const bool has_ended = kind_of(records_[slot]) == ConnectionKind::ended;
+    return is_tracked(slot) || (has_ended && records_[slot].owner < kFirstFreeOwner);
   }
   bool is_tracked(uint32_t slot) const { return kind_of(records_[slot]) == ConnectionKind::tracked; }
   template <typename FindOne>

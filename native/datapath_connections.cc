@@ -160,7 +160,8 @@ Datapath::Found Datapath::find_connection(const Words& key, const Frame& frame) 
 }
 
 // What an ICMP error is about: that decides alone about an error about a connection whose addresses are translated. One about
-// a tracked conversation that goes to the sender of the packet goes the way of its other packets.
+// a tracked conversation from whom the packet was for, to its sender, goes the way of its other packets. If it is from somebody
+// else, who may be a router on the way, it is decided about alone.
 uint8_t Datapath::state_of_error(const Words& words, const Frame& frame, uint32_t place) {
   const Key& key = words.key();
   const uint32_t l4 = l4_of(frame, key);
@@ -174,6 +175,7 @@ uint8_t Datapath::state_of_error(const Words& words, const Frame& frame, uint32_
   if (!found) return kCtNone;
   if (kind_of(*found.at) != ConnectionKind::tracked) return kCtError;
   if (memcmp(answer.tuple.destination, key.ip_dst, sizeof key.ip_dst) != 0) return kCtNone;
+  if (memcmp(answer.tuple.source, key.ip_src, sizeof key.ip_src) != 0) return kCtError;
   return found.reply ? kCtKnownReply : kCtKnown;
 }
 

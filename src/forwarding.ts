@@ -48,6 +48,7 @@ import { endpointOf, isFromInside, isFromOutside, isFromWeft } from './table/con
 import { Fdb, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
 import type { FaultKind } from './table/health.ts';
+import { Policies } from './table/policies.ts';
 import type { Service } from './table/service.ts';
 import { Services } from './table/services.ts';
 import type { Prefix } from './table/routes.ts';
@@ -160,6 +161,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.tables = {
       topology,
       services,
+      policies: new Policies(changes),
       fdb: new Fdb({ quota: options.fdbQuota, ageingMs: options.fdbAgeingMs }, changes),
       neighbors: new NeighborTable({ quota: options.neighborQuota }, changes),
       connections: new ConnectionTable({

@@ -14,6 +14,7 @@ export { WeftError, type ErrorCode } from './error.ts';
 export { reports } from './model/report.ts';
 export { jsonSchemas } from './model/json-schema.ts';
 export type * from './model/report.ts';
+export type * from './model/policy-report.ts';
 export type * from './model/service-report.ts';
 export type { EndpointResource } from './model/kinds/endpoint.ts';
 export type { HostResource } from './model/kinds/host.ts';

@@ -64,6 +64,9 @@ export class LifeCycle {
     const { blocks, cluster, endpoints, forwarding, internal, outside } = this.#parts;
     forwarding.endConnections(endpoints.isGone());
     await outside.start();
+    // What policies do not allow any more must not go on, not even for a moment.
+    forwarding.controller.sweep.startAll();
+    await forwarding.controller.sweep.done();
     // Everything is in force and open: from here on frames are forwarded.
     this.#environment.begin();
     if (hasBacklog) await this.#passBacklog();

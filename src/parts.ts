@@ -21,9 +21,10 @@ import { Membership } from './cluster/membership/membership.ts';
 import { Networks } from './cluster/networks.ts';
 import { Peers } from './cluster/membership/peers.ts';
 import { ProbeKey } from './cluster/membership/probe-key.ts';
-import { publishedPorts } from './cluster/publishing.ts';
+import { publishedPorts, publishes, wantsOutside } from './cluster/publishing.ts';
 import type { Draft } from './cluster/reconciler.ts';
 import { belongingsOf } from './cluster/remote-endpoints.ts';
+import { policyParts } from './cluster/policies/parts.ts';
 import { reconcilers } from './cluster/reconcilers.ts';
 import { serviceParts } from './cluster/services/parts.ts';
 import { Underlay } from './cluster/underlay.ts';
@@ -35,17 +36,15 @@ import { isRunning, ownProcess, readBootId } from './link/process-identity.ts';
 import { hostRoutes } from './link/host-routes.ts';
 import type { NetnsWatcher } from './link/netns-watcher.ts';
 import { ownAddresses, underlayInterface } from './link/underlay.ts';
-import type { EndpointResource } from './model/kinds/endpoint.ts';
-import type { NetworkResource } from './model/kinds/network.ts';
-import { isPublished, type ServiceResource } from './model/kinds/service.ts';
 import type { Entries } from './model/publish.ts';
 import type { ClashReport, DecisionReport, DoctorReport, StatusReport } from './model/report.ts';
-import type { Resource } from './model/resource.ts';
 import { memberAddress } from './model/store-config.ts';
 import { listenerClashes, routeClashes, subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer } from './observe/observer.ts';
+import { logSwept, PolicyReports } from './observe/policy-reports.ts';
 import { trace } from './observe/tracer.ts';
+import { WhatIf } from './observe/what-if.ts';
 import { healthParts, type HealthParts } from './checks/parts.ts';
 import { InternalKeeper } from './internal/keeper.ts';
 import type { ServerSpec } from './internal/server.ts';
@@ -134,6 +133,8 @@ export interface Parts {
   readonly resolvConfs: ResolvConfs;
   readonly health: HealthParts;
   readonly observer: Observer;
+  readonly whatIf: WhatIf;
+  readonly policyReports: PolicyReports;
   readonly eventLoop: EventLoopDelay;
   /** For readers of the API. */
   readonly metrics: Metrics;
@@ -236,6 +237,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     onError: (error) => logger.error({ err: error }, 'services are not as they should be'),
     warn: (message) => logger.warn(message),
   });
+  const policies = policyParts({ forwarding, networks: () => networks, endpoints: () => endpoints });
   const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || (!allotment && draft.count('Host') > 0);
   const isReachable = (name: string): boolean | undefined => {
     const host = hosts.find(name);
@@ -315,10 +317,12 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     nodePortBefore: serving.nodePortBefore,
     onEndpointChange: (before, after) => {
       const { name } = (after ?? before)!;
+      policies.enforcement.endpointChanged(before, after);
       serving.enforcement.endpointChanged(before, after);
       names.endpointChanged(name);
       resolvConfs.endpointChanged(name);
     },
+    onAddressesClaimed: (endpoint) => policies.enforcement.addressesClaimed(endpoint),
     onNamespaceGone: foundations.onNamespaceGone,
     warn,
   });
@@ -398,6 +402,16 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     application: `weft ${version}`,
   });
 
+  const { policyLog, sweep } = forwarding.controller;
+  const environment = {
+    log: policyLog,
+    judged: () => sweep.done(),
+    endpoints,
+    clock,
+    wallClock: foundations.wallClock,
+  };
+  const policyReports = new PolicyReports(environment);
+  logSwept(policyReports, warn);
   const { status, eventLoop } = foundations;
   const openMetrics = (): Metrics => new Metrics({ status, peers: () => peers.report(), delays: eventLoop.reader() });
   const metricsServer = new MetricsServer({
@@ -430,13 +444,14 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const cluster: Cluster = new Cluster({
     hostName: options.host,
     feed,
-    reconcilers: reconcilers({ networks, hosts, endpoints, ...serving }),
+    reconcilers: reconcilers({ networks, hosts, endpoints, ...serving, ...policies }),
     registers: [
       ...(allotment && blocks && probeKey ? [allotment, blocks, membership.live, probeKey] : []),
       ...serving.registers,
       health.unhealthy.declaredHosts,
       health.unhealthy,
     ],
+    check: (change) => policies.tests.check(change),
     onInForce: (revision, latest) => membership.reached(revision, latest),
     onEnforced: () => {
       peers.follow();
@@ -451,8 +466,17 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       for (const { detail } of clashesOfSubnets(applied)) logger.warn(detail);
       if (resources.some(publishes)) await outside.set();
     },
+    noteSwept: () => policyReports.noteSwept(),
     after: foundations.after,
     logger,
+  });
+
+  const whatIf = new WhatIf({
+    cluster,
+    tests: policies.tests,
+    propose: (change) => policies.enforcement.propose(change),
+    records: forwarding.datapath.connections.records,
+    tables: forwarding.tables,
   });
 
   return {
@@ -477,10 +501,12 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       resolvConfs,
       health,
       observer,
+      policyReports,
       eventLoop,
       metrics: openMetrics(),
       metricsServer,
       clashes,
+      whatIf,
     },
     doctor: () =>
       diagnose({
@@ -498,6 +524,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         outside: outside.isWanted ? () => cluster.serial.run(() => outside.inspect()) : undefined,
         published: endpoints.published(),
         clashes: [...clashes(), ...listenerClashes(serving.services.entries.ports, serving.nodePortOwner)],
+        policies: () => policies.enforcement.doubts(),
         refusedRecords: cluster.refused.report(),
         internal: internal.report(),
         ownAddresses,
@@ -568,15 +595,4 @@ function openForwarding(options: SwitchOptions, foundations: Foundations, onPeer
     onPeersChanged,
     onError: (error) => logger.error({ err: error }, 'decision failed'),
   });
-}
-
-/** True for a network with an outside, and for a service that clients there reach. */
-function wantsOutside(resource: Resource): boolean {
-  if (resource.kind === 'Network') return (resource as NetworkResource).spec.outside;
-  return resource.kind === 'Service' && publishes(resource);
-}
-
-function publishes(resource: Resource): boolean {
-  if (resource.kind === 'Service') return isPublished((resource as ServiceResource).spec);
-  return resource.kind === 'Endpoint' && (resource as EndpointResource).spec.publish.length > 0;
 }

@@ -8,8 +8,7 @@
  * here: `forwarding.ts` connects the datapath with the decisions of `pipeline/decide.ts`.
  *
  * The methods are the operator's commands. Those that change something run one after the other, and
- * return when what they wrote is durable and in force (`cluster/cluster.ts`). This is the only place
- * with clocks and timers.
+ * return when what they wrote is durable and in force (`cluster/cluster.ts`). Only this file has clocks and timers.
  */
 import { randomBytes } from 'node:crypto';
 import type { AttachOptions } from './cluster/attachment.ts';
@@ -43,7 +42,9 @@ import type {
 } from './model/report.ts';
 import type { ServiceNews, ServiceReport } from './model/service-report.ts';
 import type { Resource, ResourceName } from './model/resource.ts';
+import type { TalkFilter } from './model/talk-report.ts';
 import type { CaptureOptions, CaptureSink, ConnectionsOptions } from './observe/observer.ts';
+import type { PolicyReports } from './observe/policy-reports.ts';
 import { joinParts, type Parts, type SwitchOptions } from './parts.ts';
 import { probeOpener } from './paths/probe.ts';
 import { hostsOf, statusOf } from './status.ts';
@@ -74,15 +75,13 @@ const after = (delayMs: number, work: () => void): (() => void) => {
 export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   requireTun();
   const onWarning = (message: string): void => options.logger.warn(message);
-  const { random } = Math;
-  const stores = await openStores(options, { after, clock, wallClock: Date.now, random, onWarning });
+  const stores = await openStores(options, { after, clock, wallClock: Date.now, random: Math.random, onWarning });
   return openSwitch(options, stores.own, stores.store, stores.applied);
 }
 
 /**
  * The same with open stores, which are closed with the switch.
- * @param own what only this host keeps @param store the state of the cluster @param applied where hosts publish what they
- * have in force
+ * @param own what only this host keeps @param store the state of the cluster @param applied what hosts say is in force
  */
 export async function openSwitch(options: SwitchOptions, own: Store, store = own, applied?: Store): Promise<Switch> {
   let made: Switch | undefined;
@@ -93,21 +92,15 @@ export async function openSwitch(options: SwitchOptions, own: Store, store = own
     const identity = await hostIdentity(own, () => randomBytes(IDENTITY_BYTES));
     made = new Switch(options, begin, (upkeep) =>
       joinParts(options, {
-        store,
-        own,
-        applied,
-        openDatapath,
-        identity,
+        ...{ store, own, applied, openDatapath, identity, clock, after },
         natKey: randomBytes(8),
         randomHostId: () => randomBytes(3),
         session: randomBytes(8),
         randomKey: () => randomBytes(32),
         watcher: new NetnsWatcher(setInterval),
         probe: probeOpener(() => performance.now(), setTimeout),
-        clock,
         wallClock: Date.now,
         later: setImmediate,
-        after,
         newId: () => randomBytes(16).toString('hex'),
         eventLoop: new EventLoopDelay({ clock: () => performance.now(), every: setInterval }),
         status: () => made!.status(),
@@ -152,6 +145,11 @@ export class Switch {
     return this.#parts.metrics;
   }
 
+  /** What policies have denied and ended. */
+  get policies(): Pick<PolicyReports, 'log' | 'onEvent'> {
+    return this.#parts.policyReports;
+  }
+
   /** The other hosts, and what is known of the way to each. */
   hosts(): Promise<HostReport[]> {
     return hostsOf(this.#parts);
@@ -173,8 +171,7 @@ export class Switch {
   }
 
   networks(): NetworkReport[] {
-    const { networks } = this.#parts;
-    return networks.all().map((network) => networks.report(network));
+    return this.#parts.networks.all().map((network) => this.#parts.networks.report(network));
   }
 
   /** Creates a network, or changes what `options` name of an existing one. */
@@ -211,8 +208,7 @@ export class Switch {
   }
 
   endpoints(): EndpointReport[] {
-    const { endpoints } = this.#parts;
-    return endpoints.all().map((endpoint) => endpoints.report(endpoint));
+    return this.#parts.endpoints.all().map((endpoint) => this.#parts.endpoints.report(endpoint));
   }
 
   /** Applies all of `resources` in one revision, or none. */
@@ -233,6 +229,11 @@ export class Switch {
     return this.#parts.cluster.label(kind, which, labels);
   }
 
+  /** What would be if resources were applied. Nothing is changed. */
+  get whatIf(): Parts['whatIf'] {
+    return this.#parts.whatIf;
+  }
+
   /** The resources as declared. @throws WeftError('not_found') if a name does not exist. */
   get(kind: KindDefinition, which: Partial<ResourceName> = {}): Resource[] {
     return this.#parts.cluster.get(kind, which);
@@ -249,8 +250,8 @@ export class Switch {
   }
 
   /** The cached flows. */
-  flows(): AsyncIterable<FlowReport> {
-    return this.#parts.observer.flows();
+  flows(of: TalkFilter = {}): AsyncIterable<FlowReport> {
+    return this.#parts.observer.flows(of);
   }
 
   /** The decision behind a live flow (`42`), a drop (`d7`) or a connection (`c3`). @throws WeftError('not_found') */
@@ -268,8 +269,8 @@ export class Switch {
     return this.#parts.observer.followServices(which, signal);
   }
 
-  drops(): DropReport[] {
-    return this.#parts.observer.drops();
+  drops(of: TalkFilter = {}): DropReport[] {
+    return this.#parts.observer.drops(of);
   }
 
   /** The conversations of containers with the outside. @throws WeftError('not_found') */
@@ -278,13 +279,13 @@ export class Switch {
   }
 
   /** Calls `listener` with each flow that is decided. Returns a function that stops it. */
-  onFlow(listener: (flow: FlowReport) => void): () => void {
-    return this.#parts.observer.onFlow(listener);
+  onFlow(listener: (flow: FlowReport) => void, of: TalkFilter = {}): () => void {
+    return this.#parts.observer.onFlow(listener, of);
   }
 
   /** Calls `listener` with each decision to drop. Returns a function that stops it. */
-  onDrop(listener: (drop: DropReport) => void): () => void {
-    return this.#parts.observer.onDrop(listener);
+  onDrop(listener: (drop: DropReport) => void, of: TalkFilter = {}): () => void {
+    return this.#parts.observer.onDrop(listener, of);
   }
 
   /** Copies frames to `sink` as a pcapng file. Returns a function that stops it. */

@@ -32,7 +32,7 @@ import {
   CONNECTION_TABLE,
   CONNECTION_VIA,
 } from '../flow/connection.ts';
-import { CONNECTION_OWNERS } from '../flow/connection-store.ts';
+import { CONNECTION_OWNERS, FIRST_FREE_OWNER } from '../flow/connection-store.ts';
 import { fieldList, KEY_BYTES } from '../flow/fields.ts';
 import { ENTROPY_FIRST_PORT, ENTROPY_PORTS } from '../flow/hash.ts';
 import { dropReasons } from '../flow/reason.ts';
@@ -76,6 +76,7 @@ export const ownLayout: AddonLayout = {
     CONNECTION_BYTES,
     CONNECTION_OPENING_BYTES,
     CONNECTION_OWNERS,
+    FIRST_FREE_OWNER,
     CONNECTION_PLACES,
     CONNECTION_OWNER,
     CONNECTION_ORIGINAL,

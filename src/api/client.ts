@@ -21,6 +21,8 @@ import type {
   StatusReport,
   WhyReport,
 } from '../model/report.ts';
+import type { DiffReport, PolicyTestReport } from '../model/policy-report.ts';
+import type { PolicyEventReport, TalkFilter } from '../model/talk-report.ts';
 import type { ServiceEvent, ServiceReport } from '../model/service-report.ts';
 import type { TakeoverAnswer, TakeoverRequest } from '../handover/request.ts';
 import type { Resource, ResourceEvent } from '../model/resource.ts';
@@ -151,6 +153,16 @@ export class Client {
     return this.#call('POST', '/resources', { resources, ...options });
   }
 
+  /** What the PolicyTests say if these were applied: those among them, and those that are stored. */
+  policyTests(resources: readonly Resource[]): Promise<PolicyTestReport[]> {
+    return this.#call('POST', '/policy-tests', { resources });
+  }
+
+  /** What would be different if these were applied. */
+  diff(resources: readonly Resource[]): Promise<DiffReport> {
+    return this.#call('POST', '/diff', { resources });
+  }
+
   async delete(kind: string, name: string, place: InNamespace = {}): Promise<ApplyReport> {
     return this.#call('DELETE', `/resources/${kind}/${pathOf(name, place)}`);
   }
@@ -189,19 +201,22 @@ export class Client {
     return this.#call('GET', `/why/${segment(id)}`);
   }
 
-  flows(): Promise<FlowReport[]> {
-    return this.#call('GET', '/flows');
+  flows(of: TalkFilter = {}): Promise<FlowReport[]> {
+    return this.#call('GET', `/flows${queryOf(of)}`);
   }
 
-  drops(): Promise<DropReport[]> {
-    return this.#call('GET', '/drops');
+  drops(of: TalkFilter = {}): Promise<DropReport[]> {
+    return this.#call('GET', `/drops${queryOf(of)}`);
+  }
+
+  /** What policies have denied and ended lately. */
+  policyLog(of: TalkFilter = {}): Promise<PolicyEventReport[]> {
+    return this.#call('GET', `/policy-log${queryOf(of)}`);
   }
 
   /** All, or those of what is named. */
   connections(of: ConnectionsOptions = {}): Promise<ConnectionReport[]> {
-    const given = Object.entries(of).filter((pair): pair is [string, string] => pair[1] !== undefined);
-    const query = new URLSearchParams(given).toString();
-    return this.#call('GET', query === '' ? '/connections' : `/connections?${query}`);
+    return this.#call('GET', `/connections${queryOf(of)}`);
   }
 
   /** Without a name: those of the namespace, or all. */
@@ -222,12 +237,16 @@ export class Client {
     return this.#follow(`/services${name === undefined ? '' : `/${segment(name)}`}?${query}`, signal);
   }
 
-  followFlows(signal: AbortSignal): AsyncGenerator<Followed<FlowReport>> {
-    return this.#follow('/flows?follow', signal);
+  followFlows(signal: AbortSignal, of: TalkFilter = {}): AsyncGenerator<Followed<FlowReport>> {
+    return this.#follow(`/flows${queryOf({ ...of, follow: '' })}`, signal);
   }
 
-  followDrops(signal: AbortSignal): AsyncGenerator<Followed<DropReport>> {
-    return this.#follow('/drops?follow', signal);
+  followDrops(signal: AbortSignal, of: TalkFilter = {}): AsyncGenerator<Followed<DropReport>> {
+    return this.#follow(`/drops${queryOf({ ...of, follow: '' })}`, signal);
+  }
+
+  followPolicyLog(signal: AbortSignal, of: TalkFilter = {}): AsyncGenerator<Followed<PolicyEventReport>> {
+    return this.#follow(`/policy-log${queryOf({ ...of, follow: '' })}`, signal);
   }
 
   /**
@@ -379,8 +398,10 @@ function segment(name: string): string {
   return encodeURIComponent(name);
 }
 
-function queryOf({ namespace }: InNamespace): string {
-  return namespace === undefined ? '' : `?namespace=${encodeURIComponent(namespace)}`;
+/** `?namespace=shop`, or nothing. */
+function queryOf(of: object): string {
+  const given = Object.entries(of).filter((pair): pair is [string, string] => pair[1] !== undefined);
+  return given.length === 0 ? '' : `?${new URLSearchParams(given).toString()}`;
 }
 
 function resourcesPath(

@@ -52,6 +52,9 @@ export const applyRequest = z.strictObject({
   dryRun: z.boolean().default(false),
 });
 
+/** What would be if these were applied. */
+export const whatIfRequest = z.strictObject({ resources: z.array(z.unknown()) });
+
 export const labelRequest = z.strictObject({
   /** Labels to set; null takes one away. */
   labels: z.record(labelKey, label.nullable()),

@@ -8,6 +8,7 @@ import type * as z from 'zod';
 import { WeftError, type ErrorCode } from '../error.ts';
 import { parseResource } from '../model/manifest.ts';
 import { formatOf } from '../metrics/metrics.ts';
+import type { PolicyEventReport, TalkFilter } from '../model/talk-report.ts';
 import type { DropReport, FlowReport } from '../model/report.ts';
 import { refusePrototypeField } from '../model/prototype-field.ts';
 import { DEFAULT_NAMESPACE, type Resource, type ResourceName } from '../model/resource.ts';
@@ -30,6 +31,7 @@ import {
   takeoverRequest,
   traceRequest,
   waitRequest,
+  whatIfRequest,
 } from './requests.ts';
 import { BODY_LIMIT_BYTES, DEFAULT_SNAP_BYTES, type ApiTarget } from './target.ts';
 
@@ -108,9 +110,15 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
 
   app.post('/resources', async (c) => {
     const { resources, dryRun } = await read(c, applyRequest);
-    const parsed: Resource[] = [];
-    for await (const resource of inTurns(resources, PARSED_PER_TURN)) parsed.push(parseResource(resource));
-    return c.json(await sw.apply(parsed, { dryRun }));
+    return c.json(await sw.apply(await parseAll(resources), { dryRun }));
+  });
+  app.post('/policy-tests', async (c) => {
+    const { resources } = await read(c, whatIfRequest);
+    return c.json(await sw.whatIf.policyTests(await parseAll(resources)));
+  });
+  app.post('/diff', async (c) => {
+    const { resources } = await read(c, whatIfRequest);
+    return c.json(await sw.whatIf.diff(await parseAll(resources)));
   });
   app.get('/resources/:kind', (c) => resources(c, sw, { namespace: c.req.query('namespace') }));
   app.get('/resources/:kind/:name', (c) => resources(c, sw, nameIn(c)));
@@ -123,12 +131,19 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
   app.post('/trace', async (c) => c.json(await sw.trace((await read(c, traceRequest)).flow)));
   app.get('/why/:id', (c) => c.json(sw.why(c.req.param('id'))));
   app.get('/flows', (c) => {
-    if (c.req.query('follow') === undefined) return array(c, sw.flows());
-    return events(eventStream<FlowReport>((send) => sw.onFlow(send)));
+    const of = filterIn(c);
+    if (c.req.query('follow') === undefined) return array(c, sw.flows(of));
+    return events(eventStream<FlowReport>((send) => sw.onFlow(send, of)));
   });
   app.get('/drops', (c) => {
-    if (c.req.query('follow') === undefined) return c.json(sw.drops());
-    return events(eventStream<DropReport>((send) => sw.onDrop(send)));
+    const of = filterIn(c);
+    if (c.req.query('follow') === undefined) return c.json(sw.drops(of));
+    return events(eventStream<DropReport>((send) => sw.onDrop(send, of)));
+  });
+  app.get('/policy-log', (c) => {
+    const of = filterIn(c);
+    if (c.req.query('follow') === undefined) return c.json(sw.policies.log(of));
+    return events(eventStream<PolicyEventReport>((send) => sw.policies.onEvent(send, of)));
   });
   app.get('/services', (c) => services(c, sw, { namespace: c.req.query('namespace') }));
   app.get('/services/:name', (c) => services(c, sw, nameIn(c)));
@@ -162,6 +177,12 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
   });
 
   return all;
+}
+
+async function parseAll(resources: readonly unknown[]): Promise<Resource[]> {
+  const parsed: Resource[] = [];
+  for await (const resource of inTurns(resources, PARSED_PER_TURN)) parsed.push(parseResource(resource));
+  return parsed;
 }
 
 /** @throws WeftError('invalid') also if the client left before it had sent everything; nobody reads it then */
@@ -219,6 +240,13 @@ function resources(c: Context, sw: ApiTarget['sw'], which: Partial<ResourceName>
 function services(c: Context, sw: ApiTarget['sw'], which: Partial<ResourceName>): Response {
   if (c.req.query('watch') === undefined) return array(c, sw.services(which));
   return events(serviceStream((signal) => sw.followServices(which, signal)));
+}
+
+/** Which flows, drops or events. */
+function filterIn(c: Context): TalkFilter {
+  const [from, to, endpoint] = [c.req.query('from'), c.req.query('to'), c.req.query('endpoint')];
+  const [network, reason, since] = [c.req.query('network'), c.req.query('reason'), c.req.query('since')];
+  return { from, to, endpoint, network, reason, since };
 }
 
 /** NAME of the path, and `?namespace=` of a namespaced kind. */

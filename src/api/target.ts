@@ -14,7 +14,7 @@ export type {
 } from '../switch.ts';
 
 /** The methods of the switch that have a route. */
-export type SwitchMethods = Pick<
+export type SwitchMethods = { readonly whatIf: Pick<Switch['whatIf'], 'policyTests' | 'diff'> } & Pick<
   Switch,
   | 'status'
   | 'metrics'
@@ -42,6 +42,7 @@ export type SwitchMethods = Pick<
   | 'connections'
   | 'onFlow'
   | 'onDrop'
+  | 'policies'
   | 'capture'
 >;
 

@@ -2,7 +2,10 @@
 import type { DecisionReport } from '../model/report.ts';
 import type { ChoiceReport } from '../model/service-report.ts';
 
-/** Columns for the name of a stage: the same in every decision, so that two of them can be compared line by line. */
+/**
+ * Columns for the name of a stage: the same in every decision, so that two of them can be compared line by line. Only where policies
+ * are asked they are more.
+ */
 const STAGE_COLUMNS = 10;
 
 export function decisionText({
@@ -14,8 +17,9 @@ export function decisionText({
   beyond = [],
   choice,
 }: DecisionReport): string {
+  const columns = stages.reduce((most, { stage }) => Math.max(most, stage.length), STAGE_COLUMNS);
   const lines = stages.map(
-    ({ stage, because, read }) => `${stage.padEnd(STAGE_COLUMNS)}  ${because}  (read: ${read.join(', ') || 'nothing'})`,
+    ({ stage, because, read }) => `${stage.padEnd(columns)}  ${because}  (read: ${read.join(', ') || 'nothing'})`,
   );
   const head = [`Flow: ${flow}`, ...(resolved === undefined ? [] : [`Next hop: ${resolved}`])];
   const tail = [`Megaflow: ${megaflow}`, `Actions: ${actions}`, ...beyond.map((line) => `Then: ${line}`)];

@@ -2,27 +2,35 @@
 import type { Command } from 'commander';
 import { follow } from './follow.ts';
 import { ageText, numberText, print, table } from './print.ts';
+import { addTalkFilter, type TalkOptions } from './talk-filter.ts';
+import { talkText } from './talk-text.ts';
 import { clientOf, globals, verb } from './verb.ts';
 
 export function drops(program: Command): void {
-  verb(program, 'drops', {
+  const command = verb(program, 'drops', {
     summary: 'list what was dropped and why',
-    examples: ['weft drops', 'weft drops --follow', 'weft drops -o json'],
-  })
-    .option('--follow', 'print each decision to drop from now on')
-    .action(async (options: { follow?: boolean }, command: Command) => {
+    examples: [
+      'weft drops',
+      'weft drops --follow',
+      'weft drops --follow --to shop/db --reason policy_ingress',
+      'weft drops -o json',
+    ],
+  });
+  addTalkFilter(command)
+    .option('--follow', 'print each decision to drop from now on, and with --since those before')
+    .action(async ({ follow: isFollowing, ...of }: TalkOptions) => {
       const client = clientOf(command);
       const { output } = globals(command);
-      if (options.follow) {
+      if (isFollowing) {
         await follow(
           output,
-          (signal) => client.followDrops(signal),
-          ({ id = '-', port, reason, lastAt = '-', flow = '' }) =>
-            `${lastAt}  ${id.padEnd(6)}  ${port.padEnd(15)}  ${reason.padEnd(24)}  ${flow}`.trimEnd(),
+          (signal) => client.followDrops(signal, of),
+          ({ id = '-', port, reason, lastAt = '-', packet, because = '' }) =>
+            `${lastAt}  ${id.padEnd(6)}  ${port.padEnd(15)}  ${reason.padEnd(24)}  ${packet ? talkText(packet) : ''}: ${because}`,
         );
         return;
       }
-      const report = await client.drops();
+      const report = await client.drops(of);
       await print(output, report, () =>
         table(
           ['ID', 'PORT', 'REASON', 'COUNT', 'LAST', 'MEANING', 'FLOW'],

@@ -4,7 +4,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WeftError } from '../error.ts';
 import { LARGEST_TEXT_BYTES } from '../model/document.ts';
-import { parseManifests } from '../model/manifest.ts';
+import { parseManifests, STDIN } from '../model/manifest.ts';
 import { compareKinds } from '../model/kinds/registry.ts';
 import type { Resource } from '../model/resource.ts';
 
@@ -18,8 +18,8 @@ export async function readManifests(wheres: readonly string[]): Promise<Resource
   for (const where of new Set(wheres)) {
     const before = resources.length;
     for (const source of await sources(where)) {
-      const text = source === '-' ? await textOf(process.stdin, 'stdin') : await read(source);
-      for (const resource of parseManifests(text, source === '-' ? 'stdin' : source)) resources.push(resource);
+      const text = source === '-' ? await textOf(process.stdin, STDIN) : await read(source);
+      for (const resource of parseManifests(text, source === '-' ? STDIN : source)) resources.push(resource);
     }
     if (resources.length === before) throw new WeftError('not_found', `-f ${where}: there are no resources in it`);
   }

@@ -10,6 +10,7 @@ import { deleteVerb } from './delete.ts';
 import { demoVerb } from './demo-verb.ts';
 import { describe } from './describe.ts';
 import { detach } from './detach.ts';
+import { diff } from './diff.ts';
 import { doctor } from './doctor.ts';
 import { down } from './down.ts';
 import { drops } from './drops.ts';
@@ -22,6 +23,7 @@ import { loadKinds } from './kind.ts';
 import { label } from './label.ts';
 import { metrics } from './metrics.ts';
 import { network } from './network.ts';
+import { policy } from './policy.ts';
 import { services } from './services.ts';
 import { status } from './status.ts';
 import { trace } from './trace.ts';
@@ -44,6 +46,7 @@ const verbs = [
   endpoints,
   services,
   apply,
+  diff,
   deleteVerb,
   get,
   describe,
@@ -52,6 +55,7 @@ const verbs = [
   flows,
   why,
   drops,
+  policy,
   connections,
   capture,
   metrics,

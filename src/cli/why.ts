@@ -1,6 +1,6 @@
 /** `weft why`: the decision behind a live flow, a drop or a connection, and how the backend of the connection was chosen. */
 import type { Command } from 'commander';
-import type { WhyReport } from '../model/report.ts';
+import type { CountedDropReport, WhyReport } from '../model/report.ts';
 import { endsText } from './connections.ts';
 import { choiceText, decisionText } from './decision.ts';
 import { durationText, numberText, print } from './print.ts';
@@ -13,6 +13,7 @@ export function why(program: Command): void {
       'weft why 42     # a flow of `weft flows`',
       'weft why c3     # a connection of `weft connections`',
       'weft why d7     # a drop of `weft drops`',
+      'weft why rate_limit_egress@shop/web    # one without a decision',
     ],
   }).action(async (id: string, _, command: Command) => {
     const report = await clientOf(command).why(id);
@@ -20,7 +21,7 @@ export function why(program: Command): void {
   });
 }
 
-function whyText({ decidedAt, packets, bytes, idleMs, decision, connection, choice }: WhyReport): string {
+function whyText({ decidedAt, packets, bytes, idleMs, decision, connection, choice, drop }: WhyReport): string {
   const use = [
     ...(packets === undefined ? [] : [`${numberText(packets)} packets`]),
     ...(bytes === undefined ? [] : [`${numberText(bytes)} bytes`]),
@@ -32,5 +33,10 @@ function whyText({ decidedAt, packets, bytes, idleMs, decision, connection, choi
     ...(connection ? [endsText(connection)] : []),
     ...(connection?.service ? [chosen] : []),
     ...(decided === undefined ? [] : [decided]),
+    ...(drop ? [dropText(drop)] : []),
   ].join('\n');
+}
+
+function dropText({ port, reason, text, count, facts }: CountedDropReport): string {
+  return [`${numberText(count)} frames of port ${port} were dropped as ${reason}: ${text}`, ...facts, ''].join('\n');
 }

@@ -14,7 +14,9 @@ import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
 import type { AcceptReport, ApplyReport } from '../model/report.ts';
+import type { PolicyEventReport } from '../model/talk-report.ts';
 import { DEFAULT_NAMESPACE, idOf, nameOf, type Resource, type ResourceName } from '../model/resource.ts';
+import { validate } from '../model/validate.ts';
 import { joined, type Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import { marked, unmarked } from './deletions.ts';
@@ -26,6 +28,7 @@ import { isReferredTo, refuseInUse } from './in-use.ts';
 import { keyOf } from './keys.ts';
 import { namespaceRecord } from './migration.ts';
 import { PlanAgain } from './plan-again.ts';
+import { changeOf, removalOf, type ProposedChange } from './proposed-change.ts';
 import { PENDING, type Declared } from './reconciler.ts';
 import type { RefusedRecords } from './refused-records.ts';
 import { Serial } from './serial.ts';
@@ -37,8 +40,30 @@ export interface ClusterEnvironment extends EnforcementEnvironment, WritesEnviro
    * Called before anything is stored, so that foreseeable failures happen here. After a failure, `onEnforced` follows.
    */
   readonly prepare: (resources: readonly Resource[]) => Promise<void>;
+  /** Called with each change when it is planned. @throws WeftError if it must not be stored */
+  readonly check: (change: ProposedChange) => Promise<void>;
   /** Called when the applied resources are in force. @throws WeftError, which is reported to whoever applied them */
   readonly onApplied: (resources: readonly Resource[]) => Promise<void>;
+  /**
+   * Begins to note which open connections policies end on this host. What is returned waits until they have been judged by
+   * what is in force by then, and tells those that have ended.
+   */
+  readonly noteSwept?: () => () => Promise<Swept>;
+}
+
+/** What policies have ended while a change came into force. */
+export interface Swept {
+  readonly events: readonly PolicyEventReport[];
+  /** How many connections there are beside those that `events` tell. */
+  readonly more: number;
+}
+
+/** What a change would do to a resource. */
+export interface ChangedResource {
+  readonly action: 'created' | 'configured';
+  /** As they are shown. Undefined: it does not exist. */
+  readonly before: Resource | undefined;
+  readonly after: Resource;
 }
 
 /** How often a change is planned again because others change the same. */
@@ -106,7 +131,8 @@ export class Cluster {
 
   /** Applies all of `resources`, or none. @throws WeftError about the first one that is not possible */
   apply(resources: readonly Resource[], options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport[]> {
-    return this.change(() => this.applyNow(resources, options));
+    const work = (): Promise<ApplyReport[]> => this.applyNow(resources, options);
+    return this.change(options.dryRun ? work : () => this.#withSwept(work));
   }
 
   /**
@@ -127,18 +153,31 @@ export class Cluster {
     }
   }
 
+  /** Adds to what is reported of a change which connections policies have ended because of it. */
+  async #withSwept(work: () => Promise<ApplyReport[]>): Promise<ApplyReport[]> {
+    const swept = this.#environment.noteSwept?.();
+    let reports: ApplyReport[] = [];
+    try {
+      reports = await work();
+    } finally {
+      const { events, more } = (await swept?.()) ?? { events: [], more: 0 };
+      if (events.length > 0) reports = withSwept(reports, events, more);
+    }
+    return reports;
+  }
+
   /** Like `apply`, for a caller that already runs within `change`. */
   async applyNow(
     resources: readonly Resource[],
     { dryRun = false, moves }: { readonly dryRun?: boolean; readonly moves?: readonly string[] } = {},
   ): Promise<ApplyReport[]> {
-    const { feed, reconcilers } = this.#environment;
-    const isHeld = (kind: KindDefinition, name: string): boolean => feed.failure(kind, name) !== undefined;
-    const draft = new FileDraft(reconcilers, this.refused, moves, isHeld, this.#enforcement.deletions);
+    const { reconcilers } = this.#environment;
+    const draft = this.#draft(moves);
     const ordered = [...resources].sort(compareKinds);
-    const actions: ApplyReport['action'][] = [];
+    let actions: readonly ApplyReport['action'][];
     try {
-      for await (const resource of inTurns(ordered, PLANNED_PER_TURN)) actions.push(await draft.apply(resource));
+      actions = await plan(draft, ordered);
+      await this.#environment.check(draft);
       if (dryRun) draft.undo();
       else await this.#store(draft, ordered);
     } catch (error) {
@@ -167,6 +206,42 @@ export class Cluster {
     });
   }
 
+  /**
+   * Asks what would be if these resources were applied, on top of everything that is declared. Nothing is changed.
+   * @throws WeftError about the first one that is not possible
+   */
+  propose<T>(
+    resources: readonly Resource[],
+    ask: (change: ProposedChange, changed: readonly ChangedResource[]) => Promise<T>,
+  ): Promise<T> {
+    return this.change(async () => {
+      const draft = this.#draft();
+      try {
+        const ordered = [...resources].sort(compareKinds);
+        const actions = await plan(draft, ordered);
+        const changed = ordered.flatMap((resource, at) => this.#changed(resource, actions[at]!, draft));
+        return await ask(draft, changed);
+      } finally {
+        draft.undo();
+      }
+    });
+  }
+
+  #changed({ kind, metadata }: Resource, action: ApplyReport['action'], draft: FileDraft): ChangedResource[] {
+    const name = idOf(metadata);
+    const reconciler = this.#environment.reconcilers.get(kind)!;
+    const after = draft.planned(kind).get(name);
+    const before = reconciler.find(name);
+    if (!after || (action !== 'created' && action !== 'configured')) return [];
+    return [{ action, before: before && reconciler.shown(before), after: reconciler.shown(after) }];
+  }
+
+  #draft(moves?: readonly string[]): FileDraft {
+    const { feed, reconcilers } = this.#environment;
+    const isHeld = (kind: KindDefinition, name: string): boolean => feed.failure(kind, name) !== undefined;
+    return new FileDraft(reconcilers, this.refused, moves, isHeld, this.#enforcement.deletions);
+  }
+
   /** @throws WeftError `not_found` if it does not exist, `conflict` if others still need it */
   async delete(
     kind: KindDefinition,
@@ -176,7 +251,10 @@ export class Cluster {
     const key = keyOf(kind, idIn(kind, which));
     this.#deleting.add(key);
     try {
-      return await this.change(() => this.#deleteNow(kind, which, options));
+      const [report] = await this.change(() =>
+        this.#withSwept(async () => [await this.#deleteNow(kind, which, options)]),
+      );
+      return report!;
     } catch (error) {
       await this.serial.run(() => this.#unmark([key])).catch(() => {});
       throw error;
@@ -223,6 +301,7 @@ export class Cluster {
     const revision = this.refused.revision(kind, name) ?? (isElsewhere ? 0 : reconciler.get(name).revision);
     reconciler.refuseRemoval?.(name);
     refuseInUse(kind, name, this.#all());
+    await this.#environment.check(removalOf(kind.kind, name));
     if (!dryRun) {
       const key = keyOf(kind, name);
       const isMarked = feed.report() !== null && isReferredTo(kind) && reconciler.find(name) !== undefined;
@@ -277,33 +356,41 @@ export class Cluster {
   }
 
   /** Sets labels of a resource; null removes one. */
-  label(
+  async label(
     kind: KindDefinition,
     which: ResourceName,
     labels: Readonly<Record<string, string | null>>,
   ): Promise<ApplyReport> {
-    return this.change(async () => {
-      const { feed, reconcilers, logger } = this.#environment;
-      const name = idIn(kind, which);
-      const { resource, revision } = reconcilers.get(kind.kind)!.get(name);
-      const refused = this.refused.failure(kind, name) ?? feed.failure(kind, name);
-      if (refused) throw refused;
-      const changed = { ...resource.metadata.labels, ...labels };
-      const kept = Object.fromEntries(
-        Object.entries(changed).filter((entry): entry is [string, string] => entry[1] !== null),
-      );
-      const report = { kind: kind.kind, ...nameIn(kind, name), dryRun: false };
-      if (JSON.stringify(kept) === JSON.stringify(resource.metadata.labels)) return { ...report, action: 'unchanged' };
-      const key = keyOf(kind, name);
-      const stored = await feed.get(key);
-      const value = {
-        ...(stored?.value as object),
-        resource: { ...resource, metadata: { ...resource.metadata, labels: kept } },
-      };
-      await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
-      logger.info({ kind: kind.kind, name }, 'configured');
-      return { ...report, action: 'configured' };
-    });
+    const [report] = await this.change(() => this.#withSwept(async () => [await this.#labelNow(kind, which, labels)]));
+    return report!;
+  }
+
+  async #labelNow(
+    kind: KindDefinition,
+    which: ResourceName,
+    labels: Readonly<Record<string, string | null>>,
+  ): Promise<ApplyReport> {
+    const { feed, reconcilers, logger } = this.#environment;
+    const name = idIn(kind, which);
+    const declared = reconcilers.get(kind.kind)!.get(name);
+    const { resource, revision } = declared;
+    const refused = this.refused.failure(kind, name) ?? feed.failure(kind, name);
+    if (refused) throw refused;
+    const changed = { ...resource.metadata.labels, ...labels };
+    const kept = Object.fromEntries(
+      Object.entries(changed).filter((entry): entry is [string, string] => entry[1] !== null),
+    );
+    const report = { kind: kind.kind, ...nameIn(kind, name), dryRun: false };
+    if (JSON.stringify(kept) === JSON.stringify(resource.metadata.labels)) return { ...report, action: 'unchanged' };
+    const labelled = { ...resource, metadata: { ...resource.metadata, labels: kept } };
+    validate(kind.schema, labelled);
+    await this.#environment.check(changeOf(declared, labelled));
+    const key = keyOf(kind, name);
+    const stored = await feed.get(key);
+    const value = { ...(stored?.value as object), resource: labelled };
+    await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
+    logger.info({ kind: kind.kind, name }, 'configured');
+    return { ...report, action: 'configured' };
   }
 
   /** Puts into force what a shared store says although it is not what it was. @throws WeftError if that is not possible */
@@ -407,6 +494,36 @@ export class Cluster {
   *#all(): Iterable<Declared> {
     for (const reconciler of this.#environment.reconcilers.values()) yield* reconciler.all();
   }
+}
+
+async function plan(draft: FileDraft, ordered: readonly Resource[]): Promise<readonly ApplyReport['action'][]> {
+  const actions: ApplyReport['action'][] = [];
+  for await (const resource of inTurns(ordered, PLANNED_PER_TURN)) actions.push(await draft.apply(resource));
+  return actions;
+}
+
+/** Tells them with the policy that decides, if that is one of them, else with the last one that has changed. */
+function withSwept(reports: readonly ApplyReport[], events: readonly PolicyEventReport[], more: number): ApplyReport[] {
+  const last = reports.findLastIndex(({ action }) => action !== 'unchanged');
+  const at = (event: PolicyEventReport): number => {
+    const names = policiesOf(event).map(({ kind, name }) => `${kind} ${name}`);
+    const found = reports.findIndex(({ kind, name, namespace }) =>
+      names.includes(`${kind} ${namespace === undefined ? name : `${namespace}/${name}`}`),
+    );
+    return found >= 0 ? found : Math.max(0, last);
+  };
+  const places = events.map(at);
+  return reports.map((report, place) => {
+    const swept = events.filter((_, n) => places[n] === place);
+    const isLast = place === Math.max(...places);
+    return { ...report, ...(swept.length > 0 && { swept }), ...(isLast && more > 0 && { sweptMore: more }) };
+  });
+}
+
+/** The policies that decide. */
+function policiesOf({ event, judgement: { because, staged } }: PolicyEventReport) {
+  const what = event === 'staged' && staged ? staged.because : because;
+  return what.kind === 'rule' ? [what.policy] : what.kind === 'isolated' ? what.policies : [];
 }
 
 /** Closing the switch refuses everything that was still queued. */

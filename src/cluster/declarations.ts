@@ -1,9 +1,10 @@
 /** Kinds with nothing to put into force on a host: they are only declared, and others refer to them. */
 import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
+import { NAMESPACE_NAME, readNamespaceMetadata, type NamespaceResource } from '../model/kinds/namespace.ts';
 import { compareNames } from '../model/name-order.ts';
 import { DEFAULT_NAMESPACE, idOf, type Resource } from '../model/resource.ts';
-import type { Declared, Draft, Planned, Reconciler, Stored } from './reconciler.ts';
+import type { Declared, Draft, Planned, Reconciler, Stored, Unread } from './reconciler.ts';
 
 export class Declarations<R extends Resource = Resource> implements Reconciler {
   readonly #kind: string;
@@ -56,12 +57,59 @@ export class Declarations<R extends Resource = Resource> implements Reconciler {
   }
 }
 
-export class Namespaces extends Declarations {
-  constructor() {
+export class Namespaces extends Declarations<NamespaceResource> {
+  readonly #onChange: (name: string) => void;
+  /** Of records that this version does not accept: what can be read of them. */
+  readonly #unread = new Map<string, NamespaceResource['metadata']>();
+
+  /** @param onChange called with the name of each that changes, before `settle` */
+  constructor(onChange: (name: string) => void = () => {}) {
     super('Namespace', 'apply a Namespace that has this name');
+    this.#onChange = onChange;
   }
 
   refuseRemoval(name: string): void {
     if (name === DEFAULT_NAMESPACE) throw new WeftError('conflict', `namespace "${name}" is always there`);
+  }
+
+  /** What it declares of itself, also if this version does not accept the rest of it. */
+  metadataOf(name: string): NamespaceResource['metadata'] | undefined {
+    return this.#unread.get(name) ?? this.find(name)?.resource.metadata;
+  }
+
+  /** With the label that each has by itself. */
+  override shown({ name, resource }: Declared): Resource {
+    const { metadata } = resource;
+    return { ...resource, metadata: { ...metadata, labels: { ...metadata.labels, [NAMESPACE_NAME]: name } } };
+  }
+
+  override plan(resource: NamespaceResource, draft: Draft): Planned {
+    const { [NAMESPACE_NAME]: _, ...labels } = resource.metadata.labels;
+    return super.plan({ ...resource, metadata: { ...resource.metadata, labels } }, draft);
+  }
+
+  refused(records: readonly Unread[]): void {
+    for (const { name, resource } of records) {
+      const metadata = readNamespaceMetadata(name, resource);
+      if (metadata) this.#unread.set(name, metadata);
+      this.#onChange(name);
+    }
+  }
+
+  override put(stored: readonly Stored<NamespaceResource>[]): void | Promise<void> {
+    const done = super.put(stored);
+    for (const { name } of stored) this.#changed(name);
+    return done;
+  }
+
+  override remove(names: readonly string[]): void | Promise<void> {
+    const done = super.remove(names);
+    for (const name of names) this.#changed(name);
+    return done;
+  }
+
+  #changed(name: string): void {
+    this.#unread.delete(name);
+    this.#onChange(name);
   }
 }

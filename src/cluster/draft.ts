@@ -10,10 +10,11 @@ import { DEFAULT_NAMESPACE, idOf, type Resource } from '../model/resource.ts';
 import type { Transaction } from '../store/store.ts';
 import { Deletions } from './deletions.ts';
 import { keyOf } from './keys.ts';
+import type { ProposedChange } from './proposed-change.ts';
 import type { Declared, Draft, Planned, Reconciler } from './reconciler.ts';
 import { RefusedRecords } from './refused-records.ts';
 
-export class FileDraft implements Draft {
+export class FileDraft implements Draft, ProposedChange {
   readonly #reconcilers: ReadonlyMap<string, Reconciler>;
   readonly #refused: RefusedRecords;
   readonly #moves: readonly string[];
@@ -55,6 +56,14 @@ export class FileDraft implements Draft {
 
   planned<D extends Declared>(kind: string): ReadonlyMap<string, D> {
     return (this.#declared.get(kind) ?? new Map()) as ReadonlyMap<string, D>;
+  }
+
+  isRemoved(): boolean {
+    return false;
+  }
+
+  names(kind: string): readonly string[] {
+    return [...this.planned(kind).keys()];
   }
 
   count(kind: string): number {

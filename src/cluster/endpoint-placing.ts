@@ -13,6 +13,7 @@ import { WeftError } from '../error.ts';
 import type { PortNo } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import { resolveNetns, type NetnsRef } from '../link/netns.ts';
+import { addressValue } from '../model/address.ts';
 import type { EndpointResource } from '../model/kinds/endpoint.ts';
 import { inTurns } from '../turns.ts';
 import type { Attachments } from './attachments.ts';
@@ -37,6 +38,8 @@ export interface EndpointPlacingEnvironment {
   readonly networks: Networks;
   readonly bootId: string;
   readonly warn: (message: string, details: object) => void;
+  /** Called when the pools have given an endpoint addresses that it did not have. */
+  readonly onAddressesClaimed: (endpoint: Endpoint) => void;
 }
 
 /** What is known of endpoints, and where they are in force. `endpoints.ts` owns it. */
@@ -122,7 +125,10 @@ export class EndpointPlacing {
       if (owner !== undefined && owner !== name) {
         throw new WeftError('conflict', `endpoint "${name}": mac ${endpoint.mac} is taken by endpoint "${owner}"`);
       }
+      const isNew = (address: string): boolean => poolOf(network, address).ownerOf(addressValue(address)) !== name;
+      const claimed = endpoint.addresses.filter(isNew);
       for (const address of endpoint.addresses) poolOf(network, address).claim(name, address, isHere(endpoint));
+      if (claimed.length > 0) this.#environment.onAddressesClaimed(endpoint);
       if (isHere(endpoint)) return true;
       this.#parts.remotes.enter(endpoint, isNews);
       this.#parts.failures.delete(name);

@@ -70,6 +70,8 @@ export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly nodePortBefore: (port: number, protocol: PortProtocol) => string | undefined;
   /** Called with each change of an endpoint. Undefined: there is none. */
   readonly onEndpointChange: (before: Endpoint | undefined, after: Endpoint | undefined) => void;
+  /** Called when the pools have given an endpoint addresses that it did not have. */
+  readonly onAddressesClaimed: (endpoint: Endpoint) => void;
 }
 
 /** How many endpoints are entered in the index in one turn; takes about a millisecond. */
@@ -130,6 +132,16 @@ export class Endpoints implements Reconciler {
 
   find(name: string): Endpoint | undefined {
     return this.#index.find(name);
+  }
+
+  /** All of them, unsorted. */
+  values(): Iterable<Endpoint> {
+    return this.#index.values();
+  }
+
+  /** The name of the endpoint that has a MAC in a network. */
+  withMac(network: string, mac: string): string | undefined {
+    return this.#index.withMac(network, mac);
   }
 
   get(name: string): Endpoint {
@@ -224,7 +236,7 @@ export class Endpoints implements Reconciler {
       const fresh: Endpoint = { name, resource, revision, addresses, mac, host, state };
       const isOther = before && (!isSameIdentity(before, fresh) || (await isElsewhere(before, resource)));
       if (isOther && isHere(before)) await this.remove([name]);
-      else if (isOther) this.#forget(before);
+      else if (isOther) this.#forget(before, fresh.addresses);
       const known = this.#index.find(name);
       if (known) this.#change(known, { ...known, resource, revision, host });
       else this.#index.set({ ...fresh, ...(host === undefined && this.#localOf(name)) });
@@ -379,18 +391,19 @@ export class Endpoints implements Reconciler {
     return owner === hostName && !hosts.isTaken ? undefined : owner;
   }
 
-  /** It is not declared any more, or not as it was. Its port is closed. */
-  #forget(endpoint: Endpoint): void {
+  /** It is not declared any more, or not as it was. Its port is closed. @param kept addresses that it still has */
+  #forget(endpoint: Endpoint, kept: readonly string[] = []): void {
     const { name } = endpoint;
     this.#remotes.withdraw(name);
     this.#index.remove(name);
     this.#failures.delete(name);
     this.#releases.delete(name);
-    this.#giveBack(endpoint);
+    this.#giveBack(endpoint, kept);
   }
 
-  #giveBack({ name, resource, addresses }: Endpoint): void {
+  #giveBack({ name, resource, addresses }: Endpoint, kept: readonly string[]): void {
     const network = this.#environment.networks.find(resource.spec.network);
-    for (const address of addresses) network?.pools.find((pool) => pool.contains(address))?.giveBack(name, address);
+    const others = addresses.filter((address) => !kept.includes(address));
+    for (const address of others) network?.pools.find((pool) => pool.contains(address))?.giveBack(name, address);
   }
 }

@@ -21,7 +21,7 @@ import type { Feed, News } from './feed/feed.ts';
 import { Followers } from './followers.ts';
 import { resourceAt } from './keys.ts';
 import { LIVE } from './membership/live-hosts.ts';
-import type { Reconciler, Stored } from './reconciler.ts';
+import type { Reconciler, Stored, Unread } from './reconciler.ts';
 import { RefusedRecords } from './refused-records.ts';
 import type { Register } from './register.ts';
 import { thrifty } from './thrifty.ts';
@@ -138,6 +138,7 @@ export class Enforcement {
     }
     const put = new Map<string, Stored[]>(kinds.map(({ kind }) => [kind, []]));
     const removed = new Map<string, string[]>(kinds.map(({ kind }) => [kind, []]));
+    const unread = new Map<string, Unread[]>();
     await eachInTurns(changes, READ_PER_TURN, (change) => {
       const at = resourceAt(change.key);
       if (!at) return;
@@ -148,6 +149,10 @@ export class Enforcement {
       const isKnown = reconcilers.get(kind.kind)!.find(name) || this.refused.revision(kind, name) !== undefined;
       const stored = this.#stored(change, kind, name, accepted);
       if (stored) accepted.push(stored);
+      if (change.entry && this.refused.revision(kind, name) === change.entry.revision) {
+        const { resource } = Object(change.entry.value) as { readonly resource?: unknown };
+        unread.set(kind.kind, [...(unread.get(kind.kind) ?? []), { name, resource }]);
+      }
       if (!change.entry && isKnown) removed.get(kind.kind)!.push(name);
     });
     for (const { kind } of [...kinds].reverse()) {
@@ -156,7 +161,9 @@ export class Enforcement {
     }
     for (const { kind } of kinds) {
       const stored = put.get(kind)!;
+      await this.#guarded(() => reconcilers.get(kind)?.refused?.(unread.get(kind) ?? []));
       if (stored.length > 0) await this.#guarded(() => reconcilers.get(kind)!.put(stored));
+      await this.#guarded(() => reconcilers.get(kind)?.complete?.());
     }
     for (const reconciler of reconcilers.values()) await this.#guarded(() => reconciler.settle?.());
     for (const { kind } of kinds) {

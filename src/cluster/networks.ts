@@ -83,6 +83,18 @@ export class Networks implements Reconciler {
     return this.#networks.get(name);
   }
 
+  /** The network that has a VNI. */
+  withVni(vni: number): Network | undefined {
+    const name = this.#claims.networkWith(vni);
+    return name === undefined ? undefined : this.#networks.get(name);
+  }
+
+  /** The network that an address is in. Networks do not overlap. */
+  at(address: bigint): Network | undefined {
+    const name = this.#claims.networkAt(address);
+    return name === undefined ? undefined : this.#networks.get(name);
+  }
+
   get(name: string): Network {
     const network = this.#networks.get(name);
     if (!network) {

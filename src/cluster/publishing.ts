@@ -14,7 +14,9 @@ import {
 } from '../model/publish.ts';
 import type { EndpointResource } from '../model/kinds/endpoint.ts';
 import { publishedId, type Published } from '../table/topology.ts';
-import { idOf } from '../model/resource.ts';
+import type { NetworkResource } from '../model/kinds/network.ts';
+import { isPublished, type ServiceResource } from '../model/kinds/service.ts';
+import { idOf, type Resource } from '../model/resource.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { Network } from './network.ts';
 
@@ -139,4 +141,16 @@ export function publishedPorts(
     published.set(id, { endpoint, vni: vniOf(network), addresses, l4Port });
   }
   return published;
+}
+
+/** True for a network with an outside, and for a service that clients there reach. */
+export function wantsOutside(resource: Resource): boolean {
+  if (resource.kind === 'Network') return (resource as NetworkResource).spec.outside;
+  return resource.kind === 'Service' && publishes(resource);
+}
+
+/** True if it has ports that are published. */
+export function publishes(resource: Resource): boolean {
+  if (resource.kind === 'Service') return isPublished((resource as ServiceResource).spec);
+  return resource.kind === 'Endpoint' && (resource as EndpointResource).spec.publish.length > 0;
 }

@@ -36,6 +36,13 @@ export interface Stored<R extends Resource = Resource> extends Declared<R> {
   readonly record: object;
 }
 
+/** A record that this host does not accept. */
+export interface Unread {
+  readonly name: string;
+  /** Whatever it has as its resource. */
+  readonly resource: unknown;
+}
+
 /** A planned change of any number of resources: what will be declared, on top of what is declared now (`draft.ts`). */
 export interface Draft {
   find<D extends Declared>(kind: string, name: string): D | undefined;
@@ -103,6 +110,11 @@ export interface Reconciler {
    *   were it not for others of its kind, and anything else if it never can
    */
   check?(stored: Stored, others: readonly Stored[]): void;
+  /**
+   * Called before `put` with records that this host does not accept, for kinds of which nothing else may stay in force under
+   * their names in the meantime.
+   */
+  refused?(records: readonly Unread[]): void | Promise<void>;
   put(stored: readonly Stored[]): void | Promise<void>;
   /**
    * Called at a start, and after a watch has lost its place, when everything that the store had at that revision is in force,
@@ -110,6 +122,8 @@ export interface Reconciler {
    */
   listed?(keys: Keys, revision: number): void | Promise<void>;
   remove(names: readonly string[]): void | Promise<void>;
+  /** Called in each change when this kind, and those before it, are put: before anything of the kinds behind it is. */
+  complete?(): void;
   /** Called when all kinds of a change are in force: does what takes several of them. */
   settle?(): void | Promise<void>;
 

@@ -15,8 +15,10 @@ import { choiceOf } from '../table/openings.ts';
 
 /** What the stages behind say of all of them, by name. */
 const ofAny = {
+  'egress policy': text`allows all backends that it may get`,
   route: text`the way of others to its backend`,
   bridge: text`to where its backend is`,
+  'ingress policy': text`allows it to all of them that are here`,
   open: text`the datapath opens the connection`,
 };
 

@@ -36,10 +36,12 @@ import { Clashes, type Clash } from './clashes.ts';
 import { DropLog } from './drop-log.ts';
 import { Endings } from './endings.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
+import { PolicyLog } from './policy-log.ts';
 import { RateLimit } from './rate-limit.ts';
 import { ReplyFlows } from './reply-flows.ts';
 import { Resolver } from './resolver.ts';
-import { hasNews, Revalidator, TURN_REDECIDED } from './revalidator.ts';
+import { hasNews, isFlood, Revalidator, TURN_REDECIDED } from './revalidator.ts';
+import { Sweep } from './sweep.ts';
 import { inTurns, type Later } from './turns.ts';
 
 export interface ControllerOptions {
@@ -68,12 +70,18 @@ const TOO_BIG = { perSecond: 50, burst: 100 };
 /** Answers to hosts that claim an address of a port: DEFEND_INTERVAL of RFC 5227. */
 const DEFENCES = { perSecond: 0.1, burst: 1 };
 
+/** For whom weft speaks: the workload behind a port, or itself in a network. */
+type FromWeft = { readonly port: PortNo } | { readonly vni: Vni };
+
 export class Controller {
   readonly flows: Flows;
   readonly drops = new DropLog();
+  readonly policyLog = new PolicyLog();
   readonly clashes: Clashes;
   readonly revalidator: Revalidator;
   readonly endings: Endings;
+  /** Ends connections that policies deny by now. */
+  readonly sweep: Sweep;
   readonly #replyFlows = new ReplyFlows();
   readonly #resolver: Resolver;
   readonly #tooBig = new RateLimit(TOO_BIG);
@@ -87,13 +95,15 @@ export class Controller {
     this.#datapath = datapath;
     this.#options = options;
     const { tables, changes, clock, after, later } = options;
-    const { drops } = this;
     const flows = new Flows(datapath, options.flowCap);
     this.flows = flows;
     this.clashes = new Clashes(tables);
     this.revalidator = new Revalidator({
-      ...{ tables, flows, drops, clock, later },
+      ...{ tables, flows, clock, later },
       put: (key, decision, nowMs) => this.#putAlone(key, decision, nowMs),
+      redecided: (key, decision, then, nowMs) => {
+        if (decision.reason !== then.reason || isNewlyStaged(decision, then)) this.#note(key, decision, nowMs);
+      },
     });
     this.#resolver = new Resolver({
       tables,
@@ -107,6 +117,13 @@ export class Controller {
       enforce: () => this.enforce(),
       originate: (frame, from) => this.originate(frame, from),
     });
+    this.sweep = new Sweep({
+      ...{ tables, changes, clock, later, records: datapath.connections.records },
+      enforce: () => this.enforce(),
+      wayOf: (frame, port) => this.#wayOf(frame, { port }),
+      send: (frame, port) => datapath.execute({ frame }, [{ op: 'output', port }]),
+    });
+    this.sweep.onCuts = (...swept) => this.policyLog.swept(...swept);
   }
 
   close(): void {
@@ -141,7 +158,24 @@ export class Controller {
    * Sends a frame that weft has made to where the pipeline decides. The decision is not cached.
    * @param from the port for whose workload weft speaks, or the network in which weft itself asks
    */
-  originate(frame: Uint8Array, from: { readonly port: PortNo } | { readonly vni: Vni }): Decision {
+  originate(frame: Uint8Array, from: FromWeft): Decision {
+    const decision = this.#decideOwn(frame, from);
+    // It comes from no port, so its connection would not be found; and nobody but weft has sent it.
+    const actions = decision.actions.filter(({ op }) => op !== 'count');
+    if (decision.verdict === 'forward') this.#datapath.execute({ frame }, actions);
+    return decision;
+  }
+
+  /** Where such a frame goes. What is returned sends others there that are translated already, if its connection is over by then. */
+  #wayOf(frame: Uint8Array, from: FromWeft): (frame: Uint8Array) => void {
+    const { verdict, actions } = this.#decideOwn(frame, from);
+    const way = actions.filter(({ op }) => op !== 'count' && op !== 'nat');
+    return (translated) => {
+      if (verdict === 'forward') this.#datapath.execute({ frame: translated }, way);
+    };
+  }
+
+  #decideOwn(frame: Uint8Array, from: FromWeft): Decision {
     const key = emptyKey();
     extract(frame, key);
     if ('port' in from) writeNumber(key, fields.in_port, from.port);
@@ -149,9 +183,7 @@ export class Controller {
       writeNumber(key, fields.in_port, OWN_PORT);
       writeNumber(key, fields.tun_vni, from.vni);
     }
-    const decision = this.decide(key, frame);
-    if (decision.verdict === 'forward') this.#datapath.execute({ frame }, decision.actions);
-    return decision;
+    return this.decide(key, frame);
   }
 
   /**
@@ -166,11 +198,14 @@ export class Controller {
     const { changed, added } = changes.drain();
     this.revalidator.revalidate(changed, added);
     this.#resolver.release([...changed, ...added]);
+    // From here on, no connection is opened by what was in force before.
+    if (this.#options.tables.policies.hasConcerned) this.sweep.start();
     return true;
   }
 
   forgetPort(port: PortNo): void {
     this.drops.forgetPort(port);
+    this.policyLog.forgetPort(port);
     this.#tooBig.forget(port);
     this.#defences.forget(port);
   }
@@ -226,7 +261,7 @@ export class Controller {
 
   /**
    * Caches what becomes of the packets behind the one that begins a conversation, which is then known. So a burst behind
-   * it, or behind the first reply, needs no decision and waits for none.
+   * it, or behind the first reply, needs no decision and waits for none. Not behind a flood, which ends with the first reply.
    */
   #cacheNext(first: FlowKey, nowMs: number): void {
     const key = first.slice();
@@ -235,6 +270,12 @@ export class Controller {
     const decision = decide(key, tables);
     const isSettled = decision.cacheable && !hasNews(decision.effects, tables.fdb);
     if (isSettled && !this.flows.has(key, decision.mask)) this.#cache(key, decision, nowMs);
+  }
+
+  /** Keeps what operators may ask for: why it is dropped, and what policies say about it. */
+  #note(key: FlowKey, decision: Decision, nowMs: number): void {
+    const drop = decision.reason && this.drops.add(key, decision, nowMs);
+    if (decision.judged.length > 0) this.policyLog.note(key, decision, nowMs, drop, this.#options.tables);
   }
 
   /** Undefined if there is no room for it. */
@@ -299,12 +340,10 @@ export class Controller {
     const cached = decision.cacheable ? this.#cache(key, decision, now) : undefined;
     if (cached) {
       decision = cached.decision;
-      if (decision.actions[0]!.op === 'track') this.#cacheNext(key, now);
+      if (decision.actions[0]!.op === 'track' && !isFlood(decision)) this.#cacheNext(key, now);
     }
-    if (decision.reason) {
-      this.drops.add(key, decision, now);
-      this.#defend(this.clashes.note(upcall, decision.reason, now), now);
-    }
+    this.#note(key, decision, now);
+    if (decision.reason) this.#defend(this.clashes.note(upcall, decision.reason, now), now);
     this.#datapath.execute(upcall.token, decision.actions);
     this.#reply(decision, upcall, now);
     this.#noteError(decision, key);
@@ -392,4 +431,9 @@ export class Controller {
     }
     return this.enforce();
   }
+}
+
+/** True if staged policies would deny what those before would not have denied. */
+function isNewlyStaged({ judged }: Decision, { judged: then }: Decision): boolean {
+  return judged.some(({ judgement }, at) => judgement.staged && !then[at]?.judgement.staged);
 }

@@ -16,6 +16,7 @@ import { sameText } from '../pipeline/text.ts';
 import type { StageRecord, Decision } from '../pipeline/decide.ts';
 import type { Excluded } from '../table/candidates.ts';
 import { sameLocation } from '../table/fdb.ts';
+import type { JudgedEnd } from '../table/policy/judgement.ts';
 
 /** Powers of two. */
 const SLOTS = 4096;
@@ -39,6 +40,7 @@ export class Decisions {
       consulted: shared(decision.consulted, alike.consulted, Object.is),
       effects: shared(decision.effects, alike.effects, sameEffect),
       stages: shared(decision.stages, alike.stages, sameStage),
+      judged: shared(decision.judged, alike.judged, sameJudged),
     };
     this.#latest[slot] = kept;
     this.#alike[kind] = kept;
@@ -67,8 +69,19 @@ function sameDecision(a: Decision, b: Decision): boolean {
     sameActions(a.actions, b.actions) &&
     same(a.effects, b.effects, sameEffect) &&
     same(a.stages, b.stages, sameStage) &&
+    same(a.judged, b.judged, sameJudged) &&
     // The service and how many there are: the stages have told them.
     same(a.refused?.excluded ?? [], b.refused?.excluded ?? [], sameExcluded)
+  );
+}
+
+function sameJudged(a: JudgedEnd, b: JudgedEnd): boolean {
+  return (
+    a.judgement === b.judgement &&
+    a.subject === b.subject &&
+    a.target?.l4Port === b.target?.l4Port &&
+    a.endpoint === b.endpoint &&
+    sameBytes(a.address, b.address)
   );
 }
 

@@ -28,18 +28,26 @@ export class DropLog {
   readonly #listeners = new Set<(record: DropRecord) => void>();
   #lastId = 0;
 
-  add(key: FlowKey, decision: Decision, atMs: number): void {
+  /** @returns its id */
+  add(key: FlowKey, decision: Decision, atMs: number): number {
     const port = readNumber(key, fields.in_port) as PortNo;
     const reason = decision.reason!;
     const record: DropRecord = { id: ++this.#lastId, port, reason, key: key.slice(), decision, atMs };
     this.#records[record.id % DROP_LOG_LENGTH] = record;
     this.#latest.set(placeOf(port, reason), record);
     for (const listener of this.#listeners) listener(record);
+    return record.id;
   }
 
   get(id: number): DropRecord | undefined {
     const record = this.#records[id % DROP_LOG_LENGTH];
     return record?.id === id ? record : [...this.#latest.values()].find((latest) => latest.id === id);
+  }
+
+  /** Those that are kept, the oldest first. */
+  records(): readonly DropRecord[] {
+    const all = new Set([...this.#latest.values(), ...this.#records.filter(() => true)]);
+    return [...all].sort((a, b) => a.id - b.id);
   }
 
   latest(port: PortNo, reason: DropReason): DropRecord | undefined {

@@ -22,14 +22,14 @@ import { decide, type Decision } from '../pipeline/decide.ts';
 import type { Effect, Tables } from '../pipeline/stage.ts';
 import type { Fdb } from '../table/fdb.ts';
 import { balancedDecision } from './balanced.ts';
-import type { DropLog } from './drop-log.ts';
 import type { CachedFlow, Flows } from './flows.ts';
 import { inTurns, type Later } from './turns.ts';
 
 export interface RevalidatorOptions {
   readonly tables: Tables;
   readonly flows: Flows;
-  readonly drops: DropLog;
+  /** Is told of flows that another decision has now. */
+  readonly redecided: (key: FlowKey, decision: Decision, then: Decision, nowMs: number) => void;
   readonly clock: () => number;
   readonly later: Later | undefined;
   /** Puts a flow that is of no connection in both directions; undefined if there is no room for it. */
@@ -94,10 +94,9 @@ export class Revalidator {
     const floods: CachedFlow[] = [];
     for (const id of ids) {
       const flow = this.#options.flows.get(id)!;
-      const { length } = flow.decision.actions;
-      if (length <= FLOOD_ACTIONS) continue;
+      if (!isFlood(flow.decision)) continue;
       floods.push(flow);
-      actions += length;
+      actions += flow.decision.actions.length;
     }
     if (actions <= REDECIDE_FLOOD_ACTIONS) return ids;
     const shed = new Set<FlowId>();
@@ -126,7 +125,7 @@ export class Revalidator {
   }
 
   #redecide(id: FlowId, nowMs: number): void {
-    const { tables, flows, drops, put } = this.#options;
+    const { tables, flows, redecided, put } = this.#options;
     const flow = flows.get(id);
     if (!flow) return;
     this.#redecided++;
@@ -138,11 +137,11 @@ export class Revalidator {
     if (first?.op === 'nat' && !tables.connections.isOpen(first)) return this.#drop(flow);
     const key = flows.readKey(id, this.#key);
     if (!isCurrent(key, tables)) return this.#drop(flow);
-    const decided = decide(key, tables);
-    const decision = balancedDecision(decided) ?? decided;
+    const decision = decideAgain(key, tables);
+    if (!decision) return this.#drop(flow);
     const isAlike = decision.cacheable && decision.mask === then.mask && !hasNews(decision.effects, tables.fdb);
     if (!isAlike || !put(key, decision, nowMs)) return this.#drop(flow);
-    if (decision.reason && decision.reason !== then.reason) drops.add(key, decision, nowMs);
+    redecided(key, decision, then, nowMs);
   }
 
   /** Removes the flow, so that its next frame is a miss. */
@@ -150,6 +149,21 @@ export class Revalidator {
     if (isInForce) this.#withdrawn++;
     this.#options.flows.delete(id);
   }
+}
+
+/** Undefined if a defect prevents it: that is told, and the frame dropped, when the next one is a miss. */
+function decideAgain(key: FlowKey, tables: Tables): Decision | undefined {
+  try {
+    const decided = decide(key, tables);
+    return balancedDecision(decided) ?? decided;
+  } catch {
+    return undefined;
+  }
+}
+
+/** True if it takes much longer to decide than others. */
+export function isFlood({ actions }: Decision): boolean {
+  return actions.length > FLOOD_ACTIONS;
 }
 
 /** True if there is an effect that has not been applied. */

@@ -59,7 +59,8 @@ export function isErrorKey(key: FlowKey): boolean {
 
 /**
  * The state of an ICMP error. The packet that it quotes decides alone about one about a connection whose addresses are
- * translated. One about a tracked conversation that goes to the sender of that packet goes the way of its other packets.
+ * translated. One about a tracked conversation from whom that packet was for, to its sender, goes the way of its other
+ * packets. If it is from somebody else, who may be a router on the way, it is decided about alone.
  * @param icmp the message
  * @param find the connection of a packet with this tuple, in one direction
  */
@@ -73,6 +74,7 @@ export function stateOfError(
   if (!found) return ctState.none;
   if (found.kind !== 'tracked') return ctState.error;
   if (!sameBytes(quoted.tuple.source, readBytes(key, fields.ip_dst))) return ctState.none;
+  if (!sameBytes(quoted.tuple.destination, readBytes(key, fields.ip_src))) return ctState.error;
   return found.reply ? ctState.known_reply : ctState.known;
 }
 

@@ -1,5 +1,5 @@
 /** How long connections are kept, by their state. native/connection.h has the same numbers. */
-import { SEEN_OTHER, SEEN_SYN, type ConnectionRecords, type ConnectionState } from './connection.ts';
+import { endVerdicts, SEEN_OTHER, SEEN_SYN, type ConnectionRecords, type ConnectionState } from './connection.ts';
 
 /** States in which a connection may be given up for a new one: half-open, or over. */
 export const EXPENDABLE: ReadonlySet<ConnectionState> = new Set([
@@ -49,6 +49,8 @@ const ICMP_TIMEOUT_MS = 60_000;
 const DNS = { l4Port: 53, timeoutMs: 30_000 };
 /** How late an answer to UDP may be whose connection weft has ended. */
 const LATE_ANSWER_MS = 30_000;
+/** Of one that policies have ended: longer than TCP repeats what nobody acknowledges (`tcp_retries2` of Linux: 924 s). */
+const DENIED_MS = 1_000_000;
 const [ICMP, TCP, UDP, ICMPV6] = [1, 6, 17, 58];
 
 const QUIET_MS = 240_000;
@@ -76,5 +78,7 @@ export function connectionTimeoutMs(records: ConnectionRecords, slot: number): n
     if (records.read(slot).original.destinationPort === DNS.l4Port) return DNS.timeoutMs;
   }
   const state = records.state(slot);
-  return state === 'time_wait' && records.kind(slot) === 'tracked' ? TRACKED_TIME_WAIT_MS : timeoutMs[state];
+  if (state !== 'time_wait') return timeoutMs[state];
+  if (records.kind(slot) === 'ended' && records.verdict(slot) !== endVerdicts.other) return DENIED_MS;
+  return records.kind(slot) === 'tracked' ? TRACKED_TIME_WAIT_MS : timeoutMs[state];
 }

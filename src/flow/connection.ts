@@ -13,6 +13,7 @@
  * follows from both halves and is not stored. While a record is written, its generation is odd; this is
  * how to recognize one that a crash has left half written.
  */
+import { hasPorts } from '../wire/ipv4.ts';
 import { formatIp, isIp4, type Vni } from './types.ts';
 
 /** The version of this layout. A file of another version is never read as this one. */
@@ -36,6 +37,10 @@ export const CONNECTION_VIA = 176;
 export const CONNECTION_HALF_FLOW = 36;
 const PROTOCOL = 4;
 const KIND = 5;
+const VERDICT = 6;
+
+/** Values of the verdict: of a connection that weft has ended, why that is so. */
+export const endVerdicts = { other: 0, denied_egress: 1, denied_ingress: 2 } as const;
 
 /** The size of what is passed to the addon to open a connection: native/connection_table.h. */
 export const CONNECTION_OPENING_BYTES = 108;
@@ -56,6 +61,7 @@ export const SEEN_OTHER = 16;
 
 const TCP = 6;
 const UDP = 17;
+const SCTP = 132;
 
 /**
  * Addresses are 16 bytes, IPv4-mapped or IPv6. For an echo, both ports are its identifier; a protocol without ports has 0.
@@ -164,6 +170,7 @@ export class ConnectionRecords {
   readonly memory: Uint8Array;
   readonly count: number;
   readonly #view: DataView;
+  readonly #buffer: Buffer;
   /** In the order of the machine, as the datapath writes them. */
   readonly #words: Uint32Array;
 
@@ -172,6 +179,7 @@ export class ConnectionRecords {
     this.memory = memory;
     this.count = Math.max(0, Math.floor(memory.byteLength / CONNECTION_BYTES) - 1);
     this.#view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
+    this.#buffer = Buffer.from(memory.buffer, memory.byteOffset, memory.byteLength);
     this.#words = new Uint32Array(memory.buffer, memory.byteOffset, memory.byteLength >> 2);
   }
 
@@ -194,6 +202,11 @@ export class ConnectionRecords {
 
   protocol(slot: number): number {
     return this.#view.getUint8(recordAt(slot) + PROTOCOL);
+  }
+
+  /** Whose quota it counts towards; of one that is only tracked, the number of the port that its first packet came in by. */
+  owner(slot: number): number {
+    return this.#view.getUint32(recordAt(slot) + CONNECTION_OWNER, true);
   }
 
   /** Opens a connection in a free slot. @param generation even, not 0 */
@@ -223,12 +236,14 @@ export class ConnectionRecords {
 
   read(slot: number): ConnectionTuples {
     const at = recordAt(slot);
-    const place = (n: number): Place => this.#view.getUint32(at + CONNECTION_PLACES + 4 * n, true) as Place;
-    const [pin, table] = [this.pin(slot), this.table(slot)];
+    const pin = this.pin(slot);
+    const table = this.table(slot);
     const via = this.via(slot);
+    const from = this.#view.getUint32(at + CONNECTION_PLACES, true) as Place;
+    const to = this.#view.getUint32(at + CONNECTION_PLACES + 4, true) as Place;
     return {
       kind: this.kind(slot),
-      places: [place(0), place(1)],
+      places: [from, to],
       protocol: this.#view.getUint8(at + PROTOCOL),
       original: this.#readTuple(at + CONNECTION_ORIGINAL),
       translated: this.#readTuple(at + CONNECTION_TRANSLATED),
@@ -270,7 +285,7 @@ export class ConnectionRecords {
 
   /**
    * The same for records of connections whose packets come from an address that ends with one of these words, or go there.
-   * @param words the last four bytes of addresses, little-endian
+   * @param words of addresses (`lastWord`)
    */
   nextOf(from: number, to: number, words: { has(word: number): boolean }): number {
     const all = this.#words;
@@ -278,6 +293,20 @@ export class ConnectionRecords {
     const last = CONNECTION_ORIGINAL + 12;
     for (let slot = from, at = wordAt(from, last); slot < end; slot++, at += WORDS) {
       if (words.has(all[at]!) || words.has(all[at + 4]!)) return slot;
+    }
+    return -1;
+  }
+
+  /**
+   * The same for records of connections between ends one of which has such an address: the one that has opened it, or the one
+   * that it goes to after all translation.
+   */
+  nextBetween(from: number, to: number, words: { has(word: number): boolean }): number {
+    const all = this.#words;
+    const end = Math.min(this.ready, to);
+    const toDestination = (CONNECTION_TRANSLATED + 16 - CONNECTION_ORIGINAL) / 4;
+    for (let slot = from, at = wordAt(from, CONNECTION_ORIGINAL + 12); slot < end; slot++, at += WORDS) {
+      if (words.has(all[at]!) || words.has(all[at + toDestination]!)) return slot;
     }
     return -1;
   }
@@ -346,6 +375,38 @@ export class ConnectionRecords {
     return this.#view.getUint32(this.#halfAt(slot, reply) + 32, true);
   }
 
+  /** One of `endVerdicts`. */
+  verdict(slot: number): number {
+    return this.#view.getUint8(recordAt(slot) + VERDICT);
+  }
+
+  setVerdict(slot: number, verdict: number): void {
+    this.#view.setUint8(recordAt(slot) + VERDICT, verdict);
+  }
+
+  /** Adds to what that direction has sent. */
+  noteSeen(slot: number, reply: boolean, seen: number): void {
+    this.#view.setUint32(this.#halfAt(slot, reply) + 32, this.seen(slot, reply) | seen, true);
+  }
+
+  /**
+   * The same for all connections in which the same workloads talk by the same protocol and destination port: policies say the
+   * same of them. It is made of the bytes of the record, since there may be very many.
+   */
+  classId(slot: number): string {
+    const at = recordAt(slot);
+    const buffer = this.#buffer;
+    const what = buffer.toString('latin1', at + PROTOCOL, at + KIND + 1);
+    // The source port of the original tuple is left out, and so is the source that it becomes.
+    const from = buffer.toString('latin1', at + CONNECTION_PLACES, at + CONNECTION_ORIGINAL + 32);
+    const to = buffer.toString('latin1', at + CONNECTION_TRANSLATED + 16, at + CONNECTION_TRANSLATED + 32);
+    const owner = buffer.toString('latin1', at + CONNECTION_OWNER, at + CONNECTION_OWNER + 4);
+    const end = at + CONNECTION_TRANSLATED + 36;
+    return hasPorts(this.protocol(slot))
+      ? what + owner + from + to + buffer.toString('latin1', end - 2, end)
+      : what + owner + from + to;
+  }
+
   state(slot: number): ConnectionState {
     const [original, reply] = [this.#halfAt(slot, false), this.#halfAt(slot, true)];
     if (this.kind(slot) === 'ended') return 'time_wait';
@@ -390,6 +451,11 @@ export function writeTuple(view: DataView, at: number, tuple: Tuple): void {
   view.setUint16(at + 34, destinationPort);
 }
 
+/** The last four bytes of an address, little-endian: by these, records are found without reading all of them. */
+export function lastWord(ip: Uint8Array): number {
+  return new DataView(ip.buffer, ip.byteOffset).getUint32(12, true);
+}
+
 /** The offset of the record of a slot. */
 export function recordAt(slot: number): number {
   return (slot + 1) * CONNECTION_BYTES;
@@ -410,8 +476,8 @@ export function turned({ source, destination, sourcePort, destinationPort }: Tup
   return { source: destination, destination: source, sourcePort: destinationPort, destinationPort: sourcePort };
 }
 
-export function protocolNumber(protocol: 'TCP' | 'UDP'): number {
-  return protocol === 'TCP' ? TCP : UDP;
+export function protocolNumber(protocol: 'TCP' | 'UDP' | 'SCTP'): number {
+  return protocol === 'TCP' ? TCP : protocol === 'UDP' ? UDP : SCTP;
 }
 
 const protocolNames: Readonly<Record<number, string>> = {

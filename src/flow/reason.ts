@@ -121,6 +121,9 @@ export const dropReasons = [
   ['service_no_backend', 'no backend of the service is ready that the client’s network can reach'],
   ['service_local', 'only backends of the same host may be used, and it has none'],
   ['service_full', 'all backends of the service have as many connections as they may'],
+  // policy
+  ['policy_egress', 'the policies of its source do not allow that it is sent'],
+  ['policy_ingress', 'the policies of its destination do not allow that it is received'],
 ] as const satisfies readonly (readonly [string, string])[];
 
 export type DropReason = (typeof dropReasons)[number][0];

@@ -17,7 +17,7 @@ import { getU16, getU32 } from '../wire/bytes.ts';
 import { checksum } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, VLAN_TAG_BYTES } from '../wire/ethernet.ts';
 import { IPV4_DF } from '../wire/ipv4.ts';
-import { answersTcp, beginsTcp, TCP_ACKNOWLEDGMENT, TCP_FLAGS, TCP_SEQUENCE } from '../wire/l4.ts';
+import { answersTcp, beginsTcp, TCP_ACKNOWLEDGMENT, TCP_FLAGS, TCP_RST, TCP_SEQUENCE } from '../wire/l4.ts';
 import { ip6L4Offset } from './extract.ts';
 import { FRAG_LATER, fields, type Field, type FieldName } from './fields.ts';
 import { formatPrefix, maskOf, readBytes, readNumber, type FlowKey, type FlowMask, type FieldPrefix } from './key.ts';
@@ -124,6 +124,12 @@ export class FlowView {
   beginsTcp(): boolean | undefined {
     const tcp = this.#tcp();
     return tcp && beginsTcp(tcp[TCP_FLAGS]!);
+  }
+
+  /** True if this frame is a TCP reset. Undefined if its header is not there. */
+  resetsTcp(): boolean | undefined {
+    const tcp = this.#tcp();
+    return tcp && (tcp[TCP_FLAGS]! & TCP_RST) !== 0;
   }
 
   /** The same for a segment that answers the SYN after which `end` is to be acknowledged. */

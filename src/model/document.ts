@@ -7,6 +7,8 @@ export interface TextDocument {
   readonly value: unknown;
   /** `SOURCE:LINE:COLUMN: ` of a field, or of the innermost map around it that exists. */
   readonly locate: Locate;
+  /** The line of a field, or of the innermost map around it that exists. */
+  readonly lineOf: (path: FieldPath) => number;
 }
 
 /** The largest text in bytes. */
@@ -58,6 +60,7 @@ export function parseDocuments(text: string, source: string): TextDocument[] {
       return {
         value,
         locate: (path: FieldPath, of: 'name' | 'value') => at(offsetOf(document, path, of) ?? start),
+        lineOf: (path: FieldPath) => Math.max(lines.linePos(offsetOf(document, path, 'value') ?? start).line, 1),
       };
     })
     .filter(({ value }) => value !== null);

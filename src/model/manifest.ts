@@ -15,6 +15,9 @@ const listSchema = z.strictObject({
   items: z.array(z.unknown()),
 });
 
+/** The name of a text that is in no file. */
+export const STDIN = 'stdin';
+
 /**
  * The resources of a YAML or JSON text with any number of documents, each a resource, a list of them, or a `List` of
  * Kubernetes.
@@ -22,20 +25,21 @@ const listSchema = z.strictObject({
  * @throws WeftError('invalid'), one line with source, line and column
  */
 export function parseManifests(text: string, source: string): Resource[] {
-  return parseDocuments(text, source).flatMap(({ value, locate }) => {
-    if (Array.isArray(value)) return resourcesOf(value, [], locate);
-    if (!isList(value)) return [resourceOf(value, locate)];
-    return resourcesOf(validate(listSchema, value, { locate }).items, ['items'], locate);
+  return parseDocuments(text, source).flatMap(({ value, locate, lineOf }) => {
+    const resourceAt = (one: unknown, at: FieldPath): Resource => {
+      const resource = resourceOf(one, (path, of) => locate([...at, ...path], of));
+      const placed = source === STDIN ? undefined : kindOf(resource).placed;
+      return placed?.(resource, { file: source, lineOf: (path) => lineOf([...at, ...path]) }) ?? resource;
+    };
+    if (Array.isArray(value)) return value.map((one, index) => resourceAt(one, [index]));
+    if (!isList(value)) return [resourceAt(value, [])];
+    const { items } = validate(listSchema, value, { locate });
+    return items.map((one, index) => resourceAt(one, ['items', index]));
   });
 }
 
 function isList(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'List';
-}
-
-/** @param at where the list is in its document */
-function resourcesOf(items: readonly unknown[], at: FieldPath, locate: Locate): Resource[] {
-  return items.map((one, index) => resourceOf(one, (path, of) => locate([...at, index, ...path], of)));
 }
 
 /** @throws WeftError('invalid'), one line that names the field, its value and what is accepted */

@@ -4,6 +4,8 @@
  * addresses are text.
  */
 import * as z from 'zod';
+import { diffReport, policyTestReport } from './policy-report.ts';
+import { judgementReport, policyEventReport, talkReport } from './talk-report.ts';
 import { changeType, choiceReport, refusedReport, serviceEventReport, serviceReport } from './service-report.ts';
 
 const counters = z.record(z.string(), z.number());
@@ -292,6 +294,8 @@ export const decisionReport = z.object({
   reason: z.string().optional(),
   /** For a drop for want of a backend (`service_no_backend`, `service_local`): what excludes the backends. */
   refused: refusedReport.optional(),
+  /** What policies say, those of its sender first; missing if they were not asked. */
+  judgements: z.array(judgementReport).optional(),
   /** The objects that were consulted: when one of them changes, the flow is decided again. */
   consulted: z.array(z.string()),
   /** For a trace: what happens behind the switch, in order. */
@@ -309,6 +313,10 @@ export const flowReport = z.object({
   decidedAt: z.string(),
   /** Milliseconds since it was last hit. */
   idleMs: z.number(),
+  /** The ends of the packet that it was decided for; its other packets may have others. */
+  packet: talkReport,
+  /** Why it drops them, if it does. */
+  reason: z.string().optional(),
 });
 
 /** A connection. Ends are ADDRESS:PORT; for an echo, the port is its identifier, and 0 for a protocol without ports. */
@@ -345,8 +353,18 @@ export const connectionReport = z.object({
   expiresInMs: z.number(),
 });
 
+/** What the datapath has dropped by itself, by port and reason. */
+export const countedDropReport = z.object({
+  port: z.string(),
+  reason: z.string(),
+  text: z.string(),
+  count: z.number(),
+  /** What bounds it, in words. */
+  facts: z.array(z.string()),
+});
+
 export const whyReport = z.object({
-  /** A flow id (`42`), a drop id (`d7`) or a connection id (`c3`). */
+  /** A flow id (`42`), a drop id (`d7`, or `port_down@web` without a decision) or a connection id (`c3`). */
   id: z.string(),
   /** For a connection, when the flow that it takes was decided; missing while it takes none. */
   decidedAt: z.string().optional(),
@@ -359,18 +377,25 @@ export const whyReport = z.object({
   /** For a connection: itself, and how its backend was chosen, if it had a choice and that is still known. */
   connection: connectionReport.optional(),
   choice: choiceReport.optional(),
+  /** For what the datapath has dropped by itself. */
+  drop: countedDropReport.optional(),
 });
 
 export const dropReport = z.object({
-  /** `d7` if the decision was kept (`weft why d7`); missing if the datapath dropped the frame by itself. */
+  /**
+   * `d7` if the decision was kept (`weft why d7`); `port_down@web` if the datapath drops by itself; missing if its port is gone.
+   */
   id: z.string().optional(),
   port: z.string(),
   reason: z.string(),
   text: z.string(),
   count: z.number(),
   lastAt: z.string().optional(),
-  /** The flow of the last dropped frame. */
+  /** The flow of the last dropped frame, and its ends. */
   flow: z.string().optional(),
+  packet: talkReport.optional(),
+  /** What the stage says that dropped it. */
+  because: z.string().optional(),
 });
 
 export const applyReport = z.object({
@@ -384,6 +409,10 @@ export const applyReport = z.object({
   waiting: z.string().optional(),
   /** Why other hosts do not know of it yet. */
   pending: z.string().optional(),
+  /** Connections that this host has ended because of it, or would end if staged policies were in force. */
+  swept: z.array(policyEventReport).optional(),
+  /** How many connections more were ended; `weft policy log` may name them. */
+  sweptMore: z.number().optional(),
 });
 
 /** One metric of `weft metrics -o json`. */
@@ -426,8 +455,11 @@ export const reports = {
   drop: dropReport,
   connection: connectionReport,
   apply: applyReport,
+  policyTest: policyTestReport,
+  diff: diffReport,
   capture: captureReport,
   metric: metricReport,
+  policyEvent: policyEventReport,
   accept: acceptReport,
   inForce: inForceReport,
   event: eventReport,
@@ -451,6 +483,7 @@ export type DecisionReport = z.infer<typeof decisionReport>;
 export type FlowReport = z.infer<typeof flowReport>;
 export type WhyReport = z.infer<typeof whyReport>;
 export type DropReport = z.infer<typeof dropReport>;
+export type CountedDropReport = z.infer<typeof countedDropReport>;
 export type ConnectionReport = z.infer<typeof connectionReport>;
 export type ApplyReport = z.infer<typeof applyReport>;
 export type CaptureReport = z.infer<typeof captureReport>;

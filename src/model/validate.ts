@@ -44,6 +44,11 @@ export function validate<S extends z.ZodType>(schema: S, value: unknown, options
   throw new WeftError('invalid', `${locate(path, of)}${`${name}${separator}${text}`.trimStart()}`);
 }
 
+/** For what a newer version may have written: undefined if it is not accepted. */
+export function readIfValid<S extends z.ZodType>(schema: S, value: unknown): z.output<S> | undefined {
+  return schema.safeParse(value).data;
+}
+
 interface Problem {
   readonly path: FieldPath;
   readonly of: 'name' | 'value';

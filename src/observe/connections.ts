@@ -10,6 +10,7 @@ import { endpointOf, isFromInside, isToService } from '../table/connection-ways.
 import type { Services } from '../table/services.ts';
 import type { Topology } from '../table/topology.ts';
 import { inTurns } from '../turns.ts';
+import { fullName } from './judgement.ts';
 
 /** Which connections; all of them if nothing is given. */
 export interface ConnectionFilter {
@@ -142,8 +143,8 @@ function reportConnection(entry: ConnectionEntry, ends: Ends, question: Connecti
     state: entry.state,
     direction: directionOf(entry),
     ...owner,
-    from: fullName(from),
-    to: fullName(to),
+    from: from === null ? null : fullName(from),
+    to: to === null ? null : fullName(to),
     ...(entry.via && { via: formatIp(entry.via) }),
     service: serviceOf(entry, question.tables),
     source: formatEnd(original.source, original.sourcePort),
@@ -157,13 +158,6 @@ function reportConnection(entry: ConnectionEntry, ends: Ends, question: Connecti
     idleMs: Math.max(0, Math.round(nowMs - entry.lastSeenMs)),
     expiresInMs: Math.max(0, Math.round(entry.expiresAtMs - nowMs)),
   };
-}
-
-/** `default/web` for `web`. */
-function fullName(id: string | null): string | null {
-  if (id === null) return null;
-  const { name, namespace } = nameOf(id);
-  return `${namespace}/${name}`;
 }
 
 function directionOf(entry: ConnectionEntry): ConnectionReport['direction'] {

@@ -6,6 +6,7 @@ import type { DecisionReport } from '../model/report.ts';
 import { renderText } from '../pipeline/text.ts';
 import type { Decision } from '../pipeline/decide.ts';
 import { reportExcluded } from './choice.ts';
+import { reportJudgement } from './judgement.ts';
 
 /** @param portName turns port numbers into names. */
 export function reportDecision(key: FlowKey, decision: Decision, portName: (port: number) => string): DecisionReport {
@@ -21,6 +22,9 @@ export function reportDecision(key: FlowKey, decision: Decision, portName: (port
     actions: formatActions(decision.actions, portName) || decision.verdict,
     verdict: decision.verdict,
     ...(decision.reason && { reason: decision.reason }),
+    ...(decision.judged.length > 0 && {
+      judgements: decision.judged.map(({ direction, judgement }) => reportJudgement(direction, judgement)),
+    }),
     ...(refused && { refused: { ...refused, excluded: refused.excluded.map(reportExcluded) } }),
     consulted: [...decision.consulted],
   };

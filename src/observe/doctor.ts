@@ -49,6 +49,8 @@ export interface DoctorEnvironment {
   /** Ports published by endpoints of this host. */
   readonly published: readonly PublishedEndpointPort[];
   readonly clashes: readonly ClashReport[];
+  /** What is doubtful about policies. */
+  readonly policies: () => Promise<readonly ClashReport[]>;
   /** Records of the store that this host does not accept. */
   readonly refusedRecords: readonly RefusedRecordReport[];
   /** Weft's own sockets; null if there are none. */
@@ -88,6 +90,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     ...(await checkPublished(environment)),
     ...checkInternal(environment.internal),
     ...environment.clashes.map((clash) => ({ check: 'clash', result: 'warning', ...clash }) as const),
+    ...(await environment.policies()).map((doubt) => ({ check: 'policy', result: 'warning', ...doubt }) as const),
     ...environment.refusedRecords.map(checkRecord),
     ...(await checkEndpoints(environment)),
   ];
@@ -400,7 +403,9 @@ function tooLargeText(networks: readonly string[], mostBytes: number): string {
 }
 
 function checkRecord({ kind, name, namespace, why }: RefusedRecordReport): CheckReport {
-  const detail = `${kind.toLowerCase()} "${idOf({ name, namespace })}" waits: ${why}`;
+  const isClosed = kind === 'NetworkPolicy' || kind === 'ClusterNetworkPolicy';
+  const state = isClosed ? 'is closed: it allows nothing of what cannot be read' : 'waits';
+  const detail = `${kind.toLowerCase()} "${idOf({ name, namespace })}" ${state}: ${why}`;
   return { check: 'record', result: 'warning', detail, hint: 'apply it again, or delete it' };
 }
 

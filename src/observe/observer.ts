@@ -10,13 +10,14 @@ import { WeftError } from '../error.ts';
 import { formatActions } from '../flow/action.ts';
 import { MASK_CAP } from '../flow/bounds.ts';
 import { bpfWants, checkBpf, type BpfProgram } from '../flow/bpf.ts';
-import { formatMegaflow } from '../flow/key.ts';
+import { formatMegaflow, type FlowKey } from '../flow/key.ts';
 import { reasonText, type DropReason } from '../flow/reason.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import type {
   ClashReport,
   ConnectionReport,
+  CountedDropReport,
   DatapathReport,
   DropReport,
   FlowReport,
@@ -25,6 +26,10 @@ import type {
 } from '../model/report.ts';
 import type { ServiceNews, ServiceReport } from '../model/service-report.ts';
 import { idOf, nameOf, type ResourceName } from '../model/name.ts';
+import type { TalkFilter, TalkReport } from '../model/talk-report.ts';
+import type { Decision } from '../pipeline/decide.ts';
+import { denialOfPacket } from '../pipeline/open-connections.ts';
+import { renderText } from '../pipeline/text.ts';
 import { OWN_PORT } from '../table/topology.ts';
 import { tunnelClash } from './clashes.ts';
 import { reportChoice } from './choice.ts';
@@ -34,9 +39,12 @@ import {
   type ConnectionFilter,
   type ConnectionsQuestion,
 } from './connections.ts';
+import { reportCountedDrop } from './counted-drops.ts';
 import { formatKey, reportDecision } from './decision.ts';
+import { endsOfDenial, endsOfPacket } from './ends.ts';
 import { Pcapng, type PcapngFrame } from './pcapng.ts';
 import { watchServices } from './service-watch.ts';
+import { talkFilter, type Filtered } from './talk-filter.ts';
 import { reportServices, serviceNamed } from './services.ts';
 import { inTurns } from '../turns.ts';
 
@@ -166,10 +174,15 @@ export class Observer {
    * Reports some flows in each turn, since there can be many. Those that come or go in the meantime may or may not be
    * included.
    */
-  async *flows(): AsyncGenerator<FlowReport> {
+  flows(of: TalkFilter = {}): AsyncGenerator<FlowReport> {
+    return this.#flows(this.#wanted(of, flowTalk));
+  }
+
+  async *#flows(wants: (flow: FlowReport) => boolean): AsyncGenerator<FlowReport> {
     const { flows } = this.#environment.forwarding.controller;
     for await (const { flow, statistics } of inTurns(flows.dump(), TURN_FLOWS)) {
-      yield this.#reportFlow(flow, statistics);
+      const report = this.#reportFlow(flow, statistics);
+      if (wants(report)) yield report;
     }
   }
 
@@ -183,12 +196,14 @@ export class Observer {
       const decision = reportDecision(record.key, record.decision, this.#portName);
       return { id, decidedAt: this.#wallTime(record.atMs), decision };
     }
+    const counted = /^([a-z]\w+)@(.+)$/.exec(id);
+    if (counted) return { id, drop: this.#countedDrop(counted[1]!, counted[2]!) };
     const slot = /^c(\d+)$/.exec(id)?.[1];
     if (slot !== undefined) return this.#whyConnection(Number(slot));
     if (!/^\d+$/.test(id))
       throw new WeftError(
         'invalid',
-        `"${id}" is not accepted: give a flow’s number (weft flows), a drop’s (weft drops) or a connection’s (weft connections), like 42, d7 or c3`,
+        `"${id}" is not accepted: give a flow’s number (weft flows), a drop’s (weft drops) or a connection’s (weft connections), like 42, d7, port_down@web or c3`,
       );
     const found = controller.flows.find(Number(id) as FlowId);
     if (!found)
@@ -201,6 +216,23 @@ export class Observer {
       idleMs: this.#idleMs(flow, statistics),
       ...this.#whyFlow(flow),
     };
+  }
+
+  #countedDrop(reason: string, portName: string): CountedDropReport {
+    const { forwarding, endpoints } = this.#environment;
+    const port = this.portByName(portName);
+    const counters = port === undefined ? undefined : forwarding.datapath.counters().ports.get(port);
+    const count = counters?.drops[reason as DropReason];
+    if (port === undefined || count === undefined)
+      throw new WeftError(
+        'not_found',
+        `port "${portName}" has dropped nothing as "${reason}": \`weft drops\` shows what was`,
+      );
+    const endpoint = endpoints.byPort(port);
+    return reportCountedDrop({
+      ...{ port: portName, reason: reason as DropReason, count },
+      endpoint: endpoint && endpoints.report(endpoint),
+    });
   }
 
   /** What is known of a connection, how its backend was chosen, and the decision for its packets. */
@@ -249,8 +281,12 @@ export class Observer {
     this.#closing.abort();
   }
 
-  /** What was dropped, by port and reason, with the decision if one was made. */
-  drops(): DropReport[] {
+  /** What was dropped, by port and reason, with the decision if one was made. @throws WeftError('invalid') about the filter */
+  drops(of: TalkFilter = {}): DropReport[] {
+    return this.#drops().filter(this.#wanted(of, dropTalk));
+  }
+
+  #drops(): DropReport[] {
     const { forwarding } = this.#environment;
     const reports: DropReport[] = [];
     const counters = forwarding.datapath.counters();
@@ -264,7 +300,7 @@ export class Observer {
           reason,
           text: reasonText(reason),
           count,
-          ...(latest && this.#decided(latest)),
+          ...(latest ? this.#decided(latest) : { id: `${reason}@${this.nameOf(port)}` }),
         });
       }
     }
@@ -293,20 +329,35 @@ export class Observer {
     return { tables: forwarding.tables, endpoints: endpoints.all(), of, clock };
   }
 
-  onFlow(listener: (flow: FlowReport) => void): () => void {
-    return this.#environment.forwarding.controller.onFlow((flow) => listener(this.#reportFlow(flow)));
+  /** @throws WeftError('invalid') about the filter */
+  onFlow(listener: (flow: FlowReport) => void, of: TalkFilter = {}): () => void {
+    const wants = this.#wanted(of, flowTalk);
+    return this.#environment.forwarding.controller.onFlow((flow) => {
+      const report = this.#reportFlow(flow);
+      if (wants(report)) listener(report);
+    });
   }
 
-  onDrop(listener: (drop: DropReport) => void): () => void {
-    return this.#environment.forwarding.controller.drops.onDrop((record) =>
-      listener({
-        port: this.nameOf(record.port),
-        reason: record.reason,
-        text: reasonText(record.reason),
-        count: 1,
-        ...this.#decided(record),
-      }),
-    );
+  /** With `since`, first what is kept. */
+  onDrop(listener: (drop: DropReport) => void, of: TalkFilter = {}): () => void {
+    const { drops } = this.#environment.forwarding.controller;
+    const wants = this.#wanted(of, dropTalk);
+    const tell = (record: DropRecord): void => {
+      const report = this.#reportDrop(record);
+      if (wants(report)) listener(report);
+    };
+    if (of.since !== undefined) for (const record of drops.records()) tell(record);
+    return drops.onDrop(tell);
+  }
+
+  #wanted<T>(of: TalkFilter, talk: (report: T) => Filtered): (report: T) => boolean {
+    const wants = talkFilter(of, this.#environment.wallClock());
+    return (report) => wants(talk(report));
+  }
+
+  #reportDrop(record: DropRecord): DropReport {
+    const { port, reason } = record;
+    return { port: this.nameOf(port), reason, text: reasonText(reason), count: 1, ...this.#decided(record) };
   }
 
   /**
@@ -377,8 +428,26 @@ export class Observer {
     sink(pcapng.frames(named), named.length, lost);
   }
 
-  #decided(record: DropRecord): Pick<DropReport, 'id' | 'lastAt' | 'flow'> {
-    return { id: `d${record.id}`, lastAt: this.#wallTime(record.atMs), flow: formatKey(record.key, this.#portName) };
+  #decided({ id, atMs, key, decision }: DropRecord): Omit<DropReport, 'port' | 'reason' | 'text' | 'count'> {
+    const last = decision.stages.at(-1);
+    return {
+      id: `d${id}`,
+      lastAt: this.#wallTime(atMs),
+      flow: formatKey(key, this.#portName),
+      packet: this.#endsOf(key, decision),
+      ...(last && { because: renderText(last.because) }),
+    };
+  }
+
+  /** Where policies deny it, the workloads that they mean. */
+  #endsOf(key: FlowKey, { reason, judged }: Decision): TalkReport {
+    const ends = endsOfPacket(key, this.#environment.forwarding.tables);
+    const denied = judged.at(-1);
+    if (!denied || (reason !== 'policy_egress' && reason !== 'policy_ingress')) return ends;
+    return {
+      ...endsOfDenial(denialOfPacket(key, denied, this.#environment.forwarding.tables), ends.network),
+      source: ends.source,
+    };
   }
 
   #reportFlow(flow: CachedFlow, statistics?: FlowEntry): FlowReport {
@@ -391,6 +460,8 @@ export class Observer {
       bytes: statistics?.bytes ?? 0,
       decidedAt: this.#wallTime(flow.decidedAtMs),
       idleMs: this.#idleMs(flow, statistics),
+      packet: this.#endsOf(key, decision),
+      ...(decision.reason && { reason: decision.reason }),
     };
   }
 
@@ -433,6 +504,14 @@ export class Observer {
       ? (number as PortNo)
       : undefined;
   }
+}
+
+function flowTalk({ packet, reason, decidedAt }: FlowReport): Filtered {
+  return { ...packet, reason, when: decidedAt };
+}
+
+function dropTalk({ packet, reason, lastAt }: DropReport): Filtered {
+  return { ...packet, reason, when: lastAt };
 }
 
 /** @param frames whole frames if the capture has a filter */

@@ -144,14 +144,16 @@ function refuseDown(view: FlowView, { tables, origin, way }: Routed, vtep: Uint8
 function flood(
   view: FlowView,
   { tables, origin }: Routed,
-  { vni, ports, portsObject }: VirtualNetwork,
+  { vni, ports, trustedPorts, portsObject }: VirtualNetwork,
   mac: Uint8Array,
   why: Text,
 ): FoundDestinations | Drop {
   view.consult(portsObject);
   const inPort = view.number('in_port') as PortNo;
   const destinations: Destination[] = [];
-  for (const port of ports) if (port !== inPort) destinations.push(toPort(port));
+  // Another host does not say whether policies select the sender; and a MAC that is unknown is that of no untrusted port.
+  const among = origin.kind === 'tunnel' && !isGroupMac(mac) ? trustedPorts : ports;
+  for (const port of among) if (port !== inPort) destinations.push(toPort(port));
   const local = destinations.length;
   if (mayEnterTunnel(origin)) {
     for (const vtep of floodedVteps(view, tables, vni, mac)) destinations.push({ kind: 'vtep', vtep, vni });

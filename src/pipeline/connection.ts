@@ -5,13 +5,14 @@
  * decision about a frame that begins one does not depend on its ports, and may cover many conversations: as soon as one of
  * them is open, its frames have another `ct_state`.
  *
- * 1. A packet of a connection that is only tracked, or an ICMP error about one. It goes the way of all packets between its
+ * 1. A packet of a connection that is only tracked, or an ICMP error about one, from its other end or a router. It goes the way of all packets between its
  *    ends, so nothing else about the connection matters. A SYN against its direction, or one that uses its ports again,
  *    belongs to none. Nor does a packet of a conversation for whose record there was no room: all that is decided about it
  *    is decided as if it began one.
  * 2. A packet of a connection whose addresses are translated. If it had a choice of backends and is over, a SYN between the
  *    same ends begins another one, as the datapath knows.
- * 3. A packet of one that weft has ended, since its backend is gone: refused, and never passed on untranslated.
+ * 3. A packet of one that weft has ended, since its backend is gone, or since policies deny it now: refused, and never passed on
+ *    untranslated, nor taken for the beginning of another one in the other direction.
  * 4. An ICMP error about a packet of a translated connection, which the packet that it quotes tells (RFC 5508 §4).
  * 5. A client talks to a backend through a service, and straight to its address from the same port: the backend would take
  *    both for one conversation, and its replies could not be told apart. So the second one gets another port when it begins:
@@ -21,11 +22,24 @@
  *    that gets another port.
  */
 import { ctState } from '../flow/fields.ts';
+import { sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Found } from '../table/connections.ts';
+import type { PolicyDirection } from '../table/policy/policy.ts';
+import { IP_TCP } from '../wire/ipv4.ts';
 import { placeOf, quotedConnection, subjectOf, useConnection } from './conversation.ts';
+import { resetsOfEnds } from './resets.ts';
 import { reject } from './routed.ts';
-import { drop, next, type Connected, type Entered, type Stage, type StageResult, type Tables } from './stage.ts';
+import {
+  drop,
+  next,
+  type Connected,
+  type Conversation,
+  type Entered,
+  type Stage,
+  type StageResult,
+  type Tables,
+} from './stage.ts';
 import { text } from './text.ts';
 
 const none = text`none that is open`;
@@ -49,6 +63,8 @@ export const connection: Stage<Entered, Connected> = (view, known) => {
     view.forThisFrame();
     return next(text`none: its sender has another conversation with these ends`, { ...known, connection: undefined });
   }
+  const deniedBy = tables.connections.ended.deniedBy(found.slot);
+  if (deniedBy) return ofDenied(view, known, subject, found, deniedBy);
   if (tables.connections.ended.has(found.slot)) {
     view.forThisFrame();
     return reject(view, origin, 'connection_gone', text`its backend is gone`);
@@ -56,6 +72,32 @@ export const connection: Stage<Entered, Connected> = (view, known) => {
   const because = text`${found.reply ? 'a reply' : 'a packet'} of a connection whose addresses are translated`;
   return next(because, { ...known, connection: { found, subject } });
 };
+
+/**
+ * Its ends have been told or not, as the policy has it: what comes now is only dropped. A SYN begins another one, which is judged.
+ * A reset by another host says that policies there have ended it, too, and that both ends are to know: the one that is here gets
+ * a reset of weft's own, unless it has got one. It is no attempt to talk, so it is not counted as one.
+ */
+function ofDenied(
+  view: FlowView,
+  known: Entered,
+  { protocol }: Conversation,
+  { slot, reply }: Found,
+  direction: PolicyDirection,
+): StageResult<Connected> {
+  if (protocol === IP_TCP) view.forThisFrame();
+  if (protocol === IP_TCP && known.origin.kind === 'tunnel' && view.resetsTcp() === true) return ofReset(known, slot);
+  if (protocol === IP_TCP && !reply && view.beginsTcp() === true) {
+    return next(text`none: policies have ended the one with these ends`, { ...known, connection: undefined });
+  }
+  return drop(`policy_${direction}`, text`policies for ${direction} have ended its connection`);
+}
+
+function ofReset({ tables }: Entered, slot: number): StageResult<Connected> {
+  const resets = resetsOfEnds(tables.connections.pinnedAt(slot), tables);
+  const effects = resets ? [{ kind: 'reply', port: resets.port, frame: resets.toNear } as const] : [];
+  return { kind: 'decide', because: text`the other end was reset`, actions: [{ op: 'consume' }], effects };
+}
 
 function beginsAnew(view: FlowView, { connections }: Tables, found: Found): boolean {
   const { slot, reply } = found;
@@ -86,7 +128,33 @@ function ofError(view: FlowView, known: Entered): StageResult<Connected> {
   if (!subject || !found) return next(text`an error about none`, { ...known, connection: undefined });
   const { kind } = tables.connections.tuples(found.slot);
   if (kind === 'ended') return drop('connection_gone', text`an error about a connection whose backend is gone`);
-  // The datapath knows those that go to the sender of the packet by the state of its conversation.
-  if (kind === 'tracked') return next(text`an error about none`, { ...known, connection: undefined });
+  if (kind === 'tracked') {
+    // The datapath knows one from whom the packet was for by the state of its conversation.
+    if (isToSender(view) && isOfRouter(view, known))
+      return next(text`a router’s error in a known conversation`, ofKnown(known));
+    return next(text`an error about none`, { ...known, connection: undefined });
+  }
   return next(text`an error about a packet of a translated connection`, { ...known, connection: { found, subject } });
+}
+
+function isToSender(view: FlowView): boolean {
+  const quoted = view.quoted();
+  return quoted !== undefined && sameBytes(quoted.tuple.source, view.bytes('ip_dst'));
+}
+
+/**
+ * True if it may come from a router on the way of the packet: a gateway, or what is behind a trusted endpoint. Any other endpoint
+ * has nothing to say about the conversations of others; policies judge it.
+ */
+function isOfRouter(view: FlowView, { tables, origin }: Entered): boolean {
+  if (origin.kind === 'port') return origin.port.trust;
+  if (origin.kind !== 'tunnel') return true;
+  const { neighbors, fdb, topology } = tables;
+  const { vtep } = origin;
+  if (!view.isIn('ip_src', topology.workloads.sourcesOf(vtep))) return true;
+  const source = view.bytes('ip_src');
+  return topology.workloads.trustedNetworksOf(vtep).some((vni) => {
+    const mac = neighbors.lookup(vni, source);
+    return mac !== undefined && fdb.lookup(vni, mac)?.workload?.trust === true;
+  });
 }

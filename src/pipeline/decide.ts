@@ -4,12 +4,17 @@
  *   ingress      where does it come from, and may it be sent from there?
  *   connection   which connection does it belong to?
  *   service      is it for a service? a backend for a new connection
+ *   egress policy    if it begins a conversation: do the policies of its source allow it?
  *   route        is it for the gateway, or from outside? the next hop, or an answer
  *   bridge       which port or VTEP is its destination behind? answer ARP and ND
+ *   addressee    where policies select its source, or who gets it: does its IP address mean the same workload as its MAC?
+ *   ingress policy   the same for those that get it
  *   open         does it begin a connection? the rest of the way once that is open
  *   send         encapsulate what goes to other hosts, and send
  *
- * Each stage adds what it has found to what is known, or ends with a verdict.
+ * Each stage adds what it has found to what is known, or ends with a verdict. Those for policies and open say nothing about a
+ * packet that does not concern them. Policies are not asked about a packet of an open connection, if it goes where that goes:
+ * when they change, it is the connections that are judged anew.
  *
  * Deciding has no side effects. The result contains everything that follows from it: the actions, the
  * mask of the fields that it used, the objects that it consulted, and the effects that `control/`
@@ -21,12 +26,16 @@ import type { FieldName } from '../flow/fields.ts';
 import type { FlowKey, FlowMask } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { FlowView } from '../flow/view.ts';
+import { addressee } from './addressee.ts';
 import { bridge } from './bridge.ts';
 import { connection } from './connection.ts';
+import { egressPolicy } from './egress-policy.ts';
 import { ingress } from './ingress.ts';
+import { ingressPolicy } from './ingress-policy.ts';
 import { route } from './route.ts';
 import { open } from './open.ts';
 import type { Opening } from '../table/openings.ts';
+import type { JudgedEnd } from '../table/policy/judgement.ts';
 import { send } from './send.ts';
 import { service } from './service.ts';
 import type {
@@ -61,6 +70,8 @@ export interface Decision {
   readonly reason: DropReason | undefined;
   /** For a drop for want of a backend. */
   readonly refused?: RefusedService | undefined;
+  /** What policies say, those of its sender first; nothing if they were not asked. */
+  readonly judged: readonly JudgedEnd[];
   /** For the verdict `wait`, which has no actions: decide again when this is known. */
   readonly neighbor: NeighborName | undefined;
   /** For the verdict `connect`, which has no actions: decide again when this is open. */
@@ -90,10 +101,23 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
   const entered = trail.pass('ingress', ingress, { tables });
   const connected = entered && trail.pass('connection', connection, entered);
   const balanced = connected && trail.pass('service', service, connected);
-  const routed = balanced && trail.pass('route', route, balanced);
+  const isNew = connected !== undefined && !connected.connection && !connected.isKnown;
+  const sent = balanced && isNew ? trail.ask('egress policy', egressPolicy, balanced) : balanced;
+  const routed = sent && trail.pass('route', route, sent);
   const bridged = routed && trail.pass('bridge', bridge, routed);
-  const begins = bridged?.begins;
-  const translated = begins ? trail.pass('open', open, { ...bridged, begins }) : bridged;
+  const addressed = bridged && trail.ask('addressee', addressee, bridged);
+  const begins = addressed?.begins;
+  const { nat, hop } = addressed ?? {};
+  // It has the ends of a translated connection, but is bridged by them.
+  const isBeside = connected?.connection !== undefined && hop !== undefined && !nat && !hop.macs;
+  // A container that has the ends of another one's connection to weft's own sockets opens its own.
+  if ((isBeside || begins) && !isNew && sent && !trail.ask('egress policy', egressPolicy, sent))
+    return trail.decision();
+  // Each frame of a flood, which may reach others than the one before.
+  const isFlood = hop !== undefined && !nat && hop.destinations.length > 1;
+  const isJudged = isNew || begins || isBeside || isFlood;
+  const received = addressed && isJudged ? trail.ask('ingress policy', ingressPolicy, addressed) : addressed;
+  const translated = received && begins ? trail.pass('open', open, { ...received, begins }) : received;
   if (translated) trail.pass('send', send, translated);
   return trail.decision();
 }
@@ -102,6 +126,7 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
 class Trail {
   readonly #view: FlowView;
   #records: StageRecord[] = [];
+  #judged: readonly JudgedEnd[] = notAsked;
   readonly #effects: Effect[] = [];
   #verdict: Verdict | undefined;
   /** True once the connection is open that it lacked. */
@@ -115,12 +140,23 @@ class Trail {
   pass<Given, Found>(name: string, stage: Stage<Given, Found>, known: Given): Found | undefined {
     const result = stage(this.#view, known);
     this.#records.push({ stage: name, read: this.#view.takeRead(), because: result.because });
+    if ('judged' in result && result.judged) this.#judged = [...this.#judged, result.judged];
     if (result.kind !== 'next') {
       this.#verdict = result;
       return undefined;
     }
     if (result.effects.length > 0) this.#effects.push(...result.effects);
     return result.known;
+  }
+
+  /** The same for a stage that may have nothing to say about the packet. */
+  ask<Known>(
+    name: string,
+    stage: (view: FlowView, known: Known) => StageResult<Known> | undefined,
+    known: Known,
+  ): Known | undefined {
+    const result = stage(this.#view, known);
+    return result ? this.pass(name, () => result, undefined) : known;
   }
 
   /** The stage `open` has another result now, and the packet is sent. */
@@ -151,6 +187,7 @@ class Trail {
       verdict: verdict.kind === 'decide' ? (isConsumed(actions) ? 'consume' : 'forward') : verdict.kind,
       reason: verdict.kind === 'drop' ? verdict.reason : undefined,
       refused: verdict.kind === 'drop' ? verdict.refused : undefined,
+      judged: this.#judged,
       neighbor: verdict.kind === 'wait' ? verdict.neighbor : undefined,
       opening: verdict.kind === 'connect' ? verdict.opening : undefined,
       opened: opened && (() => this.#goOn(opened)),
@@ -175,6 +212,7 @@ class Trail {
   }
 }
 
+const notAsked: readonly JudgedEnd[] = [];
 const justOpened = text`a new one`;
 
 function actionsOf(verdict: Verdict): readonly Action[] {

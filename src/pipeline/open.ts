@@ -6,10 +6,17 @@
  * 2. Otherwise the decision ends here, with what is to be opened. The controller opens it and continues:
  * 3. once the connection is open, its addresses are translated, and the packet is sent.
  *
- * The datapath opens connections like it by itself if the choice of their backends is one that it can make (`Op::balance`).
+ * The datapath opens connections like it by itself if the choice of their backends is one that it can make (`Op::balance`),
+ * and if policies allow all backends that it may choose.
  */
+import { sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
+import { choiceOf } from '../table/openings.ts';
+import { isBalancedByTable } from '../table/balancer.ts';
+import { ingressPoliciesObject, policyObject } from '../table/policies.ts';
+import type { Backend } from '../table/service.ts';
 import { natOf, placeOf, useConnection } from './conversation.ts';
+import { judge, peerIn, peerOfBackend, stranger } from './policy.ts';
 import { refuse } from './routed.ts';
 import { drop, next, type Beginning, type Bridged, type StageResult } from './stage.ts';
 import { text } from './text.ts';
@@ -35,8 +42,45 @@ export function open(view: FlowView, known: Beginner): StageResult<Bridged> {
     because: newOne,
     opening,
     opened: () => opened(view, known),
-    balance: () => connections.balance(opening),
+    balance: isForAll(view, known) ? () => connections.balance(opening) : undefined,
   };
+}
+
+/** Of how many backends policies are asked for one connection. If a service has more, and policies have a say, each connection is decided. */
+const MOST_JUDGED = 64;
+
+/** True if policies allow this client every backend that the datapath may choose for it: what it sends, and what those of this host receive. */
+function isForAll(view: FlowView, { tables, origin, begins }: Beginner): boolean {
+  const choice = choiceOf(begins.opening);
+  if (!choice || origin.kind !== 'port' || !isBalancedByTable(choice)) return false;
+  const { policies } = tables;
+  const { candidates } = choice.selection;
+  const egress = policies.setOf(origin.port.name, 'egress');
+  if (candidates.length > MOST_JUDGED) {
+    view.consultUntilOpen(ingressPoliciesObject);
+    const isSelected = ({ endpoint }: Backend): boolean =>
+      endpoint === undefined ? policies.selectsAny('ingress') : policies.setOf(endpoint, 'ingress') !== undefined;
+    return !egress && !candidates.some(({ backend }) => isSelected(backend));
+  }
+  const client = begins.opening.original.source;
+  const offset = choice.l4Port - candidates.find(({ pinned }) => pinned.pin === choice.pin)!.target;
+  return candidates.every(({ backend, target }) => {
+    // The datapath asks about a connection of a client to itself.
+    if (sameBytes(backend.address, client)) return true;
+    const l4Port = target + offset;
+    const to = egress && peerOfBackend(view, tables, backend, egress.asksIdentity);
+    if (egress && judge(view, egress, to!, l4Port).verdict === 'deny') return false;
+    // Behind which port such an address is, only bridge finds out.
+    if (backend.endpoint === undefined) {
+      view.consultUntilOpen(ingressPoliciesObject);
+      return !policies.selectsAny('ingress');
+    }
+    view.consultUntilOpen(policyObject(backend.endpoint, 'ingress'));
+    const ingress = policies.setOf(backend.endpoint, 'ingress');
+    if (!ingress) return true;
+    const from = ingress.asksIdentity ? peerIn(view, tables, origin.network, client) : stranger(client);
+    return judge(view, ingress, from, l4Port).verdict === 'allow';
+  });
 }
 
 /** The result of this stage once it is open. */

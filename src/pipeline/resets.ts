@@ -12,8 +12,12 @@
  *                    on the host of its client, or where it came in.
  *
  * If a host has gone by which connections came in from outside, the backend alone is told, straight to its port.
+ *
+ * If a policy refuses a connection that is open, either end may be the one that is on this host, whoever opened it. It is told
+ * straight to its port, and the other one as this one would tell it.
  */
 import {
+  INTERNAL,
   networkOf,
   OUTSIDE,
   SEEN_ACK,
@@ -22,6 +26,7 @@ import {
   SEEN_SYN,
   turned,
   type Half,
+  type Place,
   type Tuple,
 } from '../flow/connection.ts';
 import { isIp4, type PortNo } from '../flow/types.ts';
@@ -77,16 +82,73 @@ export function resetOfBackend(
   return { port: where.port, frame: reset({ source: gatewayMac(vni), destination: mac! }, translated, ...halves) };
 }
 
+/** The resets of a connection one of whose ends is on this host, or outside and came in here. */
+export interface EndResets {
+  /** Where that end is. */
+  readonly port: PortNo;
+  readonly toNear: Uint8Array;
+  /** As it comes in by that port. If the connection is translated, it must be sent while that is open. */
+  readonly toFar: Uint8Array;
+  /** The same after all translation; it still has the MACs of that port. */
+  readonly toFarTranslated: Uint8Array;
+}
+
+/** Undefined if it is not TCP, or over, or if neither end is here. */
+export function resetsOfEnds(connection: PinnedConnection, tables: Tables): EndResets | undefined {
+  const { protocol, places, original, translated, halves } = connection;
+  const [half, replyHalf] = halves;
+  const isOver = ((half.seen | replyHalf.seen) & SEEN_RST) !== 0 || (half.seen & replyHalf.seen & SEEN_FIN) !== 0;
+  if (protocol !== IP_TCP || isOver) return undefined;
+  const ends = [
+    { place: places[0], tuple: original, farTuple: translated, own: half, other: replyHalf },
+    { place: places[1], tuple: turned(translated), farTuple: turned(original), own: replyHalf, other: half },
+  ];
+  for (const { place, tuple, farTuple, own, other } of ends) {
+    const near = behind(place, tuple, places, tables);
+    if (!near) continue;
+    const { port, mac, routerMac } = near;
+    const away = { source: mac, destination: routerMac };
+    return {
+      port,
+      toNear: reset({ source: routerMac, destination: mac }, turned(tuple), other, own),
+      toFar: reset(away, tuple, own, other),
+      toFarTranslated: reset(away, farTuple, own, other),
+    };
+  }
+  return undefined;
+}
+
+/** Where an end is that sends with this tuple, and the MAC that its neighbor has there. */
+function behind(
+  place: Place,
+  { source, destination }: Tuple,
+  places: readonly Place[],
+  tables: Tables,
+): ReturnType<typeof clientOf> {
+  const { neighbors, fdb } = tables;
+  if (place === OUTSIDE) return outsideOf(tables);
+  if (place === INTERNAL) return undefined;
+  const vni = place;
+  const mac = neighbors.lookup(vni, source);
+  const where = mac && fdb.lookup(vni, mac)?.where;
+  if (where?.kind !== 'port') return undefined;
+  // In one network they may be neighbors, without a gateway.
+  const neighbor = places[0] === places[1] ? neighbors.lookup(vni, destination) : undefined;
+  return { port: where.port, mac: mac!, routerMac: neighbor ?? gatewayMac(vni) };
+}
+
+function outsideOf({ topology: { outside } }: Tables): ReturnType<typeof clientOf> {
+  return outside && { port: outside.portNo, mac: outside.hostMac, routerMac: outside.mac };
+}
+
 /** Where the client is: behind a port with this MAC, where weft has the other one. */
 function clientOf(
   connection: PinnedConnection,
-  { topology, neighbors, fdb }: Tables,
+  tables: Tables,
 ): { readonly port: PortNo; readonly mac: Uint8Array; readonly routerMac: Uint8Array } | undefined {
   const { places, original } = connection;
-  if (places[0] === OUTSIDE) {
-    const { outside } = topology;
-    return outside && { port: outside.portNo, mac: outside.hostMac, routerMac: outside.mac };
-  }
+  const { neighbors, fdb } = tables;
+  if (places[0] === OUTSIDE) return outsideOf(tables);
   const vni = networkOf(connection);
   const mac = neighbors.resolve(vni, original.source);
   if (mac === undefined || mac === 'failed') return undefined;

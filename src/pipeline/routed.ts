@@ -25,6 +25,8 @@ import {
 } from './stage.ts';
 import { text, type Text } from './text.ts';
 
+type IcmpAnswer = Exclude<RefusalAnswer['kind'], 'tcp_reset'>;
+
 /** The connection that a packet belongs to, or begins. */
 export interface OfConnection {
   readonly nat?: Nat;
@@ -85,10 +87,19 @@ export function refuseWrongHeader(view: FlowView): Drop | undefined {
   return drop('ipv4_checksum', text`the checksum of its IPv4 header is wrong`);
 }
 
-/** Refuses the packet as a host would that does not listen there: TCP gets a reset, everything else an ICMP error. */
-export function reject(view: FlowView, origin: FrameOrigin, reason: DropReason, because: Text): Drop {
+/**
+ * Refuses the packet so that its sender gives up at once: TCP gets a reset, everything else an ICMP error.
+ * @param error by default as from a host that does not listen there
+ */
+export function reject(
+  view: FlowView,
+  origin: FrameOrigin,
+  reason: DropReason,
+  because: Text,
+  error: IcmpAnswer = 'port_unreachable',
+): Drop {
   const isTcp = view.number('ip_proto') === IP_TCP && view.number('ip_frag') !== FRAG_LATER;
-  if (!isTcp) return refuse(view, origin, reason, because, 'port_unreachable');
+  if (!isTcp) return refuse(view, origin, reason, because, error);
   return { kind: 'drop', reason, because: text`${because}; answered by a TCP reset`, answer: { kind: 'tcp_reset' } };
 }
 
@@ -98,7 +109,7 @@ export function refuse(
   origin: FrameOrigin,
   reason: DropReason,
   because: Text,
-  error: Exclude<RefusalAnswer['kind'], 'tcp_reset'>,
+  error: IcmpAnswer,
 ): Drop {
   if (view.number('ip_frag') === FRAG_LATER || isGroupIp(view.bytes('ip_dst'))) return drop(reason, because);
   const proto = view.number('ip_proto');

@@ -19,6 +19,8 @@ import type { ConnectionTable, Found } from '../table/connections.ts';
 import type { Opening } from '../table/openings.ts';
 import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
+import type { Policies } from '../table/policies.ts';
+import type { JudgedEnd } from '../table/policy/judgement.ts';
 import type { Choice, Services } from '../table/services.ts';
 import type { Topology } from '../table/topology.ts';
 import type { Hop, Way } from './hop.ts';
@@ -31,6 +33,7 @@ export interface Tables {
   readonly neighbors: NeighborTable;
   readonly connections: ConnectionTable;
   readonly services: Services;
+  readonly policies: Policies;
 }
 
 /** What ingress starts with. */
@@ -161,6 +164,8 @@ export interface Drop {
   readonly answer?: RefusalAnswer;
   /** If a service has no backend for it: what excludes them, as `because` tells. */
   readonly refused?: RefusedService;
+  /** If policies deny it: what they say, as `because` tells. */
+  readonly judged?: JudgedEnd;
 }
 
 /** A service without a backend for a connection. It is kept with the decision, so it has few of those that are excluded. */
@@ -185,7 +190,7 @@ export type Verdict =
       /** The result of the stage once it is open. */
       readonly opened: () => StageResult<Bridged>;
       /** How the datapath opens others like it by itself; undefined if it cannot. */
-      readonly balance: () => Action | undefined;
+      readonly balance: (() => Action | undefined) | undefined;
     }
   | {
       readonly kind: 'decide';
@@ -197,7 +202,14 @@ export type Verdict =
 
 /** The result of a stage: what the next stage gets to know, or a verdict. */
 export type StageResult<Found> =
-  | { readonly kind: 'next'; readonly because: Text; readonly known: Found; readonly effects: readonly Effect[] }
+  | {
+      readonly kind: 'next';
+      readonly because: Text;
+      readonly known: Found;
+      readonly effects: readonly Effect[];
+      /** If policies were asked: what they say, as `because` tells. */
+      readonly judged?: JudgedEnd | undefined;
+    }
   | Verdict;
 
 export type Stage<Given, Found> = (view: FlowView, known: Given) => StageResult<Found>;
@@ -209,8 +221,13 @@ export function locate(view: FlowView, { fdb }: Tables, vni: Vni, mac: Uint8Arra
   return entry;
 }
 
-export function next<Found>(because: Text, known: Found, effects: readonly Effect[] = nothing): StageResult<Found> {
-  return { kind: 'next', because, known, effects };
+export function next<Found>(
+  because: Text,
+  known: Found,
+  effects: readonly Effect[] = nothing,
+  judged?: JudgedEnd,
+): StageResult<Found> {
+  return { kind: 'next', because, known, effects, judged };
 }
 
 const nothing: readonly Effect[] = [];

@@ -13,10 +13,10 @@ interface Owner {
   readonly allowedAddresses: readonly Uint8Array[];
 }
 
-export class AddressOwners {
-  readonly #owners = new Map<string, Owner>();
+export class AddressOwners<O extends Owner> {
+  readonly #owners = new Map<string, O>();
   /** What each owner owns, as far as anybody has asked since the last change. */
-  readonly #owned = new Map<Owner, readonly Uint8Array[]>();
+  readonly #owned = new Map<O, readonly Uint8Array[]>();
 
   /** All addresses of the owner of `ip` in this network; only `ip` if nobody owns it. */
   addressesWith(vni: Vni, ip: Uint8Array): readonly Uint8Array[] {
@@ -27,13 +27,13 @@ export class AddressOwners {
     return owned;
   }
 
-  /** True if somebody owns `ip` in this network. */
-  has(vni: Vni, ip: Uint8Array): boolean {
-    return this.#owners.has(addressId(vni, ip));
+  /** Who owns `ip` in this network. */
+  at(vni: Vni, ip: Uint8Array): O | undefined {
+    return this.#owners.get(addressId(vni, ip));
   }
 
   /** Replaces `before`, which is the same port. @param heirOf a port of its network that may send from an address */
-  replace(before: Owner | undefined, owner: Owner, heirOf: (ip: Uint8Array) => Owner | undefined): void {
+  replace(before: O | undefined, owner: O, heirOf: (ip: Uint8Array) => O | undefined): void {
     const left = before ? this.#disown(before) : [];
     for (const ip of owner.addresses) this.#owners.set(addressId(owner.vni, ip), owner);
     for (const ip of owner.allowedAddresses) {
@@ -43,26 +43,26 @@ export class AddressOwners {
     this.#handOver(owner.vni, left, heirOf);
   }
 
-  remove(owner: Owner, heirOf: (ip: Uint8Array) => Owner | undefined): void {
+  remove(owner: O, heirOf: (ip: Uint8Array) => O | undefined): void {
     this.#handOver(owner.vni, this.#disown(owner), heirOf);
   }
 
   /** Each address once. */
-  #ownedBy(owner: Owner): readonly Uint8Array[] {
+  #ownedBy(owner: O): readonly Uint8Array[] {
     const { vni, addresses, allowedAddresses } = owner;
     const byId = new Map([...addresses, ...allowedAddresses].map((ip) => [addressId(vni, ip), ip]));
     return [...byId].flatMap(([id, ip]) => (this.#owners.get(id) === owner ? [ip] : []));
   }
 
   /** @returns the addresses that nobody owns now */
-  #disown(owner: Owner): readonly Uint8Array[] {
+  #disown(owner: O): readonly Uint8Array[] {
     const owned = this.#ownedBy(owner);
     for (const ip of owned) this.#owners.delete(addressId(owner.vni, ip));
     return owned;
   }
 
   /** Gives those of `addresses` that nobody owns to another port that may send from them. */
-  #handOver(vni: Vni, addresses: readonly Uint8Array[], heirOf: (ip: Uint8Array) => Owner | undefined): void {
+  #handOver(vni: Vni, addresses: readonly Uint8Array[], heirOf: (ip: Uint8Array) => O | undefined): void {
     this.#owned.clear();
     for (const ip of addresses) {
       const id = addressId(vni, ip);

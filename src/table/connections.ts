@@ -14,12 +14,10 @@
  * are only tracked are opened and closed by the datapath.
  *
  * The number of connections is limited by the store, and tracked ones give way to translated ones. One endpoint may have `quota`
- * translated ones.
- * Beyond that, a new connection replaces one that is half-open (nobody has answered it) or over, the
- * oldest first; if there is none, the new one is refused. Of connections that have only been half-open,
- * or are over without having been in use, an endpoint may have `unprovenQuota`, so opening connections
- * that nobody answers takes no more than that. A connection ends by a timeout that depends on its
- * state (RFC 5382 §5, RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
+ * translated ones. Beyond that, a new connection replaces one that is half-open (nobody has answered it) or over, the oldest
+ * first; if there is none, the new one is refused. Of connections that have only been half-open, or are over without having
+ * been in use, an endpoint may have `unprovenQuota`, so opening connections that nobody answers takes no more than that. A
+ * connection ends by a timeout that depends on its state (RFC 5382 §5, RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
  *
  * When the backend of a connection within is gone, its record stays for a while (`retire`). So what its backend still
  * sends is known to be of that connection, and is not taken for packets that are to pass as they are. What its client
@@ -44,16 +42,16 @@ import { awaitedAnswer, EXPENDABLE, isAnotherSyn, isTaken, OVER } from '../flow/
 import { ROOM_FREE, ROOM_NONE, type FoundConnection, type ConnectionStore } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
-import { IP_TCP } from '../wire/ipv4.ts';
 import type { RepliesIn } from './backends.ts';
 import { ConnectionEnds } from './connection-ends.ts';
 import { entryAt, openPinAt, type ConnectionEntry } from './connection-entries.ts';
-import { EndedConnections, pinnedAt, type PinnedConnection } from './ended-connections.ts';
+import { EndedConnections, isRemembered, pinnedAt, wasTracked, type PinnedConnection } from './ended-connections.ts';
 import { NatPorts } from './nat-ports.ts';
 import { hasPort, type PortRanges } from './port-ranges.ts';
 import { choiceOf, clientOriginOf, endpointOfOpening, placesOf, type Opening } from './openings.ts';
 import type { ConnectionsUntil, GoneAddresses } from './gone-addresses.ts';
 import type { Services } from './services.ts';
+import { allSlots, type NextSlot, type Slots } from './slots.ts';
 import { ConnectionOwners } from './connection-owners.ts';
 import { endpointOf, isFromInside, isToService, objectsOf, sentOutside } from './connection-ways.ts';
 
@@ -158,6 +156,11 @@ export class ConnectionTable {
   /** The tuples of a connection that was found. */
   tuples(slot: number): ConnectionTuples {
     return this.#store.records.read(slot);
+  }
+
+  /** One that was found, with what each direction has sent. */
+  pinnedAt(slot: number): PinnedConnection {
+    return pinnedAt(this.#store.records, slot);
   }
 
   /** True if it had a choice of backends, and both sides have said that it is over. */
@@ -287,7 +290,7 @@ export class ConnectionTable {
   }
 
   /** Ends the connections of an endpoint's address for which `isOver` is true. */
-  forget(vni: Vni, ip: Uint8Array, isOver: (connection: ConnectionTuples) => boolean = always): readonly string[] {
+  forget(vni: Vni, ip: Uint8Array, isOver: (connection: ConnectionTuples) => boolean = () => true): readonly string[] {
     const [owner] = this.#owners.of(vni, [ip]);
     if (owner === undefined) return [];
     const { records } = this.#store;
@@ -409,16 +412,22 @@ export class ConnectionTable {
   }
 
   /**
-   * Ends a connection whose backend, or entry host, is gone, and remembers it for a while; UDP to the outside is forgotten.
-   * The next datagram of its client goes to another backend. Returns the names of what changed.
+   * Ends a connection whose backend, or entry host, is gone, or that policies deny, and remembers it for a while; UDP to the outside
+   * is forgotten. The next datagram of its client goes to another backend, or is judged. Returns the names of what changed.
    */
   retire(slot: number, nowMs: number): readonly string[] {
     const connection = this.#store.records.read(slot);
-    if (connection.protocol !== IP_TCP && connection.places.includes(OUTSIDE)) return this.#close(slot);
+    if (!isRemembered(connection)) return this.#close(slot);
     this.#plan = undefined;
     if (connection.pin !== undefined) this.#services.closed(slot, connection.pin);
     this.#store.end(slot, nowMs);
-    return objectsOf(connection);
+    // No decision about packets of one that is only tracked depends on this one.
+    return connection.kind === 'tracked' ? [] : objectsOf(connection);
+  }
+
+  /** Forgets one that has ended: what its ends send begins another one. Returns the names of what changed. */
+  forgetEnded(slot: number): readonly string[] {
+    return this.ended.has(slot) ? this.#close(slot) : [];
   }
 
   /** Which connections there are now. */
@@ -461,6 +470,10 @@ export class ConnectionTable {
       if (isInternal(connection)) {
         this.#store.adopt(slot, 0);
         this.#store.close(slot);
+        continue;
+      }
+      if (wasTracked(connection)) {
+        this.#store.adopt(slot, 0);
         continue;
       }
       const owner = this.#owners.add(networkOf(connection), endpointOf(connection));
@@ -559,6 +572,7 @@ export class ConnectionTable {
     // Only the datapath closes connections without being told to, and puts others there.
     const isOfDatapath = generation === 0 || generation % 2 === 1 || records.generation(slot) !== generation;
     if (isOfDatapath || connection.kind === 'tracked' || connection.table !== undefined) return [];
+    if (wasTracked(connection)) return objectsOf(connection);
     if (connection.kind === 'translated' && connection.pin !== undefined) this.#services.closed(slot, connection.pin);
     const vni = networkOf(connection);
     if (isFromInside(connection)) this.#ports.delete({ ...connection, vni });
@@ -582,17 +596,3 @@ function isEmpty(slots: Iterable<number>): boolean {
 
 /** The network to which packets of a network for an address are routed; undefined if there is none. */
 type RoutedTo = (vni: Vni, ip: Uint8Array) => Vni | undefined;
-
-/** Slots that are gone through at a time. */
-export interface Slots {
-  readonly from: number;
-  /** The first one behind them. */
-  readonly to: number;
-}
-const allSlots: Slots = { from: 0, to: Infinity };
-/** The next slot that may have one, from `from` on and below `to`; -1: none. */
-type NextSlot = (from: number, to: number) => number;
-
-function always(): boolean {
-  return true;
-}

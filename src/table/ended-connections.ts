@@ -1,8 +1,20 @@
 /**
- * Connections that weft has ended, since their backend is gone. That is in their records, which outlive a crash, before
- * their clients are told; and so that those are told whom the crash came before, it is in the records, too, who knows.
+ * Connections that weft has ended, since their backend is gone, or since policies deny them now. That is in their records,
+ * which outlive a crash, before their clients are told; and so that those are told whom the crash came before, it is in the
+ * records, too, who knows.
  */
-import { SEEN_RST, type ConnectionRecords, type ConnectionTuples, type Half } from '../flow/connection.ts';
+import {
+  endVerdicts,
+  INTERNAL,
+  OUTSIDE,
+  SEEN_RST,
+  type ConnectionRecords,
+  type ConnectionTuples,
+  type Half,
+} from '../flow/connection.ts';
+import { sameBytes } from '../flow/types.ts';
+import { hasPorts, IP_TCP } from '../wire/ipv4.ts';
+import type { PolicyDirection } from './policy/policy.ts';
 
 /** One that goes to a backend, with what each direction has sent. */
 export interface PinnedConnection extends ConnectionTuples {
@@ -29,9 +41,19 @@ export class EndedConnections {
 
   /** Notes that the client knows: the record looks as if the backend had reset the connection. Does nothing if it has not ended. */
   told(slot: number): void {
-    if (!this.has(slot)) return;
-    const half = this.#records.half(slot, true);
-    this.#records.writeHalf(slot, true, { ...half, seen: half.seen | SEEN_RST });
+    if (this.has(slot)) this.#records.noteSeen(slot, true, SEEN_RST);
+  }
+
+  /** Notes that it has ended since policies for that direction deny it. Its client is not told after a crash. */
+  denied(slot: number, direction: PolicyDirection): void {
+    if (this.has(slot)) this.#records.setVerdict(slot, endVerdicts[`denied_${direction}`]);
+  }
+
+  /** The direction for which policies deny it; undefined if it has not ended because of that. */
+  deniedBy(slot: number): PolicyDirection | undefined {
+    const verdict = this.has(slot) ? this.#records.verdict(slot) : endVerdicts.other;
+    if (verdict === endVerdicts.other) return undefined;
+    return verdict === endVerdicts.denied_egress ? 'egress' : 'ingress';
   }
 
   /** Looks at a record from before a crash. */
@@ -50,6 +72,22 @@ export class EndedConnections {
   }
 
   #isUntold(slot: number): boolean {
-    return this.has(slot) && (this.#records.half(slot, true).seen & SEEN_RST) === 0;
+    if (!this.has(slot) || this.deniedBy(slot) !== undefined) return false;
+    return (this.#records.half(slot, true).seen & SEEN_RST) === 0;
   }
+}
+
+/** True if it has ended and was only tracked: it counted for a port, and for no address. */
+export function wasTracked({ kind, places, via, original, translated, pin }: ConnectionTuples): boolean {
+  if (kind !== 'ended' || via || pin !== undefined || places.includes(OUTSIDE)) return false;
+  return original.sourcePort === translated.sourcePort && sameBytes(original.destination, translated.destination);
+}
+
+/**
+ * True if what its ends send after it has ended must not be taken for the beginning of another one: segments, and answers to
+ * datagrams. What comes from outside begins none by itself.
+ */
+export function isRemembered({ protocol, places }: ConnectionTuples): boolean {
+  if (places.includes(INTERNAL)) return false;
+  return protocol === IP_TCP || (hasPorts(protocol) && !places.includes(OUTSIDE));
 }

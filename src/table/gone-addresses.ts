@@ -1,5 +1,5 @@
 /** Addresses and networks that are gone, to find the tracked connections that were open then. */
-import type { ConnectionRecords, ConnectionTuples } from '../flow/connection.ts';
+import { lastWord, type ConnectionRecords, type ConnectionTuples } from '../flow/connection.ts';
 import { addressId } from '../flow/key.ts';
 import type { Vni } from '../flow/types.ts';
 
@@ -23,7 +23,7 @@ export class GoneAddresses {
 
   add(vni: Vni, ip: Uint8Array, until: ConnectionsUntil): void {
     this.#addresses.set(addressId(vni, ip), until);
-    this.#words.add(new DataView(ip.buffer, ip.byteOffset).getUint32(12, true));
+    this.#words.add(lastWord(ip));
   }
 
   /** The next slot from `from` on, below `to`, whose record may have one of them; -1 if there is none. */

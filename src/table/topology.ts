@@ -157,7 +157,7 @@ export class Topology {
   readonly clients = new Clients();
   readonly #ports = new Map<PortNo, AccessPort>();
   readonly #sources = new Map<PortNo, readonly Uint8Array[]>();
-  readonly #owners = new AddressOwners();
+  readonly #owners = new AddressOwners<AccessPort>();
   readonly #networks = new Map<Vni, KnownNetwork>();
   #networksVersion = 0;
   readonly #vnis = new Map<string, Vni>();
@@ -281,7 +281,12 @@ export class Topology {
 
   /** True if a port has the address in this network, or may send from it. */
   isAttached(vni: Vni, ip: Uint8Array): boolean {
-    return this.#owners.has(vni, ip);
+    return this.#owners.at(vni, ip) !== undefined;
+  }
+
+  /** The port that has the address in this network, else one that may send from it. */
+  ownerOf(vni: Vni, ip: Uint8Array): AccessPort | undefined {
+    return this.#owners.at(vni, ip);
   }
 
   /** All addresses of the owner of `ip` in this network; only `ip` if nobody owns it. */

@@ -10,6 +10,7 @@ import type {
   NetworkReport,
   StatusReport,
 } from '../../src/model/report.ts';
+import type { DiffReport, PolicyTestReport } from '../../src/model/policy-report.ts';
 import type { ChoiceReport, ServiceNews, ServiceReport } from '../../src/model/service-report.ts';
 import { idOf, type Resource } from '../../src/model/resource.ts';
 import { Pcapng, type PcapngFrame } from '../../src/observe/pcapng.ts';
@@ -54,6 +55,45 @@ const network: NetworkReport = {
   free: { '10.0.0.0/24': 252 },
 };
 
+const test = { namespace: 'default', from: 'web', to: 'db', port: 5432, protocol: 'TCP' };
+
+export const policyTests: PolicyTestReport[] = [
+  { ...test, name: 'in', expect: 'allow', result: 'passed', packets: 1, wrong: 0, failures: [] },
+  {
+    ...{ ...test, name: 'out', expect: 'deny', result: 'failed', packets: 2, wrong: 2 },
+    failures: [
+      {
+        from: { address: '10.0.0.2', endpoint: 'web' },
+        to: { address: '10.0.0.3', endpoint: 'db' },
+        ...{ protocol: 'tcp', port: 5432, verdict: 'allow', because: 'no policy selects either end' },
+      },
+    ],
+  },
+  {
+    ...{ ...test, name: 'gone', expect: 'deny', result: 'undecided', packets: 0, wrong: 0, failures: [] },
+    why: 'endpoint "gone" does not exist',
+  },
+];
+
+export const diff: DiffReport = {
+  resources: [
+    {
+      ...{ kind: 'NetworkPolicy', name: 'db', namespace: 'shop', action: 'configured', more: 0 },
+      fields: [
+        { path: '.spec.ingress[0].ports[0].port', before: 80, after: 81 },
+        { path: '.metadata.labels.app', before: undefined, after: 'db' },
+      ],
+    },
+    { kind: 'Namespace', name: 'ops', action: 'created', fields: [], more: 0 },
+  ],
+  policyTests: [policyTests[1]!],
+  connections: {
+    live: 7,
+    ended: [{ ...policyTests[1]!.failures[0]!, verdict: 'deny', because: 'ingress: isolated', connections: 2 }],
+    more: 1,
+  },
+};
+
 export const flow: FlowReport = {
   id: 42,
   megaflow: decision.megaflow,
@@ -62,6 +102,14 @@ export const flow: FlowReport = {
   bytes: 300,
   decidedAt: '2025-01-01T00:00:00.000Z',
   idleMs: 10,
+  packet: {
+    protocol: 'tcp',
+    network: 'blue',
+    source: '10.0.0.2:40000',
+    destination: '10.0.0.3:80',
+    from: 'default/web',
+    to: 'default/db',
+  },
 };
 
 export const drop: DropReport = {
@@ -239,6 +287,16 @@ export function fakeSwitch(): FakeSwitch {
       calls.push(`delete ${kind}/${name}`);
       return { kind, name, action: 'deleted', dryRun: false };
     },
+    whatIf: {
+      policyTests: async (resources) => {
+        calls.push(`policyTests ${resources.map(({ kind }) => kind).join(',')}`);
+        return policyTests;
+      },
+      diff: async (resources) => {
+        calls.push(`diff ${resources.map(({ kind }) => kind).join(',')}`);
+        return diff;
+      },
+    },
     label: async ({ kind }, which, labels) => {
       calls.push(`label ${kind}/${idOf(which)} ${JSON.stringify(labels)}`);
       return { kind, name: which.name, action: 'configured', dryRun: false };
@@ -302,6 +360,7 @@ export function fakeSwitch(): FakeSwitch {
       };
     },
     onDrop: () => () => {},
+    policies: { log: () => [], onEvent: () => () => {} },
     capture: ({ port, snapBytes, filter }, sink) => {
       if (port !== undefined && port !== 'web') throw new WeftError('not_found', `there is no port "${port}"`);
       if (filter) calls.push(`filter of ${filter.length} instructions`);

@@ -69,7 +69,10 @@ t.test('wrong usage exits 2 with one line that leads to the help', async (t) => 
     [['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', '80:80/sctp'], /--publish 80:80\/sctp: it is/],
     [['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', '::1:80:80'], /an IPv6 address in brackets/],
     [['status', '-o', 'xml'], /table, json, yaml/],
-    [['get', 'pod'], /"pod" is not a kind; there are Namespace, Network, Host, Endpoint/],
+    [
+      ['get', 'pod'],
+      /"pod" is not a kind; there are Namespace, Network, Host, ClusterNetworkPolicy, NetworkPolicy, Endpoint/,
+    ],
     [['delete', 'endpoint/a/shop/web'], /a\/shop\/web: a name is NAME or NAMESPACE\/NAME/],
     [['detach', '/web'], /\/web: a name is NAME or NAMESPACE\/NAME/],
     [['describe', 'ep', 'shop/web', '-n', 'shop'], /shop\/web: a name has no "\/" beside -n/],
@@ -133,9 +136,9 @@ t.test('every verb has a help with examples', async (t) => {
   t.equal(help.code, 0);
   const verbs = [...help.stdout.matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name]) => name!);
   t.same(verbs.sort(), [
-    ...['apply', 'attach', 'capture', 'completion', 'connections', 'delete', 'demo', 'describe', 'detach', 'doctor'],
-    ...['down', 'drops', 'endpoints', 'flows', 'get', 'hosts', 'key', 'label', 'metrics', 'network'],
-    ...['services', 'status', 'trace', 'up', 'why'],
+    ...['apply', 'attach', 'capture', 'completion', 'connections', 'delete', 'demo', 'describe', 'detach', 'diff'],
+    ...['doctor', 'down', 'drops', 'endpoints', 'flows', 'get', 'hosts', 'key', 'label', 'metrics', 'network'],
+    ...['policy', 'services', 'status', 'trace', 'up', 'why'],
   ]);
   for (const args of [['attach'], ['network', 'create'], ['up']]) {
     const { code, stdout } = await plain(t, [...args, '--help']);

@@ -27,7 +27,7 @@ async function opened(t: Test, environment: Partial<ClusterEnvironment> = {}) {
     hostName: 'here',
     feed: new LocalFeed(store),
     reconcilers: new Map(kinds.map((one) => [one.kind, new Declarations(one.kind, 'apply one')])),
-    ...{ registers: [], onEnforced: nothing, prepare: nothing, onApplied: nothing },
+    ...{ registers: [], onEnforced: nothing, check: nothing, prepare: nothing, onApplied: nothing },
     after: () => () => {},
     logger: {
       info: () => {},

@@ -13,6 +13,7 @@ import { Hosts } from '../../src/cluster/membership/hosts.ts';
 import { Membership, type MembershipEnvironment } from '../../src/cluster/membership/membership.ts';
 import { Networks } from '../../src/cluster/networks.ts';
 import { SharedFeed } from '../../src/cluster/feed/shared-feed.ts';
+import { policyParts } from '../../src/cluster/policies/parts.ts';
 import { reconcilers } from '../../src/cluster/reconcilers.ts';
 import { belongingsOf } from '../../src/cluster/remote-endpoints.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
@@ -176,6 +177,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
       throw error;
     },
   });
+  const policies = policyParts({ forwarding, networks: () => networks, endpoints: () => endpoints });
   const networks: Networks = new Networks({
     forwarding,
     serviceClash: (subnets, texts) => serving.clash(subnets, texts),
@@ -206,17 +208,22 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     hasStaticPeers: () => false,
     nodePortOwner: serving.nodePortOwner,
     nodePortBefore: serving.nodePortBefore,
-    onEndpointChange: (before, after) => serving.enforcement.endpointChanged(before, after),
+    onEndpointChange: (before, after) => {
+      policies.enforcement.endpointChanged(before, after);
+      serving.enforcement.endpointChanged(before, after);
+    },
+    onAddressesClaimed: (endpoint) => policies.enforcement.addressesClaimed(endpoint),
     onNamespaceGone: () => {},
     warn: (message) => warnings.push(message),
   });
   const cluster: Cluster = new Cluster({
     hostName: host,
     feed,
-    reconcilers: reconcilers({ networks, hosts, endpoints, ...serving }),
+    reconcilers: reconcilers({ networks, hosts, endpoints, ...serving, ...policies }),
     registers: [...(allotment && blocks ? [allotment, blocks, membership.live] : []), ...serving.registers],
     onInForce: (revision, latest) => membership.reached(revision, latest),
     onEnforced: async () => {},
+    check: (change) => policies.tests.check(change),
     prepare: async () => {},
     onApplied: async () => {},
     after,
@@ -260,6 +267,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     hosts,
     membership,
     networks,
+    policies,
     serving,
     store,
     warnings,

@@ -201,6 +201,7 @@ t.test('which change of the state is the last one', async (t) => {
     feed: { start: async () => {}, next: async () => left.shift() } as unknown as Feed,
     onEnforced: async () => {},
     onInForce: (revision, latest) => void told.push([revision, latest]),
+    check: async () => {},
     prepare: async () => {},
     onApplied: async () => {},
     after: () => () => {},

@@ -85,7 +85,7 @@ t.test('it comes first, and is as it was if the store refuses the resource', asy
     feed: new LocalFeed(refusing),
     reconcilers: new Map(kinds.map(({ kind }) => [kind, kind === 'Network' ? gadget : others])),
     registers: [],
-    ...{ onEnforced: nothing, prepare: nothing, onApplied: nothing },
+    ...{ onEnforced: nothing, check: nothing, prepare: nothing, onApplied: nothing },
     after: () => () => {},
     logger: { info: () => {}, warn: (_, message) => t.fail(message), error: (_, message) => t.fail(message) },
   });

@@ -231,7 +231,8 @@ export function runTracked(name: string, open: Open): void {
         t.equal(stateOf(h, 2, errorAbout(against, protocol, one)), 'known_reply');
         t.equal(
           stateOf(h, 2, errorAbout({ ...against, src: way === there ? '10.0.0.9' : 'fd00::9' }, protocol, one)),
-          'known_reply',
+          'error',
+          'whoever else tells of it is looked at',
         );
         t.equal(
           stateOf(h, 2, errorAbout(way, protocol, one)),
@@ -282,6 +283,25 @@ export function runTracked(name: string, open: Open): void {
     t.equal(h.take(2).length, 2);
     t.equal(stateOf(h, 2, udp(back, 9, 3)), 'none', 'port 2 has room of its own, and begins what it knows of');
     t.equal(stateOf(h, 1, udp(there, 3, 9)), 'known_reply');
+    h.close();
+  });
+
+  test('those that policies have ended give way to one that begins', (t) => {
+    const { memory } = room();
+    const h = new Harness(open, { connections: { memory, limit: 8, quota: 2, unprovenQuota: 2 }, places });
+    h.memory(1, 2);
+    putAll(h);
+    const { connections } = h.dp;
+    for (const port of [1, 2]) {
+      h.inject(1, segment(there, [port, 80], SYN));
+      h.inject(2, segment(back, [80, port], SYN | ACK));
+      h.inject(1, segment(there, [port, 80], ACK));
+      connections.end(connections.find(1 as Place, IP_TCP, tuple(port, 80)) >> 1, h.nowMs);
+    }
+    h.inject(1, segment(there, [3, 80], SYN));
+    const slots = [1, 2, 3].map((port) => connections.find(1 as Place, IP_TCP, tuple(port, 80)) >= 0);
+    t.same(slots, [false, true, true]);
+    t.same([connections.size, connections.tracked], [2, 1]);
     h.close();
   });
 

@@ -24,6 +24,7 @@ function decision(port: number, slot: number): Decision {
     mask: maskOf(7),
     consulted: [`port/${port}`, `connection/${slot}`],
     effects: [{ kind: 'learn', vni: 100 as Vni, mac: mac.slice(), where: { kind: 'port', port: port as PortNo } }],
+    judged: [],
     stages: [
       { stage: 'ingress', read: nothing, because: ingress(port) },
       { stage: 'route', read: nothing, because: route(slot) },

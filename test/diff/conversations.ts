@@ -60,7 +60,10 @@ export function say(random: Random): Said {
   };
   const payload = new Uint8Array(random.pick([0, 20, 20, 200]));
   if (random.chance(0.04)) return { port, frame: notIp(ends, random) };
-  const [sourcePort, destinationPort] = [random.pick([1234, 1235, 1236]), random.pick([53, 80])];
+  // A client that opens one connection after another to the same service: the datapath opens the later ones by itself.
+  const isFurther = isForService && random.chance(0.4);
+  const sourcePort = isFurther ? 2000 + random.int(100) : random.pick([1234, 1235, 1236]);
+  const destinationPort = isFurther ? 80 : random.pick([53, 80]);
   switch (random.pick(isForService ? toServices : toOthers)) {
     case 'echo':
       return { port, frame: frames.echo(ends, random.int(3), 1, payload) };

@@ -18,6 +18,7 @@ import { Fdb, vtepLocation } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
 import { decide, type Decision } from '../../src/pipeline/decide.ts';
 import type { Tables } from '../../src/pipeline/stage.ts';
+import { Policies } from '../../src/table/policies.ts';
 import { Services } from '../../src/table/services.ts';
 import {
   gatewayMac,
@@ -50,6 +51,7 @@ export class PipelineDecider implements Decider {
   readonly #fdb = new Fdb({ quota: 20, ageingMs: 20_000 }, this.#changes);
   readonly #neighbors = new NeighborTable({ quota: 64 }, this.#changes);
   readonly #services = new Services(this.#topology, this.#changes);
+  readonly #policies = new Policies(this.#changes);
   #openedConnections: ConnectionTable | undefined;
   readonly #keys: FlowKey[] = [];
   #upcalls = 0;
@@ -118,6 +120,7 @@ export class PipelineDecider implements Decider {
       neighbors: this.#neighbors,
       connections: this.#connections,
       services: this.#services,
+      policies: this.#policies,
     };
   }
 

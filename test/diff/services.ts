@@ -25,12 +25,18 @@ const possible = [
 ];
 
 const remote = possible.filter(({ host }) => host === there.host);
-/** What services are like, each in turn: some of any kind, one that is soon full, and one with backends on another host alone. */
+/** That the datapath chooses backends by a table. */
+const byTable = { balancing: 'maglev', affinityMs: undefined, maxConnections: undefined } as const;
+/**
+ * What services are like, each in turn: some of any kind, one that is soon full, one with backends on another host alone, and
+ * one for whose connections the datapath chooses backends.
+ */
 const kinds = [
-  { possible },
-  { possible, share: 0.3, maxConnections: 1 },
-  { possible, share: 0.9 },
-  { possible: remote, share: 0.9 },
+  { given: { possible } },
+  { given: { possible, share: 0.3, maxConnections: 1 } },
+  { given: { possible, share: 0.9 } },
+  { given: { possible: remote, share: 0.9 } },
+  { given: { possible, share: 0.9 }, fixed: byTable },
 ];
 
 /** Changes one of them at random. Two may have the same addresses. @param turn grows by one with each change */
@@ -45,5 +51,6 @@ export function changeServices(random: Random, services: Services, nowMs: number
   }
   const { ip4, ip6 } = VIPS[which % 2]!;
   const vips = [ip4, ip6].map(parseIp);
-  services.set(randomService(random, { id, vips, ...inTurn(kinds, turn) }), nowMs);
+  const { given, fixed } = inTurn<(typeof kinds)[number]>(kinds, turn);
+  services.set({ ...randomService(random, { id, vips, ...given }), ...fixed }, nowMs);
 }

@@ -93,7 +93,7 @@ t.test('it is stored, refers, is referred to, labelled and deleted', async (t) =
     hostName: 'here',
     feed: new LocalFeed(store),
     reconcilers,
-    ...{ registers: [], onEnforced: nothing, prepare: nothing, onApplied: nothing },
+    ...{ registers: [], onEnforced: nothing, check: nothing, prepare: nothing, onApplied: nothing },
     after: () => () => {},
     logger: { info: () => {}, warn: (_, message) => t.fail(message), error: (_, message) => t.fail(message) },
   });

@@ -21,6 +21,7 @@ const everything = { udpSegment: true, udpGro: true, tapUso: true };
 async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport[]> {
   const { checks } = await diagnose({
     store: undefined,
+    policies: () => Promise.resolve([]),
     registration: null,
     inForce: null,
     underlay: undefined,

@@ -9,9 +9,12 @@
  *   detach HOST/PORT
  *   outside HOST TRANSIT… [mtu=BYTES]                        the link to the host: the port HOST/outside
  *   services PREFIX…                                         the addresses that those of services are taken from, on every host
- *   service NAME vip=IP[,IP] port=PORT[-LAST]:PORT/tcp|udp[@NODEPORT]… [backend=HOST/PORT[:PORT]|IP[:PORT]]… [policy=local] [outside-policy=local]
+ *   service NAME vip=IP[,IP] port=PORT[-LAST]:PORT/tcp|udp[@NODEPORT]… [backend=HOST/PORT[:PORT]|[NETWORK/]IP[:PORT]]… [policy=local] [outside-policy=local]
  *           [balancing=METHOD] [affinity=MS] [most=CONNECTIONS] [leads-to=NAME]
  *   service NAME                                             there is none any more
+ *   label NAME KEY=VALUE…                                    what selectors match of the workload behind that port
+ *   policy NAME for=NAME,… ingress|egress [peer=KEY:VALUE|NAMESPACE|PREFIX]… [port=PORT[-LAST]/tcp|udp]… [nobody] [reject] [staged]
+ *   policy NAME                                              there is none any more
  *   listen HOST PORT/tcp|udp…                                weft’s own sockets: the port HOST/internal
  *   publish HOST/PORT HOSTPORT:PORT/tcp|udp
  *   path HOST UNDERLAY BYTES                                 the largest inner packet on the way there
@@ -50,6 +53,7 @@ import type { Routing, Service } from '../../src/table/service.ts';
 import { backend, service, servicePort } from '../support/services.ts';
 import { checkConservation } from '../conformance/harness.ts';
 import { buildFrame, ecnOf, type Speaker } from './said.ts';
+import { LabPolicies } from './policies.ts';
 import { datagramText, frameText, parseAspects, type Aspect } from './shown.ts';
 
 export type Open = (options: DatapathOptions) => Datapath & Injectable;
@@ -94,6 +98,8 @@ export class Lab {
     outside: (words) => this.#outside(words),
     services: (words) => this.#services(words),
     service: (words) => this.#service(words),
+    label: ([name, ...labels]) => this.#policies.label(name!, labels),
+    policy: (words) => this.#observe(() => this.#policy(words)),
     listen: (words) => this.#listen(words),
     publish: ([place, what]) => this.#publish(place!, what!),
     path: ([host, vtep, bytes]) => void this.#at(host!).forwarding.remote.setPathMtu(parseIp(vtep!), Number(bytes)),
@@ -107,6 +113,7 @@ export class Lab {
     connections: ([host]) => this.#connections(host!),
     advance: ([milliseconds]) => this.#observe(() => this.#advance(Number(milliseconds))),
   };
+  readonly #policies = new LabPolicies();
   readonly #open: Open;
   #aspects: readonly Aspect[] = [];
   #copiesDscp = false;
@@ -247,12 +254,15 @@ export class Lab {
     const declared = (fields.get('backend') ?? []).flatMap((text) => {
       const [place, ownPort] = text.split(':') as [string, string?];
       const known = this.#places.get(place);
-      // Whoever has it is outside.
-      if (!known) return [{ ownPort, backend: backend(place, { vni: undefined }) }];
-      const { addresses, vni } = known;
-      return addresses.map((address) => ({
+      if (!known) {
+        // It is nobody's own: somewhere in that network, or outside.
+        const [ip, network] = place.split('/').toReversed() as [string, string?];
+        const vni = network === undefined ? undefined : (this.#networks.get(network)!.vni as Vni);
+        return [{ ownPort, backend: backend(ip, { vni }) }];
+      }
+      return known.addresses.map((address) => ({
         ownPort,
-        backend: backend(address, { vni, endpoint: `default/${portOf(place)}`, host: hostOf(place) }),
+        backend: backend(address, { vni: known.vni, endpoint: `default/${portOf(place)}`, host: hostOf(place) }),
       }));
     });
     const backends = declared.map((one) => one.backend);
@@ -276,6 +286,15 @@ export class Lab {
       maxConnections: most === undefined ? undefined : Number(most),
       routing: other === undefined ? undefined : leadingTo(other),
     });
+  }
+
+  #policy(words: readonly string[]): void {
+    const [[name, ...flags], fields] = sorted(words);
+    this.#policies.set(name!, flags, fields);
+    const pods = [...this.#places].flatMap(([place, { vni, addresses }]) =>
+      vni === undefined ? [] : [{ name: portOf(place), host: hostOf(place), vni, addresses }],
+    );
+    for (const [host, { forwarding }] of this.#hosts) this.#policies.put(forwarding, host, pods);
   }
 
   #listen([host, ...ports]: readonly string[]): void {

@@ -96,6 +96,10 @@ export class BlockPool implements Pool {
     return this.#subnet.first <= value && value <= this.#subnet.last;
   }
 
+  ownerOf(address: bigint): string | undefined {
+    return this.#owners.get(address)?.endpoint;
+  }
+
   check(owner: string, requested: string): void {
     refuseReserved(owner, requested, this.network, this.#subnet);
     const value = addressValue(requested);

@@ -73,6 +73,10 @@ export class AddressPool implements Pool {
     return this.#subnet.first <= value && value <= this.#subnet.last;
   }
 
+  ownerOf(address: bigint): string | undefined {
+    return this.#owners.get(address);
+  }
+
   /** All addresses of the subnet. */
   get addresses(): AddressRange {
     return this.#subnet;

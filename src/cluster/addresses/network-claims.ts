@@ -60,6 +60,17 @@ export class NetworkClaims {
     return owner === undefined || owner === name ? undefined : `VNI ${vni} is taken by network "${owner}"`;
   }
 
+  /** The name of the network that has a VNI. */
+  networkWith(vni: number): string | undefined {
+    return this.#vnis.get(vni);
+  }
+
+  /** The name of the network that an address is in. */
+  networkAt(address: bigint): string | undefined {
+    const claim = this.#claims[this.#countUntil(address) - 1];
+    return claim && address <= claim.last ? claim.network : undefined;
+  }
+
   /** A VNI that neither these networks nor `others` have. All of them may only get more networks from call to call. */
   freeVni(...others: readonly NetworkClaims[]): number {
     const all = [this, ...others];

@@ -16,6 +16,8 @@ export interface Pool {
 
   /** True if the address is in the subnet, even if it is a reserved one. */
   contains(address: string): boolean;
+  /** The name of the endpoint that has the address, or will have it. @param address its value */
+  ownerOf(address: bigint): string | undefined;
   /**
    * Checks that a new endpoint of this host could have this address.
    * @throws WeftError('invalid') for one that no endpoint can have, WeftError('conflict') for one that is taken, PlanAgain if

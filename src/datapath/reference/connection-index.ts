@@ -68,9 +68,11 @@ export class ConnectionIndex {
     if (name === ORIGINAL) return kind !== 'ended' || this.#records.protocol(slot) !== IP_UDP;
     if (name === TAKEN) {
       const { places, via } = this.#records.read(slot);
-      return (
-        kind !== 'tracked' && via === undefined && places.every((place) => place !== OUTSIDE && place !== INTERNAL)
-      );
+      const isWithin = via === undefined && places.every((place) => place !== OUTSIDE && place !== INTERNAL);
+      if (kind === 'tracked' || !isWithin) return false;
+      // One that was only tracked when it was ended goes on with the tuple by which it is found.
+      this.#copyName(4 * slot + TAKEN);
+      return !this.#isNamed(4 * slot + ORIGINAL);
     }
     this.#copyName(4 * slot + REPLY);
     return !this.#isNamed(4 * slot + ORIGINAL);

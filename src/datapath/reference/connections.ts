@@ -15,6 +15,7 @@ import {
 } from '../../flow/connection.ts';
 import {
   CONNECTION_OWNERS,
+  FIRST_FREE_OWNER,
   ROOM_FREE,
   ROOM_NONE,
   type ConnectionStore,
@@ -199,6 +200,7 @@ export class ReferenceConnections implements ConnectionStore {
     const wasFound = this.#index.isFound(slot, ORIGINAL);
     this.#countBalanced(slot, -1);
     this.records.clearTable(slot);
+    if (this.records.kind(slot) === 'tracked') this.#tracked--;
     this.records.setKind(slot, 'ended');
     if (wasFound && !this.#index.isFound(slot, ORIGINAL)) this.#index.erase(slot, ORIGINAL);
     for (const reply of [false, true]) this.records.setFlow(slot, reply, 0);
@@ -214,8 +216,11 @@ export class ReferenceConnections implements ConnectionStore {
 
   /** @param whose only such connections are given up */
   #room(owners: readonly number[], quota: number, unprovenQuota: number, whose: Whose, nowMs: number): number {
-    const isTracked = (slot: number): boolean => this.records.kind(slot) === 'tracked';
-    const may = { any: () => true, datapath: (slot: number) => this.#isItsOwn(slot), tracked: isTracked }[whose];
+    const may = {
+      any: () => true,
+      datapath: (slot: number) => this.#isItsOwn(slot),
+      tracked: (slot: number) => this.#isOfPort(slot),
+    }[whose];
     const orNone = (slot: number): number => (slot >= 0 && may(slot) ? slot : ROOM_NONE);
     const { unproven, all } = this.#owners.count(owners);
     if (unproven >= unprovenQuota) {
@@ -229,7 +234,13 @@ export class ReferenceConnections implements ConnectionStore {
 
   /** True if the datapath may close it by itself. */
   #isItsOwn(slot: number): boolean {
-    return this.records.table(slot) !== 0 || this.records.kind(slot) === 'tracked';
+    return this.records.table(slot) !== 0 || this.#isOfPort(slot);
+  }
+
+  /** Tracked, or it was when policies ended it: it counts for a port. */
+  #isOfPort(slot: number): boolean {
+    const kind = this.records.kind(slot);
+    return kind === 'tracked' || (kind === 'ended' && this.#owners.number(slot) < FIRST_FREE_OWNER);
   }
 
   owned(owner: number): Iterable<number> {

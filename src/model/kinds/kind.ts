@@ -4,6 +4,7 @@
  * kind does in the switch is up to its reconciler (`cluster/reconcilers.ts`).
  */
 import type * as z from 'zod';
+import type { Source } from '../policy-source.ts';
 import { idOf, type Resource } from '../resource.ts';
 
 export const WEFT_V1 = 'weft.dev/v1';
@@ -35,6 +36,8 @@ export interface KindDefinition<R extends Resource = Resource> {
   /** Validates a manifest without its `status`. */
   readonly schema: z.ZodType<R>;
   readonly references: (resource: R) => readonly Reference[];
+  /** The resource with where it was read from, for kinds of which that is kept. */
+  readonly placed?: (resource: R, source: Source) => R;
   /** The columns that `weft get` shows between the name and the labels. */
   readonly columns: Columns<R>;
   /** More of them, for `-o wide`. */

@@ -3,13 +3,16 @@
  * one file next to this one, and one line here.
  */
 import { didYouMean } from '../nearest.ts';
+import { clusterNetworkPolicyKind } from './cluster-network-policy.ts';
 import { destinationRuleKind } from './destination-rule.ts';
 import { endpointSliceKind } from './endpoint-slice.ts';
 import { endpointKind } from './endpoint.ts';
 import { hostKind } from './host.ts';
 import type { KindDefinition } from './kind.ts';
 import { namespaceKind } from './namespace.ts';
+import { networkPolicyKind } from './network-policy.ts';
 import { networkKind } from './network.ts';
+import { policyTestKind } from './policy-test.ts';
 import { serviceKind } from './service.ts';
 import { virtualServiceKind } from './virtual-service.ts';
 
@@ -17,11 +20,16 @@ export const kinds: KindDefinition[] = [
   namespaceKind, //
   networkKind,
   hostKind,
+  // Before the endpoints that they select: no port opens without them.
+  clusterNetworkPolicyKind,
+  networkPolicyKind,
   endpointKind,
   serviceKind,
   endpointSliceKind,
   destinationRuleKind,
   virtualServiceKind,
+  // What it is about need not be there; but in one file, it may be.
+  policyTestKind,
 ];
 
 /** @param kind of a validated resource, as in its manifest */

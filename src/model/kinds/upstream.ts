@@ -37,26 +37,29 @@ export const serviceName = z.string().regex(/^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/,
     `${quote(String(input))} is not a name of a Service: 1 to 63 lower-case letters, digits and "-", a letter first, and a letter or digit last`,
 });
 
+const refusedMetadata = {
+  generateName: 'weft makes up no names, give it one',
+  creationTimestamp: BY_SERVER,
+  deletionGracePeriodSeconds: BY_SERVER,
+  deletionTimestamp: BY_SERVER,
+  generation: BY_SERVER,
+  managedFields: BY_SERVER,
+  resourceVersion: BY_SERVER,
+  selfLink: BY_SERVER,
+  uid: BY_SERVER,
+  finalizers: BY_CONTROLLER,
+  ownerReferences: BY_CONTROLLER,
+};
+
+const labels = z.record(labelKey, label).default({});
+
 /** The metadata of a namespaced kind. @param own the schema of its name */
 export const upstreamMetadata = <N extends z.ZodType<string>>(own: N) =>
+  foreignObject({ name: own, namespace: name.default(DEFAULT_NAMESPACE), labels, annotations }, refusedMetadata);
+
+/** The metadata of a kind whose names are unique in the cluster. @param own the schema of its name */
+export const clusterMetadata = <N extends z.ZodType<string>>(own: N) =>
   foreignObject(
-    {
-      name: own,
-      namespace: name.default(DEFAULT_NAMESPACE),
-      labels: z.record(labelKey, label).default({}),
-      annotations,
-    },
-    {
-      generateName: 'weft makes up no names, give it one',
-      creationTimestamp: BY_SERVER,
-      deletionGracePeriodSeconds: BY_SERVER,
-      deletionTimestamp: BY_SERVER,
-      generation: BY_SERVER,
-      managedFields: BY_SERVER,
-      resourceVersion: BY_SERVER,
-      selfLink: BY_SERVER,
-      uid: BY_SERVER,
-      finalizers: BY_CONTROLLER,
-      ownerReferences: BY_CONTROLLER,
-    },
+    { name: own, labels, annotations },
+    { ...refusedMetadata, namespace: 'its name is unique in the cluster' },
   );

@@ -1,0 +1,251 @@
+/**
+ * Puts policies into force: keeps track of whom each of them selects on this host, and of who has which address.
+ *
+ *   a policy changes          the endpoints of this host that it selects, or selected before
+ *   an endpoint changes       that one; and as a peer, whoever has been asked about its addresses
+ *   a namespace changes       its endpoints of this host; and as peers, all of its endpoints
+ *
+ * A policy that takes the place of another one is never missing in between: what a change does to policies and namespaces is only
+ * noted, and comes into force together, before any endpoint of that change is put (`settle`). Until then everything is as it
+ * was, whatever else the change does to endpoints. So the port of an endpoint, which opens later than the endpoint is known,
+ * never carries anything before its policies are in force.
+ *
+ * Nothing is kept here of the endpoints of other hosts: whose an address is, the pools of the networks know, and who that is
+ * follows from its resource.
+ */
+import { formatIp, formatMac, linkLocalOf, parseIp, parseMac, sameBytes } from '../../flow/types.ts';
+import { addressValue } from '../../model/address.ts';
+import type { NamespaceResource } from '../../model/kinds/namespace.ts';
+import type { ClashReport } from '../../model/report.ts';
+import { readPolicyAnnotations } from '../../model/policy-annotations.ts';
+import type { Policies, PolicySubject, KnownWorkload } from '../../table/policies.ts';
+import type { Identity, OnDeny, Policy } from '../../table/policy/policy.ts';
+import { SelectorIndex, type WorkloadSelector } from '../../table/policy/selectors.ts';
+import { eachInTurns } from '../../turns.ts';
+import { isHere, type Endpoint } from '../endpoint.ts';
+import type { Endpoints } from '../endpoints.ts';
+import type { Networks } from '../networks.ts';
+import type { ProposedChange } from '../proposed-change.ts';
+import { prefixOf } from '../routing.ts';
+import { doubtsAbout } from './doubts.ts';
+import { Identities } from './identities.ts';
+import { PolicyIndex } from './policy-index.ts';
+import { ProposedPolicies } from './proposed-policies.ts';
+import type { SelectingPolicy } from './policy-value.ts';
+
+export interface PolicyEnforcementEnvironment {
+  readonly tables: Pick<Policies, 'setSubject' | 'workloadsChanged' | 'ties'>;
+  /** Decides again what depends on what has changed in the tables. */
+  readonly enforce: () => void;
+  readonly endpoints: () => Pick<Endpoints, 'find' | 'values' | 'withMac'>;
+  readonly networks: () => Pick<Networks, 'at' | 'find' | 'withVni' | 'all'>;
+  readonly namespace: (name: string) => NamespaceResource['metadata'] | undefined;
+}
+
+/** How many endpoints are looked at in one turn of the event loop. */
+const TURN_ENDPOINTS = 1024;
+
+export class PolicyEnforcement {
+  readonly #environment: PolicyEnforcementEnvironment;
+  readonly #identities: Identities;
+  readonly #policies = new PolicyIndex();
+  /** The endpoints of this host, and what policies see of them. */
+  readonly #here = new Map<string, Identity>();
+  /** Those of them that a policy selects. */
+  readonly #inForce = new Map<string, PolicySubject>();
+  /** What the namespaces say of themselves that are declared. */
+  readonly #namespaces = new Map<string, NamespaceResource['metadata']>();
+  /** Policies that have come, changed or gone, by id. */
+  readonly #changed = new Map<string, SelectingPolicy | undefined>();
+  readonly #changedNamespaces = new Set<string>();
+
+  constructor(environment: PolicyEnforcementEnvironment) {
+    this.#environment = environment;
+    this.#identities = new Identities((namespace) => this.#namespaces.get(namespace)?.labels);
+  }
+
+  /** A policy is there, or not any more. It comes into force with whatever else the change has. */
+  policyChanged(kind: Policy['name']['kind'], name: string, after: SelectingPolicy | undefined): void {
+    this.#changed.set(`${kind}/${name}`, after);
+  }
+
+  /** A namespace has other labels or annotations, or is not declared any more. */
+  namespaceChanged(name: string): void {
+    this.#changedNamespaces.add(name);
+  }
+
+  /** Called with each change of an endpoint, and of its state. Undefined: there is none. */
+  endpointChanged(before: Endpoint | undefined, after: Endpoint | undefined): void {
+    const { name } = (after ?? before)!;
+    const isSame = before?.resource === after?.resource && before?.host === after?.host;
+    if (!isSame) {
+      if (after && isHere(after)) this.#here.set(name, this.#identities.of(after));
+      else this.#here.delete(name);
+      this.#follow(name);
+    }
+    // Nobody is told of whose an address is as long as nobody asks.
+    if (this.#policies.size > 0 && !(isSame && before?.state === after?.state)) {
+      for (const one of [before, after]) if (one) this.#environment.tables.workloadsChanged(addressesOf(one));
+    }
+    this.#environment.enforce();
+  }
+
+  /** The pools know by now that it has its addresses. */
+  addressesClaimed(endpoint: Endpoint): void {
+    if (this.#policies.size === 0) return;
+    this.#environment.tables.workloadsChanged(addressesOf(endpoint));
+    this.#environment.enforce();
+  }
+
+  /** Puts into force whatever has changed of policies and namespaces. */
+  settle(): void {
+    if (this.#changed.size === 0 && this.#changedNamespaces.size === 0) return;
+    const namespaces = new Set(this.#changedNamespaces);
+    const selectors = new SelectorIndex(this.#takeChanged());
+    for (const namespace of namespaces) this.#takeNamespace(namespace);
+    for (const [name, { namespace }] of this.#here) {
+      const endpoint = namespaces.has(namespace) ? this.#environment.endpoints().find(name) : undefined;
+      if (endpoint) this.#here.set(name, this.#identities.of(endpoint));
+    }
+    const concerned = new Map<Identity, boolean>();
+    for (const [name, identity] of this.#here) {
+      let isConcerned = concerned.get(identity);
+      if (isConcerned === undefined) {
+        isConcerned = namespaces.has(identity.namespace) || selectors.matching(identity).length > 0;
+        concerned.set(identity, isConcerned);
+      }
+      if (isConcerned) this.#follow(name);
+    }
+    if (namespaces.size > 0 && this.#policies.size > 0) this.#followPeers(namespaces);
+    this.#environment.enforce();
+  }
+
+  /** @returns whom those that have changed select, and selected */
+  #takeChanged(): readonly WorkloadSelector[] {
+    const selectors: WorkloadSelector[] = [];
+    for (const [id, after] of this.#changed) {
+      const before = this.#policies.set(id, after);
+      for (const one of [before, after]) if (one) selectors.push(one.selector);
+    }
+    this.#changed.clear();
+    return selectors;
+  }
+
+  #takeNamespace(name: string): void {
+    const metadata = this.#environment.namespace(name);
+    if (metadata) this.#namespaces.set(name, metadata);
+    else this.#namespaces.delete(name);
+    this.#identities.forget(name);
+    this.#changedNamespaces.delete(name);
+  }
+
+  /** What is doubtful about the policies. */
+  async doubts(): Promise<ClashReport[]> {
+    const { endpoints, networks, tables } = this.#environment;
+    const policies = this.#policies.all();
+    if (policies.length === 0) return [];
+    const identities = new Set<Identity>();
+    await eachInTurns(endpoints().values(), TURN_ENDPOINTS, (endpoint) => {
+      identities.add(this.#identities.of(endpoint));
+    });
+    const subnetsOf = networks()
+      .all()
+      .map(({ name, resource }) => ({ name, subnets: resource.spec.subnets.map(prefixOf) }));
+    return doubtsAbout({ policies, identities, networks: subnetsOf, ties: tables.ties() });
+  }
+
+  /** Who has an address in a network as its own. @param address 16 bytes */
+  workloadAt(address: Uint8Array, vni: number): KnownWorkload | undefined {
+    const name = this.#ownerOf(address, vni);
+    const endpoint = name === undefined ? undefined : this.#environment.endpoints().find(name);
+    return endpoint && { endpoint: endpoint.name, identity: this.#identities.of(endpoint) };
+  }
+
+  /** What would be in force with a change. Nothing of it is. */
+  propose(change: ProposedChange): ProposedPolicies {
+    const { endpoints, networks } = this.#environment;
+    return new ProposedPolicies(
+      {
+        endpoint: (name) => endpoints().find(name),
+        endpoints: () => endpoints().values(),
+        network: (name) => networks().find(name),
+        networkAt: (address) => networks().at(addressValue(formatIp(address))),
+        namespace: (name) => this.#namespaces.get(name),
+        ownerOf: (address, vni) => this.#ownerOf(address, vni),
+        identityOf: (endpoint) => this.#identities.of(endpoint),
+        selecting: (identity) => this.#policies.selecting(identity),
+        onDenyOf,
+      },
+      change,
+    );
+  }
+
+  #ownerOf(address: Uint8Array, vni: number): string | undefined {
+    const { networks, endpoints } = this.#environment;
+    const mac = macOfLinkLocal(address);
+    if (mac === undefined) {
+      const text = formatIp(address);
+      const value = addressValue(text);
+      return networks()
+        .at(value)
+        ?.pools.find((pool) => pool.contains(text))
+        ?.ownerOf(value);
+    }
+    const network = networks().withVni(vni);
+    return network && endpoints().withMac(network.name, mac);
+  }
+
+  /** The endpoints of namespaces whose labels have changed are others to those whom they talk to. */
+  #followPeers(namespaces: ReadonlySet<string>): void {
+    const { endpoints, tables } = this.#environment;
+    for (const endpoint of endpoints().values()) {
+      if (namespaces.has(endpoint.resource.metadata.namespace)) tables.workloadsChanged(addressesOf(endpoint));
+    }
+  }
+
+  /** Gives an endpoint the policies that select it now, if it is one of this host. */
+  #follow(name: string): void {
+    const before = this.#inForce.get(name);
+    const identity = this.#here.get(name);
+    const subject = identity && this.#subjectOf(identity);
+    if (!subject && !before) return;
+    if (subject && before && isSameSubject(subject, before)) return;
+    if (subject) this.#inForce.set(name, subject);
+    else this.#inForce.delete(name);
+    this.#environment.tables.setSubject(name, subject);
+  }
+
+  /** Undefined if nothing selects it. */
+  #subjectOf(identity: Identity): PolicySubject | undefined {
+    const policies = this.#policies.selecting(identity);
+    if (policies.length === 0) return undefined;
+    return { identity, policies, onDeny: onDenyOf(this.#namespaces.get(identity.namespace)) };
+  }
+}
+
+function onDenyOf(namespace: NamespaceResource['metadata'] | undefined): OnDeny {
+  return readPolicyAnnotations(namespace?.annotations).onDeny ?? 'drop';
+}
+
+function isSameSubject(a: PolicySubject, b: PolicySubject): boolean {
+  return (
+    a.identity === b.identity &&
+    a.onDeny === b.onDeny &&
+    a.policies.length === b.policies.length &&
+    a.policies.every((policy, at) => policy === b.policies[at])
+  );
+}
+
+/** Its own addresses: what it may also send from is nobody's. */
+function* addressesOf({ addresses, mac }: Endpoint): Generator<Uint8Array> {
+  for (const address of addresses) yield parseIp(address);
+  yield linkLocalOf(parseMac(mac));
+}
+
+/** The MAC that a link-local address is made of (RFC 4291 appendix A); undefined if it is no such address. */
+function macOfLinkLocal(address: Uint8Array): string | undefined {
+  if (address[0] !== 0xfe || (address[1]! & 0xc0) !== 0x80) return undefined;
+  const [, , , , , , , , a, b, c, , , d, e, f] = address;
+  const mac = Uint8Array.of(a! ^ 2, b!, c!, d!, e!, f!);
+  return sameBytes(linkLocalOf(mac), address) ? formatMac(mac) : '';
+}

@@ -1,0 +1,141 @@
+/**
+ * A proposed state: what would be in force if a change were applied, for any endpoint of the cluster, on whichever host it is.
+ * Nothing of it is put into force.
+ *
+ *   policies    those that are in force, without those that the change replaces or removes, and with those that it has
+ *   endpoints   with their labels, ports and addresses as the change has them
+ *   namespaces  with their labels as the change has them
+ *
+ * From these, rule sets are compiled as they are for what is in force (`table/policy/`), when they are first asked for.
+ */
+import { bytesId } from '../../flow/key.ts';
+import { formatIp, linkLocalOf, parseIp, parseMac, type Vni } from '../../flow/types.ts';
+import type { ClusterNetworkPolicyResource } from '../../model/kinds/cluster-network-policy.ts';
+import type { NamespaceResource } from '../../model/kinds/namespace.ts';
+import type { NetworkPolicyResource } from '../../model/kinds/network-policy.ts';
+import type { KnownWorkload, Peer, PolicyLookup } from '../../table/policies.ts';
+import type { Identity, OnDeny, Policy, PolicyDirection } from '../../table/policy/policy.ts';
+import { RuleSets } from '../../table/policy/rule-sets.ts';
+import type { Endpoint } from '../endpoint.ts';
+import type { Network } from '../network.ts';
+import type { ProposedChange } from '../proposed-change.ts';
+import { Identities } from './identities.ts';
+import { PolicyIndex } from './policy-index.ts';
+import { clusterPolicyValue, networkPolicyValue } from './policy-value.ts';
+
+/** What is in force without the change. */
+export interface PoliciesInForce {
+  endpoint(name: string): Endpoint | undefined;
+  endpoints(): Iterable<Endpoint>;
+  network(name: string): Network | undefined;
+  /** The one that an address is in. */
+  networkAt(address: Uint8Array): Network | undefined;
+  namespace(name: string): NamespaceResource['metadata'] | undefined;
+  /** The name of the endpoint that has an address as its own. */
+  ownerOf(address: Uint8Array, vni: Vni): string | undefined;
+  identityOf(endpoint: Endpoint): Identity;
+  selecting(identity: Identity): readonly Policy[];
+  onDenyOf(namespace: NamespaceResource['metadata'] | undefined): OnDeny;
+}
+
+export class ProposedPolicies implements PolicyLookup {
+  readonly #inForce: PoliciesInForce;
+  readonly #change: ProposedChange;
+  readonly #policies = new PolicyIndex();
+  readonly #ruleSets = new RuleSets();
+  readonly #identities = new Identities((namespace) => this.#namespace(namespace)?.labels);
+  /** By address, and by network and link-local address: the endpoints that the change has. */
+  readonly #owners = new Map<string, string>();
+  readonly #sets = new Map<string, ReturnType<PolicyLookup['setOf']>>();
+
+  constructor(inForce: PoliciesInForce, change: ProposedChange) {
+    this.#inForce = inForce;
+    this.#change = change;
+    for (const [name, { resource }] of change.planned('NetworkPolicy')) {
+      this.#policies.set(`NetworkPolicy/${name}`, networkPolicyValue(resource as NetworkPolicyResource));
+    }
+    for (const [name, { resource }] of change.planned('ClusterNetworkPolicy')) {
+      this.#policies.set(`ClusterNetworkPolicy/${name}`, clusterPolicyValue(resource as ClusterNetworkPolicyResource));
+    }
+    for (const [name, { addresses, mac, resource }] of change.planned<Endpoint>('Endpoint')) {
+      for (const address of addresses) this.#owners.set(bytesId(parseIp(address)), name);
+      const vni = this.network(resource.spec.network)?.vni;
+      this.#owners.set(`${vni} ${bytesId(linkLocalOf(parseMac(mac)))}`, name);
+    }
+  }
+
+  endpoint(name: string): Endpoint | undefined {
+    const planned = this.#change.planned<Endpoint>('Endpoint').get(name);
+    if (planned) return planned;
+    return this.#change.isRemoved('Endpoint', name) ? undefined : this.#inForce.endpoint(name);
+  }
+
+  *endpoints(): Generator<Endpoint> {
+    const planned = this.#change.planned<Endpoint>('Endpoint');
+    for (const endpoint of this.#inForce.endpoints()) {
+      const { name } = endpoint;
+      if (!planned.has(name) && !this.#change.isRemoved('Endpoint', name)) yield endpoint;
+    }
+    yield* planned.values();
+  }
+
+  network(name: string): Network | undefined {
+    return this.#change.planned<Network>('Network').get(name) ?? this.#inForce.network(name);
+  }
+
+  /** The one that an address is in. */
+  networkAt(address: Uint8Array): Network | undefined {
+    const text = formatIp(address);
+    const planned = [...this.#change.planned<Network>('Network').values()];
+    return planned.find(({ pools }) => pools.some((pool) => pool.contains(text))) ?? this.#inForce.networkAt(address);
+  }
+
+  identityOf(endpoint: Endpoint): Identity {
+    const { namespace } = endpoint.resource.metadata;
+    const isChanged =
+      this.#change.planned('Namespace').has(namespace) || this.#change.isRemoved('Namespace', namespace);
+    return isChanged ? this.#identities.of(endpoint) : this.#inForce.identityOf(endpoint);
+  }
+
+  setOf(name: string, direction: PolicyDirection): ReturnType<PolicyLookup['setOf']> {
+    const key = `${direction} ${name}`;
+    if (!this.#sets.has(key)) this.#sets.set(key, this.#compile(name, direction));
+    return this.#sets.get(key);
+  }
+
+  peerAt(address: Uint8Array, vni: Vni): Peer {
+    const workload = this.#workloadAt(address, vni);
+    return { address, identity: workload?.identity, endpoint: workload?.endpoint };
+  }
+
+  #compile(name: string, direction: PolicyDirection): ReturnType<PolicyLookup['setOf']> {
+    const endpoint = this.endpoint(name);
+    if (!endpoint) return undefined;
+    const identity = this.identityOf(endpoint);
+    const kept = this.#inForce.selecting(identity).filter(({ name: policy }) => !this.#isChanged(policy));
+    const policies = [...kept, ...this.#policies.selecting(identity)];
+    const onDeny = this.#inForce.onDenyOf(this.#namespace(identity.namespace));
+    return this.#ruleSets.take(direction, { policies, identity, onDeny })?.rules;
+  }
+
+  #isChanged({ kind, name }: Policy['name']): boolean {
+    return this.#change.planned(kind).has(name) || this.#change.isRemoved(kind, name);
+  }
+
+  #namespace(name: string): NamespaceResource['metadata'] | undefined {
+    const planned = this.#change.planned('Namespace').get(name)?.resource as NamespaceResource | undefined;
+    if (planned) return planned.metadata;
+    return this.#change.isRemoved('Namespace', name) ? undefined : this.#inForce.namespace(name);
+  }
+
+  #workloadAt(address: Uint8Array, vni: Vni): KnownWorkload | undefined {
+    const id = bytesId(address);
+    const planned = this.#owners.get(id) ?? this.#owners.get(`${vni} ${id}`);
+    const before = planned === undefined ? this.#inForce.ownerOf(address, vni) : undefined;
+    // One that the change has is found by the addresses that it has there.
+    const isKept = before !== undefined && !this.#change.planned('Endpoint').has(before);
+    const name = planned ?? (isKept ? before : undefined);
+    const endpoint = name === undefined ? undefined : this.endpoint(name);
+    return endpoint && { endpoint: endpoint.name, identity: this.identityOf(endpoint) };
+  }
+}

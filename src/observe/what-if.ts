@@ -1,0 +1,139 @@
+/**
+ * What-if: what would be if resources were applied. Nothing is changed, and nothing is put into force.
+ *
+ *   resources      what of them would be created or changed, field by field
+ *   policy tests   those that would fail, for which the change would be refused
+ *   connections    those of this host that policies would end, judged as the sweep judges them afterwards (`control/sweep.ts`): each
+ *                  host judges its own end
+ */
+import type { ChangedResource, Cluster } from '../cluster/cluster.ts';
+import { isHere } from '../cluster/endpoint.ts';
+import type { PolicyTests } from '../cluster/policies/policy-tests.ts';
+import type { ProposedPolicies } from '../cluster/policies/proposed-policies.ts';
+import type { ProposedChange } from '../cluster/proposed-change.ts';
+import { protocolName, type ConnectionRecords } from '../flow/connection.ts';
+import { OVER } from '../flow/connection-state.ts';
+import { formatIp } from '../flow/types.ts';
+import type { CutReport, DiffReport, PolicyTestReport } from '../model/policy-report.ts';
+import type { Resource } from '../model/resource.ts';
+import { denialOf, isDenied, type Denial, subjectsOf, type JudgingTables } from '../pipeline/open-connections.ts';
+import type { Tables } from '../pipeline/stage.ts';
+import { judgementText } from '../pipeline/policy-text.ts';
+import { renderText } from '../pipeline/text.ts';
+import type { PolicyLookup } from '../table/policies.ts';
+import { nextTurn } from '../turns.ts';
+import { fieldChanges } from './field-changes.ts';
+
+export interface WhatIfEnvironment {
+  readonly cluster: Pick<Cluster, 'propose'>;
+  readonly tests: Pick<PolicyTests, 'run'>;
+  readonly propose: (change: ProposedChange) => ProposedPolicies;
+  readonly records: ConnectionRecords;
+  /** What is in force. */
+  readonly tables: JudgingTables & Pick<Tables, 'neighbors' | 'fdb'>;
+}
+
+/** How many connections one turn of the event loop looks at, and judges. */
+const TURN_SCANNED = 8192;
+const TURN_JUDGED = 1024;
+/** How many judgements are remembered. If there are more classes, few connections are alike. */
+const MOST_JUDGED = 16_384;
+/** How many classes of connections are told, and how many fields of one resource. */
+const MOST_TOLD = 1024;
+const MOST_FIELDS = 64;
+
+export class WhatIf {
+  readonly #environment: WhatIfEnvironment;
+
+  constructor(environment: WhatIfEnvironment) {
+    this.#environment = environment;
+  }
+
+  /** What the PolicyTests say, those of the resources and those that are stored. @throws WeftError if they cannot be applied */
+  policyTests(resources: readonly Resource[]): Promise<PolicyTestReport[]> {
+    const { cluster, tests } = this.#environment;
+    return cluster.propose(resources, (change) => tests.run(change));
+  }
+
+  /** @throws WeftError if they cannot be applied, whatever PolicyTests say */
+  diff(resources: readonly Resource[]): Promise<DiffReport> {
+    const { cluster, tests, propose } = this.#environment;
+    return cluster.propose(resources, async (change, changed) => ({
+      resources: changed.map(resourceReport),
+      policyTests: (await tests.run(change)).filter(({ result }) => result === 'failed'),
+      connections: await this.#connections(propose(change)),
+    }));
+  }
+
+  async #connections(proposed: ProposedPolicies): Promise<DiffReport['connections']> {
+    const { records, tables } = this.#environment;
+    const after = { ...tables, policies: ofThisHost(proposed) };
+    const judged = new Map<string, Denial | undefined>();
+    const cuts = new Map<string, CutReport>();
+    let [live, more, judgedInTurn] = [0, 0, 0];
+    for (let slot = 0; slot < records.ready; slot++) {
+      if (slot % TURN_SCANNED === TURN_SCANNED - 1 || judgedInTurn >= TURN_JUDGED) {
+        judgedInTurn = 0;
+        await nextTurn();
+      }
+      const generation = records.generation(slot);
+      if (generation === 0 || generation % 2 !== 0 || OVER.has(records.state(slot))) continue;
+      const id = records.classId(slot);
+      if (!judged.has(id)) {
+        if (judged.size >= MOST_JUDGED) judged.clear();
+        const connection = records.read(slot);
+        const subjects = subjectsOf(connection, records.owner(slot), tables);
+        const before = denialOf(connection, tables, undefined, subjects);
+        const denial = denialOf(connection, after, undefined, subjects);
+        // While it was read, a thread of the datapath may have closed it and opened another one there.
+        if (records.generation(slot) !== generation) continue;
+        judgedInTurn++;
+        judged.set(id, isDenied(denial) && !isDenied(before) ? denial : undefined);
+      }
+      live++;
+      const denial = judged.get(id);
+      if (!denial) continue;
+      const known = cuts.get(id);
+      if (known) known.connections++;
+      else if (cuts.size < MOST_TOLD) cuts.set(id, cutReport(denial));
+      else more++;
+    }
+    return { live, ended: [...cuts.values()], more };
+  }
+}
+
+/** Of endpoints of other hosts, those hosts judge. */
+function ofThisHost(proposed: ProposedPolicies): PolicyLookup {
+  return {
+    setOf: (name, direction) => {
+      const endpoint = proposed.endpoint(name);
+      return endpoint && isHere(endpoint) ? proposed.setOf(name, direction) : undefined;
+    },
+    peerAt: (address, vni) => proposed.peerAt(address, vni),
+  };
+}
+
+function cutReport({ direction, protocol, l4Port, from, to, judgement }: Denial): CutReport {
+  const end = ({ address, endpoint }: Denial['from']): CutReport['from'] => ({
+    address: formatIp(address),
+    ...(endpoint !== undefined && { endpoint }),
+  });
+  return {
+    ...{ from: end(from), to: end(to), protocol: protocolName(protocol), port: l4Port, verdict: 'deny' },
+    because: `${direction}: ${renderText(judgementText(judgement))}`,
+    connections: 1,
+  };
+}
+
+function resourceReport({ action, before, after }: ChangedResource): DiffReport['resources'][number] {
+  const { kind, metadata } = after;
+  const fields = before ? [...fieldChanges(before, after)] : [];
+  return {
+    kind,
+    name: metadata.name,
+    ...(metadata.namespace !== undefined && { namespace: metadata.namespace }),
+    action,
+    fields: fields.slice(0, MOST_FIELDS),
+    more: Math.max(0, fields.length - MOST_FIELDS),
+  };
+}

@@ -1,0 +1,224 @@
+/**
+ * What policies say of a connection that is open, by its record: as the pipeline says it of a packet that begins one, whether
+ * it was translated or not.
+ *
+ *   egress    of the workload that opened it, if that is on this host. The peer is who it goes to in the end: the backend of a
+ *             service, the host outside, weft's DNS.
+ *   ingress   of the workload that it goes to, if that is on this host. The peer is who opened it, by its own address. What
+ *             weft's own sockets open is not judged.
+ *
+ * The workload is the one behind whose port the end is, whatever its address: a router has packets of others, and an address may
+ * be shared (`subjectsOf`). Of a connection between two hosts, each judges its own end.
+ */
+import { INTERNAL, OUTSIDE, type ConnectionTuples, type Place } from '../flow/connection.ts';
+import { fields } from '../flow/fields.ts';
+import { bytesId, readBytes, readNumber, type FlowKey } from '../flow/key.ts';
+import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
+import { wasTracked } from '../table/ended-connections.ts';
+import type { Tables } from './stage.ts';
+import { dnsIdentity, type Concerned, type Peer, type PolicyLookup } from '../table/policies.ts';
+import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
+import type { PolicyDirection } from '../table/policy/policy.ts';
+import { hasPorts } from '../wire/ipv4.ts';
+
+/** An end of a connection. */
+export interface ConnectionEnd {
+  readonly address: Uint8Array;
+  /** `NAMESPACE/NAME` of its workload, if it is one that is known. */
+  readonly endpoint: string | undefined;
+}
+
+/** What policies are asked about: who talks to whom. */
+export interface PolicyCase {
+  readonly protocol: number;
+  /** The destination port, after all translation; 0 for a protocol without ports. */
+  readonly l4Port: number;
+  readonly from: ConnectionEnd;
+  readonly to: ConnectionEnd;
+}
+
+/** What the policies of one end say. */
+export interface JudgedDirection {
+  readonly direction: PolicyDirection;
+  readonly judgement: PolicyJudgement;
+}
+
+/** What policies say of it: of its sender, then of its receiver. Whom none selects is left out. */
+export interface JudgedCase extends PolicyCase {
+  readonly judged: readonly JudgedDirection[];
+}
+
+/** Why a connection is not allowed any more, or a packet may not begin one. */
+export interface Denial extends PolicyCase, JudgedDirection {}
+
+/** Whose policies are asked: the names of ports of this host; undefined if it is behind none. Else, who has the address. */
+export interface Subjects {
+  readonly from: string | undefined | typeof BY_ADDRESS;
+  readonly to: string | undefined | typeof BY_ADDRESS;
+}
+const BY_ADDRESS = Symbol('by address');
+const byAddress: Subjects = { from: BY_ADDRESS, to: BY_ADDRESS };
+
+/**
+ * The ports behind which the ends are, as the pipeline finds them: the port that a tracked connection came in by, and the one
+ * behind which the next hop is known.
+ * @param owner of the record
+ */
+export function subjectsOf(
+  connection: ConnectionTuples,
+  owner: number,
+  { topology, neighbors, fdb }: Pick<Tables, 'topology' | 'neighbors' | 'fdb'>,
+): Subjects {
+  const { kind, places, translated } = connection;
+  const portNameOf = (portNo: PortNo): string | undefined => topology.port(portNo)?.name;
+  const isOfPort = owner !== 0 && (kind === 'tracked' || wasTracked(connection));
+  const from = isOfPort ? portNameOf(owner as PortNo) : BY_ADDRESS;
+  const [, place] = places;
+  if (place === OUTSIDE || place === INTERNAL) return { from, to: BY_ADDRESS };
+  const route = topology.network(place)?.routes.lookup(translated.destination).route;
+  const hops = route?.kind === 'via' ? route.hops : [translated.destination];
+  const isRouted = route?.kind === 'via' || route?.kind === 'network';
+  const vni = (isRouted ? topology.networkNamed(route.network)?.vni : undefined) ?? place;
+  for (const hop of hops) {
+    const mac = neighbors.resolve(vni, hop);
+    const where = mac === undefined || mac === 'failed' ? undefined : fdb.lookup(vni, mac)?.where;
+    if (where) return { from, to: where.kind === 'port' ? portNameOf(where.port) : undefined };
+  }
+  return { from, to: BY_ADDRESS };
+}
+
+/** What is allowed, but would be denied if staged policies were in force. */
+export interface StagedDenial {
+  readonly staged: Denial;
+}
+
+/** What has to be known: policies, be they in force or proposed, and the networks. */
+export interface JudgingTables {
+  readonly policies: PolicyLookup;
+  readonly topology: Tables['topology'];
+}
+
+/**
+ * Why it is denied, if it is; or that nothing that has changed concerns it.
+ * @param concerned undefined: all connections are
+ */
+export function denialOf(
+  connection: ConnectionTuples,
+  tables: JudgingTables,
+  concerned: Concerned | undefined,
+  subjects = byAddress,
+): Denial | StagedDenial | 'allowed' | 'unconcerned' {
+  const ends = endsOf(connection, tables, subjects);
+  if (concerned && !isConcerned(ends.from, concerned) && !isConcerned(ends.to, concerned)) return 'unconcerned';
+  const { judged, ...policyCase } = judgedBetween(connection, ends, tables);
+  const denied = judged.find(({ judgement }) => judgement.verdict === 'deny');
+  if (denied) return { ...policyCase, ...denied };
+  const staged = judged.find(({ judgement }) => judgement.staged);
+  return staged ? { staged: { ...policyCase, ...staged } } : 'allowed';
+}
+
+export function isDenied(found: ReturnType<typeof denialOf>): found is Denial {
+  return typeof found === 'object' && !('staged' in found);
+}
+
+/** All that policies say of it. */
+export function judgeConnection(connection: ConnectionTuples, tables: JudgingTables): JudgedCase {
+  return judgedBetween(connection, endsOf(connection, tables, byAddress), tables);
+}
+
+/** Who it is to the other end, and whose policies are asked of it. */
+interface JudgedPeer extends Peer {
+  readonly subject: string | undefined;
+}
+
+interface Ends {
+  readonly from: JudgedPeer;
+  readonly to: JudgedPeer;
+}
+
+function endsOf(
+  { places, original, translated, via }: ConnectionTuples,
+  tables: JudgingTables,
+  { from, to }: Subjects,
+): Ends {
+  const judged = (peer: Peer, subject: Subjects['from']): JudgedPeer => ({
+    ...peer,
+    subject: subject === BY_ADDRESS ? peer.endpoint : subject,
+  });
+  return {
+    // Who came in from outside by another host is a stranger here, too.
+    from: judged(peerAt(via ? OUTSIDE : places[0], original.source, tables), from),
+    to: judged(peerAt(places[1], translated.destination, tables), to),
+  };
+}
+
+function judgedBetween(
+  { places, protocol, original, translated }: ConnectionTuples,
+  { from, to }: Ends,
+  { policies }: JudgingTables,
+): JudgedCase {
+  const isToWeft = places[1] === INTERNAL;
+  const port = isToWeft ? original.destinationPort : translated.destinationPort;
+  const l4Port = hasPorts(protocol) ? port : 0;
+  const judged: JudgedDirection[] = [];
+  const judge = (direction: PolicyDirection, { subject }: JudgedPeer, peer: Peer): void => {
+    const set = subject === undefined ? undefined : policies.setOf(subject, direction);
+    if (set) judged.push({ direction, judgement: set.judge(peer, protocol, l4Port) });
+  };
+  const isOfWorkload = from.subject !== undefined && from.subject === to.subject;
+  // A workload may always talk to its own address, but not always to itself through a service.
+  const isToItself = isOfWorkload && sameBytes(original.destination, to.address);
+  if (isToWeft && !isToItself) {
+    judge('egress', from, { address: original.destination, identity: dnsIdentity, endpoint: undefined });
+  } else if (places[0] !== INTERNAL && !isToItself) {
+    judge('egress', from, to);
+    judge('ingress', to, from);
+  }
+  return { protocol, l4Port, from: endOf(from), to: endOf(to), judged };
+}
+
+/** The same of a packet that begins a connection, as policies have judged it, whether or not they ask who the peer is. */
+export function denialOfPacket(key: FlowKey, judged: JudgedEnd, tables: Pick<Tables, 'policies' | 'topology'>): Denial {
+  const { direction, subject, address, target, judgement } = judged;
+  const place = placeOfPacket(key, tables);
+  const endpoint = judged.endpoint ?? (place === undefined ? undefined : peerAt(place, address, tables).endpoint);
+  const protocol = readNumber(key, fields.ip_proto);
+  const l4Port = hasPorts(protocol) ? (target?.l4Port ?? readNumber(key, fields.l4_dst)) : 0;
+  const peer = { address: address.slice(), endpoint };
+  const own =
+    direction === 'egress' ? readBytes(key, fields.ip_src) : (target?.address ?? readBytes(key, fields.ip_dst));
+  const of = { address: own.slice(), endpoint: subject };
+  const [from, to] = direction === 'egress' ? [of, peer] : [peer, of];
+  return { direction, protocol, l4Port, from, to, judgement };
+}
+
+/** Where the addresses of a packet are meaningful; undefined if it comes from no network. */
+export function placeOfPacket(key: FlowKey, { topology }: Pick<Tables, 'topology'>): Place | undefined {
+  const portNo = readNumber(key, fields.in_port) as PortNo;
+  const vni = topology.port(portNo)?.vni ?? (readNumber(key, fields.tun_vni) as Vni);
+  if (topology.network(vni)) return vni;
+  if (portNo === topology.outside?.portNo) return OUTSIDE;
+  return portNo === topology.internal?.portNo ? INTERNAL : undefined;
+}
+
+function endOf({ address, endpoint, subject }: JudgedPeer): ConnectionEnd {
+  return { address, endpoint: endpoint ?? subject };
+}
+
+/**
+ * In a network, that is the workload that has the address as its own, or the one behind whose port it is. The address may be
+ * routed to another network: that is where it belongs.
+ */
+export function peerAt(place: Place, address: Uint8Array, { policies, topology }: JudgingTables): Peer {
+  if (place === OUTSIDE || place === INTERNAL) return { address, identity: undefined, endpoint: undefined };
+  const route = topology.network(place)?.routes.lookup(address).route;
+  const home = route?.kind === 'network' ? topology.networkNamed(route.network) : undefined;
+  const vni = home?.vni ?? place;
+  const peer = policies.peerAt(address, vni);
+  return peer.endpoint === undefined ? { ...peer, endpoint: topology.ownerOf(vni, address)?.name } : peer;
+}
+
+function isConcerned({ address, subject }: JudgedPeer, { subjects, addresses }: Concerned): boolean {
+  if (subject !== undefined && subjects.has(subject)) return true;
+  return addresses.size > 0 && addresses.has(bytesId(address));
+}

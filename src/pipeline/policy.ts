@@ -1,0 +1,131 @@
+/**
+ * What the two stages have in common that ask policies about a packet that begins a conversation (`egress-policy.ts`,
+ * `ingress-policy.ts`; table/policies.ts knows what they say).
+ *
+ * - Judged is what is meant: after a service has been replaced by its backend, and by the client itself whatever it is seen as.
+ * - Not judged is what keeps a link working: ARP, neighbor discovery, and reports of group members to link-local groups. Nor is
+ *   what is not IP, since policies know only IP.
+ * - The open connection does not depend on what policies say, so they are consulted until it is open.
+ * - As few as possible of the destination ports are read: of ports that make no difference, nothing.
+ */
+import { isGroupIp } from '../flow/types.ts';
+import type { FlowView } from '../flow/view.ts';
+import { identityObject, type Peer, type PolicySet } from '../table/policies.ts';
+import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
+import type { Backend } from '../table/service.ts';
+import { networkNameObject, type VirtualNetwork } from '../table/topology.ts';
+import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
+import { hasPorts, IP_ICMPV6, IP_UDP } from '../wire/ipv4.ts';
+import { ND_NEIGHBOR_ADVERTISEMENT, ND_NEIGHBOR_SOLICITATION, ND_ROUTER_SOLICITATION } from '../wire/nd.ts';
+import type { FrameOrigin } from './origin.ts';
+import { reject, routeTo } from './routed.ts';
+import { drop, next, type StageResult, type Tables } from './stage.ts';
+import { text, type Text, type TextValue } from './text.ts';
+
+const IP_IGMP = 2;
+const discovery: readonly number[] = [ND_ROUTER_SOLICITATION, ND_NEIGHBOR_SOLICITATION, ND_NEIGHBOR_ADVERTISEMENT];
+/** Multicast listener query, report and done, version 1 and 2 (RFC 2710, RFC 3810). */
+const listenerMessages: readonly number[] = [130, 131, 132, 143];
+
+export const notJudged = text`not judged: the link itself needs it`;
+
+/** True if policies are not asked about such a packet. */
+export function isOfLink(view: FlowView): boolean {
+  const type = view.number('eth_type');
+  if (type !== ETH_IPV4 && type !== ETH_IPV6) return true;
+  const protocol = view.number('ip_proto');
+  if (type === ETH_IPV4) return protocol === IP_IGMP && isGroupOfLink(view.bytes('ip_dst'));
+  if (protocol !== IP_ICMPV6) return false;
+  const message = view.number('l4_src');
+  return discovery.includes(message) || (listenerMessages.includes(message) && isGroupOfLink(view.bytes('ip_dst')));
+}
+
+/** 224.0.0.0/24 (RFC 5771 §4) and ff02::/16 (RFC 4291 §2.7). */
+function isGroupOfLink(ip: Uint8Array): boolean {
+  if (!isGroupIp(ip)) return false;
+  return ip[0] === 0xff ? (ip[1]! & 15) === 2 : ip[12] === 224 && ip[13] === 0 && ip[14] === 0;
+}
+
+/** Somebody who is known by the address only. */
+export function stranger(address: Uint8Array): Peer {
+  return { address, identity: undefined, endpoint: undefined };
+}
+
+/** Who has an address in this network. */
+export function peerIn(view: FlowView, { policies }: Tables, { vni }: VirtualNetwork, address: Uint8Array): Peer {
+  if (isGroupIp(address)) return stranger(address);
+  view.consultUntilOpen(identityObject(address));
+  return policies.peerAt(address, vni);
+}
+
+/** Who a backend of a service is. @param asksIdentity false: only its address counts */
+export function peerOfBackend(
+  view: FlowView,
+  tables: Tables,
+  { address, vni }: Pick<Backend, 'address' | 'vni'>,
+  asksIdentity: boolean,
+): Peer {
+  const home = vni === undefined ? undefined : tables.topology.network(vni);
+  return home && asksIdentity ? peerIn(view, tables, home, address) : stranger(address);
+}
+
+/** Who has an address that is routed from this network, or to it: the network behind its route is where it belongs. */
+export function peerBehind(view: FlowView, tables: Tables, network: VirtualNetwork, address: Uint8Array): Peer {
+  const home = homeOf(view, tables, network, address);
+  return home ? peerIn(view, tables, home, address) : stranger(address);
+}
+
+/** The network to whose subnets this one routes the address; undefined if it leads to a router or outside. */
+export function homeOf(
+  view: FlowView,
+  { topology }: Tables,
+  network: VirtualNetwork,
+  address: Uint8Array,
+): VirtualNetwork | undefined {
+  const route = routeTo(view, network, address, 'open');
+  if (route?.kind !== 'network') return undefined;
+  view.consultUntilOpen(networkNameObject(route.network));
+  return topology.networkNamed(route.network);
+}
+
+/** @param l4Port the destination port if it is known already, because it is translated */
+export function judge(view: FlowView, set: PolicySet, peer: Peer, l4Port?: number): PolicyJudgement {
+  const protocol = view.number('ip_proto');
+  if (!hasPorts(protocol)) return set.judge(peer, protocol, 0);
+  if (l4Port !== undefined) return set.judge(peer, protocol, l4Port);
+  const { singles, hasRanges } = set.portsFor(peer, protocol);
+  if (hasRanges) return set.judge(peer, protocol, view.number('l4_dst'));
+  const at = view.whichOf(
+    'l4_dst',
+    singles.map((port) => Uint8Array.of(port >>> 8, port)),
+  );
+  return set.judge(peer, protocol, at < 0 ? otherThan(singles) : singles[at]!);
+}
+
+/** A port that is none of these. */
+function otherThan(ports: readonly number[]): number {
+  let other = 0;
+  while (ports.includes(other)) other++;
+  return other;
+}
+
+export function peerText({ address, endpoint }: Peer): TextValue {
+  return endpoint === undefined ? address : text`${address} (${endpoint})`;
+}
+
+/** The packet goes on if it is allowed. Else it is refused, and its sender is told if the policies say so. */
+export function asJudged<Known>(
+  view: FlowView,
+  origin: FrameOrigin,
+  judged: JudgedEnd,
+  because: Text,
+  known: Known,
+): StageResult<Known> {
+  const { direction, judgement } = judged;
+  if (judgement.verdict === 'allow') return next(because, known, [], judged);
+  const reason = `policy_${direction}` as const;
+  if (!judgement.rejects) return { ...drop(reason, because), judged };
+  // As a host answers that does not listen there; what is neither TCP nor UDP is prohibited.
+  const error = view.number('ip_proto') === IP_UDP ? 'port_unreachable' : 'prohibited';
+  return { ...reject(view, origin, reason, because, error), judged };
+}

@@ -1,0 +1,119 @@
+/**
+ * All rule sets that are in force. Workloads for which the same is in force share one, and what is the same is found by what
+ * policies say in that direction: so a policy that is replaced by one with other rules for egress leaves the sets for ingress
+ * as they are.
+ */
+import { bytesId } from '../../flow/key.ts';
+import type { Identity, OnDeny, Policy, PolicyDirection } from './policy.ts';
+import { policiesInOrder, RuleSet, RuleSetMemory, type RuleSetOptions } from './rule-set.ts';
+import { tiesOf, type PolicyTie } from './ties.ts';
+
+export interface SharedRuleSet {
+  readonly id: string;
+  /** Compiled when it is first asked. */
+  readonly rules: RuleSet;
+}
+
+/** What policies say, by its text: a number stands for it in the ids of rule sets. */
+interface Content {
+  readonly text: string;
+  readonly number: number;
+  uses: number;
+}
+
+class Shared implements SharedRuleSet {
+  readonly id: string;
+  readonly contents: readonly Content[];
+  readonly ties: readonly PolicyTie[];
+  readonly #options: RuleSetOptions;
+  readonly #memory: RuleSetMemory;
+  #rules: RuleSet | undefined;
+  uses = 0;
+
+  constructor(id: string, contents: readonly Content[], options: RuleSetOptions, memory: RuleSetMemory) {
+    this.id = id;
+    this.contents = contents;
+    this.ties = tiesOf(options.policies, options.direction);
+    this.#options = options;
+    this.#memory = memory;
+  }
+
+  get rules(): RuleSet {
+    return (this.#rules ??= new RuleSet(this.#options, this.#memory));
+  }
+}
+
+export class RuleSets {
+  readonly #memory = new RuleSetMemory();
+  readonly #sets = new Map<string, Shared>();
+  readonly #contents = new Map<string, Content>();
+  readonly #texts = new WeakMap<Policy, Map<PolicyDirection, string>>();
+  #lastNumber = 0;
+
+  /** True if there are any: some of them may ask for the identities of peers. */
+  get askIdentities(): boolean {
+    return this.#sets.size > 0;
+  }
+
+  /** The set for a workload; undefined if nothing is said about that direction. Whoever takes one releases it later. */
+  take(
+    direction: PolicyDirection,
+    { policies, identity, onDeny }: { policies: readonly Policy[]; identity: Identity; onDeny: OnDeny },
+  ): SharedRuleSet | undefined {
+    const inOrder = policiesInOrder(policies, direction);
+    if (inOrder.length === 0) return undefined;
+    // What does not matter to the rules is left out, so that more workloads have the same set.
+    const ports = direction === 'ingress' && inOrder.some(namesPorts) ? identity.ports : [];
+    const asNamespace = inOrder.some((policy) => policy.onDeny === undefined) ? onDeny : 'drop';
+    const contents = inOrder.map((policy) => this.#contentOf(this.#textOf(policy, direction)));
+    const id = JSON.stringify([direction, contents.map(({ number }) => number), ports, asNamespace]);
+    let shared = this.#sets.get(id);
+    if (!shared) {
+      for (const content of contents) content.uses++;
+      shared = new Shared(id, contents, { direction, policies: inOrder, ports, onDeny: asNamespace }, this.#memory);
+      this.#sets.set(id, shared);
+    }
+    shared.uses++;
+    return shared;
+  }
+
+  release({ id }: SharedRuleSet): void {
+    const shared = this.#sets.get(id)!;
+    if (--shared.uses > 0) return;
+    this.#sets.delete(id);
+    for (const content of shared.contents) if (--content.uses === 0) this.#contents.delete(content.text);
+  }
+
+  /** Each once. */
+  ties(): readonly PolicyTie[] {
+    const found = new Map<string, PolicyTie>();
+    for (const { ties } of this.#sets.values()) for (const tie of ties) found.set(JSON.stringify(tie), tie);
+    return [...found.values()];
+  }
+
+  #contentOf(text: string): Content {
+    let content = this.#contents.get(text);
+    if (!content) this.#contents.set(text, (content = { text, number: ++this.#lastNumber, uses: 0 }));
+    return content;
+  }
+
+  /** All that counts of a policy, and what is told of it. */
+  #textOf(policy: Policy, direction: PolicyDirection): string {
+    let texts = this.#texts.get(policy);
+    if (!texts) this.#texts.set(policy, (texts = new Map()));
+    let known = texts.get(direction);
+    if (known === undefined) {
+      const { name, tier, priority, onDeny, isStaged } = policy;
+      const rules = policy[direction];
+      known = JSON.stringify([name, tier, priority, onDeny, isStaged, rules], (_, value: unknown) =>
+        value instanceof Uint8Array ? bytesId(value) : value,
+      );
+      texts.set(direction, known);
+    }
+    return known;
+  }
+}
+
+function namesPorts({ ingress = [] }: Policy): boolean {
+  return ingress.some(({ ports = [] }) => ports.some(({ kind }) => kind === 'name'));
+}

@@ -1,0 +1,109 @@
+/**
+ * Which selectors match a workload, found without looking at all of them: there may be 10,000.
+ *
+ * Each selector is listed under something that it demands: one of its labels if it names one, or the namespace. So a workload
+ * has to be compared only with those that are listed under what it has, and with the few that demand nothing of that kind.
+ */
+import type { Identity, LabelRequirement, PolicyLabels, LabelSelector } from './policy.ts';
+
+/** Workloads of these namespaces, as `PolicyPeer` has them. */
+export interface WorkloadSelector {
+  readonly namespaces: string | LabelSelector;
+  readonly pods: LabelSelector;
+}
+
+export class SelectorIndex {
+  readonly #selectors: readonly WorkloadSelector[];
+  readonly #listed = new Map<string, number[]>();
+  readonly #unlisted: number[] = [];
+
+  constructor(selectors: readonly WorkloadSelector[]) {
+    this.#selectors = selectors;
+    for (const [number, selector] of selectors.entries()) {
+      const places = placesOf(selector);
+      if (places.length === 0) this.#unlisted.push(number);
+      for (const place of places) {
+        const there = this.#listed.get(place);
+        if (there) there.push(number);
+        else this.#listed.set(place, [number]);
+      }
+    }
+  }
+
+  /** The numbers of the selectors that match, each once, in order. */
+  matching(identity: Identity): number[] {
+    const found: number[] = [];
+    const look = (candidates: readonly number[] = []): void => {
+      for (const number of candidates) if (selects(this.#selectors[number]!, identity)) found.push(number);
+    };
+    for (const place of placesWith(identity)) look(this.#listed.get(place));
+    look(this.#unlisted);
+    return found.sort((a, b) => a - b);
+  }
+}
+
+/** Where selectors may be listed that match a workload, each at most at one of these places, or at none. */
+export function* placesWith({ namespace, labels, namespaceLabels }: Identity): Generator<string> {
+  yield* labelled('pod', labels);
+  yield* labelled('namespaces', namespaceLabels);
+  yield `namespace ${namespace}`;
+}
+
+function* labelled(kind: string, labels: PolicyLabels): Generator<string> {
+  for (const [key, value] of Object.entries(labels)) {
+    yield `${kind} ${key}`;
+    yield `${kind} ${key}=${value}`;
+  }
+}
+
+/** The same selector is in the indexes of many rule sets. */
+const knownPlaces = new WeakMap<WorkloadSelector, readonly string[]>();
+
+export function placesOf(selector: WorkloadSelector): readonly string[] {
+  let places = knownPlaces.get(selector);
+  if (!places) knownPlaces.set(selector, (places = findPlaces(selector)));
+  return places;
+}
+
+/** What a workload must have one of for the selector to match; nothing if there is no such thing. */
+function findPlaces({ namespaces, pods }: WorkloadSelector): readonly string[] {
+  const ofPods = labelPlaces('pod', pods);
+  if (ofPods) return ofPods;
+  return typeof namespaces === 'string' ? [`namespace ${namespaces}`] : (labelPlaces('namespaces', namespaces) ?? []);
+}
+
+function labelPlaces(kind: string, selector: LabelSelector): readonly string[] | undefined {
+  const one = selector.find(({ operator }) => operator === 'in');
+  if (one) return [...new Set(one.values)].map((value) => `${kind} ${one.key}=${value}`);
+  const present = selector.find(({ operator }) => operator === 'exists');
+  return present && [`${kind} ${present.key}`];
+}
+
+export function selects({ namespaces, pods }: WorkloadSelector, identity: Identity): boolean {
+  const isInNamespace =
+    typeof namespaces === 'string'
+      ? namespaces === identity.namespace
+      : matchesLabels(namespaces, identity.namespaceLabels);
+  return isInNamespace && matchesLabels(pods, identity.labels);
+}
+
+export function matchesLabels(selector: LabelSelector, labels: PolicyLabels): boolean {
+  for (const requirement of selector) if (!isMet(requirement, labels)) return false;
+  return true;
+}
+
+function isMet({ key, operator, values }: LabelRequirement, labels: PolicyLabels): boolean {
+  const value = Object.hasOwn(labels, key) ? labels[key] : undefined;
+  switch (operator) {
+    case 'in':
+      return value !== undefined && values.includes(value);
+    case 'notin':
+      return value === undefined || !values.includes(value);
+    case 'exists':
+      return value !== undefined;
+    case 'missing':
+      return value === undefined;
+    default:
+      return operator satisfies never;
+  }
+}

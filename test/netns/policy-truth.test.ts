@@ -1,0 +1,25 @@
+/**
+ * Truth tables in real namespaces, on two hosts that share an etcd: some of the policies that were written by hand, each of them
+ * with every pair of nine workloads, TCP and UDP, two ports, IPv4 and IPv6, by address and through services. All of them, with
+ * `npm run test:policy -- --only tables`. `support/policy/real.ts` has the drawing.
+ */
+import t from 'tap';
+import { openLab } from '../support/lab.ts';
+import { policyCases } from '../support/policy/cases.ts';
+import { RealCluster } from '../support/policy/real.ts';
+import { Random } from '../support/random.ts';
+import { needsRoot } from '../support/root.ts';
+
+t.setTimeout(600_000);
+
+const SAMPLE = Number(process.env.COUNT ?? 6);
+const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
+
+await t.test(`${SAMPLE} of the policies that were written by hand (seed ${seed})`, { skip: needsRoot }, async (t) => {
+  const random = new Random(seed);
+  const all = policyCases();
+  const real = await RealCluster.open(openLab(t), 'native');
+  const tally = { cells: 0, allowed: 0 };
+  for (let n = 0; n < SAMPLE; n++) await real.holds(t, random.pick(all), tally);
+  t.comment(JSON.stringify(tally));
+});

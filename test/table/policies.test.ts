@@ -1,0 +1,225 @@
+/** Network policy: what is told of a denial, what is noted of a change, and what is judged the same. */
+import t from 'tap';
+import { bytesId } from '../../src/flow/key.ts';
+import { parseIp } from '../../src/flow/types.ts';
+import { Changes } from '../../src/table/changes.ts';
+import {
+  dnsIdentity,
+  identityObject,
+  ingressPoliciesObject,
+  Policies,
+  policyObject,
+} from '../../src/table/policies.ts';
+import { podAt } from '../support/policy/oracle.ts';
+import {
+  NETWORK,
+  TCP,
+  UDP,
+  namespaces,
+  pods,
+  policy,
+  clusterPolicy,
+  app,
+  namespace,
+  packetOf,
+  worldOf,
+  tablesOf,
+  verdictOf,
+} from '../support/policy/shop.ts';
+import { endpointName, identityOf, policyOf, putWorld } from '../support/policy/tables.ts';
+import { type Manifest, type NetworkPolicy, type Pod } from '../support/policy/world.ts';
+
+t.test('22 a change of labels is in force at once, and says whom it concerns', (t) => {
+  const changes = new Changes();
+  const tables = new Policies(changes);
+  const rules = [policy({ ingress: [{ from: [{ podSelector: app('api') }] }] })];
+  putWorld(tables, worldOf(rules));
+  const packet = packetOf('ops/probe > shop/web tcp 80');
+  t.equal(verdictOf(tables, packet), 'deny');
+  tables.takeConcerned();
+  changes.drain();
+  const address = parseIp('10.0.3.2');
+  putWorld(tables, { ...worldOf(rules), pods: pods.map((one) => (one.namespace === 'ops' ? relabelled(one) : one)) });
+  t.ok(changes.isEmpty, 'the same policies select the same workloads');
+  tables.workloadsChanged([address]);
+  t.equal(verdictOf(tables, packet), 'allow');
+  t.same(changes.drain().changed, [identityObject(address)]);
+  t.same(tables.takeConcerned(), { subjects: new Set(), addresses: new Set([bytesId(address)]) });
+  t.end();
+});
+
+function relabelled(one: Pod): Pod {
+  return { ...pods[1]!, name: one.name, addresses: one.addresses };
+}
+
+t.test('24 and 26: a policy is replaced at once, only what it says is noted, and the last one opens again', (t) => {
+  const changes = new Changes();
+  const tables = new Policies(changes);
+  const put = (...manifests: Manifest[]): void =>
+    tables.setSubject('shop/web', {
+      identity: identityOf(worldOf([]), pods[0]!),
+      policies: manifests.map(policyOf),
+      onDeny: 'drop',
+    });
+  const [ingress, egress] = [policyObject('shop/web', 'ingress'), policyObject('shop/web', 'egress')];
+  put(policy({ ingress: [{}], egress: [{}] }));
+  t.same(changes.drain().changed, [ingress, ingressPoliciesObject, egress]);
+  put(policy({ ingress: [{}], egress: [{}] }));
+  t.ok(changes.isEmpty, 'nothing has changed');
+  put(policy({ ingress: [{}], egress: [{ ports: [{ port: 80 }] }] }));
+  t.same(changes.drain().changed, [egress]);
+  put(policy({ ingress: [] }), clusterPolicy({ ingress: [] }));
+  t.same(changes.drain().changed, [ingress, ingressPoliciesObject, egress]);
+  t.equal(tables.setOf('shop/web', 'egress'), undefined);
+  put();
+  t.same(changes.drain().changed, [ingress, ingressPoliciesObject]);
+  t.equal(tables.setOf('shop/web', 'ingress'), undefined);
+  put();
+  tables.setSubject('shop/web', undefined);
+  t.ok(changes.isEmpty);
+  t.same(tables.takeConcerned().subjects, new Set(['shop/web']));
+  t.notOk(tables.hasConcerned);
+  t.end();
+});
+
+t.test('what is told of a denial', (t) => {
+  const judged = (policies: readonly Manifest[], text: string) => {
+    const tables = tablesOf(policies);
+    const packet = packetOf(text);
+    const subject = endpointName(podAt(worldOf([]), packet.to)!);
+    return tables
+      .setOf(subject, 'ingress')!
+      .judge(tables.peerAt(parseIp(packet.from), NETWORK), packet.protocol, packet.port);
+  };
+  const network = (name: string) => ({ kind: 'NetworkPolicy' as const, name: `shop/${name}` });
+  const open = policy({
+    ingress: [{ from: [{ podSelector: app('db') }] }, { from: [{ podSelector: app('api') }], ports: [{ port: 80 }] }],
+  });
+
+  const samePeer = judged([policy({ ingress: [] }, 'closed'), open], 'shop/api > shop/web tcp 81');
+  t.match(samePeer.because, {
+    kind: 'isolated',
+    direction: 'ingress',
+    policies: [network('closed'), network('p')],
+    more: 0,
+  });
+  t.match(samePeer.nearest, { policy: network('p'), index: 1, differsIn: 'port', ports: [{ first: 80 }] });
+  const other = judged([open], 'lab/web > shop/web tcp 80').nearest!;
+  t.match(other, { policy: network('p'), index: 0, differsIn: 'peer', direction: 'ingress', tier: 'network' });
+  t.equal(judged([policy({ ingress: [] })], 'lab/web > shop/web tcp 80').nearest, undefined, 'nothing is near');
+  const udp = policy({ ingress: [{ from: [{ podSelector: app('db') }], ports: [{ protocol: 'UDP' }] }] });
+  t.equal(judged([udp], 'lab/web > shop/web tcp 80').nearest, undefined, 'of another protocol');
+
+  const deny = clusterPolicy({ ingress: [{ action: 'Deny', from: [{ namespaces: namespace('lab') }] }] });
+  const byRule = judged([deny, policy({ ingress: [{}] })], 'lab/web > shop/web tcp 80');
+  t.match(byRule.because, { kind: 'rule', action: 'deny', tier: 'admin', policy: { name: 'c' }, index: 0 });
+  t.equal(byRule.nearest, undefined, 'what is asked later would not have helped');
+  t.match(judged([open], 'shop/db > shop/web tcp 9').because, { kind: 'rule', action: 'accept', policy: network('p') });
+  t.match(judged([deny], 'ops/probe > shop/web tcp 9').because, { kind: 'no_rule', direction: 'ingress' });
+
+  const many = Array.from({ length: 9 }, (_, n) => policy({ ingress: [] }, `p${n}`));
+  t.match(judged(many, 'ops/probe > shop/web tcp 9').because, { policies: { length: 4 }, more: 5 });
+  t.end();
+});
+
+t.test('staged policies are told and not enforced', (t) => {
+  const staged = {
+    ...policy({ ingress: [] }),
+    metadata: { name: 's', namespace: 'shop', annotations: { 'weft.dev/staged': 'true' } },
+  };
+  const tables = tablesOf([staged]);
+  const judge = (name: string) =>
+    tables.setOf(name, 'ingress')?.judge(tables.peerAt(parseIp('10.0.2.2'), NETWORK), TCP, 80);
+  t.match(judge('shop/web'), { verdict: 'allow', because: { kind: 'no_rule' } });
+  t.match(judge('shop/web')!.staged, {
+    verdict: 'deny',
+    because: { kind: 'isolated', policies: [{ name: 'shop/s' }] },
+  });
+  t.equal(judge('shop/api'), undefined, 'it does not select this one');
+  const both = tablesOf([staged, policy({ ingress: [] }, 'q')]);
+  t.equal(
+    both.setOf('shop/web', 'ingress')!.judge(both.peerAt(parseIp('10.0.2.2'), NETWORK), TCP, 80).staged,
+    undefined,
+  );
+  t.end();
+});
+
+t.test('who is denied is told if the policy says so, else if its namespace does', (t) => {
+  const annotated = (onDeny?: string): NetworkPolicy => ({
+    ...policy({ ingress: [] }),
+    metadata: { name: 'p', namespace: 'shop', ...(onDeny && { annotations: { 'weft.dev/on-deny': onDeny } }) },
+  });
+  const rejects = (ofPolicy: string | undefined, ofNamespace?: string): boolean => {
+    const tables = new Policies(new Changes());
+    const annotations = { ...(ofNamespace && { 'weft.dev/on-deny': ofNamespace }) };
+    putWorld(tables, {
+      ...worldOf([annotated(ofPolicy)]),
+      namespaces: namespaces.map((one) => ({ ...one, annotations })),
+    });
+    return tables.setOf('shop/web', 'ingress')!.judge(tables.peerAt(parseIp('10.0.2.2'), NETWORK), TCP, 80).rejects;
+  };
+  t.equal(rejects(undefined), false);
+  t.equal(rejects('reject'), true);
+  t.equal(rejects(undefined, 'reject'), true);
+  t.equal(rejects('drop', 'reject'), false);
+  t.end();
+});
+
+t.test('priorities that are equal are told if they may contradict each other', (t) => {
+  const rule = (action: 'Accept' | 'Deny') => [{ action, from: [{ namespaces: {} }] }];
+  const [a, b] = [clusterPolicy({ ingress: rule('Deny') }, 'b'), clusterPolicy({ ingress: rule('Accept') }, 'a')];
+  t.match(tablesOf([a, b]).ties(), [
+    { tier: 'admin', priority: 0, direction: 'ingress', policies: [{ name: 'a' }, { name: 'b' }] },
+  ]);
+  t.same(tablesOf([a, clusterPolicy({ priority: 1, ingress: rule('Accept') }, 'a')]).ties(), []);
+  t.same(tablesOf([a, clusterPolicy({ ingress: rule('Deny') }, 'a')]).ties(), [], 'they say the same');
+  t.end();
+});
+
+t.test('which ports matter', (t) => {
+  const tables = tablesOf([
+    policy({
+      ingress: [
+        { from: [{ podSelector: app('api') }], ports: [{ port: 80 }, { port: 8000, endPort: 8002 }] },
+        { from: [{ podSelector: app('db') }], ports: [{ port: 1000, endPort: 2000 }] },
+      ],
+    }),
+  ]);
+  const set = tables.setOf('shop/web', 'ingress')!;
+  const portsFor = (address: string, protocol: number) =>
+    set.portsFor(tables.peerAt(parseIp(address), NETWORK), protocol);
+  t.same(portsFor('10.0.1.3', TCP), { singles: [80, 8000, 8001, 8002], hasRanges: false });
+  t.same(portsFor('10.0.1.4', TCP), { singles: [], hasRanges: true });
+  t.same(portsFor('10.0.1.4', UDP), { singles: [], hasRanges: false });
+  t.same(portsFor('10.0.2.2', TCP), { singles: [], hasRanges: false }, 'no rule is about that peer');
+  t.ok(set.asksIdentity);
+  const blocks = policy({ ingress: [{ from: [{ ipBlock: { cidr: '10.0.0.0/8' } }] }] });
+  t.notOk(tablesOf([blocks]).setOf('shop/web', 'ingress')!.asksIdentity);
+  t.end();
+});
+
+t.test('weft’s DNS is a workload that the usual recipe allows', (t) => {
+  const recipe = policy({
+    egress: [
+      {
+        to: [{ namespaceSelector: namespace('kube-system'), podSelector: { matchLabels: { 'k8s-app': 'kube-dns' } } }],
+        ports: [{ port: 53, protocol: 'UDP' }, { port: 'dns-tcp' }],
+      },
+    ],
+  });
+  const set = tablesOf([recipe]).setOf('shop/web', 'egress')!;
+  const gateway = { address: parseIp('10.0.1.1'), identity: dnsIdentity, endpoint: undefined };
+  t.equal(set.judge(gateway, UDP, 53).verdict, 'allow');
+  t.equal(set.judge(gateway, TCP, 53).verdict, 'allow');
+  t.equal(set.judge(gateway, TCP, 80).verdict, 'deny');
+  t.end();
+});
+
+t.test('workloads with the same policies share a rule set', (t) => {
+  const all = policy({ podSelector: {}, ingress: [{ ports: [{ port: 80 }] }] });
+  const tables = tablesOf([all]);
+  const judge = (name: string) =>
+    tables.setOf(name, 'ingress')!.judge(tables.peerAt(parseIp('10.0.2.2'), NETWORK), TCP, 80);
+  t.equal(judge('shop/web'), judge('shop/api'), 'the very same judgement');
+  t.end();
+});
