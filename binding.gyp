@@ -13,6 +13,8 @@
         "native/addon_passing.cc",
         "native/balancing.cc",
         "native/coalesce.cc",
+        "native/connection_index.cc",
+        "native/connection_room.cc",
         "native/connection_table.cc",
         "native/datapath.cc",
         "native/datapath_connections.cc",

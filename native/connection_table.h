@@ -325,6 +325,8 @@ class ConnectionTable {
   bool is_taken_at(uint32_t handle, const TupleKey& key) const;
   void insert(const TupleKey& key, uint32_t handle);
   void erase(const TupleKey& key, uint32_t handle);
+  // As far as it decides under which names it is found.
+  static ConnectionOpening opening_of(const Connection& connection);
   TupleKey name(uint32_t handle) const;
   static TupleKey name(const ConnectionOpening& of, Name which);
   static bool is_found(const ConnectionOpening& of, Name which);

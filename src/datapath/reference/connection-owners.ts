@@ -5,7 +5,7 @@
 import { CONNECTION_BYTES, CONNECTION_OWNER, recordAt, type ConnectionRecords } from '../../flow/connection.ts';
 import { EXPENDABLE, isQuiet } from '../../flow/connection-state.ts';
 
-/** The same as in native/connection_table.cc. */
+/** The same as in native/connection_room.cc. */
 const UNPROVEN_LOOKED = 256;
 const PROVEN_LOOKED = 32;
 const ALL_LOOKED = 32;
