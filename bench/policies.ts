@@ -161,7 +161,7 @@ function swept(clients: number): number {
       original: tuple,
       translated: tuple,
     } as const;
-    store.open(tracked, 1 + (n & 1023), 0, [-1, -1]);
+    store.open(tracked, 1 + (n & 1023), 0);
   }
   policies.workloadsFrom((address) => (address[12] === 10 ? workload('default/server', 'server') : undefined));
   const denied = { ip: parseIp('11.2.0.0'), length: 15 };

@@ -54,13 +54,14 @@ Napi::Function ConnectionsObject::Class(Napi::Env env) {
                          InstanceMethod("balancedBy", &ConnectionsObject::BalancedBy),
                          InstanceMethod("end", &ConnectionsObject::End),
                          InstanceMethod("owned", &ConnectionsObject::Owned),
+                         InstanceMethod("closeOwned", &ConnectionsObject::CloseOwned),
                          InstanceMethod("expire", &ConnectionsObject::Expire),
                          InstanceMethod("recover", &ConnectionsObject::Recover),
                          InstanceMethod("adopt", &ConnectionsObject::Adopt),
                      });
 }
 
-// (memory, asked: ConnectionOpening, limit, quota, unprovenQuota)
+// (memory, asked: ConnectionOpening, limit, quota, unprovenQuota, guaranteed, reserved)
 ConnectionsObject::ConnectionsObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ConnectionsObject>(info) {
   auto memory = info[0].As<Napi::Uint8Array>();
   auto asked = info[1].As<Napi::Uint8Array>();
@@ -74,7 +75,8 @@ ConnectionsObject::ConnectionsObject(const Napi::CallbackInfo& info) : Napi::Obj
   uint64_t seed = 0;
   while (getrandom(&seed, sizeof seed, 0) != sizeof seed) {
   }
-  const ConnectionLimits limits = {number(info[2]), number(info[3]), number(info[4])};
+  const ConnectionLimits limits = {number(info[2]), number(info[3]), number(info[4]), number(info[5]),
+                                   number(info[6])};
   table_ = std::make_unique<ConnectionTable>(memory.Data(), memory.ByteLength(), limits, seed);
 }
 
@@ -110,23 +112,22 @@ Napi::Value ConnectionsObject::HasAnyIn(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), table_->has_any_in(number(info[0])));
 }
 
-// (owners: Uint32Array, how many of them, quota, unprovenQuota) → the slot that can be given up | -1: there is room | -2: there is none
+// (owners: Uint32Array, how many of them, quota, unprovenQuota) → the slot that can be given up | -1: there is room | -2: there is none.
+// The generation of the slot is left where the first place is.
 Napi::Value ConnectionsObject::Room(const Napi::CallbackInfo& info) {
   const std::vector<uint32_t> owners = owners_of(info[0], number(info[1]));
-  const uint32_t room = table_->room(owners.data(), owners.size(), number(info[2]), number(info[3]));
+  const uint32_t room =
+      table_->room(owners.data(), owners.size(), number(info[2]), number(info[3]), &asked_->places[0]);
   const double slot = room == ConnectionTable::kFree ? -1 : room == ConnectionTable::kNone ? -2 : static_cast<double>(room);
   return Napi::Number::New(info.Env(), slot);
 }
 
-// (owner, ms, slots to give up for it: two numbers, -1 for none) → slot | -1
+// (owner, ms, two to give up for it: slot and generation of each, which is 0 for none) → slot | -1
 Napi::Value ConnectionsObject::Open(const Napi::CallbackInfo& info) {
-  const auto given_up = [&](size_t at) {
-    const int64_t slot = info[at].As<Napi::Number>().Int64Value();
-    return slot < 0 ? ConnectionTable::kNone : static_cast<uint32_t>(slot);
-  };
+  const auto given_up = [&](size_t at) { return ConnectionTable::GivenUp{number(info[at]), number(info[at + 1])}; };
   const uint32_t owner = number(info[0]) % ConnectionTable::kOwners;
   const double now_ms = info[1].As<Napi::Number>();
-  return slot_of(info.Env(), table_->open(*asked_, owner, now_ms, {given_up(2), given_up(3)}));
+  return slot_of(info.Env(), table_->open(*asked_, owner, now_ms, {given_up(2), given_up(4)}));
 }
 
 // (slot, generation)
@@ -169,14 +170,19 @@ Napi::Value ConnectionsObject::BalancedBy(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), table_->balanced_by(number(info[0])));
 }
 
-// (slot, ms)
+// (slot, ms, generation)
 void ConnectionsObject::End(const Napi::CallbackInfo& info) {
-  table_->end(number(info[0]), info[1].As<Napi::Number>());
+  table_->end(number(info[0]), info[1].As<Napi::Number>(), number(info[2]));
 }
 
 // (owner) → slots
 Napi::Value ConnectionsObject::Owned(const Napi::CallbackInfo& info) {
   return slots_of(info.Env(), table_->owned(number(info[0]) % ConnectionTable::kOwners));
+}
+
+// (owner, how many at most) : closes those of a port → how many
+Napi::Value ConnectionsObject::CloseOwned(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), table_->close_owned(number(info[0]) % ConnectionTable::kOwners, number(info[1])));
 }
 
 // (ms) → slots of those that are due, except those that are only tracked

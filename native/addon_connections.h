@@ -35,6 +35,7 @@ class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
   void SetFlow(const Napi::CallbackInfo& info);
   void End(const Napi::CallbackInfo& info);
   Napi::Value Owned(const Napi::CallbackInfo& info);
+  Napi::Value CloseOwned(const Napi::CallbackInfo& info);
   Napi::Value Expire(const Napi::CallbackInfo& info);
   Napi::Value Recover(const Napi::CallbackInfo& info);
   void Adopt(const Napi::CallbackInfo& info);

@@ -38,10 +38,10 @@ ConnectionTable::Found ConnectionTable::open_balanced(uint32_t id, const uint32_
 
   size_t count = 0;
   while (count < kBalanceOwners && owners[count] != 0) look_on(&owners_[owners[count++]]);
-  const uint32_t given_up = room(owners, count, table.quota, table.unproven_quota, Of::workers, now_ms);
-  if (given_up == kNone) return {};
-  const uint32_t also = rival.slot == given_up ? kNone : rival.slot;
-  const uint32_t slot = put(opening, owners[0], now_ms, {given_up == kFree ? kNone : given_up, also});
+  const uint32_t goes = room(owners, count, table.quota, table.unproven_quota, Of::workers, now_ms);
+  if (goes == kNone) return {};
+  const uint32_t also = rival.slot == goes ? kNone : rival.slot;
+  const uint32_t slot = put(opening, owners[0], now_ms, {given_up(goes), given_up(also)});
   return slot == kNone ? Found{} : Found{&records_[slot], slot, records_[slot].generation, false};
 }
 

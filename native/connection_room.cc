@@ -12,8 +12,10 @@ namespace {
 constexpr uint32_t kUnprovenLooked = 256;
 constexpr uint32_t kProvenLooked = 32;
 constexpr uint32_t kAllLooked = 32;
-// How many of all owners, if what is wanted is a tracked one and there may be few.
-constexpr uint32_t kTrackedLooked = 256;
+// How many of all, if it is for a tracked one: there is one such search in vain in `kSearchAgainMs`, and no more.
+constexpr uint32_t kAllLookedSeldom = 256;
+// How many owners are looked at to find the one that has the most.
+constexpr uint32_t kOwnersLooked = 32;
 // How long a tracked connection that found nothing to give up keeps others from searching in vain.
 constexpr double kSearchAgainMs = 1;
 // How many unproven ones are looked at before each new connection, so that they are seen in use before there are too
@@ -22,10 +24,13 @@ constexpr uint32_t kLookedOn = 8;
 
 }  // namespace
 
-uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota) {
+uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota,
+                               uint32_t* generation) {
   std::lock_guard guard(mutex_);
   for (size_t i = 0; i < count; ++i) look_on(&owners_[owners[i]]);
-  return room(owners, count, quota, unproven_quota, Of::any, 0);
+  const uint32_t slot = room(owners, count, quota, unproven_quota, Of::any, 0);
+  if (generation) *generation = given_up(slot).generation;
+  return slot;
 }
 
 uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota,
@@ -35,7 +40,7 @@ uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t qu
   for (size_t i = 0; i < count; ++i) {
     const Owner& owner = owners_[owners[i]];
     unproven += owner.unproven.size;
-    all += owner.unproven.size + owner.proven.size;
+    all += owner.size();
   }
   if (unproven >= unproven_quota) {
     const uint32_t slot = oldest(owners, count, [&](Owner* owner) { return find_unproven(owner); });
@@ -44,7 +49,12 @@ uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t qu
   if (all >= quota) {
     return may_go(oldest(owners, count, [&](Owner* owner) { return find_expendable(owner, whose, now_ms); }));
   }
-  return size() < limits_.connections ? kFree : find_of_all(whose, now_ms);
+  const bool is_tracked = whose == Of::tracked;
+  const bool has_reached_reserved = !is_tracked && size() - tracked() + limits_.reserved >= limits_.connections;
+  if (size() < limits_.connections && !has_reached_reserved) return kFree;
+  if (const uint32_t slot = find_of_all(whose, now_ms); slot != kNone) return slot;
+  if (is_tracked) return all < limits_.guaranteed ? find_of_fullest(static_cast<uint32_t>(all) + 1, now_ms) : kNone;
+  return tracked() > limits_.reserved ? find_of_fullest(0, now_ms) : kNone;
 }
 
 template <typename FindOne>
@@ -103,28 +113,43 @@ uint32_t ConnectionTable::find_expendable(Owner* owner, Of whose, double now_ms)
   return kNone;
 }
 
-// A connection of any owner, for when all slots are taken: a clock, whose hand has just passed the latest connections. As long
-// as there are tracked ones, only these give way: one that is over or quiet, or else, unless it is for another tracked one, the
-// first one. If there are so few that none is among many, it is one of the others that is over.
+// A connection of any owner that is over or quiet, for when all slots are taken: a clock, whose hand has just passed the latest
+// connections. As long as there are more tracked ones than are left to these, no other one gives way.
 uint32_t ConnectionTable::find_of_all(Of whose, double now_ms) {
   if (whose == Of::tracked && now_ms < search_from_ms_) return kNone;
-  const bool others_stay = tracked() > 0;
-  const uint32_t most = others_stay && whose != Of::tracked ? kTrackedLooked : kAllLooked;
-  uint32_t in_use = kNone, other = kNone;
-  for (uint32_t looked = 0; looked < std::min(most, used_); ++looked) {
-    if (looked >= kAllLooked && in_use != kNone) break;
+  const bool of_tracked = tracked() > limits_.reserved;
+  const uint32_t most = std::min(whose == Of::tracked ? kAllLookedSeldom : kAllLooked, used_);
+  for (uint32_t looked = 0; looked < most; ++looked) {
     const uint32_t slot = hand_;
-    if (is_used(slot) && may_take_place(whose, slot)) {
-      const bool gives_way = is_expendable(records_[slot]) || is_quiet(records_[slot], now_ms);
-      const bool stays = others_stay && !is_tracked(slot);
-      if (gives_way && !stays) return slot;
-      if (gives_way && other == kNone) other = slot;
-      if (is_tracked(slot) && whose != Of::tracked && in_use == kNone) in_use = slot;
-    }
     hand_ = (hand_ + 1) % used_;
+    if (!is_used(slot) || !may_take_place(whose, slot)) continue;
+    if (whose != Of::tracked && is_tracked(slot) != of_tracked) continue;
+    if (is_expendable(records_[slot]) || is_quiet(records_[slot], now_ms)) return slot;
   }
   if (whose == Of::tracked) search_from_ms_ = now_ms + kSearchAgainMs;
-  return in_use != kNone ? in_use : other;
+  return kNone;
+}
+
+// A connection of the owner that has the most tracked ones, if these are more than so many: one that is over or quiet, or else
+// the one that has not been looked at for longest.
+uint32_t ConnectionTable::find_of_fullest(uint32_t more_than, double now_ms) {
+  const uint32_t number = fullest();
+  if (number == kNone || owners_[number].size() <= more_than) return kNone;
+  Owner& owner = owners_[number];
+  if (const uint32_t slot = find_expendable(&owner, Of::tracked, now_ms); slot != kNone) return slot;
+  return (owner.proven.first ? owner.proven.first : owner.unproven.first) - 1;
+}
+
+// Of some of those with about as many, so that it costs the same however many there are.
+uint32_t ConnectionTable::fullest() const {
+  uint32_t fullest = kNone;
+  for (size_t n = std::size(by_size_) - 1; n > 0 && fullest == kNone; --n) {
+    uint32_t at = by_size_[n].first;
+    for (uint32_t looked = 0; looked < kOwnersLooked && at; ++looked, at = owners_[at - 1].next) {
+      if (fullest == kNone || owners_[at - 1].size() > owners_[fullest].size()) fullest = at - 1;
+    }
+  }
+  return fullest;
 }
 
 std::vector<uint32_t> ConnectionTable::owned(uint32_t owner) {

@@ -15,6 +15,8 @@ namespace {
 // the lock.
 constexpr uint32_t kSwept = 4096;
 constexpr uint32_t kSweptAtOnce = 256;
+// How many connections of a port are closed before others get the lock.
+constexpr uint32_t kClosedAtOnce = 128;
 // Records that get their memory at the same time.
 constexpr uint32_t kPrepared = 4096;
 
@@ -47,6 +49,43 @@ void ConnectionTable::remove(List* list, uint32_t slot) {
   --list->size;
 }
 
+// Adds a connection, which is unproven, to those of an owner.
+void ConnectionTable::own(uint32_t slot, uint32_t owner) {
+  records_[slot].owner = owner;
+  records_[slot].proven = 0;
+  append(&owners_[owner].unproven, slot);
+  resized(owner);
+}
+
+void ConnectionTable::disown(uint32_t slot) {
+  Owner& owner = owners_[records_[slot].owner];
+  if (records_[slot].proven) {
+    remove(&owner.proven, slot);
+  } else {
+    leave_unproven(&owner, slot);
+  }
+  resized(records_[slot].owner);
+}
+
+// Puts the owner of tracked ones into the list of those that have about as many. Each time that their number has doubled, or
+// halved, it is another list.
+void ConnectionTable::resized(uint32_t number) {
+  Owner& owner = owners_[number];
+  const uint32_t size_class = number < kFirstFreeOwner ? static_cast<uint32_t>(std::bit_width(owner.size())) : 0;
+  if (size_class == owner.size_class) return;
+  if (auto& list = by_size_[owner.size_class]; owner.size_class) {
+    (owner.previous ? owners_[owner.previous - 1].next : list.first) = owner.next;
+    (owner.next ? owners_[owner.next - 1].previous : list.last) = owner.previous;
+  }
+  owner.size_class = size_class;
+  owner.next = 0;
+  if (auto& list = by_size_[size_class]; size_class) {
+    owner.previous = list.last;
+    (list.last ? owners_[list.last - 1].next : list.first) = number + 1;
+    list.last = number + 1;
+  }
+}
+
 // The free slots are a queue, so `previous` is free to hold the epoch in which the slot was freed.
 void ConnectionTable::free_slot(uint32_t slot) {
   std::atomic_ref(records_[slot].generation).store(0, std::memory_order_release);
@@ -64,6 +103,17 @@ bool ConnectionTable::may_take(uint32_t slot) const {
     const uint64_t seen = holder.seen.load();
     return seen == kIdle || static_cast<int32_t>(static_cast<uint32_t>(seen) - freed) >= 0;
   });
+}
+
+// How many slots can be taken now: of those that are free, those that were freed last may be in use.
+uint32_t ConnectionTable::takeable() const {
+  const auto epoch = static_cast<uint32_t>(epoch_.load());
+  uint32_t held = 0;
+  for (const Holder& holder : holders_) {
+    const uint64_t seen = holder.seen.load(std::memory_order_relaxed);
+    if (seen != kIdle) held = std::max(held, epoch - static_cast<uint32_t>(seen));
+  }
+  return count_ - used_ + free_.size - std::min(free_.size, held);
 }
 
 uint32_t ConnectionTable::take_slot() {
@@ -99,36 +149,38 @@ ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t repli
     if (!begins || (!known.reply && !is_anew)) return known;
     if (known.reply && !is_over(*known.at)) return {};
   }
+  if (takeable() < (count_ - std::min(limits_.connections, count_)) / 2) return {};
   look_on(&owners_[owner]);
   const uint32_t quota = limits_.quota * shares, unproven_quota = limits_.unproven_quota * shares;
-  const uint32_t found = is_anew ? kFree : room(&owner, 1, quota, unproven_quota, Of::tracked, now_ms);
+  const bool has_room = is_anew && known.at->owner == owner;
+  const uint32_t found = has_room ? kFree : room(&owner, 1, quota, unproven_quota, Of::tracked, now_ms);
   if (found == kNone) return {};
   const ConnectionOpening opening = {{key.place, replies_place}, static_cast<uint8_t>(key.protocol),
                                      ConnectionKind::tracked, {}, key.tuple, key.tuple, 0, {}, 0};
   const uint32_t also = known.slot == found ? kNone : known.slot;
-  const uint32_t slot = put(opening, owner, now_ms, {found == kFree ? kNone : found, also});
+  const uint32_t slot = put(opening, owner, now_ms, {given_up(found), given_up(also)});
   if (slot == kNone) return {};
   return {&records_[slot], slot, records_[slot].generation, false};
 }
 
 uint32_t ConnectionTable::open(const ConnectionOpening& opening, uint32_t owner, double now_ms,
-                               const uint32_t (&given_up)[2]) {
+                               const GivenUp (&given_up)[2]) {
   std::lock_guard guard(mutex_);
   return put(opening, owner, now_ms, given_up);
 }
 
 uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, double now_ms,
-                              const uint32_t (&given_up)[2]) {
+                              const GivenUp (&given_up)[2]) {
   const uint32_t slot = take_slot();
   if (slot == kNone) return kNone;
-  for (const uint32_t other : given_up) {
-    if (other != kNone && is_used(other)) prefetch_all(opening_of(records_[other]));
+  for (const GivenUp& other : given_up) {
+    if (is_there(other)) prefetch_all(opening_of(records_[other.slot]));
   }
   prefetch_all(opening);
-  for (const uint32_t other : given_up) {
-    if (other != kNone && is_used(other)) close_held(other);
+  for (const GivenUp& other : given_up) {
+    if (is_there(other)) close_held(other.slot);
   }
-  if (is_known(opening)) {
+  if (size() >= limits_.connections || is_known(opening)) {
     free_slot(slot);
     return kNone;
   }
@@ -144,10 +196,9 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   record.pin = opening.pin;
   record.table = opening.table;
   memcpy(record.via, opening.via, sizeof record.via);
-  record.owner = owner;
   record.half(0).last_seen_ms = now_ms;
   std::atomic_ref(record.generation).store(generation_ * 2, std::memory_order_release);
-  append(&owners_[owner].unproven, slot);
+  own(slot, owner);
   size_.store(size() + 1, std::memory_order_relaxed);
   if (is_tracked(slot)) tracked_.store(tracked() + 1, std::memory_order_relaxed);
   count_balanced(record, 1);
@@ -169,9 +220,10 @@ void ConnectionTable::set_flow(uint32_t slot, uint32_t generation, bool reply, u
   relaxed_store(records_[slot].half(reply).flow, flow);
 }
 
-void ConnectionTable::end(uint32_t slot, double now_ms) {
+void ConnectionTable::end(uint32_t slot, double now_ms, uint32_t generation) {
   std::lock_guard guard(mutex_);
   if (slot >= used_ || !is_used(slot)) return;
+  if (generation != 0 && records_[slot].generation != generation) return;
   Connection& connection = records_[slot];
   const bool was_found = is_found(opening_of(connection), kOriginal);
   count_balanced(connection, -1);
@@ -188,16 +240,24 @@ void ConnectionTable::close_held(uint32_t slot) {
   for (const Name which : {kOriginal, kReply, kTaken}) {
     if (is_found(of, which)) erase(name(of, which), slot * 4 + which);
   }
-  Owner& owner = owners_[records_[slot].owner];
-  if (records_[slot].proven) {
-    remove(&owner.proven, slot);
-  } else {
-    leave_unproven(&owner, slot);
-  }
+  disown(slot);
   size_.store(size() - 1, std::memory_order_relaxed);
   if (is_tracked(slot)) tracked_.store(tracked() - 1, std::memory_order_relaxed);
   count_balanced(records_[slot], -1);
   free_slot(slot);
+}
+
+// In steps, so that others get the lock.
+uint32_t ConnectionTable::close_owned(uint32_t owner, uint32_t limit) {
+  const Owner& of = owners_[owner];
+  for (uint32_t closed = 0;;) {
+    std::lock_guard guard(mutex_);
+    for (uint32_t n = 0; n < kClosedAtOnce; ++n, ++closed) {
+      const uint32_t at = of.proven.first ? of.proven.first : of.unproven.first;
+      if (!at || closed == limit) return closed;
+      close_held(at - 1);
+    }
+  }
 }
 
 // Time
@@ -223,17 +283,24 @@ std::vector<uint32_t> ConnectionTable::expire(double now_ms) {
   return due;
 }
 
-// After a crash. Timeouts start again, since the clock may be a different one, and no flow is known any more.
+// After a crash. Timeouts start again, since the clock may be a different one, and no flow is known any more. If there is less
+// room than before, the translated ones come first.
 std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
   std::lock_guard guard(mutex_);
   std::vector<uint32_t> translated;
   const uint32_t ready = std::min(header_->ready, count_);
+  const auto is_translated = [](Connection& record) {
+    return record.generation != 0 && kind_of(record) != ConnectionKind::tracked;
+  };
+  size_t others = static_cast<size_t>(std::count_if(records_, records_ + ready, is_translated));
   for (uint32_t slot = 0; slot < ready; ++slot) {
     Connection& record = records_[slot];
     if (record.generation == 0) continue;
+    if (is_translated(record)) --others;
+    const size_t come_first = is_translated(record) ? 0 : others;
     const ConnectionOpening opening = opening_of(record);
     const bool is_whole = record.generation % 2 == 0 && is_plausible(opening) && record.owner < kOwners;
-    if (!is_whole || size() >= limits_.connections || is_known(opening)) {
+    if (!is_whole || size() + come_first >= limits_.connections || is_known(opening)) {
       record.generation = 0;
       continue;
     }
@@ -245,13 +312,12 @@ std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
       half.last_seen_ms = now_ms;
       half.flow = half.flow_slot = 0;
     }
-    record.proven = 0;
     record.table = 0;
     insert_all(opening, slot);
     size_.store(size() + 1, std::memory_order_relaxed);
     if (is_tracked(slot)) {
       tracked_.store(tracked() + 1, std::memory_order_relaxed);
-      append(&owners_[record.owner].unproven, slot);
+      own(slot, record.owner);
     } else {
       translated.push_back(slot);
     }
@@ -261,8 +327,7 @@ std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
 
 void ConnectionTable::adopt(uint32_t slot, uint32_t owner) {
   std::lock_guard guard(mutex_);
-  records_[slot].owner = owner;
-  append(&owners_[owner].unproven, slot);
+  own(slot, owner);
 }
 
 }  // namespace weft

@@ -23,17 +23,21 @@
 // than that. The cost of finding one to give up does not depend on their number: each is found to be
 // in use once, and few of the proven ones are looked at.
 //
-// Tracked connections are owned by the port where they began. They never take the room of others: a tracked one takes only the
-// place of another tracked one, and if all are taken, any tracked one gives way to a translated one, before one of the others
-// does. A packet that finds no room goes on untracked, and the next one of its conversation tries again. So that this costs the
-// others nothing, a search that was in vain is not repeated within a millisecond. A tracked connection that has been quiet for
-// some minutes may be given up, too: nothing signals that a host behind the tunnel has died.
+// Tracked connections are owned by the port where they began, or by the host that they came from. They never take the room of
+// others: a tracked one takes only the place of another tracked one, and if all are taken, a tracked one gives way to a
+// translated one, before one of the others does; only `limits.reserved` are left to the tracked ones. A tracked connection that
+// has been quiet for some minutes may be given up, too: nothing signals that a host behind the tunnel has died. If none is
+// over or quiet, the owner with the most of them gives one up that is in use (`by_size_`): for a translated one, and for an
+// owner that has fewer than `limits.guaranteed`. So nobody who fills the table keeps others from new conversations. A packet
+// that finds no room all the same goes on untracked, and the next one of its conversation tries again. So that this costs the
+// others nothing, a search that was in vain is not repeated within a millisecond.
 //
 // Threads. Whatever changes the table takes its lock, which protects the lists, the index and the
 // heads of records. A worker finds connections without the lock (`find`):
 //   - It may use what it has found until it says that it holds nothing (`pass`, `leave`). A freed
 //     slot is taken again only after each worker has said so, so no head is written between a
-//     frame's finding it and the end of that frame.
+//     frame's finding it and the end of that frame. Tracked ones are not opened when few slots are left that can be
+//     taken: so there are some for the others when a worker says nothing for a while.
 //   - It may miss an index entry that is being moved back. `version_` is odd during that time, and a
 //     search that has found nothing is repeated if it has changed.
 // Any thread may open or close a connection. Workers open those that are only tracked, and those whose backend a balancing
@@ -135,6 +139,9 @@ struct ConnectionLimits {
   // For each owner of connections that workers open.
   uint32_t quota;
   uint32_t unproven_quota;
+  // How many tracked ones each owner can have, whatever the others have; and how many of all are for tracked ones alone.
+  uint32_t guaranteed = 0;
+  uint32_t reserved = 0;
 };
 
 class ConnectionTable {
@@ -149,6 +156,12 @@ class ConnectionTable {
   ConnectionTable(uint8_t* memory, size_t bytes, const ConnectionLimits& limits, uint64_t seed);
   ConnectionTable(const ConnectionTable&) = delete;
   ConnectionTable& operator=(const ConnectionTable&) = delete;
+
+  // A connection to be given up for another one. It is closed only if its slot still has it.
+  struct GivenUp {
+    uint32_t slot = kNone;
+    uint32_t generation = 0;
+  };
 
   // A worker's side
 
@@ -233,11 +246,12 @@ class ConnectionTable {
   // True if no connection has that tuple, but one goes on with it.
   bool is_taken(const TupleKey& key) const;
   // Room for one more connection of these owners, which share a quota: kFree, or the slot that can be given up for it,
-  // or kNone. Looks at some of their unproven connections first.
-  uint32_t room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota);
-  // Closes those in `given_up` (kNone is skipped), then opens a connection in another slot. Returns kNone if there is
-  // no free slot or its tuples are taken.
-  uint32_t open(const ConnectionOpening& opening, uint32_t owner, double now_ms, const uint32_t (&given_up)[2]);
+  // or kNone. Looks at some of their unproven connections first. Sets the generation of that slot.
+  uint32_t room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota,
+                uint32_t* generation = nullptr);
+  // Closes those in `given_up`, then opens a connection in another slot. Returns kNone if there is no free slot, if its
+  // tuples are taken, or if there is no room, since others have taken that of those given up.
+  uint32_t open(const ConnectionOpening& opening, uint32_t owner, double now_ms, const GivenUp (&given_up)[2]);
   // With a generation, only if the slot still has that connection.
   void close(uint32_t slot, uint32_t generation = 0);
   // From now on, packets of that direction take this flow. Does nothing if the slot has another connection by now.
@@ -250,9 +264,12 @@ class ConnectionTable {
   // How many connections that workers may close have this backend, or were chosen by this table.
   uint32_t balanced_to(uint32_t pin) const;
   uint32_t balanced_by(uint32_t table) const;
-  // From now on, its packets are not translated any more, and take no flow. Workers do not close it.
-  void end(uint32_t slot, double now_ms);
+  // From now on, its packets are not translated any more, and take no flow. Workers do not close it, unless it was only
+  // tracked. With a generation, only if the slot still has that connection.
+  void end(uint32_t slot, double now_ms, uint32_t generation = 0);
   std::vector<uint32_t> owned(uint32_t owner);
+  // Closes connections of a port, at most `limit`. Returns how many.
+  uint32_t close_owned(uint32_t owner, uint32_t limit);
   // Checks some connections in each call: closes those that workers may close and that have been idle for too long, and
   // returns such others.
   std::vector<uint32_t> expire(double now_ms);
@@ -301,7 +318,11 @@ class ConnectionTable {
     List unproven;  // oldest first
     List proven;    // seen in use; the one not looked at for longest comes first, and may be over by now
     uint32_t hand;  // slot + 1: the next unproven one to look at
+    uint32_t next, previous;  // owner + 1: in the list of those with about as many
+    uint32_t size_class;  // the number of that list; 0: in none
     double search_from_ms;  // until then, its proven ones are not searched for a tracked one again
+
+    uint32_t size() const { return unproven.size + proven.size; }
   };
   struct alignas(64) Holder {
     std::atomic<uint64_t> seen = kIdle;
@@ -337,11 +358,22 @@ class ConnectionTable {
 
   void append(List* list, uint32_t slot);
   void remove(List* list, uint32_t slot);
+  void own(uint32_t slot, uint32_t owner);
+  void disown(uint32_t slot);
+  void resized(uint32_t owner);
   uint32_t take_slot();
   bool may_take(uint32_t slot) const;
+  uint32_t takeable() const;
   bool prepare(uint32_t slot);
   void free_slot(uint32_t slot);
-  uint32_t put(const ConnectionOpening& opening, uint32_t owner, double now_ms, const uint32_t (&given_up)[2]);
+  uint32_t put(const ConnectionOpening& opening, uint32_t owner, double now_ms, const GivenUp (&given_up)[2]);
+  // What is in that slot now, if it is one.
+  GivenUp given_up(uint32_t slot) const {
+    return slot < used_ ? GivenUp{slot, records_[slot].generation} : GivenUp{};
+  }
+  bool is_there(const GivenUp& one) const {
+    return one.slot < used_ && one.generation != 0 && records_[one.slot].generation == one.generation;
+  }
   void close_held(uint32_t slot);
   bool is_used(uint32_t slot) const { return records_[slot].generation != 0; }
   // True if workers may close it.
@@ -355,6 +387,8 @@ class ConnectionTable {
   uint32_t find_unproven(Owner* owner);
   uint32_t find_expendable(Owner* owner, Of whose, double now_ms);
   uint32_t find_of_all(Of whose, double now_ms);
+  uint32_t find_of_fullest(uint32_t more_than, double now_ms);
+  uint32_t fullest() const;
   bool may_take_place(Of whose, uint32_t slot) const {
     return whose == Of::any || (whose == Of::workers ? is_of_workers(slot) : is_of_port(slot));
   }
@@ -384,6 +418,10 @@ class ConnectionTable {
   std::atomic<uint32_t> in_place_[kPlaceCounts] = {};
   std::atomic<uint32_t> opened_ = 0;
   ZeroedArray<Owner> owners_;
+  // Owners of tracked ones, by how many they have: in list n those with 2^(n-1) or more, and fewer than 2^n.
+  struct {
+    uint32_t first, last;  // owner + 1
+  } by_size_[33] = {};
   std::unordered_map<uint32_t, BalancingTable> tables_;
   // Counts of the connections with a table, by pin and by table.
   std::unordered_map<uint32_t, uint32_t> balanced_to_, balanced_by_;

@@ -77,12 +77,17 @@ export type { Published, RemoteEndpoint, TapOpened };
 const UNPROVEN_SHARE = 1 / 4;
 /** The part of all connections that one port may have as tracked ones. */
 const TRACKED_SHARE = 1 / 4;
-/** Slots beyond the maximum number of connections, so that a freed slot is not reused at once. */
-const SPARE_SLOTS = 64;
+/** The part of all connections that one port can have as tracked ones, whatever others have. */
+const GUARANTEED_SHARE = 1 / 256;
+/** The part of all connections that is for tracked ones alone. */
+const RESERVED_SHARE = 1 / 16;
+/** Slots beyond the maximum number of connections, as a part of it and at least: a freed slot is not reused at once. */
+const SPARE_SHARE = 1 / 64;
+const LEAST_SPARE = 64;
 
 /** How many records are needed for this many connections. */
 export function connectionSlots(cap: number): number {
-  return cap + SPARE_SLOTS;
+  return cap + Math.max(Math.ceil(cap * SPARE_SHARE), LEAST_SPARE);
 }
 
 export interface ForwardingOptions {
@@ -475,11 +480,15 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 }
 
+/** As many connections as have room in this memory, by `connectionSlots`. */
 function connectionsIn(memory: Uint8Array): ConnectionStoreOptions {
-  const limit = new ConnectionRecords(memory).count - SPARE_SLOTS;
+  const { count } = new ConnectionRecords(memory);
+  const limit = count - Math.max(Math.ceil((count * SPARE_SHARE) / (1 + SPARE_SHARE)), LEAST_SPARE);
   if (limit <= 0) return noConnections();
   const quota = Math.ceil(limit * TRACKED_SHARE);
-  return { memory, limit, quota, unprovenQuota: Math.ceil(quota * UNPROVEN_SHARE) };
+  const unprovenQuota = Math.ceil(quota * UNPROVEN_SHARE);
+  const [guaranteed, reserved] = [GUARANTEED_SHARE, RESERVED_SHARE].map((share) => Math.floor(limit * share));
+  return { memory, limit, quota, unprovenQuota, guaranteed, reserved };
 }
 
 /** Sets the place in which tuples of packets from the port are meaningful. */

@@ -1,5 +1,6 @@
 // The table of connections: what it finds, compared with a plain map; room and time; after a crash;
 // and with threads that find, open and close connections at the same time.
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
@@ -70,7 +71,7 @@ void test_finding() {
     } else if (names.size() < 60) {
       const ConnectionOpening opening = translated(some(), some());
       const TupleKey original = key_of(opening.original, 1), reply = key_of(turned(opening.translated), kOutside);
-      const uint32_t slot = table.open(opening, random.below(4), step, {kNone, kNone});
+      const uint32_t slot = table.open(opening, random.below(4), step, {});
       if (slot == kNone) {
         CHECK(handles.count(text(original)) || handles.count(text(reply)));
         ++known;
@@ -117,7 +118,7 @@ void test_taken() {
       ConnectionOpening of = translated(some(), some());
       of.places[1] = random.chance(20) ? kOutside : 1 + random.below(2);
       of.via[0] = random.chance(20);
-      const uint32_t slot = table.open(of, random.below(4), step, {kNone, kNone});
+      const uint32_t slot = table.open(of, random.below(4), step, {});
       if (slot != kNone) {
         for (const bool reply : {false, true}) known.insert(names(of, reply));
         if (of.places[1] != kOutside && !of.via[0]) goes_on.insert(text(key_of(of.translated, of.places[0])));
@@ -182,13 +183,13 @@ void test_ended() {
   const auto other = [&](uint32_t backend) { return translated(original, tuple_of(1, backend, 5, 80)); };
   {
     ConnectionTable table(memory.bytes(), memory.size(), {16, 16, 16}, 1);
-    CHECK(table.open(other(2), 70'000, 5, {kNone, kNone}) == 0);
+    CHECK(table.open(other(2), 70'000, 5, {}) == 0);
     memory[0].half(true).flow = 7;
     table.end(0, 9);
     table.end(0, 9);
     CHECK(table.find_handle(client) == kNone && table.find_handle(late) == 1 && memory[0].half(true).flow == 0);
-    CHECK(table.open(other(2), 70'000, 5, {kNone, kNone}) == kNone);
-    CHECK(table.open(other(3), 70'000, 5, {kNone, kNone}) == 1 && table.find_handle(client) == 2);
+    CHECK(table.open(other(2), 70'000, 5, {}) == kNone);
+    CHECK(table.open(other(3), 70'000, 5, {}) == 1 && table.find_handle(client) == 2);
   }
   ConnectionTable table(memory.bytes(), memory.size(), {16, 16, 16}, 2);
   CHECK(table.recover(100) == (std::vector<uint32_t>{0, 1}));
@@ -252,7 +253,7 @@ void test_room() {
 
   // All slots but one are taken by translated connections.
   for (uint32_t i = 0; table.size() < 40; ++i) {
-    CHECK(table.open(translated(tuple_of(3, 4, i, 1), tuple_of(5, 4, i, 1)), 100'000, 0, {kNone, kNone}) != kNone);
+    CHECK(table.open(translated(tuple_of(3, 4, i, 1), tuple_of(5, 4, i, 1)), 100'000, 0, {}) != kNone);
   }
   const size_t unanswered = 29;  // and that of owner 4, which is tracked
   std::set<uint32_t> left;
@@ -263,6 +264,78 @@ void test_room() {
   CHECK(left.empty());
   const uint32_t owner = 100'000;
   CHECK(table.room(&owner, 1, 29, 100) != kNone);  // other openers may give up any connection
+}
+
+// When a worker says nothing for a while, slots that were freed since are not taken again. Half of the spare ones are left to
+// those that are not only tracked.
+void test_spare() {
+  constexpr uint32_t kLimit = 8, kSpare = 8;
+  Memory memory(kLimit + kSpare);
+  ConnectionTable table(memory.bytes(), memory.size(), {kLimit, kLimit, kLimit}, 1);
+  uint32_t port = 0;
+  double now_ms = 0;
+  const auto begin = [&] { return table.open(key_of(tuple_of(1, 2, ++port, 80), 1), 1, 3, ++now_ms); };
+  while (table.size() < kLimit) CHECK(begin());
+  for (uint32_t i = 0; i < 3 * kSpare; ++i) CHECK(begin());  // nobody holds anything
+  table.enter(0);
+  uint32_t opened = 0;
+  while (begin()) ++opened;
+  CHECK(opened == kSpare / 2 + 1 && table.size() == kLimit);
+  const uint32_t owner = 100'000;
+  for (; opened < kSpare; ++opened) {
+    ConnectionTable::GivenUp given_up;
+    given_up.slot = table.room(&owner, 1, kLimit, kLimit, &given_up.generation);
+    const Tuple tuple = tuple_of(3, 4, ++port, 1);
+    CHECK(table.open(translated(tuple, tuple), owner, 0, {given_up, {}}) != kNone);
+  }
+  CHECK(!begin());
+  table.pass(0);
+  CHECK(begin());
+  table.leave(0);
+}
+
+// Ports open connections that stay in use, some many and some few, and the table is full. Who has fewer than each can have gets
+// one of the port that has the most, as long as that has more than it would have then itself, and nobody else gets one.
+void test_guaranteed() {
+  Random random("guaranteed");
+  constexpr uint32_t kLimit = 400, kGuaranteed = 20, kPorts = 30;
+  Memory memory(kLimit + 8);
+  ConnectionTable table(memory.bytes(), memory.size(), {kLimit, kLimit, kLimit, kGuaranteed, 0}, 1);
+  const auto sizes = [&] {
+    std::vector<uint32_t> sizes(kPorts, 0);
+    for (uint32_t slot = 0; slot < memory.size() / sizeof(Connection) - 1; ++slot) {
+      if (memory[slot].generation) ++sizes[memory[slot].owner];
+    }
+    return sizes;
+  };
+  size_t taken = 0, refused = 0;
+  double now_ms = 0;
+  for (uint32_t step = 0; step < 40'000; ++step) {
+    const uint32_t port = std::min(random.below(kPorts), random.below(kPorts));
+    const std::vector<uint32_t> before = sizes();
+    const bool is_full = table.size() == kLimit;
+    const uint32_t most = *std::max_element(before.begin(), before.end());
+    const bool gets_one = !is_full || (before[port] < kGuaranteed && most > before[port] + 1);
+    const ConnectionTable::Found found = table.open(key_of(tuple_of(port, 200, step, step >> 16), 1), 1, port, ++now_ms);
+    CHECK(static_cast<bool>(found) == gets_one);
+    if (found) {
+      for (const bool reply : {false, true}) found.at->half(reply) = {1e9, 1, 1, 0, 0, 0, 0, 0, {}};
+      if (is_full) {
+        const std::vector<uint32_t> after = sizes();
+        uint32_t lost = kPorts;
+        for (uint32_t i = 0; i < kPorts; ++i) {
+          if (after[i] < before[i]) lost = i;
+        }
+        CHECK(lost < kPorts && before[lost] == most && after[port] == before[port] + 1);
+        ++taken;
+      }
+    } else {
+      ++refused;
+    }
+    if (random.chance(1)) CHECK(table.close_owned(random.below(kPorts), 7) <= 7);
+    if (random.chance(3)) table.close(random.below(kLimit));
+  }
+  CHECK(taken > 100 && refused > 1000);
 }
 
 // Who has been called calls with the same ends: that takes the place of what is over, and disturbs nothing that is not.
@@ -293,7 +366,7 @@ void test_time() {
   const ConnectionTable::Found tracked = table.open({tuple_of(1, 2, 3, 4), 1, 6}, 1, 1, 1000);
   ConnectionOpening other = translated(tuple_of(1, 2, 5, 4), tuple_of(9, 2, 5, 4));
   other.protocol = 6;
-  CHECK(table.open(other, 70'000, 1000, {kNone, kNone}) == 1);
+  CHECK(table.open(other, 70'000, 1000, {}) == 1);
   for (size_t slot : {0, 1}) {
     for (const bool reply : {false, true}) memory[slot].half(reply) = {1000, 2, 100, 0, 0, kSeenAck | kSeenFin, 0, 0, {}};
   }
@@ -308,7 +381,7 @@ void test_recovery() {
   {
     ConnectionTable table(memory.bytes(), memory.size(), {16, 16, 16}, 1);
     for (uint32_t i = 0; i < 4; ++i) CHECK(table.open(key_of(tuple_of(1, 2, i, 80), 1), 1, 3, 5));
-    CHECK(table.open(translated(tuple_of(3, 4, 9, 1), tuple_of(5, 4, 9, 1)), 70'000, 5, {kNone, kNone}) == 4);
+    CHECK(table.open(translated(tuple_of(3, 4, 9, 1), tuple_of(5, 4, 9, 1)), 70'000, 5, {}) == 4);
   }
   memory[1].generation = 7;      // it was being written
   memory[2].protocol = 99;       // nonsense: it has no ports
@@ -365,7 +438,7 @@ void test_threads() {
     });
   }
   for (uint32_t i = 0; running > 0; ++i) {
-    const uint32_t slot = table.open(opening, 2, 0, {kNone, kNone});
+    const uint32_t slot = table.open(opening, 2, 0, {});
     if (slot != kNone) table.end(slot, 0);
     table.close(i % 48);
     table.expire(i);
@@ -487,6 +560,8 @@ int main() {
   test_one_end();
   test_ended();
   test_room();
+  test_spare();
+  test_guaranteed();
   test_against();
   test_time();
   test_recovery();

@@ -237,7 +237,7 @@ void test_datapath() {
     memcpy(backend.address + 10, address, sizeof address);
   }
   connections.add_table(6, std::move(table));
-  CHECK(connections.open(named, 1000, 0, {ConnectionTable::kNone, ConnectionTable::kNone}) == 0);
+  CHECK(connections.open(named, 1000, 0, {}) == 0);
   Datapath datapath(50, &connections, 1, 0, hooks);
   for (uint16_t port = 1; port <= 3; ++port) {
     add_port(&datapath, port, PortKind::memory);

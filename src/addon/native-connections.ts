@@ -13,9 +13,17 @@ export interface NativeConnectionTable {
   isTaken(): boolean;
   /** False: no connection has packets that come in at this place. */
   hasAnyIn(place: number): boolean;
-  /** ROOM_FREE, ROOM_NONE or a slot. */
+  /** ROOM_FREE, ROOM_NONE or a slot, whose generation is left where the place was. */
   room(owners: Uint32Array, count: number, quota: number, unprovenQuota: number): number;
-  open(owner: number, nowMs: number, givenUp: number, alsoGivenUp: number): number;
+  /** Generations are 0 if nothing is given up. */
+  open(
+    owner: number,
+    nowMs: number,
+    givenUp: number,
+    generation: number,
+    alsoGivenUp: number,
+    itsGeneration: number,
+  ): number;
   close(slot: number, generation: number): void;
   setFlow(slot: number, generation: number, reply: boolean, flow: number): void;
   claim(slot: number, generation: number): boolean;
@@ -32,8 +40,9 @@ export interface NativeConnectionTable {
   removeTable(id: number): void;
   balancedTo(pin: number): number;
   balancedBy(id: number): number;
-  end(slot: number, nowMs: number): void;
+  end(slot: number, nowMs: number, generation: number): void;
   owned(owner: number): Uint32Array;
+  closeOwned(owner: number, limit: number): number;
   expire(nowMs: number): Uint32Array;
   recover(nowMs: number): Uint32Array;
   adopt(slot: number, owner: number): void;
@@ -46,4 +55,6 @@ export type NativeConnectionTableClass = new (
   limit: number,
   quota: number,
   unprovenQuota: number,
+  guaranteed: number,
+  reserved: number,
 ) => NativeConnectionTable;

@@ -33,7 +33,7 @@ export interface EndingsOptions {
 const TURN_ENDED = 256;
 /** How many slots are gone through in one turn to find them: takes a few milliseconds. */
 const TURN_SCANNED = 16_384;
-/** How many tracked connections are closed in one turn: takes a few milliseconds. */
+/** How many tracked connections are closed in one turn, or read to see whether they are to be: takes a few milliseconds. */
 const TURN_CLOSED = 2048;
 /** Timers cannot wait for as long as a backend may drain. */
 const LONGEST_WAIT_MS = 3_600_000;
@@ -140,11 +140,7 @@ export class Endings {
   /** Ends the tracked connections that began with packets of this port, which is closed, and in no flow any more. */
   endOfPort(portNo: PortNo): void {
     const { tables, later } = this.#options;
-    const ended = tables.connections.trackedBy(portNo);
-    inTurns(later, () => {
-      for (const connection of ended.splice(-TURN_CLOSED)) tables.connections.endTracked(connection);
-      return ended.length > 0;
-    });
+    inTurns(later, () => tables.connections.tracked.endOfPort(portNo, TURN_CLOSED));
   }
 
   /**
@@ -153,9 +149,9 @@ export class Endings {
    * @param addresses undefined: those of the whole network
    */
   endTracked(vni: Vni, addresses: readonly Uint8Array[] | undefined): void {
-    const { connections } = this.#options.tables;
-    if (connections.tracked === 0) return;
-    const until = connections.now();
+    const { tracked } = this.#options.tables.connections;
+    if (tracked.size === 0) return;
+    const until = tracked.now();
     if (!addresses) this.#gone.addNetwork(vni, until);
     for (const ip of addresses ?? []) this.#gone.add(vni, ip, until);
     if (!this.#isSearching) this.#search();
@@ -174,7 +170,7 @@ export class Endings {
         if (!this.#isSearching) return false;
       }
       const slots = { from, to: from + TURN_SCANNED };
-      from = tables.connections.endTrackedOf(gone, slots, TURN_CLOSED, (vni, ip) => this.#routedTo(vni, ip));
+      from = tables.connections.tracked.endOf(gone, slots, TURN_CLOSED, (vni, ip) => this.#routedTo(vni, ip));
       return true;
     });
   }

@@ -26,6 +26,7 @@ import type { PortNo } from '../flow/types.ts';
 import { resetsOfEnds } from '../pipeline/resets.ts';
 import type { Tables } from '../pipeline/stage.ts';
 import type { Changes } from '../table/changes.ts';
+import type { Found } from '../table/connections.ts';
 import { pinnedAt } from '../table/ended-connections.ts';
 import type { Concerned } from '../table/policies.ts';
 import { denialOf, subjectsOf, type Denial } from '../pipeline/open-connections.ts';
@@ -206,8 +207,8 @@ export class Sweep {
       return false;
     }
     if (found === 'allowed' || found === 'unconcerned' || !tables.connections.claim({ slot, generation })) return false;
-    if (found === 'unknown') changes.changedAll(tables.connections.retire(slot, this.#options.clock()));
-    else this.#end(slot, found, id);
+    if (found === 'unknown') changes.changedAll(tables.connections.retire(slot, this.#options.clock(), generation));
+    else this.#end({ slot, generation }, found, id);
     return true;
   }
 
@@ -224,13 +225,16 @@ export class Sweep {
   }
 
   /** The resets are made after its record says that it has ended: until then, its ends go on and take no older numbers. */
-  #end(slot: number, denial: Denial, id: string): void {
+  #end({ slot, generation }: Pick<Found, 'slot' | 'generation'>, denial: Denial, id: string): void {
     const { tables, changes, records, clock, wayOf, send } = this.#options;
+    const connection = pinnedAt(records, slot);
+    // A thread of the datapath has given it up.
+    if (!tables.connections.isOpen({ slot, generation })) return;
     if (!this.#note(this.#cuts, slot, denial, id)) this.#more++;
-    const resets = denial.judgement.rejects ? resetsOfEnds(pinnedAt(records, slot), tables) : undefined;
+    const resets = denial.judgement.rejects ? resetsOfEnds(connection, tables) : undefined;
     // When that is sent, nothing of it is forwarded any more by itself.
     const sendFar = resets && wayOf(resets.toFar, resets.port);
-    changes.changedAll(tables.connections.retire(slot, clock()));
+    changes.changedAll(tables.connections.retire(slot, clock(), generation));
     const isRemembered = tables.connections.ended.has(slot);
     tables.connections.ended.denied(slot, denial.direction);
     const exact = resets && isRemembered ? resetsOfEnds(pinnedAt(records, slot), tables) : resets;

@@ -17,7 +17,7 @@ export const CONNECTION_OWNERS = 131_072;
 export const PEER_OWNERS = { first: 65_536, count: 256 } as const;
 export const FIRST_FREE_OWNER = PEER_OWNERS.first + PEER_OWNERS.count;
 
-/** Results of `room`: nothing needs to be given up, or there is no room. */
+/** Other results of `room`: nothing needs to be given up, or there is no room. */
 export const ROOM_FREE = -1;
 export const ROOM_NONE = -2;
 
@@ -33,6 +33,10 @@ export interface ConnectionStoreOptions {
    */
   readonly quota: number;
   readonly unprovenQuota: number;
+  /** How many tracked connections each port, or other host, can have, whatever the others have. By default none. */
+  readonly guaranteed?: number | undefined;
+  /** How many of all connections are for tracked ones alone. By default none. */
+  readonly reserved?: number | undefined;
 }
 
 /** A connection that was found by one of its tuples. */
@@ -42,6 +46,9 @@ export interface FoundConnection {
   /** True if the tuple is that of a reply. */
   readonly reply: boolean;
 }
+
+/** A connection that is given up for another one. It is closed only if its slot still has it. */
+export type GivenUp = Pick<FoundConnection, 'slot' | 'generation'>;
 
 /** Threads of the datapath may close tracked and balanced connections at any time, and open others in their slots. */
 export interface ConnectionStore {
@@ -64,15 +71,17 @@ export interface ConnectionStore {
   /** False: no connection has packets that come in there. True may be wrong, for another place. */
   hasAnyIn(place: Place): boolean;
   /**
-   * Room for one more connection of these owners, which share a quota: ROOM_FREE, ROOM_NONE, or the slot of one that
-   * can be given up for it. Looks at some first that have not been seen in use yet.
+   * Room for one more connection of these owners, which share a quota: ROOM_FREE, ROOM_NONE, or one that can be given
+   * up for it. Looks at some first that have not been seen in use yet.
    */
-  room(owners: readonly number[], quota: number, unprovenQuota: number): number;
+  room(owners: readonly number[], quota: number, unprovenQuota: number): GivenUp | typeof ROOM_FREE | typeof ROOM_NONE;
   /**
-   * Closes those in `givenUp` (-1: none), then opens a connection in another slot.
-   * @returns its slot; -1 if there is no slot, or its tuples are taken
+   * Closes those in `givenUp`, then opens a connection in another slot.
+   * @param givenUp two at most
+   * @returns its slot; -1 if there is no slot, if its tuples are taken, or if there is no room, since others have taken that
+   * of those given up
    */
-  open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number;
+  open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp?: readonly GivenUp[]): number;
   /** With a generation, only if the slot still has that connection. */
   close(slot: number, generation?: number): void;
   /** From now on, packets of that direction take this cached flow. Does nothing if the slot has another connection by now. */
@@ -92,10 +101,12 @@ export interface ConnectionStore {
   balancedBy(id: number): number;
   /**
    * From now on, its packets are not translated any more, and take no flow. Of UDP, only replies are still found, so that
-   * the next packet of its client begins another one.
+   * the next packet of its client begins another one. With a generation, only if the slot still has that connection.
    */
-  end(slot: number, nowMs: number): void;
+  end(slot: number, nowMs: number, generation?: number): void;
   owned(owner: number): Iterable<number>;
+  /** Closes connections of a port, or of another host, at most `limit`. @returns how many */
+  closeOwned(owner: number, limit: number): number;
   /**
    * Checks some connections in each call: closes tracked and balanced ones that have been idle for too long, and returns
    * such others.
@@ -103,7 +114,8 @@ export interface ConnectionStore {
   expire(nowMs: number): Iterable<number>;
   /**
    * Takes over what the records already hold, before anything else is opened, and frees incomplete ones. Timeouts start
-   * again, since the clock may be a different one. None is balanced any more.
+   * again, since the clock may be a different one. None is balanced any more. If there is less room than before, the
+   * translated ones come first.
    * @returns the translated ones, each of which must be adopted
    */
   recover(nowMs: number): Iterable<number>;

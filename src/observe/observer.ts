@@ -131,7 +131,7 @@ export class Observer {
     const learned = [...fdb.learned].map(([owner, count]) => [this.#ownerName(owner), count] as const);
     const { rss, heapTotal, heapUsed } = process.memoryUsage();
     return {
-      connections: { active: connections.size, tracked: connections.tracked, limit: connections.limit },
+      connections: { active: connections.size, tracked: connections.tracked.size, limit: connections.limit },
       fdb: { ...fdb, learned: Object.fromEntries(learned) },
       memory: { rssBytes: rss, heapTotalBytes: heapTotal, heapUsedBytes: heapUsed },
       decisions: forwarding.controller.revalidator.statistics(),

@@ -1,7 +1,7 @@
 /** The ends of a connection that is to be opened: what its packets become, and whose place it takes. */
 import { INTERNAL, OUTSIDE, turned, type Place, type Tuple } from '../flow/connection.ts';
 import { isTaken } from '../flow/connection-state.ts';
-import type { ConnectionStore } from '../flow/connection-store.ts';
+import type { ConnectionStore, GivenUp } from '../flow/connection-store.ts';
 import { isIp4 } from '../flow/types.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import { CLIENT_ADDRESSES, clientAddress } from './clients.ts';
@@ -28,28 +28,28 @@ export class ConnectionEnds {
     this.#isReserved = isReserved;
   }
 
-  /** Whose place it takes: of the same ends. -1 if there is no such connection. */
-  rivalOf(opening: Opening): number {
-    const { vni, protocol } = opening;
+  /** Whose place it takes: of the same ends. Undefined if there is no such connection. */
+  rivalOf(opening: Opening): GivenUp | undefined {
+    const { vni, protocol, original } = opening;
+    const { records } = this.#store;
     // What was only tracked until now, since it went another way, is translated from now on.
-    const tracked = this.#store.find(placesOf(opening)[0], protocol, opening.original) >> 1;
-    if (tracked >= 0 && this.#store.records.kind(tracked) === 'tracked') return tracked;
+    const tracked = this.#store.lookup(placesOf(opening)[0], protocol, original);
+    if (tracked && records.kind(tracked.slot) === 'tracked') return tracked;
     // To weft's own sockets, that is one of another client with the same addresses and ports: whoever speaks last has them.
     // To a service, it is one that is over, whose client begins anew, or what is left of one to the same backend.
     if ('socket' in opening || 'replies' in opening || choiceOf(opening)) {
-      const known = this.#store.find(clientOriginOf(opening), protocol, opening.original) >> 1;
-      if (known >= 0 || !('replies' in opening) || !opening.choice) return known;
+      const known = this.#store.lookup(clientOriginOf(opening), protocol, original);
+      if (known || !('replies' in opening) || !opening.choice) return known;
       const [first] = toBackend(opening);
-      const left = this.#store.find(opening.replies, protocol, turned(first!)) >> 1;
-      return left >= 0 && this.#store.records.kind(left) === 'ended' ? left : -1;
+      const left = this.#store.lookup(opening.replies, protocol, turned(first!));
+      return left && records.kind(left.slot) === 'ended' ? left : undefined;
     }
     // By another host: one by a third host, or by this one.
     if ('via' in opening) {
-      const own = this.#store.find(vni, protocol, opening.original);
-      return (own >= 0 ? own : this.#store.find(vni, protocol, turned(opening.original))) >> 1;
+      return this.#store.lookup(vni, protocol, original) ?? this.#store.lookup(vni, protocol, turned(original));
     }
     // The container may have a conversation of its own with the same ends. A port that is chosen is free.
-    return 'translated' in opening ? this.#store.find(vni, protocol, turned(opening.translated)) >> 1 : -1;
+    return 'translated' in opening ? this.#store.lookup(vni, protocol, turned(opening.translated)) : undefined;
   }
 
   /** The tuple with which its original packets go out; undefined if there is none left for it. */

@@ -13,11 +13,12 @@
  * finds them (flow/connection-store.ts); nothing is kept here for a single connection. Connections that
  * are only tracked are opened and closed by the datapath.
  *
- * The number of connections is limited by the store, and tracked ones give way to translated ones. One endpoint may have `quota`
- * translated ones. Beyond that, a new connection replaces one that is half-open (nobody has answered it) or over, the oldest
- * first; if there is none, the new one is refused. Of connections that have only been half-open, or are over without having
- * been in use, an endpoint may have `unprovenQuota`, so opening connections that nobody answers takes no more than that. A
- * connection ends by a timeout that depends on its state (RFC 5382 §5, RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
+ * The number of connections is limited by the store, and tracked ones give way to translated ones, except for some that are
+ * left to them. One endpoint may have `quota` translated ones. Beyond that, a new connection replaces one that is half-open
+ * (nobody has answered it) or over, the oldest first; if there is none, the new one is refused. Of connections that have only
+ * been half-open, or are over without having been in use, an endpoint may have `unprovenQuota`, so opening connections that
+ * nobody answers takes no more than that. A connection ends by a timeout that depends on its state (RFC 5382 §5, RFC 4787
+ * §4.3, RFC 5508 §3.2), or with its endpoint.
  *
  * When the backend of a connection within is gone, its record stays for a while (`retire`). So what its backend still
  * sends is known to be of that connection, and is not taken for packets that are to pass as they are. What its client
@@ -37,44 +38,25 @@ import {
   type Tuple,
 } from '../flow/connection.ts';
 import type { Action } from '../flow/action.ts';
-import { BALANCE_OWNERS } from '../flow/balancing.ts';
 import { awaitedAnswer, EXPENDABLE, isAnotherSyn, isTaken, OVER } from '../flow/connection-state.ts';
-import { ROOM_FREE, ROOM_NONE, type FoundConnection, type ConnectionStore } from '../flow/connection-store.ts';
+import type { ConnectionStore, FoundConnection, GivenUp } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
-import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
+import { sameBytes, type Vni } from '../flow/types.ts';
 import type { RepliesIn } from './backends.ts';
-import { ConnectionEnds } from './connection-ends.ts';
 import { entryAt, openPinAt, type ConnectionEntry } from './connection-entries.ts';
+import { ConnectionOwners } from './connection-owners.ts';
+import { ConnectionPlans, type PlanOptions } from './connection-plans.ts';
+import { endpointOf, isToService, objectsOf, sentOutside } from './connection-ways.ts';
 import { EndedConnections, isRemembered, pinnedAt, wasTracked, type PinnedConnection } from './ended-connections.ts';
-import { NatPorts } from './nat-ports.ts';
+import { choiceOf, clientOriginOf, type Opening } from './openings.ts';
 import { hasPort, type PortRanges } from './port-ranges.ts';
-import { choiceOf, clientOriginOf, endpointOfOpening, placesOf, type Opening } from './openings.ts';
-import type { ConnectionsUntil, GoneAddresses } from './gone-addresses.ts';
 import type { Services } from './services.ts';
 import { allSlots, type NextSlot, type Slots } from './slots.ts';
-import { ConnectionOwners } from './connection-owners.ts';
-import { endpointOf, isFromInside, isToService, objectsOf, sentOutside } from './connection-ways.ts';
+import { TrackedConnections } from './tracked-connections.ts';
 
-const NO_QUOTA = 2 ** 32 - 1;
 const NOBODY = new Uint8Array(16);
 
-export interface ConnectionOptions {
-  readonly store: ConnectionStore;
-  /** How many translated connections one endpoint may have. */
-  readonly quota: number;
-  /** How many of these may not have been seen in use: half-open, or over without having been in use. */
-  readonly unprovenQuota: number;
-  /** All addresses of the workload with this address in this network, including this one. They share its quota. */
-  readonly addressesWith: (vni: Vni, ip: Uint8Array) => readonly Uint8Array[];
-  /**
-   * True if a workload of this host has the address in this network. Without it, the datapath opens no connections through
-   * services by itself.
-   */
-  readonly isAttached?: ((vni: Vni, ip: Uint8Array) => boolean) | undefined;
-  /** 8 random bytes, which determine the ports that connections get. */
-  readonly natKey: Uint8Array;
-  /** True if this port of the transit address is taken, so that no connection from inside may have it. */
-  readonly isReserved: (protocol: number, port: number) => boolean;
+export interface ConnectionOptions extends PlanOptions {
   /** Called when a connection has ended, with the tuple that the transit address sent, or would have sent. */
   readonly onClosed?: ((outside: ProtocolTuple) => void) | undefined;
   /** Who is told of connections with a choice. */
@@ -83,56 +65,29 @@ export interface ConnectionOptions {
 
 export type Found = FoundConnection;
 
-/**
- * What it takes to open a connection. Valid until this table opens or ends one. Threads of the datapath may do so at any time:
- * then the store refuses to open it, or what was to be given up has gone.
- */
-interface Plan {
-  readonly opening: Opening;
-  readonly connection: ConnectionTuples;
-  /** The addresses of the workload that it belongs to. */
-  readonly addresses: readonly Uint8Array[];
-  /** Slots that are given up for it: for room, and because of the same ends. -1 means none. */
-  readonly givenUp: readonly [number, number];
-}
-
 export class ConnectionTable {
   readonly ended: EndedConnections;
+  readonly tracked: TrackedConnections;
   readonly #store: ConnectionStore;
-  readonly #quota: number;
-  readonly #unprovenQuota: number;
-  readonly #addressesWith: ConnectionOptions['addressesWith'];
   readonly #onClosed: ConnectionOptions['onClosed'];
   readonly #services: ConnectionOptions['services'];
-  readonly #ports: NatPorts;
-  readonly #ends: ConnectionEnds;
   readonly #isAttached: NonNullable<ConnectionOptions['isAttached']>;
   readonly #owners = new ConnectionOwners();
-  /** The latest plan: `open` mostly follows `refusal` at once. */
-  #plan: Plan | undefined;
+  readonly #plans: ConnectionPlans;
 
   constructor(options: ConnectionOptions) {
-    const { store, quota, unprovenQuota, addressesWith, natKey, isReserved, onClosed, services } = options;
-    const { isAttached = () => false } = options;
+    const { store, onClosed, services, isAttached = () => false } = options;
     this.#store = store;
     this.ended = new EndedConnections(store.records);
+    this.tracked = new TrackedConnections(store);
     this.#services = services;
-    this.#quota = quota;
-    this.#unprovenQuota = unprovenQuota;
-    this.#addressesWith = addressesWith;
-    this.#ports = new NatPorts(natKey);
-    this.#ends = new ConnectionEnds(store, this.#ports, isReserved);
     this.#isAttached = isAttached;
     this.#onClosed = onClosed;
+    this.#plans = new ConnectionPlans(this.#owners, { ...options, isAttached });
   }
 
   get size(): number {
     return this.#store.size;
-  }
-
-  /** How many of them are only tracked. */
-  get tracked(): number {
-    return this.#store.tracked;
   }
 
   get limit(): number {
@@ -212,7 +167,7 @@ export class ConnectionTable {
 
   /** Why it cannot be opened now; undefined if it can. */
   refusal(opening: Opening): DropReason | undefined {
-    const plan = this.#planFor(opening);
+    const plan = this.#plans.for(opening);
     return typeof plan === 'string' ? plan : undefined;
   }
 
@@ -234,46 +189,31 @@ export class ConnectionTable {
 
   /** How the datapath opens connections like this one by itself; undefined if it cannot. */
   balance(opening: Opening): Extract<Action, { op: 'balance' }> | undefined {
-    const { vni, original } = opening;
-    const addresses = this.#addressesWith(vni, original.source);
-    const table = addresses.length <= BALANCE_OWNERS ? this.#tableFor(opening) : undefined;
-    if (table === undefined) return undefined;
-    const others = addresses.filter((ip) => !sameBytes(ip, original.source));
-    const owners = [original.source, ...others].map((ip) => this.#owners.hold(vni, ip));
-    const known = owners.filter((owner) => owner !== undefined);
-    return known.length === owners.length ? { op: 'balance', table, owners: known } : undefined;
-  }
-
-  /** The balancing table that chooses the same backend; undefined if there is none. */
-  #tableFor(opening: Opening): number | undefined {
-    const choice = choiceOf(opening);
-    const isWithin = choice && 'replies' in opening && !opening.isFromOutside;
-    if (!isWithin || !this.#isAttached(opening.vni, opening.original.source)) return undefined;
-    return this.#services.tableFor(choice, opening.vni);
+    return this.#plans.balance(opening);
   }
 
   /** Opens a connection unless it is refused. Returns the names of what changed. */
   open(opening: Opening, nowMs: number): readonly string[] {
-    const plan = this.#planFor(opening);
+    const plan = this.#plans.for(opening);
     if (typeof plan === 'string') return [];
     const { connection, addresses, givenUp } = plan;
-    const changed = givenUp.flatMap((slot) => (slot < 0 ? [] : this.#leave(slot)));
+    const changed = givenUp.flatMap((one) => this.#leave(one));
     const { vni, protocol, original } = opening;
     const endpoint = endpointOf(connection);
-    const table = this.#tableFor(opening);
+    const table = this.#plans.tableFor(opening);
     const owner = table === undefined ? this.#owners.add(vni, endpoint) : this.#owners.hold(vni, endpoint);
     const slot =
       owner === undefined
         ? -1
         : this.#store.open({ ...connection, ...(table !== undefined && { table }) }, owner, nowMs, givenUp);
-    this.#plan = undefined;
+    this.#plans.forget();
     if (slot < 0) {
       // Another thread has taken the room. What was to be given up has already been reported as over.
-      for (const given of givenUp) if (given >= 0) this.#store.close(given);
+      for (const given of givenUp) this.#store.close(given.slot, given.generation);
       if (owner !== undefined && table === undefined) this.#owners.delete(vni, endpoint);
       return changed;
     }
-    this.#claimPort(connection, addresses);
+    this.#plans.claimPort(connection, addresses);
     const choice = choiceOf(opening);
     if (choice && table === undefined)
       this.#services.opened(slot, choice, clientOriginOf(opening), { protocol, ...original }, nowMs);
@@ -283,7 +223,7 @@ export class ConnectionTable {
   /** Ends some of the connections that have been idle for too long; each call checks others. */
   expire(nowMs: number): readonly string[] {
     const changed: string[] = [];
-    this.#plan = undefined;
+    this.#plans.forget();
     for (const slot of this.#store.expire(nowMs)) changed.push(...this.#close(slot));
     this.#owners.release(({ number, vni, ip }) => !this.#isAttached(vni, ip) && isEmpty(this.#store.owned(number)));
     return changed;
@@ -295,7 +235,12 @@ export class ConnectionTable {
     if (owner === undefined) return [];
     const { records } = this.#store;
     const found = [...this.#store.owned(owner)].map((slot) => ({ slot, generation: records.generation(slot) }));
-    const over = found.filter(({ slot }) => isOver(records.read(slot)));
+    const over = found.filter(({ slot }) => {
+      const connection = records.read(slot);
+      // Meanwhile, threads of the datapath may have put one of another endpoint there.
+      const isIts = networkOf(connection) === vni && sameBytes(endpointOf(connection), ip);
+      return isIts && isOver(connection);
+    });
     return over.flatMap((one) => (this.claim(one) ? this.#close(one.slot) : []));
   }
 
@@ -374,7 +319,7 @@ export class ConnectionTable {
   #reopen(connection: PinnedConnection, nowMs: number): number | undefined {
     const [vni, endpoint] = [networkOf(connection), endpointOf(connection)];
     const owner = this.#owners.add(vni, endpoint);
-    const slot = owner === undefined ? -1 : this.#store.open(connection, owner, nowMs, [-1, -1]);
+    const slot = owner === undefined ? -1 : this.#store.open(connection, owner, nowMs);
     if (slot < 0) {
       if (owner !== undefined) this.#owners.delete(vni, endpoint);
       return undefined;
@@ -414,13 +359,15 @@ export class ConnectionTable {
   /**
    * Ends a connection whose backend, or entry host, is gone, or that policies deny, and remembers it for a while; UDP to the outside
    * is forgotten. The next datagram of its client goes to another backend, or is judged. Returns the names of what changed.
+   * @param generation of one that is only tracked: another one may be in its slot by now
    */
-  retire(slot: number, nowMs: number): readonly string[] {
+  retire(slot: number, nowMs: number, generation = this.#store.records.generation(slot)): readonly string[] {
     const connection = this.#store.records.read(slot);
-    if (!isRemembered(connection)) return this.#close(slot);
-    this.#plan = undefined;
+    if (!this.isOpen({ slot, generation })) return [];
+    if (!isRemembered(connection)) return this.#close(slot, generation);
+    this.#plans.forget();
     if (connection.pin !== undefined) this.#services.closed(slot, connection.pin);
-    this.#store.end(slot, nowMs);
+    this.#store.end(slot, nowMs, generation);
     // No decision about packets of one that is only tracked depends on this one.
     return connection.kind === 'tracked' ? [] : objectsOf(connection);
   }
@@ -428,39 +375,6 @@ export class ConnectionTable {
   /** Forgets one that has ended: what its ends send begins another one. Returns the names of what changed. */
   forgetEnded(slot: number): readonly string[] {
     return this.ended.has(slot) ? this.#close(slot) : [];
-  }
-
-  /** Which connections there are now. */
-  now(): ConnectionsUntil {
-    return this.#store.latest as ConnectionsUntil;
-  }
-
-  /** The tracked connections that began with packets of this port. */
-  trackedBy(portNo: PortNo): Pick<Found, 'slot' | 'generation'>[] {
-    const { records } = this.#store;
-    return Array.from(this.#store.owned(portNo), (slot) => ({ slot, generation: records.generation(slot) }));
-  }
-
-  /** Ends a tracked connection, if it is still open. */
-  endTracked({ slot, generation }: Pick<Found, 'slot' | 'generation'>): void {
-    this.#plan = undefined;
-    if (generation !== 0) this.#store.close(slot, generation);
-  }
-
-  /** Ends tracked connections to and from gone addresses in some slots, at most `limit`. Returns the slot where it goes on. */
-  endTrackedOf(gone: GoneAddresses, { from, to }: Slots, limit: number, routedTo: RoutedTo): number {
-    const { records } = this.#store;
-    this.#plan = undefined;
-    let ended = 0;
-    for (let slot = from - 1; (slot = gone.next(records, slot + 1, to)) >= 0; ) {
-      if (ended === limit) return slot;
-      const generation = records.generation(slot);
-      if (generation === 0 || generation % 2 === 1 || records.kind(slot) !== 'tracked') continue;
-      if (!gone.has(records.read(slot), generation, routedTo)) continue;
-      this.#store.close(slot, generation);
-      ended++;
-    }
-    return to;
   }
 
   /** Takes over what the records already hold, before anything else is opened, and frees incomplete ones. */
@@ -486,7 +400,7 @@ export class ConnectionTable {
   }
 
   #takeOver(connection: ConnectionTuples): void {
-    this.#claimPort(connection, this.#addressesWith(networkOf(connection), endpointOf(connection)));
+    this.#plans.claimPort(connection);
     if (connection.kind === 'translated' && connection.pin !== undefined)
       this.#services.recovered(connection, connection.pin);
   }
@@ -524,67 +438,29 @@ export class ConnectionTable {
     }
   }
 
-  /** How to open it, or why not. */
-  #planFor(opening: Opening): Plan | DropReason {
-    if (this.#plan?.opening === opening) return this.#plan;
-    const { vni, protocol, original } = opening;
-    const endpoint = endpointOfOpening(opening);
-    const addresses = this.#addressesWith(vni, endpoint);
-    // Weft's own sockets open few, to see how an endpoint does: it must not look ill because it has used up its quota.
-    const [quota, unproven] = 'from' in opening ? [NO_QUOTA, NO_QUOTA] : [this.#quota, this.#unprovenQuota];
-    const room = this.#store.room(this.#owners.of(vni, addresses), quota, unproven);
-    if (room === ROOM_NONE || !this.#owners.hasRoomFor(vni, endpoint)) return 'connection_limit';
-    const choice = choiceOf(opening);
-    const rival = this.#ends.rivalOf(opening);
-    const isRoom = rival < 0 || this.#store.records.kind(rival) === 'tracked' || this.isExpendable(rival);
-    const mayReplace = isRoom || 'socket' in opening;
-    const translated = mayReplace ? this.#ends.translated(opening, addresses, rival) : undefined;
-    if (!translated) return 'nat_ports';
-    this.#plan = {
-      opening,
-      connection: {
-        ...{ kind: 'translated', places: placesOf(opening), protocol, original, translated },
-        ...(choice && { pin: choice.pin }),
-        ...('via' in opening && { via: opening.via }),
-      },
-      addresses,
-      givenUp: [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival],
-    };
-    return this.#plan;
-  }
-
-  /** Notes that the port of an open connection is in use. @param addresses of the workload that it belongs to */
-  #claimPort(connection: ConnectionTuples, addresses: readonly Uint8Array[]): void {
-    const { protocol, original, translated } = connection;
-    if (!isFromInside(connection)) return;
-    this.#ports.add({ vni: networkOf(connection), protocol, original, translated }, addresses);
-  }
-
   /**
    * Called before it is closed. Returns the names of what changes: for one that the datapath may close by itself, that is
    * nothing.
    */
-  #leave(slot: number): string[] {
-    this.#plan = undefined;
+  #leave({ slot, generation }: GivenUp): string[] {
+    this.#plans.forget();
     const { records } = this.#store;
-    const generation = records.generation(slot);
     const connection = records.read(slot);
     // Only the datapath closes connections without being told to, and puts others there.
     const isOfDatapath = generation === 0 || generation % 2 === 1 || records.generation(slot) !== generation;
     if (isOfDatapath || connection.kind === 'tracked' || connection.table !== undefined) return [];
     if (wasTracked(connection)) return objectsOf(connection);
     if (connection.kind === 'translated' && connection.pin !== undefined) this.#services.closed(slot, connection.pin);
-    const vni = networkOf(connection);
-    if (isFromInside(connection)) this.#ports.delete({ ...connection, vni });
+    this.#plans.releasePort(connection);
     if (connection.places.includes(OUTSIDE))
       this.#onClosed?.({ protocol: connection.protocol, ...sentOutside(connection) });
-    this.#owners.delete(vni, endpointOf(connection));
+    this.#owners.delete(networkOf(connection), endpointOf(connection));
     return objectsOf(connection);
   }
 
-  #close(slot: number): string[] {
-    const changed = this.#leave(slot);
-    this.#store.close(slot);
+  #close(slot: number, generation = this.#store.records.generation(slot)): string[] {
+    const changed = this.#leave({ slot, generation });
+    this.#store.close(slot, generation);
     return changed;
   }
 }
@@ -593,6 +469,3 @@ function isEmpty(slots: Iterable<number>): boolean {
   for (const _ of slots) return false;
   return true;
 }
-
-/** The network to which packets of a network for an address are routed; undefined if there is none. */
-type RoutedTo = (vni: Vni, ip: Uint8Array) => Vni | undefined;

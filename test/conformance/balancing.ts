@@ -219,7 +219,6 @@ export function runBalancing(name: string, open: Open): void {
           { kind: 'tracked', places: [1 as Place, 1 as Place], protocol: IP_TCP, original: direct, translated: direct },
           1,
           0,
-          [-1, -1],
         );
       },
     },
@@ -231,7 +230,6 @@ export function runBalancing(name: string, open: Open): void {
           { kind: 'tracked', places: [1 as Place, 3 as Place], protocol: IP_TCP, original: direct, translated: direct },
           1,
           0,
-          [-1, -1],
         );
       },
     },
@@ -242,7 +240,7 @@ export function runBalancing(name: string, open: Open): void {
           ...{ kind: 'translated', places: [1 as Place, 1 as Place], protocol: IP_TCP, pin: 11, original: original(1) },
           translated: { ...original(1), destination: first.address, destinationPort: 8080 },
         };
-        h.dp.connections.open(connection, OWNER, 0, [-1, -1]);
+        h.dp.connections.open(connection, OWNER, 0);
         reset(h, 1);
       },
     },
@@ -302,7 +300,7 @@ export function runBalancing(name: string, open: Open): void {
       t.equal(connections.size, 2);
       t.ok(slotOf(h, 1) < 0 && slotOf(h, 3) >= 0, 'the oldest has given way');
       for (const port of [2, 3]) connections.close(slotOf(h, port));
-      connections.open(own, OWNER, 0, [-1, -1]);
+      connections.open(own, OWNER, 0);
       h.inject(1, syn(4), syn(5));
       t.equal(h.upcalls.length, 2, 'the oldest one is its own');
       t.equal(connections.size, 2);
@@ -324,7 +322,7 @@ export function runBalancing(name: string, open: Open): void {
           ...{ kind: 'translated', places: [1 as Place, 1 as Place], protocol: IP_UDP, pin: 11, table: TABLE },
           ...{ original: other, translated: { ...other, destination: first.address } },
         };
-        connections.open(tuples, owner, 0, [-1, -1]);
+        connections.open(tuples, owner, 0);
       }
       h.inject(1, syn(1));
       h.answer(0, [NAT_BY_TUPLE, ...output(2)]);

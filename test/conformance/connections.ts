@@ -169,7 +169,7 @@ export function runConnections(name: string, open: Open): void {
       t.same([h.take(2).length, h.take(1).length], [1, 1]);
 
       const vip: Ends = { src: '10.0.0.1', dst: '10.0.0.9' };
-      const slot = h.dp.connections.open(toBackend(tuple(1, 53, vip)), FIRST_FREE_OWNER, 0, [-1, -1]);
+      const slot = h.dp.connections.open(toBackend(tuple(1, 53, vip)), FIRST_FREE_OWNER, 0);
       h.inject(2, udp(back, 53, 1));
       h.inject(1, udp(vip, 1, 53));
       h.inject(1, udp(there, 1, 53));
@@ -196,9 +196,7 @@ export function runConnections(name: string, open: Open): void {
       const vip: Ends = { src: '10.0.0.1', dst: '10.0.0.9' };
       const { connections } = h.dp;
       const opening = { ...toBackend(tuple(1, 53, vip)), protocol: IP_TCP };
-      const slots = [opening, toBackend(tuple(1, 53, vip))].map((one) =>
-        connections.open(one, FIRST_FREE_OWNER, 0, [-1, -1]),
-      );
+      const slots = [opening, toBackend(tuple(1, 53, vip))].map((one) => connections.open(one, FIRST_FREE_OWNER, 0));
       const [plain, taken] = [ctState.none, ctState.taken].map((state) => {
         const key = emptyKey();
         writeNumber(key, fields.ct_state, state);
@@ -220,7 +218,7 @@ export function runConnections(name: string, open: Open): void {
       t.equal(sent(udp(there, 2, 53)), 2, 'another port');
       t.ok(connections.isTaken(1 as Place, IP_UDP, tuple(1, 53)));
       const other = { ...opening, original: tuple(1, 53), translated: tuple(9944, 53) };
-      const own = connections.open(other, FIRST_FREE_OWNER, 0, [-1, -1]);
+      const own = connections.open(other, FIRST_FREE_OWNER, 0);
       t.equal(connections.find(1 as Place, IP_TCP, tuple(1, 53)), 2 * own, 'a connection that has them');
       t.notOk(connections.isTaken(1 as Place, IP_TCP, tuple(1, 53)));
       connections.close(own);
@@ -240,7 +238,7 @@ export function runConnections(name: string, open: Open): void {
       const { connections } = h.dp;
       for (const pin of [7, undefined]) {
         const opening = { ...toBackend(tuple(1, 53, vip)), protocol: IP_TCP, ...(pin !== undefined && { pin }) };
-        const slot = connections.open(opening, FIRST_FREE_OWNER, 0, [-1, -1]);
+        const slot = connections.open(opening, FIRST_FREE_OWNER, 0);
         put(h, 1, 1, [NAT_BY_TUPLE, ...output(3)], maskOf('in_port'));
         for (const [id, state] of [ctState.none, ctState.reply].entries()) {
           const key = emptyKey();
@@ -289,7 +287,7 @@ export function runConnections(name: string, open: Open): void {
       h.inject(1, udp(vip, 1, 53));
       h.inject(1, udp({ ...vip, ip4: { ttl: 63 } }, 1, 53));
       t.equal(h.upcalls.length, 1, 'the second one waits behind the first');
-      h.dp.connections.open(toBackend(tuple(1, 53, vip)), FIRST_FREE_OWNER, 0, [-1, -1]);
+      h.dp.connections.open(toBackend(tuple(1, 53, vip)), FIRST_FREE_OWNER, 0);
       const key = emptyKey();
       writeNumber(key, fields.ct_state, ctState.original);
       h.dp.flowPut({ id: flowId(1), key, mask: maskOf('ct_state'), actions: output(2) });
@@ -309,12 +307,7 @@ export function runConnections(name: string, open: Open): void {
       for (const [at, pin] of [undefined, 7].entries()) {
         const [port, generation] = [5000 + at, () => records.generation(slot)];
         const opening = { ...toBackend(tuple(port, 80, vip)), protocol: IP_TCP, translated: tuple(port, 8080) };
-        const slot = h.dp.connections.open(
-          { ...opening, ...(pin !== undefined && { pin }) },
-          FIRST_FREE_OWNER,
-          0,
-          [-1, -1],
-        );
+        const slot = h.dp.connections.open({ ...opening, ...(pin !== undefined && { pin }) }, FIRST_FREE_OWNER, 0);
         t.equal(records.pin(slot), pin ?? 0);
         const key = emptyKey();
         writeNumber(key, fields.ct_state, ctState.original);
@@ -356,7 +349,7 @@ export function runConnections(name: string, open: Open): void {
         return [h.take(4).length, h.take(1).length];
       };
       t.same(arrive(), [1, 1]);
-      const slot = h.dp.connections.open(toBackend(tuple(1, 53)), FIRST_FREE_OWNER, 0, [-1, -1]);
+      const slot = h.dp.connections.open(toBackend(tuple(1, 53)), FIRST_FREE_OWNER, 0);
       t.same([h.dp.connections.hasAnyIn(1 as Place), h.dp.connections.hasAnyIn(2 as Place)], [true, false]);
       t.same(arrive(), [0, 1], 'port 4 is in another place');
       h.inject(1, echo(there, 7, 1));
@@ -478,7 +471,7 @@ export function runConnections(name: string, open: Open): void {
           original: tuple(1, 53),
           translated,
         } as const;
-        t.equal(connections.open(opened, FIRST_FREE_OWNER, h.nowMs, [-1, -1]), 0);
+        t.equal(connections.open(opened, FIRST_FREE_OWNER, h.nowMs), 0);
         put(h, 1, 1, [NAT_BY_TUPLE, ...output(4)]);
         putOfConnections(h, 4, 4, [NAT_BY_TUPLE, ...output(1)]);
         connections.records.setFlow(0, true, 4);
@@ -513,7 +506,7 @@ export function runConnections(name: string, open: Open): void {
         original: tuple(1, 53),
         translated: tuple(60_000, 53, outside),
       } as const;
-      t.equal(connections.open(opened, FIRST_FREE_OWNER, h.nowMs, [-1, -1]), 0);
+      t.equal(connections.open(opened, FIRST_FREE_OWNER, h.nowMs), 0);
       put(h, 1, 1, [NAT_BY_TUPLE, ...output(4)]);
       putOfConnections(h, 4, 4, [NAT_BY_TUPLE, ...output(1)]);
       connections.records.setFlow(0, true, 4);
@@ -555,7 +548,7 @@ export function runConnections(name: string, open: Open): void {
         original: tuple(1, 53),
         translated: tuple(60_000, 53, outside),
       } as const;
-      h.dp.connections.open(opened, FIRST_FREE_OWNER, h.nowMs, [-1, -1]);
+      h.dp.connections.open(opened, FIRST_FREE_OWNER, h.nowMs);
       h.answer(0, [NAT_BY_TUPLE, ...output(4)]);
       t.same(h.take(4), [udp(outside, 60_000, 53), udp(outside, 60_000, 53)]);
       t.equal(h.dp.connections.records.half(0, false).packets, 2);

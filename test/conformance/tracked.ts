@@ -5,70 +5,39 @@
  *   port 1 (10.0.0.1) ──known──► port 2 (10.0.0.2)     both ports are in place 1
  *          port 1  ◄─known_reply─ port 2
  */
-import { connectionBytes, SEEN_RST, type Place, type Tuple } from '../../src/flow/connection.ts';
-import { FIRST_FREE_OWNER, ROOM_NONE, type ConnectionStoreOptions } from '../../src/flow/connection-store.ts';
-import type { Action } from '../../src/flow/action.ts';
+import { SEEN_RST, type Place } from '../../src/flow/connection.ts';
+import { FIRST_FREE_OWNER } from '../../src/flow/connection-store.ts';
 import { ctState, fields } from '../../src/flow/fields.ts';
-import { emptyKey, readNumber, writeNumber } from '../../src/flow/key.ts';
-import { parseIp } from '../../src/flow/types.ts';
+import { readNumber } from '../../src/flow/key.ts';
 import { concat } from '../../src/wire/bytes.ts';
 import { buildEchoBody, buildIcmp4, buildIcmp6, ICMP_ECHO_REPLY } from '../../src/wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { buildExtension, EXT_DESTINATION } from '../../src/wire/ipv6.ts';
 import { buildTcp } from '../../src/wire/l4.ts';
-import { buildVxlan } from '../../src/wire/vxlan.ts';
 import { arpReply, echo, ip, solicitation, tcp, udp, wireIp, type Ends } from '../support/frames.ts';
-import { flowId, Harness, maskOf, output, type HarnessOptions, type Open } from './harness.ts';
+import { Harness, output, type HarnessOptions, type Open } from './harness.ts';
 import { conformanceTests } from './suite.ts';
+import {
+  ACK,
+  back,
+  openTranslated,
+  places,
+  put,
+  putAll,
+  room,
+  RST,
+  segment,
+  stateOf,
+  SYN,
+  there,
+  track,
+  tuple,
+} from './tracked-harness.ts';
 
-const [FIN, SYN, RST, ACK] = [1, 2, 4, 16];
 const GRE = 47;
-const places: Readonly<Record<number, Place>> = { 1: 1 as Place, 2: 1 as Place };
-const there: Ends = { src: '10.0.0.1', dst: '10.0.0.2' };
-const back: Ends = { src: '10.0.0.2', dst: '10.0.0.1' };
 const there6: Ends = { src: 'fd00::1', dst: 'fd00::2' };
 const back6: Ends = { src: 'fd00::2', dst: 'fd00::1' };
-/** As an operator would have it: what begins is decided apart from what is known. */
-const mask = maskOf('in_port', 'ct_state');
-const track: Action = { op: 'track', replies: 1 as Place, replyFlow: 0 };
 
-function room(): ConnectionStoreOptions {
-  return { memory: new Uint8Array(connectionBytes(12)), limit: 8, quota: 8, unprovenQuota: 8 };
-}
-
-function tuple(sourcePort: number, destinationPort: number, { src, dst }: Ends = there): Tuple {
-  return { source: parseIp(src!), destination: parseIp(dst!), sourcePort, destinationPort };
-}
-
-/** The flow of what comes in by the port and has that state: its id is `10 · port + state`. */
-function put(h: Harness, port: number, state: number, actions: readonly Action[]): void {
-  const key = emptyKey();
-  writeNumber(key, fields.in_port, port);
-  writeNumber(key, fields.ct_state, state);
-  h.dp.flowPut({ id: flowId(10 * port + state), key, mask, actions });
-}
-
-/** Each port has flows to the other one for all that can be. */
-function putAll(h: Harness): void {
-  for (const port of [1, 2]) {
-    put(h, port, ctState.none, [track, ...output(3 - port)]);
-    put(h, port, ctState.error, output(3 - port));
-    for (const state of [ctState.known, ctState.known_reply])
-      put(h, port, state, [{ op: 'count' }, ...output(3 - port)]);
-  }
-}
-
-/** The state by which the flow of this frame was found. */
-function stateOf(h: Harness, port: number, frame: Uint8Array): string | undefined {
-  const counts = () => new Map([...h.dp.flowDump()].map(({ id, packets }) => [Number(id), packets]));
-  const before = counts();
-  h.inject(port, frame);
-  const hit = [...counts()].find(([id, packets]) => packets !== before.get(id))?.[0];
-  return Object.entries(ctState).find(([, state]) => state === (hit ?? -1) - 10 * port)?.[0];
-}
-
-const segment = (ends: Ends, ports: readonly [number, number], flags: number): Uint8Array =>
-  tcp(ends, { sourcePort: ports[0], destinationPort: ports[1], flags });
 const sctp = (ends: Ends, source: number, destination: number): Uint8Array =>
   ip(ends, IP_SCTP, Uint8Array.of(source >> 8, source, destination >> 8, destination, ...new Uint8Array(12)));
 
@@ -268,173 +237,6 @@ export function runTracked(name: string, open: Open): void {
     options(),
   );
 
-  test('what finds no room for a record goes on without one', (t) => {
-    const { memory } = room();
-    const h = new Harness(open, { connections: { memory, limit: 8, quota: 2, unprovenQuota: 2 }, places });
-    h.memory(1, 2);
-    putAll(h);
-    for (const port of [1, 2]) {
-      h.inject(1, udp(there, port, 9));
-      h.inject(2, udp(back, 9, port));
-    }
-    h.take(2);
-    for (let times = 0; times < 2; times++) t.equal(stateOf(h, 1, udp(there, 3, 9)), 'none');
-    t.same([h.dp.connections.size, h.dp.connections.tracked, h.counters().drops], [2, 2, {}]);
-    t.equal(h.take(2).length, 2);
-    t.equal(stateOf(h, 2, udp(back, 9, 3)), 'none', 'port 2 has room of its own, and begins what it knows of');
-    t.equal(stateOf(h, 1, udp(there, 3, 9)), 'known_reply');
-    h.close();
-  });
-
-  test('those that policies have ended give way to one that begins', (t) => {
-    const { memory } = room();
-    const h = new Harness(open, { connections: { memory, limit: 8, quota: 2, unprovenQuota: 2 }, places });
-    h.memory(1, 2);
-    putAll(h);
-    const { connections } = h.dp;
-    for (const port of [1, 2]) {
-      h.inject(1, segment(there, [port, 80], SYN));
-      h.inject(2, segment(back, [80, port], SYN | ACK));
-      h.inject(1, segment(there, [port, 80], ACK));
-      connections.end(connections.find(1 as Place, IP_TCP, tuple(port, 80)) >> 1, h.nowMs);
-    }
-    h.inject(1, segment(there, [3, 80], SYN));
-    const slots = [1, 2, 3].map((port) => connections.find(1 as Place, IP_TCP, tuple(port, 80)) >= 0);
-    t.same(slots, [false, true, true]);
-    t.same([connections.size, connections.tracked], [2, 1]);
-    h.close();
-  });
-
-  test('a tracked conversation that has been quiet for minutes gives way to one that begins', (t) => {
-    const { memory } = room();
-    const h = new Harness(open, { connections: { memory, limit: 8, quota: 2, unprovenQuota: 2 }, places });
-    h.memory(1, 2);
-    putAll(h);
-    for (const port of [1, 2]) {
-      h.inject(1, segment(there, [port, 80], SYN));
-      h.inject(2, segment(back, [80, port], SYN | ACK));
-      h.inject(1, segment(there, [port, 80], ACK));
-    }
-    h.nowMs += 239_999;
-    h.inject(1, segment(there, [2, 80], ACK), segment(there, [3, 80], SYN));
-    t.equal(h.dp.connections.find(1 as Place, IP_TCP, tuple(3, 80)), -1);
-    h.nowMs += 1;
-    h.inject(1, segment(there, [3, 80], SYN));
-    const slots = [1, 2, 3].map((port) => h.dp.connections.find(1 as Place, IP_TCP, tuple(port, 80)) >= 0);
-    t.same(slots, [false, true, true]);
-    h.close();
-  });
-
-  test('what nobody answers takes no more room than unanswered ones may, also if it says that it ends', (t) => {
-    const { memory } = room();
-    const h = new Harness(open, { connections: { memory, limit: 8, quota: 8, unprovenQuota: 2 }, places });
-    h.memory(1, 2);
-    putAll(h);
-    for (const port of [1, 2, 3, 4]) h.inject(1, segment(there, [port, 80], FIN | ACK));
-    t.same([h.dp.connections.size, h.dp.connections.records.state(0)], [2, 'syn_sent']);
-    h.inject(2, segment(back, [80, 4], ACK));
-    const slot = h.dp.connections.find(1 as Place, IP_TCP, tuple(4, 80)) >> 1;
-    t.equal(h.dp.connections.records.state(slot), 'closing');
-    h.close();
-  });
-
-  for (const [whose, limit, quota] of [
-    ['the port', 8, 2],
-    ['all', 2, 8],
-  ] as const) {
-    test(`a search for room among those of ${whose} that was in vain is not repeated in the same millisecond`, (t) => {
-      const { memory } = room();
-      const h = new Harness(open, { connections: { memory, limit, quota, unprovenQuota: quota }, places });
-      h.memory(1, 2);
-      putAll(h);
-      const { connections } = h.dp;
-      const isKnown = (port: number): boolean => connections.find(1 as Place, IP_TCP, tuple(port, 80)) >= 0;
-      for (const port of [1, 2]) {
-        h.inject(1, segment(there, [port, 80], ACK));
-        h.inject(2, segment(back, [80, port], ACK));
-      }
-      h.inject(1, segment(there, [3, 80], SYN));
-      t.notOk(isKnown(3), 'all are in use');
-      connections.records.writeHalf(1, true, { ...connections.records.half(1, true), seen: SEEN_RST });
-      h.inject(1, segment(there, [3, 80], SYN));
-      t.notOk(isKnown(3));
-      h.nowMs += 1;
-      h.inject(1, segment(there, [3, 80], SYN));
-      t.same([1, 2, 3].map(isKnown), [true, false, true]);
-      h.close();
-    });
-  }
-
-  test('what another host sends takes no room of what comes from a third one', (t) => {
-    const { memory } = room();
-    const h = new Harness(open, { connections: { memory, limit: 8, quota: 2, unprovenQuota: 2 } });
-    h.memory(1);
-    h.vxlan(5, '192.0.2.1');
-    put(h, 5, ctState.none, [track, ...output(1)]);
-    const arrive = (vtep: string, sourcePort: number): void =>
-      h.injectDatagram(5, vtep, buildVxlan({ vni: 1, frame: udp(there, sourcePort, 9) }));
-    for (const port of [1, 2, 3, 4]) arrive('192.0.2.2', port);
-    t.equal(h.dp.connections.size, 2);
-    for (const port of [5, 6, 7]) arrive('192.0.2.3', port);
-    const found = [1, 2, 3, 4, 5, 6, 7].map((port) => h.dp.connections.find(1 as Place, IP_UDP, tuple(port, 9)) >= 0);
-    t.same(found, [false, false, true, true, false, true, true]);
-    t.same(
-      [65_536 + (2 ^ 2 ^ 192), 65_536 + (2 ^ 3 ^ 192)].map((owner) => [...h.dp.connections.owned(owner)].length),
-      [2, 2],
-    );
-    h.close();
-  });
-
-  test('as long as there are tracked ones, no other one makes room for a translated one', (t) => {
-    const { memory } = room();
-    const h = new Harness(open, { connections: { memory, limit: 3, quota: 8, unprovenQuota: 8 }, places });
-    h.memory(1, 2);
-    putAll(h);
-    const { connections } = h.dp;
-    const halfOpen = openTranslated(h, IP_TCP, [5, 80], 8080, 0);
-    for (const port of [1, 2]) {
-      h.inject(1, udp(there, port, 9));
-      h.inject(2, udp(back, 9, port));
-    }
-    t.same([connections.size, connections.tracked], [3, 2]);
-    for (const port of [101, 102]) {
-      const given = connections.room([FIRST_FREE_OWNER + 1], 100, 100);
-      t.not(given, halfOpen);
-      const slot = openTranslated(h, IP_UDP, [port, 53], 54, 0, given);
-      for (const reply of [false, true])
-        connections.records.writeHalf(slot, reply, { ...connections.records.half(slot, reply), packets: 1 });
-    }
-    t.same([connections.size, connections.tracked], [3, 0]);
-    t.equal(connections.room([FIRST_FREE_OWNER + 1], 100, 100), halfOpen);
-    h.close();
-  });
-
-  test('tracked ones give way to translated ones, and never take their room', (t) => {
-    const { memory } = room();
-    const h = new Harness(open, { connections: { memory, limit: 4, quota: 4, unprovenQuota: 4 }, places });
-    h.memory(1, 2);
-    putAll(h);
-    const { connections } = h.dp;
-    const answered = (port: number): void => {
-      h.inject(1, udp(there, port, 9));
-      h.inject(2, udp(back, 9, port));
-    };
-    for (const port of [1, 2, 3, 4]) answered(port);
-    t.same([connections.size, connections.tracked], [4, 4]);
-    for (const port of [101, 102, 103, 104]) {
-      const given = connections.room([FIRST_FREE_OWNER], 100, 100);
-      t.ok(given >= 0, `a tracked one gives way to ${port}`);
-      const slot = openTranslated(h, IP_UDP, [port, 53], 54, 0, given);
-      for (const reply of [false, true])
-        connections.records.writeHalf(slot, reply, { ...connections.records.half(slot, reply), packets: 1 });
-    }
-    t.same([connections.size, connections.tracked], [4, 0]);
-    t.equal(connections.room([FIRST_FREE_OWNER], 100, 100), ROOM_NONE, 'all are in use');
-    answered(5);
-    t.same([connections.size, connections.tracked, h.counters().drops], [4, 0, {}], 'not a tracked one, though');
-    h.close();
-  });
-
   for (const [family, way, against] of [
     ['IPv4', there, back],
     ['IPv6', there6, back6],
@@ -506,7 +308,6 @@ export function runTracked(name: string, open: Open): void {
         { kind: 'translated', protocol: IP_UDP, places: [1 as Place, 1 as Place], original: tuple(1, 53), translated },
         FIRST_FREE_OWNER,
         0,
-        [-1, -1],
       );
       for (const op of ['track', 'count'] as const) {
         put(h, 1, ctState.original, [op === 'track' ? track : { op }, ...output(2)]);
@@ -556,7 +357,7 @@ export function runTracked(name: string, open: Open): void {
           original,
           translated: original,
         } as const;
-        first.dp.connections.open(one, 1, 0, [-1, -1]);
+        first.dp.connections.open(one, 1, 0);
       }
       first.close();
       const second = new Harness(open, { connections });
@@ -575,21 +376,6 @@ function errorAbout(ends: Ends, protocol: number, frame: Uint8Array): Uint8Array
   const body = concat(new Uint8Array(4), frame.subarray(14));
   if (protocol === IP_ICMP) return ip(ends, IP_ICMP, buildIcmp4({ type: 3, code: 3, body }));
   return ip(ends, IP_ICMPV6, buildIcmp6(wireIp(ends.src!), wireIp(ends.dst!), { type: 1, code: 4, body }));
-}
-
-/** A translated connection from port 1: its packets go to another port there. Returns its slot. */
-function openTranslated(
-  h: Harness,
-  protocol: number,
-  [sourcePort, destinationPort]: readonly [number, number],
-  translatedPort: number,
-  pin: number,
-  givenUp = -1,
-): number {
-  const original = tuple(sourcePort, destinationPort);
-  const translated = { ...original, destinationPort: translatedPort };
-  const connection = { kind: 'translated', protocol, places: [1 as Place, 1 as Place], original, translated } as const;
-  return h.dp.connections.open({ ...connection, ...(pin !== 0 && { pin }) }, FIRST_FREE_OWNER, h.nowMs, [givenUp, -1]);
 }
 
 /** The same segment with a destination options header in front of it. */

@@ -95,7 +95,6 @@ for (const [kind, open] of Object.entries(kinds)) {
         { kind: isTracked ? 'tracked' : 'translated', places, protocol, original, translated },
         isTracked ? (owner ?? portOf(from)) : 70_000,
         net.nowMs,
-        [-1, -1],
       );
       for (const reply of [false, true]) {
         const half = { ...store.records.half(slot, reply), packets: 1, seen: SYN | ACK, end: reply ? 900 : 500 };
@@ -306,7 +305,7 @@ for (const [kind, open] of Object.entries(kinds)) {
     const tuple = { source: parseIp('10.0.0.2'), sourcePort: 7, destination: parseIp('10.8.0.5'), destinationPort: 80 };
     const to = host.forwarding.datapath.connections.open(
       { kind: 'tracked', places: [BLUE, BLUE], protocol: TCP, original: tuple, translated: tuple },
-      ...([ports[0]!.portNo, 0, [-1, -1]] as const),
+      ...([ports[0]!.portNo, 0] as const),
     );
     put('Egress');
     t.same([from, to, others].map(kindOf), ['ended', 'tracked', 'tracked']);

@@ -32,7 +32,7 @@ function openSwitch(t: Test, limit: number) {
     const tuple = { source, destination, sourcePort: ++sourcePort, destinationPort: 53 };
     const places = [place as Place, place as Place] as const;
     const one = { kind: 'tracked', protocol: IP_UDP, places, original: tuple, translated: tuple } as const;
-    return connections.open(one, owner, 0, [-1, -1]);
+    return connections.open(one, owner, 0);
   };
   const isOpen = (slot: number): boolean => connections.records.generation(slot) !== 0;
   return { forwarding, endings: forwarding.controller.endings, connections, turns, begin, isOpen };
@@ -141,6 +141,18 @@ t.test('a turn ends no more than some', async (t) => {
   t.equal(connections.size, 5000 - 2048);
   while (turns.length > 0) turns.shift()!();
   t.equal(connections.size, 0);
+});
+
+t.test('a turn reads no more than some of those that look like it, in another network', async (t) => {
+  const { endings, connections, turns, begin } = openSwitch(t, 8192);
+  while (connections.size < 5000) begin(A, B, BLUE);
+  const last = begin(A, B);
+  endings.endTracked(RED, [B]);
+  let more = 0;
+  for (; connections.records.generation(last) !== 0; more++) turns.shift()!();
+  t.equal(more, 2, 'turns behind the first one');
+  while (turns.length > 0) turns.shift()!();
+  t.equal(connections.size, 5000);
 });
 
 t.test('with an endpoint of another host, those of all addresses end that it could send from', async (t) => {

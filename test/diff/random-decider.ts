@@ -9,7 +9,7 @@ import type { Upcall, UpcallToken } from '../../src/datapath/datapath.ts';
 import { NAT_BY_TUPLE, type Action } from '../../src/flow/action.ts';
 import type { BalancingTable } from '../../src/flow/balancing.ts';
 import { turned, type Place, type Tuple } from '../../src/flow/connection.ts';
-import { FIRST_FREE_OWNER, type ConnectionStore } from '../../src/flow/connection-store.ts';
+import { FIRST_FREE_OWNER, type ConnectionStore, type GivenUp } from '../../src/flow/connection-store.ts';
 import { fieldList, fields, KEY_BYTES, type FieldName } from '../../src/flow/fields.ts';
 import { readNumber, type FlowKey, type FlowMask } from '../../src/flow/key.ts';
 import { dropReasons } from '../../src/flow/reason.ts';
@@ -124,7 +124,7 @@ export class RandomDecider implements Decider {
       },
       owner(random),
       this.#context.clock(),
-      [random.chance(0.5) ? random.int(this.#connections.records.count) : -1, -1],
+      random.chance(0.5) ? [this.#any(random)] : [],
     );
     if (slot >= 0) this.#slot = slot;
     this.#context.note(`connection ${slot} opened`);
@@ -139,7 +139,15 @@ export class RandomDecider implements Decider {
     for (const slot of store.expire(this.#context.clock())) store.close(slot);
     const owners = [FIRST_FREE_OWNER, FIRST_FREE_OWNER + 1];
     const balanced = [1, 2, 3, 4].map((pin) => `${store.balancedTo(pin)} ${store.balancedBy(pin)}`).join(', ');
-    this.#context.note(`${store.size} connections, room ${store.room(owners, 6, 3)}, balanced ${balanced}`);
+    const room = JSON.stringify(store.room(owners, 6, 3));
+    this.#context.note(`${store.size} connections, room ${room}, balanced ${balanced}`);
+  }
+
+  /** Whatever is in some slot now. */
+  #any(random: Random): GivenUp {
+    const { records } = this.#connections;
+    const slot = random.int(records.count);
+    return { slot, generation: records.generation(slot) };
   }
 
   get #connections(): ConnectionStore {

@@ -32,7 +32,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
       isReserved: () => false,
       services: { ...noServices, closed: (_, pin) => void closed.push(pin) },
     });
-    const open = (sourcePort: number, pin: number): number => store.open(balanced(sourcePort, pin), OWNER, 0, [-1, -1]);
+    const open = (sourcePort: number, pin: number): number => store.open(balanced(sourcePort, pin), OWNER, 0);
     return { store, connections, closed, open };
   }
 
@@ -60,7 +60,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
     const { records } = store;
     const via = parseIp('192.0.2.9');
     const { table: _, pin: __, ...entered } = balanced(1, GONE);
-    const slot = store.open({ ...entered, translated: entered.original, via }, OWNER, 0, [-1, -1]);
+    const slot = store.open({ ...entered, translated: entered.original, via }, OWNER, 0);
     const next = records.nextVia.bind(records);
     records.nextVia = (...given) => {
       const found = next(...given);

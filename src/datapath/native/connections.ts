@@ -11,10 +11,18 @@ import {
   type Place,
   type Tuple,
 } from '../../flow/connection.ts';
-import type { FoundConnection, ConnectionStore, ConnectionStoreOptions } from '../../flow/connection-store.ts';
+import {
+  ROOM_FREE,
+  ROOM_NONE,
+  type FoundConnection,
+  type ConnectionStore,
+  type ConnectionStoreOptions,
+  type GivenUp,
+} from '../../flow/connection-store.ts';
 
 /** In place of a place that nobody knows: native/balancing_table.h. */
 const UNKNOWN_PLACE = 0xffff_ffff;
+const NOTHING: GivenUp = { slot: 0, generation: 0 };
 
 /** `ConnectionOpening` of native/connection_table.h. */
 const PROTOCOL = 8;
@@ -35,10 +43,11 @@ export class NativeConnections implements ConnectionStore {
   /** The owners of a question, written before a call. */
   #owners = new Uint32Array(16);
 
-  constructor({ memory, limit, quota, unprovenQuota }: ConnectionStoreOptions) {
+  constructor({ memory, limit, quota, unprovenQuota, guaranteed = 0, reserved = 0 }: ConnectionStoreOptions) {
     this.records = new ConnectionRecords(memory);
     this.limit = limit;
-    this.table = new (loadAddon().Connections)(memory, this.#asked, limit, quota, unprovenQuota);
+    const { Connections } = loadAddon();
+    this.table = new Connections(memory, this.#asked, limit, quota, unprovenQuota, guaranteed, reserved);
   }
 
   get size(): number {
@@ -60,14 +69,18 @@ export class NativeConnections implements ConnectionStore {
 
   lookup(place: Place, protocol: number, tuple: Tuple): FoundConnection | undefined {
     const handle = this.find(place, protocol, tuple);
-    return handle < 0
-      ? undefined
-      : { slot: handle >> 1, generation: this.#view.getUint32(0, true), reply: (handle & 1) === 1 };
+    const slot = handle >> 1;
+    return handle < 0 ? undefined : { slot, generation: this.#generation, reply: (handle & 1) === 1 };
   }
 
   isTaken(place: Place, protocol: number, tuple: Tuple): boolean {
     this.#ask(place, protocol, tuple);
     return this.table.isTaken();
+  }
+
+  /** Where the first place of a question was: of what was found, or can be given up. */
+  get #generation(): number {
+    return this.#view.getUint32(0, true);
   }
 
   #ask(place: Place, protocol: number, tuple: Tuple): void {
@@ -80,13 +93,14 @@ export class NativeConnections implements ConnectionStore {
     return this.table.hasAnyIn(place);
   }
 
-  room(owners: readonly number[], quota: number, unprovenQuota: number): number {
+  room(owners: readonly number[], quota: number, unprovenQuota: number): ReturnType<ConnectionStore['room']> {
     if (owners.length > this.#owners.length) this.#owners = new Uint32Array(2 * owners.length);
     for (let i = 0; i < owners.length; i++) this.#owners[i] = owners[i]!;
-    return this.table.room(this.#owners, owners.length, quota, unprovenQuota);
+    const room = this.table.room(this.#owners, owners.length, quota, unprovenQuota);
+    return room === ROOM_FREE || room === ROOM_NONE ? room : { slot: room, generation: this.#generation };
   }
 
-  open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number {
+  open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly GivenUp[] = []): number {
     const { kind, places, protocol, original, translated, pin = 0, table = 0, via } = connection;
     places.forEach((place, n) => this.#view.setUint32(4 * n, place, true));
     this.#asked[PROTOCOL] = protocol;
@@ -97,7 +111,8 @@ export class NativeConnections implements ConnectionStore {
     this.#asked.fill(0, VIA);
     this.#view.setUint32(TABLE, table, true);
     if (via) this.#asked.set(via, VIA);
-    return this.table.open(owner, nowMs, ...givenUp);
+    const [one = NOTHING, other = NOTHING] = givenUp;
+    return this.table.open(owner, nowMs, one.slot, one.generation, other.slot, other.generation);
   }
 
   close(slot: number, generation = 0): void {
@@ -139,12 +154,16 @@ export class NativeConnections implements ConnectionStore {
     return this.table.balancedBy(id);
   }
 
-  end(slot: number, nowMs: number): void {
-    this.table.end(slot, nowMs);
+  end(slot: number, nowMs: number, generation = 0): void {
+    this.table.end(slot, nowMs, generation);
   }
 
   owned(owner: number): Iterable<number> {
     return this.table.owned(owner);
+  }
+
+  closeOwned(owner: number, limit: number): number {
+    return this.table.closeOwned(owner, limit);
   }
 
   expire(nowMs: number): Iterable<number> {

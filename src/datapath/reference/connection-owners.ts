@@ -3,13 +3,15 @@
  * through the records. native/connection_table.h explains which connections are unproven, and why they are looked at.
  */
 import { CONNECTION_BYTES, CONNECTION_OWNER, recordAt, type ConnectionRecords } from '../../flow/connection.ts';
+import { FIRST_FREE_OWNER } from '../../flow/connection-store.ts';
 import { EXPENDABLE, isQuiet } from '../../flow/connection-state.ts';
 
 /** The same as in native/connection_room.cc. */
 const UNPROVEN_LOOKED = 256;
 const PROVEN_LOOKED = 32;
 const ALL_LOOKED = 32;
-const TRACKED_LOOKED = 256;
+const ALL_LOOKED_SELDOM = 256;
+const OWNERS_LOOKED = 32;
 const SEARCH_AGAIN_MS = 1;
 const LOOKED_ON = 8;
 
@@ -21,11 +23,12 @@ const PREVIOUS = OWNER + 2;
 /** The offset in a record of the mark of those that were seen in use, in bytes. */
 const IS_PROVEN = 7;
 
-/** Offsets in an owner: two lists, and its hand. Slots are stored as slot + 1; 0 means none. */
+/** Offsets in an owner: two lists, its hand, and the class of its size. Slots are stored as slot + 1; 0 means none. */
 const UNPROVEN = 0;
 const PROVEN = 3;
 const HAND = 6;
-const OWNER_WORDS = 7;
+const SIZE_CLASS = 7;
+const OWNER_WORDS = 8;
 /** Offsets in a list. */
 const [FIRST, LAST, SIZE] = [0, 1, 2];
 
@@ -37,6 +40,8 @@ export class OwnerLists {
   readonly #words: Uint32Array;
   /** By number. An owner stays even after it has no connections left. */
   readonly #owners = new Map<number, Uint32Array>();
+  /** Owners of tracked ones, by how many they have: in set n those with 2^(n-1) or more, and fewer than 2^n. */
+  readonly #bySize = Array.from({ length: 33 }, () => new Set<number>());
   readonly #free = new Uint32Array(3);
   #hand = 0;
   /** When a tracked connection may search the proven ones of this owner again, after a search that was in vain. */
@@ -55,12 +60,30 @@ export class OwnerLists {
     this.#setWord(slot, OWNER, owner);
     this.#records.memory[recordAt(slot) + IS_PROVEN] = 0;
     this.#append(this.#of(owner), UNPROVEN, slot);
+    this.#resized(owner);
   }
 
   delete(slot: number): void {
     const owner = this.#of(this.number(slot));
     if (this.#records.memory[recordAt(slot) + IS_PROVEN] === 1) this.#remove(owner, PROVEN, slot);
     else this.#leaveUnproven(owner, slot);
+    this.#resized(this.number(slot));
+  }
+
+  /** Puts the owner of tracked ones into the set of those that have about as many. */
+  #resized(number: number): void {
+    if (number >= FIRST_FREE_OWNER) return;
+    const owner = this.#of(number);
+    const sizeClass = 32 - Math.clz32(this.#sizeOf(number));
+    if (sizeClass === owner[SIZE_CLASS]) return;
+    this.#bySize[owner[SIZE_CLASS]!]!.delete(number);
+    owner[SIZE_CLASS] = sizeClass;
+    if (sizeClass > 0) this.#bySize[sizeClass]!.add(number);
+  }
+
+  #sizeOf(number: number): number {
+    const owner = this.#of(number);
+    return owner[UNPROVEN + SIZE]! + owner[PROVEN + SIZE]!;
   }
 
   /** The owner of the connection in that slot. */
@@ -75,6 +98,12 @@ export class OwnerLists {
       for (let at = owner[list + FIRST]!; at !== 0; at = this.#word(at - 1, NEXT)) slots.push(at - 1);
     }
     return slots;
+  }
+
+  /** One of its connections; -1 if it has none. */
+  first(number: number): number {
+    const owner = this.#of(number);
+    return (owner[PROVEN + FIRST]! || owner[UNPROVEN + FIRST]!) - 1;
   }
 
   // Free slots
@@ -100,7 +129,7 @@ export class OwnerLists {
     for (const number of owners) {
       const owner = this.#of(number);
       unproven += owner[UNPROVEN + SIZE]!;
-      all += owner[UNPROVEN + SIZE]! + owner[PROVEN + SIZE]!;
+      all += this.#sizeOf(number);
     }
     return { unproven, all };
   }
@@ -128,30 +157,40 @@ export class OwnerLists {
   }
 
   /**
-   * One of any owner that is over or a quiet tracked one, or else, unless it is for another tracked one, any tracked one. As
-   * long as there are tracked ones, others stay unless no tracked one is found.
+   * One of any owner that is over or a quiet tracked one.
    * @param used slots below this one have been used
+   * @param ofTracked whether a tracked one gives way, or another one: to a translated one
    */
-  findOfAll(used: number, tracked: number, whose: Whose, nowMs: number, may: (slot: number) => boolean): number {
+  findOfAll(used: number, ofTracked: boolean, whose: Whose, nowMs: number, may: (slot: number) => boolean): number {
     if (whose === 'tracked' && nowMs < this.#searchAllFromMs) return -1;
-    const othersStay = tracked > 0;
-    const most = othersStay && whose !== 'tracked' ? TRACKED_LOOKED : ALL_LOOKED;
-    let [inUse, other] = [-1, -1];
-    for (let looked = 0; looked < Math.min(most, used); looked++) {
-      if (looked >= ALL_LOOKED && inUse >= 0) break;
+    const most = Math.min(whose === 'tracked' ? ALL_LOOKED_SELDOM : ALL_LOOKED, used);
+    for (let looked = 0; looked < most; looked++) {
       const slot = this.#hand;
-      if (this.#records.generation(slot) !== 0 && may(slot)) {
-        const givesWay = this.#isExpendable(slot) || isQuiet(this.#records, slot, nowMs);
-        const isTracked = this.#records.kind(slot) === 'tracked';
-        const stays = othersStay && !isTracked;
-        if (givesWay && !stays) return slot;
-        if (givesWay && other < 0) other = slot;
-        if (isTracked && whose !== 'tracked' && inUse < 0) inUse = slot;
-      }
       this.#hand = (slot + 1) % used;
+      if (this.#records.generation(slot) === 0 || !may(slot)) continue;
+      if (whose !== 'tracked' && (this.#records.kind(slot) === 'tracked') !== ofTracked) continue;
+      if (this.#isExpendable(slot) || isQuiet(this.#records, slot, nowMs)) return slot;
     }
     if (whose === 'tracked') this.#searchAllFromMs = nowMs + SEARCH_AGAIN_MS;
-    return inUse >= 0 ? inUse : other;
+    return -1;
+  }
+
+  /**
+   * One of the owner that has the most tracked ones, if these are more than so many: one that is over or quiet, or else the
+   * one that has not been looked at for longest. -1 if there is no such owner.
+   */
+  findOfFullest(moreThan: number, nowMs: number): number {
+    const number = this.#fullest();
+    if (number === undefined || this.#sizeOf(number) <= moreThan) return -1;
+    const expendable = this.#findExpendable(this.#of(number), 'tracked', nowMs);
+    return expendable >= 0 ? expendable : this.first(number);
+  }
+
+  /** Of some of those with about as many. */
+  #fullest(): number | undefined {
+    const fullest = this.#bySize.findLast(({ size }) => size > 0) ?? [];
+    const [first, ...others] = [...fullest].slice(0, OWNERS_LOOKED);
+    return others.reduce((most, number) => (this.#sizeOf(number) > this.#sizeOf(most!) ? number : most), first);
   }
 
   #oldest(owners: readonly number[], findOne: (owner: Uint32Array) => number): number {

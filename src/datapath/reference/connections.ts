@@ -20,6 +20,7 @@ import {
   ROOM_NONE,
   type ConnectionStore,
   type FoundConnection,
+  type GivenUp,
   type ConnectionStoreOptions,
 } from '../../flow/connection-store.ts';
 import { backendOf, type BalancingTable } from '../../flow/balancing.ts';
@@ -47,6 +48,8 @@ export class ReferenceConnections implements ConnectionStore {
   readonly limit: number;
   readonly quota: number;
   readonly unprovenQuota: number;
+  readonly #guaranteed: number;
+  readonly #reserved: number;
   readonly #populate: ReferenceConnectionOptions['populate'];
   readonly #index: ConnectionIndex;
   readonly #owners: OwnerLists;
@@ -58,11 +61,14 @@ export class ReferenceConnections implements ConnectionStore {
   #generation = 0;
   #swept = 0;
 
-  constructor({ memory, limit, quota, unprovenQuota, populate }: ReferenceConnectionOptions) {
+  constructor(options: ReferenceConnectionOptions) {
+    const { memory, limit, quota, unprovenQuota, guaranteed = 0, reserved = 0, populate } = options;
     this.records = new ConnectionRecords(memory);
     this.limit = limit;
     this.quota = quota;
     this.unprovenQuota = unprovenQuota;
+    this.#guaranteed = guaranteed;
+    this.#reserved = reserved;
     this.#populate = populate;
     this.#index = new ConnectionIndex(this.records);
     this.#owners = new OwnerLists(this.records);
@@ -134,11 +140,11 @@ export class ReferenceConnections implements ConnectionStore {
 
   // Opening and closing
 
-  open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number {
+  open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly GivenUp[] = []): number {
     const slot = this.#takeSlot();
     if (slot < 0) return -1;
-    for (const other of givenUp) if (other >= 0) this.close(other);
-    if (this.#isKnown(connection)) {
+    for (const other of givenUp) if (other.generation !== 0) this.close(other.slot, other.generation);
+    if (this.#size >= this.limit || this.#isKnown(connection)) {
       this.#freeSlot(slot);
       return -1;
     }
@@ -195,8 +201,9 @@ export class ReferenceConnections implements ConnectionStore {
     return this.#balanced.by(id);
   }
 
-  end(slot: number, nowMs: number): void {
+  end(slot: number, nowMs: number, generation = 0): void {
     if (slot >= this.#used || !this.#isUsed(slot)) return;
+    if (generation !== 0 && this.records.generation(slot) !== generation) return;
     const wasFound = this.#index.isFound(slot, ORIGINAL);
     this.#countBalanced(slot, -1);
     this.records.clearTable(slot);
@@ -209,9 +216,17 @@ export class ReferenceConnections implements ConnectionStore {
 
   // Room
 
-  room(owners: readonly number[], quota: number, unprovenQuota: number): number {
+  room(owners: readonly number[], quota: number, unprovenQuota: number): ReturnType<ConnectionStore['room']> {
     this.#owners.lookOn(owners);
-    return this.#room(owners, quota, unprovenQuota, 'any', 0);
+    const room = this.#room(owners, quota, unprovenQuota, 'any', 0);
+    if (room === ROOM_FREE || room === ROOM_NONE) return room;
+    return { slot: room, generation: this.records.generation(room) };
+  }
+
+  /** Those in these slots, of which -1 and ROOM_FREE are none. */
+  #givenUp(...slots: readonly number[]): GivenUp[] {
+    const some = slots.filter((slot) => slot >= 0);
+    return some.map((slot) => ({ slot, generation: this.records.generation(slot) }));
   }
 
   /** @param whose only such connections are given up */
@@ -228,8 +243,14 @@ export class ReferenceConnections implements ConnectionStore {
       if (slot >= 0) return orNone(slot);
     }
     if (all >= quota) return orNone(this.#owners.oldestExpendable(owners, whose, nowMs));
-    if (this.#size < this.limit) return ROOM_FREE;
-    return orNone(this.#owners.findOfAll(this.#used, this.#tracked, whose, nowMs, may));
+    const isTracked = whose === 'tracked';
+    const hasReachedReserved = !isTracked && this.#size - this.#tracked + this.#reserved >= this.limit;
+    if (this.#size < this.limit && !hasReachedReserved) return ROOM_FREE;
+    const isOfTracked = this.#tracked > this.#reserved;
+    const found = this.#owners.findOfAll(this.#used, isOfTracked, whose, nowMs, may);
+    if (found >= 0) return found;
+    if (isTracked) return all < this.#guaranteed ? orNone(this.#owners.findOfFullest(all + 1, nowMs)) : ROOM_NONE;
+    return isOfTracked ? orNone(this.#owners.findOfFullest(0, nowMs)) : ROOM_NONE;
   }
 
   /** True if the datapath may close it by itself. */
@@ -245,6 +266,12 @@ export class ReferenceConnections implements ConnectionStore {
 
   owned(owner: number): Iterable<number> {
     return this.#owners.owned(owner);
+  }
+
+  closeOwned(owner: number, limit: number): number {
+    let closed = 0;
+    for (let slot = 0; closed < limit && (slot = this.#owners.first(owner)) >= 0; closed++) this.close(slot);
+    return closed;
   }
 
   /**
@@ -270,10 +297,11 @@ export class ReferenceConnections implements ConnectionStore {
       if (isReply && !OVER.has(this.records.state(rival))) return -1;
     }
     this.#owners.lookOn([owner]);
-    const room = isAnew ? ROOM_FREE : this.#room([owner], this.quota, this.unprovenQuota, 'tracked', nowMs);
+    const hasRoom = isAnew && this.#owners.number(rival) === owner;
+    const room = hasRoom ? ROOM_FREE : this.#room([owner], this.quota, this.unprovenQuota, 'tracked', nowMs);
     if (room === ROOM_NONE) return -1;
     const connection = { kind: 'tracked', places, protocol, original: tuple, translated: tuple } as const;
-    const slot = this.open(connection, owner, nowMs, [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival]);
+    const slot = this.open(connection, owner, nowMs, this.#givenUp(room, rival === room ? -1 : rival));
     return slot < 0 ? -1 : 2 * slot;
   }
 
@@ -302,7 +330,7 @@ export class ReferenceConnections implements ConnectionStore {
     if (room === ROOM_NONE) return -1;
     const places = [place, replies] as const;
     const connection = { kind: 'translated', places, protocol, original, translated, pin, table: id } as const;
-    return this.open(connection, owners[0]!, nowMs, [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival]);
+    return this.open(connection, owners[0]!, nowMs, this.#givenUp(room, rival === room ? -1 : rival));
   }
 
   /** True if the connection found by an original tuple makes room for another one between the same ends. */
@@ -329,14 +357,20 @@ export class ReferenceConnections implements ConnectionStore {
   recover(nowMs: number): number[] {
     const translated: number[] = [];
     const ready = Math.min(this.records.ready, this.records.count);
+    const isTranslated = (slot: number): boolean =>
+      this.records.generation(slot) !== 0 && this.records.kind(slot) !== 'tracked';
+    let others = 0;
+    for (let slot = 0; slot < ready; slot++) if (isTranslated(slot)) others++;
     for (let slot = 0; slot < ready; slot++) {
       const generation = this.records.generation(slot);
       if (generation === 0) continue;
+      if (isTranslated(slot)) others--;
+      const comeFirst = isTranslated(slot) ? 0 : others;
       const connection = this.records.read(slot);
       const kind = this.records.memory[recordAt(slot) + 5]!;
       const owner = this.#owners.number(slot);
       const isWhole = generation % 2 === 0 && isPlausible(kind, connection) && owner < CONNECTION_OWNERS;
-      if (!isWhole || this.#size >= this.limit || this.#isKnown(connection)) {
+      if (!isWhole || this.#size + comeFirst >= this.limit || this.#isKnown(connection)) {
         this.records.free(slot);
         continue;
       }
