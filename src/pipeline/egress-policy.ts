@@ -29,7 +29,7 @@ export function egressPolicy(view: FlowView, known: Balanced): StageResult<Balan
   view.consultUntilOpen(policyObject(port.name, 'egress'));
   const set = tables.policies.setOf(port.name, 'egress');
   if (!set) return undefined;
-  if (isOfLink(view)) return next(notJudged, known);
+  if (isOfLink(view, origin)) return next(notJudged, known);
   const choice = leg?.kind === 'to_chosen' ? leg.choice : undefined;
   if (!choice && port.addresses.some((ip) => sameBytes(ip, view.bytes('ip_dst')))) return next(toItself, known);
   const peer = peerOf(view, known, origin, set.asksIdentity);

@@ -39,7 +39,7 @@ export function ingressPolicy(view: FlowView, known: Bridged): StageResult<Bridg
   const receivers = receiversOf(view, known);
   const [first] = receivers;
   if (!first) return undefined;
-  if (isOfLink(view)) return next(notJudged, known);
+  if (isOfLink(view, origin)) return next(notJudged, known);
   return hop.destinations.length === 1 ? toOne(view, known, first) : toMany(view, known, receivers);
 }
 

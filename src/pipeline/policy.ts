@@ -3,47 +3,78 @@
  * `ingress-policy.ts`; table/policies.ts knows what they say).
  *
  * - Judged is what is meant: after a service has been replaced by its backend, and by the client itself whatever it is seen as.
- * - Not judged is what keeps a link working: ARP, neighbor discovery, and reports of group members to link-local groups. Nor is
- *   what is not IP, since policies know only IP.
+ * - Not judged is what keeps a link working: ARP, neighbor discovery between neighbors, and reports of group members to link-local
+ *   groups. What looks like it, but leaves the link or is for somebody else, is judged. What is not IP is not judged, since policies
+ *   know only IP.
  * - The open connection does not depend on what policies say, so they are consulted until it is open.
  * - As few as possible of the destination ports are read: of ports that make no difference, nothing.
  */
-import { isGroupIp } from '../flow/types.ts';
+import { isGroupIp, isGroupMac, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { identityObject, type Peer, type PolicySet } from '../table/policies.ts';
 import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
+import { isInPrefix } from '../table/routes.ts';
 import type { Backend } from '../table/service.ts';
 import { networkNameObject, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { hasPorts, IP_ICMPV6, IP_UDP } from '../wire/ipv4.ts';
-import { ND_NEIGHBOR_ADVERTISEMENT, ND_NEIGHBOR_SOLICITATION, ND_ROUTER_SOLICITATION } from '../wire/nd.ts';
+import {
+  ND_NEIGHBOR_ADVERTISEMENT,
+  ND_NEIGHBOR_SOLICITATION,
+  ND_ROUTER_ADVERTISEMENT,
+  ND_ROUTER_SOLICITATION,
+} from '../wire/nd.ts';
 import type { FrameOrigin } from './origin.ts';
 import { reject, routeTo } from './routed.ts';
 import { drop, next, type StageResult, type Tables } from './stage.ts';
 import { text, type Text, type TextValue } from './text.ts';
 
 const IP_IGMP = 2;
-const discovery: readonly number[] = [ND_ROUTER_SOLICITATION, ND_NEIGHBOR_SOLICITATION, ND_NEIGHBOR_ADVERTISEMENT];
+/** Only trusted ports may send router advertisements. */
+const discovery: readonly number[] = [
+  ND_ROUTER_SOLICITATION,
+  ND_ROUTER_ADVERTISEMENT,
+  ND_NEIGHBOR_SOLICITATION,
+  ND_NEIGHBOR_ADVERTISEMENT,
+];
 /** Multicast listener query, report and done, version 1 and 2 (RFC 2710, RFC 3810). */
 const listenerMessages: readonly number[] = [130, 131, 132, 143];
 
 export const notJudged = text`not judged: the link itself needs it`;
 
 /** True if policies are not asked about such a packet. */
-export function isOfLink(view: FlowView): boolean {
+export function isOfLink(view: FlowView, origin: FrameOrigin): boolean {
   const type = view.number('eth_type');
   if (type !== ETH_IPV4 && type !== ETH_IPV6) return true;
   const protocol = view.number('ip_proto');
-  if (type === ETH_IPV4) return protocol === IP_IGMP && isGroupOfLink(view.bytes('ip_dst'));
+  if (type === ETH_IPV4) return protocol === IP_IGMP && isForGroupOfLink(view);
   if (protocol !== IP_ICMPV6) return false;
   const message = view.number('l4_src');
-  return discovery.includes(message) || (listenerMessages.includes(message) && isGroupOfLink(view.bytes('ip_dst')));
+  if (listenerMessages.includes(message)) return isForGroupOfLink(view);
+  return discovery.includes(message) && (isForGroupOfLink(view) || isForNeighbor(view, origin));
+}
+
+function isForGroupOfLink(view: FlowView): boolean {
+  return isGroupMac(view.bytes('eth_dst')) && isGroupOfLink(view.bytes('ip_dst'));
 }
 
 /** 224.0.0.0/24 (RFC 5771 §4) and ff02::/16 (RFC 4291 §2.7). */
 function isGroupOfLink(ip: Uint8Array): boolean {
   if (!isGroupIp(ip)) return false;
   return ip[0] === 0xff ? (ip[1]! & 15) === 2 : ip[12] === 224 && ip[13] === 0 && ip[14] === 0;
+}
+
+/** True if it is for one neighbor, by an address of the network, or for the gateway itself; and has not been routed. */
+function isForNeighbor(view: FlowView, origin: FrameOrigin): boolean {
+  if (origin.kind !== 'port' && origin.kind !== 'tunnel') return false;
+  const { gateways, gatewayMac, subnets } = origin.network;
+  const address = view.bytes('ip_dst');
+  // Nobody routes to a link-local address.
+  if (address[0] === 0xfe && (address[1]! & 0xc0) === 0x80) return true;
+  if (gateways.length === 0) return subnets.some((subnet) => isInPrefix(subnet, address));
+  if (sameBytes(view.bytes('eth_dst'), gatewayMac)) return gateways.some((gateway) => sameBytes(gateway, address));
+  const isRouted = origin.kind === 'tunnel' && sameBytes(view.bytes('eth_src'), gatewayMac);
+  return !isRouted && subnets.some((subnet) => isInPrefix(subnet, address));
 }
 
 /** Somebody who is known by the address only. */
