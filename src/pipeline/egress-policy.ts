@@ -5,7 +5,7 @@
  * 1. Policies that select it for egress are asked. If there are none, everything passes.
  * 2. What it sends to its own address is allowed, but not always what it sends to itself through a service.
  * 3. The peer is the backend of a service, else who has the destination address: in its own network if the frame is bridged, in
- *    the one that the address is routed to if it is for the gateway.
+ *    the one that the address is routed to if it is for the gateway. What is routed outside goes to nobody who is known.
  * 4. The gateway is nobody; but where weft's own sockets listen there, it is the cluster's DNS.
  */
 import { sameBytes } from '../flow/types.ts';
@@ -15,7 +15,7 @@ import { internalObject, type VirtualNetwork } from '../table/topology.ts';
 import type { PortOrigin } from './origin.ts';
 import { asJudged, homeOf, isOfLink, judge, notJudged, peerIn, peerOfBackend, peerText, stranger } from './policy.ts';
 import { judgementText } from './policy-text.ts';
-import { ofOneChoice } from './routed.ts';
+import { ofOneChoice, routeTo } from './routed.ts';
 import { next, type Balanced, type StageResult, type Tables } from './stage.ts';
 import { text } from './text.ts';
 
@@ -48,8 +48,9 @@ function peerOf(view: FlowView, { tables, leg }: Balanced, { network }: PortOrig
   if (!asksIdentity) return stranger(address);
   const isBridged = network.gateways.length === 0 || !sameBytes(view.bytes('eth_dst'), network.gatewayMac);
   if (isBridged) return peerIn(view, tables, network, address);
-  const home = homeOf(view, tables, network, address);
-  if (!home) return stranger(address);
+  const route = routeTo(view, network, address, 'open');
+  if (route?.kind === 'outside') return stranger(address);
+  const home = homeOf(view, tables, network, route);
   return isGatewayOf(home, address) ? gatewayAs(view, tables, address) : peerIn(view, tables, home, address);
 }
 

@@ -4,7 +4,7 @@
  *
  * 1. Policies that select them for ingress are asked. If there are none, everything passes.
  * 2. The peer is who has sent it: in the network where it came in; if another host has routed it, in the one that its answers would
- *    be routed to. A client outside is known by its address only, wherever it came in, and whatever the backend sees it as.
+ *    be routed to. Behind a trusted port of this host, only its own addresses say who it is. A client outside is known by its address only, wherever it came in, and whatever the backend sees it as.
  * 3. The port is that of the container, after all translation.
  * 4. A frame for several ports, since it is for a group or its destination is unknown, leaves out those that may not receive it.
  *    Rules with selectors match nothing that is for a group.
@@ -18,7 +18,7 @@ import { ingressPoliciesObject, policyObject, type Peer, type PolicySet } from '
 import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
 import type { AccessPort } from '../table/topology.ts';
 import type { Destination } from './hop.ts';
-import { asJudged, isOfLink, judge, notJudged, peerBehind, peerIn, peerText, stranger } from './policy.ts';
+import { asJudged, isOfLink, judge, notJudged, peerText, senderOf, stranger } from './policy.ts';
 import { judgementText } from './policy-text.ts';
 import { ofOneChoice } from './routed.ts';
 import { drop, next, type Bridged, type StageResult } from './stage.ts';
@@ -107,9 +107,7 @@ function peerOf(view: FlowView, { tables, origin }: Bridged, asksIdentity: boole
   const address = view.bytes('ip_src');
   const isKnown = origin.kind === 'port' || (origin.kind === 'tunnel' && !origin.isEntry);
   if (!asksIdentity || !isKnown || isGroupMac(view.bytes('eth_dst'))) return stranger(address);
-  const { network } = origin;
-  const isRouted = origin.kind === 'tunnel' && sameBytes(view.bytes('eth_src'), network.gatewayMac);
-  return isRouted ? peerBehind(view, tables, network, address) : peerIn(view, tables, network, address);
+  return senderOf(view, tables, origin, address);
 }
 
 /** The address and port of the container that a connection goes to. */

@@ -15,6 +15,7 @@ import { fields } from '../flow/fields.ts';
 import { bytesId, readBytes, readNumber, type FlowKey } from '../flow/key.ts';
 import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import { wasTracked } from '../table/ended-connections.ts';
+import { homeBehind } from './policy.ts';
 import type { Tables } from './stage.ts';
 import { dnsIdentity, type Concerned, type Peer, type PolicyLookup } from '../table/policies.ts';
 import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
@@ -145,9 +146,12 @@ function endsOf(
     ...peer,
     subject: subject === BY_ADDRESS ? peer.endpoint : subject,
   });
+  // Who came in from outside by another host is a stranger here, too.
+  const sender = peerAt(via ? OUTSIDE : places[0], original.source, tables);
+  // So is who is behind the port of another workload than has the address.
+  const isBehind = typeof from === 'string' && from !== sender.endpoint;
   return {
-    // Who came in from outside by another host is a stranger here, too.
-    from: judged(peerAt(via ? OUTSIDE : places[0], original.source, tables), from),
+    from: judged(isBehind ? { ...sender, identity: undefined, endpoint: undefined } : sender, from),
     to: judged(peerAt(places[1], translated.destination, tables), to),
   };
 }
@@ -211,9 +215,8 @@ function endOf({ address, endpoint, subject }: JudgedPeer): ConnectionEnd {
  */
 export function peerAt(place: Place, address: Uint8Array, { policies, topology }: JudgingTables): Peer {
   if (place === OUTSIDE || place === INTERNAL) return { address, identity: undefined, endpoint: undefined };
-  const route = topology.network(place)?.routes.lookup(address).route;
-  const home = route?.kind === 'network' ? topology.networkNamed(route.network) : undefined;
-  const vni = home?.vni ?? place;
+  const network = topology.network(place);
+  const vni = network ? homeBehind(network.routes.lookup(address).route, network, topology).vni : place;
   const peer = policies.peerAt(address, vni);
   return peer.endpoint === undefined ? { ...peer, endpoint: topology.ownerOf(vni, address)?.name } : peer;
 }

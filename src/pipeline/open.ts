@@ -16,7 +16,7 @@ import { isBalancedByTable } from '../table/balancer.ts';
 import { ingressPoliciesObject, policyObject } from '../table/policies.ts';
 import type { Backend } from '../table/service.ts';
 import { natOf, placeOf, useConnection } from './conversation.ts';
-import { judge, peerIn, peerOfBackend, stranger } from './policy.ts';
+import { judge, peerOfBackend, senderOf, stranger } from './policy.ts';
 import { refuse } from './routed.ts';
 import { drop, next, type Beginning, type Bridged, type StageResult } from './stage.ts';
 import { text } from './text.ts';
@@ -78,7 +78,7 @@ function isForAll(view: FlowView, { tables, origin, begins }: Beginner): boolean
     view.consultUntilOpen(policyObject(backend.endpoint, 'ingress'));
     const ingress = policies.setOf(backend.endpoint, 'ingress');
     if (!ingress) return true;
-    const from = ingress.asksIdentity ? peerIn(view, tables, origin.network, client) : stranger(client);
+    const from = ingress.asksIdentity ? senderOf(view, tables, origin, client) : stranger(client);
     return judge(view, ingress, from, l4Port).verdict === 'allow';
   });
 }

@@ -9,11 +9,11 @@
  * - The open connection does not depend on what policies say, so they are consulted until it is open.
  * - As few as possible of the destination ports are read: of ports that make no difference, nothing.
  */
-import { isGroupIp, isGroupMac, sameBytes } from '../flow/types.ts';
+import { isGroupIp, isGroupMac, linkLocalOf, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { identityObject, type Peer, type PolicySet } from '../table/policies.ts';
 import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
-import { isInPrefix } from '../table/routes.ts';
+import { isInPrefix, type Route } from '../table/routes.ts';
 import type { Backend } from '../table/service.ts';
 import { networkNameObject, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
@@ -24,7 +24,7 @@ import {
   ND_ROUTER_ADVERTISEMENT,
   ND_ROUTER_SOLICITATION,
 } from '../wire/nd.ts';
-import type { FrameOrigin } from './origin.ts';
+import type { FrameOrigin, PortOrigin, TunnelOrigin } from './origin.ts';
 import { reject, routeTo } from './routed.ts';
 import { drop, next, type StageResult, type Tables } from './stage.ts';
 import { text, type Text, type TextValue } from './text.ts';
@@ -100,23 +100,40 @@ export function peerOfBackend(
   return home && asksIdentity ? peerIn(view, tables, home, address) : stranger(address);
 }
 
-/** Who has an address that is routed from this network, or to it: the network behind its route is where it belongs. */
-export function peerBehind(view: FlowView, tables: Tables, network: VirtualNetwork, address: Uint8Array): Peer {
-  const home = homeOf(view, tables, network, address);
-  return home ? peerIn(view, tables, home, address) : stranger(address);
+/**
+ * Who has sent what came in from a network, and not from outside by another host. A trusted endpoint of this host may send from any
+ * address, but has only its own ones: whoever may be behind it, policies know by the address alone.
+ */
+export function senderOf(view: FlowView, tables: Tables, origin: PortOrigin | TunnelOrigin, address: Uint8Array): Peer {
+  const { network } = origin;
+  if (origin.kind === 'port') {
+    const { port } = origin;
+    const isBelieved = !port.trust || [...port.addresses, linkLocalOf(port.mac)].some((own) => sameBytes(own, address));
+    return isBelieved ? peerIn(view, tables, network, address) : stranger(address);
+  }
+  const isRouted = sameBytes(view.bytes('eth_src'), network.gatewayMac);
+  const route = isRouted ? routeTo(view, network, address, 'open') : undefined;
+  return peerIn(view, tables, homeOf(view, tables, network, route), address);
 }
 
-/** The network to whose subnets this one routes the address; undefined if it leads to a router or outside. */
+/** The network in which an address is known that this one has this route to: `homeBehind`. */
 export function homeOf(
   view: FlowView,
   { topology }: Tables,
   network: VirtualNetwork,
-  address: Uint8Array,
-): VirtualNetwork | undefined {
-  const route = routeTo(view, network, address, 'open');
-  if (route?.kind !== 'network') return undefined;
-  view.consultUntilOpen(networkNameObject(route.network));
-  return topology.networkNamed(route.network);
+  route: Route | undefined,
+): VirtualNetwork {
+  if (route?.kind === 'network') view.consultUntilOpen(networkNameObject(route.network));
+  return homeBehind(route, network, topology);
+}
+
+/** The one to whose subnets the address is routed. Of what is behind a router, or has no route, this one is asked itself. */
+export function homeBehind(
+  route: Route | undefined,
+  network: VirtualNetwork,
+  topology: Tables['topology'],
+): VirtualNetwork {
+  return (route?.kind === 'network' ? topology.networkNamed(route.network) : undefined) ?? network;
 }
 
 /** @param l4Port the destination port if it is known already, because it is translated */

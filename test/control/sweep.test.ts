@@ -315,6 +315,43 @@ for (const [kind, open] of Object.entries(kinds)) {
     t.end();
   });
 
+  t.test(`${kind}: whoever is behind a trusted endpoint has no identity but its own`, (t) => {
+    const { host, put, opened, kindOf, cuts } = lab();
+    const router = host.attach({
+      ...{ name: 'shop/router', network: 'blue', mac: '02:00:00:00:00:09', addresses: ['10.0.0.9'], trust: true },
+    });
+    const [own, spoofed] = [opened('10.0.0.2', 1), opened('10.0.0.2', 2, { owner: router.portNo })];
+    put(admitting(['web']));
+    t.same([own, spoofed].map(kindOf), ['tracked', 'ended']);
+    t.match(cuts, [{ from: { address: parseIp('10.0.0.2'), endpoint: 'shop/router' } }]);
+    t.end();
+  });
+
+  t.test(`${kind}: what comes from an address that two share is judged by the policies of who has sent it`, (t) => {
+    const { host, controller, policies, opened, kindOf } = lab();
+    const sharing = [8, 9].map((last) =>
+      host.attach({
+        ...{ name: `shop/vip${last}`, network: 'blue', mac: `02:00:00:00:00:0${last}`, addresses: [`10.0.0.${last}`] },
+        allowedAddresses: ['10.0.0.100'],
+      }),
+    );
+    const slots = sharing.map(({ portNo }, n) => opened('10.0.0.100', 1 + n, { owner: portNo }));
+    for (const [n, expected] of [
+      ['tracked', 'ended'],
+      ['ended', 'ended'],
+    ].entries()) {
+      const manifest: NetworkPolicy = {
+        ...{ kind: 'NetworkPolicy', metadata: { name: 'closed', namespace: 'shop' } },
+        spec: { podSelector: {}, policyTypes: ['Egress'] },
+      };
+      const subject = { identity: identityOf(world, pods[0]!), onDeny: 'drop' as const };
+      policies.setSubject(`shop/vip${n === 0 ? 9 : 8}`, { ...subject, policies: [policyOf(manifest)] });
+      controller.enforce();
+      t.same(slots.map(kindOf), expected);
+    }
+    t.end();
+  });
+
   t.test(`${kind}: what a defect keeps from being judged ends, and the others are judged`, (t) => {
     const { policies, put, opened, kindOf } = lab();
     const [slot, other] = [opened('10.0.0.2', 40_000), opened('10.0.0.3', 40_000)];

@@ -91,7 +91,11 @@ for (const [kind, open] of Object.entries(datapaths)) {
     t.same(asks(NEIGHBOR, FAR), [FAR], 'it is routed if nobody is isolated');
     t.same([asks(ISOLATED, FAR), asks(FAR, ISOLATED)], [[], []]);
     t.same([seeks(ISOLATED, FAR), seeks(FAR, ISOLATED)], [[], []]);
-    t.same([asks(ISOLATED, NEIGHBOR), seeks(ISOLATED, NEIGHBOR)], [[], []], 'nor does the gateway pass it on to a neighbor');
+    t.same(
+      [asks(ISOLATED, NEIGHBOR), seeks(ISOLATED, NEIGHBOR)],
+      [[], []],
+      'nor does the gateway pass it on to a neighbor',
+    );
     t.end();
   });
 

@@ -9,7 +9,7 @@ import { formatIp } from '../../src/flow/types.ts';
 import { buildIcmp4 } from '../../src/wire/icmp.ts';
 import { buildIpv4, IP_ICMP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { buildUdp } from '../../src/wire/l4.ts';
-import { backendLab, datapaths, gateway, macOf, SYN } from '../support/backend-lab.ts';
+import { backendLab, datapaths, gateway, macOf, SYN, VNI } from '../support/backend-lab.ts';
 import { echo, ip, tcp, udp, wireIp, type Ends } from '../support/frames.ts';
 import { policyOf } from '../support/policy/tables.ts';
 import type { NetworkPolicy } from '../support/policy/world.ts';
@@ -53,7 +53,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
       );
     };
     const attachTrusted = (last: number): void => void ports.set(last, attach(last, { trust: true }));
-    return { sent, got, attachTrusted };
+    return { sent, got, attachTrusted, host };
   }
   /** That a datagram from one end to the other met a closed port, as the receiver tells its sender. */
   const unreachable = (teller: number, told: number, sourcePort: number): Uint8Array => {
@@ -158,6 +158,30 @@ for (const [kind, open] of Object.entries(datapaths)) {
     t.same(got(ISOLATED, udp(behind, 5000, 53)), { [ROUTER]: 1 });
     t.same(got(ISOLATED, udp({ ...behind, dst: '192.0.2.8' }, 5000, 53)), {});
     t.same(got(ISOLATED, udp({ ...behind, dstMac: macOf(OTHER) }, 5000, 53)), {}, 'others are not');
+    t.end();
+  });
+
+  t.test(`${kind}: whoever is behind a trusted endpoint has no identity but its own`, (t) => {
+    const { got, attachTrusted } = lab({ ingress: [{ from: [{ podSelector: {} }] }] });
+    attachTrusted(ROUTER);
+    const own = ends(ROUTER, ISOLATED);
+    t.same(got(ROUTER, udp(own, 5000, 53)), { [ISOLATED]: 1 });
+    t.same(got(ROUTER, udp({ ...own, src: addressOf(OTHER) }, 5000, 53)), {}, 'nor that of whose address it uses');
+    t.same(got(ROUTER, udp({ ...own, src: addressOf(OTHER), dstMac: gateway }, 5000, 53)), {}, 'also if it is routed');
+    t.same(got(OTHER, udp(ends(OTHER, ISOLATED), 5000, 53)), { [ISOLATED]: 1 });
+    const block = lab({ ingress: [{ from: [{ ipBlock: { cidr: '10.0.0.4/32' } }] }] });
+    block.attachTrusted(ROUTER);
+    t.same(block.got(ROUTER, udp({ ...own, src: addressOf(OTHER) }, 5000, 53)), { [ISOLATED]: 1 }, 'it has an address');
+    t.end();
+  });
+
+  t.test(`${kind}: who has an address is the same behind a router`, (t) => {
+    const { got, attachTrusted, host } = lab({ policyTypes: ['Egress'], egress: [{ to: [{ podSelector: {} }] }] });
+    attachTrusted(ROUTER);
+    const routes = [{ to: '10.8.0.0/16', network: 'blue', via: [addressOf(ROUTER)] }];
+    host.createNetwork('blue', VNI, { subnets: ['10.0.0.0/24'], routes });
+    const routed = { ...ends(ISOLATED, ROUTER), dst: '10.8.0.5', dstMac: gateway };
+    t.same(got(ISOLATED, udp(routed, 5000, 53)), { [ROUTER]: 1 });
     t.end();
   });
 
