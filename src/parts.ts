@@ -261,7 +261,9 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     isRunning,
     randomHostId: foundations.randomHostId,
     setHostId: (hostId) => forwarding.setHostId(hostId),
-    settled: () => forwarding.controller.revalidator.settled(),
+    settled: async () => {
+      await Promise.all([forwarding.controller.revalidator.settled(), feed.kept()]);
+    },
     clock,
     wallClock: foundations.wallClock,
     after: foundations.after,

@@ -71,6 +71,30 @@ t.test('it is what was in force at the last whole mark, wherever it is cut off',
   t.same(await contents(cut), { n: 9, values: { ...expected.at(-2)!.values, 'networks/new': {} } });
 });
 
+t.test('what is said to be written is there after a crash, however much comes behind it', async (t) => {
+  const path = pathOf(t);
+  const { copy } = await opened(path);
+  for (let n = 1; n <= 20; n++) {
+    put(copy, 'networks/a', n, { n });
+    copy.commit({ n });
+    let isWritten = false;
+    const written = copy.written().then(() => (isWritten = true));
+    // Others never stop to write.
+    const others = setInterval(() => {
+      if (isWritten) return;
+      put(copy, 'networks/b', n, {});
+      copy.commit({ n });
+    });
+    await written;
+    clearInterval(others);
+    const crashed = `${path}.crashed`;
+    writeFileSync(crashed, readFileSync(path));
+    t.match(await contents(crashed), { n, values: { 'networks/a': { n } } });
+  }
+  await copy.written();
+  await copy.close();
+});
+
 t.test('a damaged line, another file and another version are not used', async (t) => {
   const path = pathOf(t);
   const { copy } = await opened(path);
@@ -153,16 +177,20 @@ t.test('what cannot be written is written later', { skip: needsRoot }, async (t)
   copy.commit({ n: 1 });
   t.ok(await copy.flushed());
   writeFileSync(filler, Buffer.alloc(56 << 10));
+  let written = 0;
   for (const n of [2, 3]) {
     put(copy, 'networks/b', n, { n, text: 'x'.repeat(8 << 10) });
     copy.commit({ n });
+    void copy.written().then(() => written++);
     t.notOk(await copy.flushed());
   }
+  t.equal(written, 0);
   t.equal(warnings.length, 1, 'told once');
   t.match(warnings[0], /copy, the copy of the cluster’s state, cannot be written: ENOSPC/);
   rmSync(filler);
   copy.commit({ n: 4 });
   t.ok(await copy.flushed());
+  t.equal(written, 2);
   await copy.close();
   const { n, values } = await contents(file);
   t.equal(n, 4);

@@ -38,6 +38,9 @@ export interface Feed {
   /** Resolves when `next` has returned what was written at that revision, or will. */
   caughtUp(revision: number): Promise<void>;
 
+  /** Resolves when all that `next` has returned by now survives the end of this daemon, wherever it starts from then. */
+  kept(): Promise<void>;
+
   /** A record as it is stored. */
   get(key: string): Promise<Entry | undefined>;
   transact(transaction: Transaction): Promise<number>;

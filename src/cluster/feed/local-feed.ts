@@ -49,6 +49,9 @@ export class LocalFeed implements Feed {
     while (this.#told < revision) await new Promise<void>((resolve) => this.#onTold.add(resolve));
   }
 
+  /** The store has everything that it says. */
+  async kept(): Promise<void> {}
+
   get(key: string): Promise<Entry | undefined> {
     return this.store.get(key);
   }

@@ -224,6 +224,10 @@ export class SharedFeed implements Feed {
     }
   }
 
+  kept(): Promise<void> {
+    return this.#state.kept();
+  }
+
   async get(key: string): Promise<Entry | undefined> {
     const { pending, known, held } = this.#state;
     const record = known.get(key);

@@ -139,6 +139,11 @@ export class SharedState {
     throw new WeftError('system', 'the copy of the cluster’s state cannot be written: the log says why');
   }
 
+  /** Resolves when the copy has all that is in force now, also if that is much later. */
+  kept(): Promise<void> {
+    return this.#copy.written();
+  }
+
   /** What is in force stays so, although the store has something else. */
   hold(key: string, entry: Entry | undefined): void {
     this.held.set(key, entry);

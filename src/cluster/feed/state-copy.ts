@@ -7,10 +7,11 @@
  *     CRC32 {"mark":{…}}                      everything above is complete up to here, and belongs to this store
  *
  * What is noted is written in the background: all that has come together while the write before it was under way, with one
- * mark behind it. Nothing waits for the disk, and nothing is synced: the copy survives the end of the process at any
- * moment. A power failure may take its end away, and what is in front of the last whole mark then counts: that was in force
- * a moment before. Of several lines with one key, the last counts. When the file has become twice as long, the others are
- * left out: not of what is written to an empty file, where there are none, and which may be everything that a large cluster has.
+ * mark behind it. What is in force does not wait for that, but this host tells others that it has it in force only when it is
+ * written (`written`). Nothing is synced: the copy survives the end of the process at any moment. A power failure may take its
+ * end away, and what is in front of the last whole mark then counts: that was in force a moment before. Of several lines with
+ * one key, the last counts. When the file has become twice as long, the others are left out: not of what is written to an empty
+ * file, where there are none, and which may be everything that a large cluster has.
  *
  * The values are in the file alone, not in memory.
  */
@@ -48,6 +49,11 @@ export class StateCopy<Mark> {
   #lines = new Map<string, string>();
   #mark: Mark | undefined;
   #writing: Promise<void> | undefined;
+  /** How often something was committed, and up to where that is written. */
+  #committed = 0;
+  #written = 0;
+  /** Those who wait until something is written, the first ones first. */
+  #waiting: { readonly committed: number; readonly resolve: () => void }[] = [];
   #toldWhy: string | undefined;
 
   private constructor(path: string, onWarning: (message: string) => void, file: FileHandle, lengthBytes = 0) {
@@ -89,7 +95,15 @@ export class StateCopy<Mark> {
   /** Says that everything that belongs to this mark is noted, and begins to write it. */
   commit(mark: Mark): void {
     this.#mark = mark;
+    this.#committed++;
     this.#writing ??= this.#writeAll();
+  }
+
+  /** Resolves when all that was committed by now is written. If it cannot be written, that is when a later commit has been. */
+  written(): Promise<void> {
+    const committed = this.#committed;
+    if (this.#written >= committed) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push({ committed, resolve }));
   }
 
   /** Resolves when everything that was committed is written, or cannot be. @returns false if it cannot be */
@@ -115,6 +129,7 @@ export class StateCopy<Mark> {
   async #writeCommitted(mark: Mark): Promise<boolean> {
     const lines = this.#lines;
     const isFirst = this.#isEmpty;
+    const committed = this.#committed;
     this.#lines = new Map();
     this.#mark = undefined;
     if (lines.size > 0) this.#isEmpty = false;
@@ -126,6 +141,7 @@ export class StateCopy<Mark> {
         records = [];
       }
       await this.#append([...records, encodeRecord({ mark })]);
+      this.#tell(committed);
       if (isFirst) this.#compactAtBytes = longestBytes(this.#lengthBytes);
       if (this.#lengthBytes > this.#compactAtBytes) await this.#compact(encodeRecord({ mark }));
       this.#toldWhy = undefined;
@@ -139,6 +155,11 @@ export class StateCopy<Mark> {
       this.#toldWhy = why;
       return false;
     }
+  }
+
+  #tell(written: number): void {
+    this.#written = written;
+    while (this.#waiting[0] && this.#waiting[0].committed <= written) this.#waiting.shift()!.resolve();
   }
 
   async #append(records: readonly Buffer[]): Promise<void> {

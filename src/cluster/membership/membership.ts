@@ -40,7 +40,7 @@ export interface MembershipEnvironment {
   readonly randomHostId: () => Uint8Array;
   /** Gives this host the MAC that these 3 bytes make. */
   readonly setHostId: (hostId: Uint8Array) => void;
-  /** Resolves when the datapath has everything in force that the tables have. */
+  /** Resolves when the datapath has everything in force that the tables have, and this host would have it after a crash, too. */
   readonly settled: () => Promise<void>;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
