@@ -153,7 +153,8 @@ export class Sweep {
   #nextFrom(from: number, to: number): number {
     const { records } = this.#options;
     const concerned = this.#concerned;
-    if (concerned === 'all' || concerned.subjects.size > 0) return from < Math.min(records.ready, to) ? from : -1;
+    if (concerned === 'all' || concerned.subjects.size > 0 || concerned.namespaces.size > 0)
+      return from < Math.min(records.ready, to) ? from : -1;
     return records.nextBetween(from, to, concerned.words);
   }
 
@@ -261,18 +262,20 @@ type Judged = ReturnType<typeof denialOf> | 'unknown';
 interface SomeConcerned {
   readonly subjects: Set<string>;
   readonly addresses: Set<string>;
+  readonly namespaces: Set<string>;
   readonly words: Set<number>;
 }
 type Scope = SomeConcerned | 'all';
 
 function nothing(): SomeConcerned {
-  return { subjects: new Set(), addresses: new Set(), words: new Set() };
+  return { subjects: new Set(), addresses: new Set(), namespaces: new Set(), words: new Set() };
 }
 
 function joined(scope: Scope | undefined, concerned: Concerned | 'all'): Scope {
   if (scope === 'all' || concerned === 'all') return 'all';
   const all = scope ?? nothing();
   for (const subject of concerned.subjects) all.subjects.add(subject);
+  for (const namespace of concerned.namespaces) all.namespaces.add(namespace);
   for (const address of concerned.addresses) {
     all.addresses.add(address);
     all.words.add(lastWord(bytesOf(address)));

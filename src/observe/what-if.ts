@@ -110,6 +110,7 @@ function ofThisHost(proposed: ProposedPolicies): PolicyLookup {
       return endpoint && isHere(endpoint) ? proposed.setOf(name, direction) : undefined;
     },
     peerAt: (address, vni) => proposed.peerAt(address, vni),
+    dns: proposed.dns,
   };
 }
 

@@ -10,7 +10,7 @@
  */
 import { sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { dnsIdentity, policyObject, type Peer } from '../table/policies.ts';
+import { DNS_NAMESPACE, namespaceObject, policyObject, type Peer } from '../table/policies.ts';
 import { internalObject, type VirtualNetwork } from '../table/topology.ts';
 import type { PortOrigin } from './origin.ts';
 import { asJudged, homeOf, isOfLink, judge, notJudged, peerIn, peerOfBackend, peerText, stranger } from './policy.ts';
@@ -58,7 +58,7 @@ function isGatewayOf({ gateways }: VirtualNetwork, address: Uint8Array): boolean
   return gateways.some((gateway) => sameBytes(gateway, address));
 }
 
-function gatewayAs(view: FlowView, { topology }: Tables, address: Uint8Array): Peer {
+function gatewayAs(view: FlowView, { topology, policies }: Tables, address: Uint8Array): Peer {
   view.consultUntilOpen(internalObject);
   const proto = view.number('ip_proto');
   const listening = topology.internal?.listening.filter(({ protocol }) => protocol === proto) ?? [];
@@ -66,5 +66,7 @@ function gatewayAs(view: FlowView, { topology }: Tables, address: Uint8Array): P
     'l4_dst',
     listening.map(({ l4Port }) => Uint8Array.of(l4Port >>> 8, l4Port)),
   );
-  return { address, identity: isServed ? dnsIdentity : undefined, endpoint: undefined };
+  if (!isServed) return stranger(address);
+  view.consultUntilOpen(namespaceObject(DNS_NAMESPACE));
+  return { address, identity: policies.dns, endpoint: undefined };
 }

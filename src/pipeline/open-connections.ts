@@ -17,7 +17,7 @@ import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import { wasTracked } from '../table/ended-connections.ts';
 import { homeBehind } from './policy.ts';
 import type { Tables } from './stage.ts';
-import { dnsIdentity, type Concerned, type Peer, type PolicyLookup } from '../table/policies.ts';
+import { DNS_NAMESPACE, type Concerned, type Peer, type PolicyLookup } from '../table/policies.ts';
 import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
 import type { PolicyDirection } from '../table/policy/policy.ts';
 import { hasPorts } from '../wire/ipv4.ts';
@@ -110,7 +110,9 @@ export function denialOf(
   subjects = byAddress,
 ): Denial | StagedDenial | 'allowed' | 'unconcerned' {
   const ends = endsOf(connection, tables, subjects);
-  if (concerned && !isConcerned(ends.from, concerned) && !isConcerned(ends.to, concerned)) return 'unconcerned';
+  const isDns = connection.places[1] === INTERNAL && concerned?.namespaces.has(DNS_NAMESPACE);
+  if (concerned && !isDns && !isConcerned(ends.from, concerned) && !isConcerned(ends.to, concerned))
+    return 'unconcerned';
   const { judged, ...policyCase } = judgedBetween(connection, ends, tables);
   const denied = judged.find(({ judgement }) => judgement.verdict === 'deny');
   if (denied) return { ...policyCase, ...denied };
@@ -173,7 +175,7 @@ function judgedBetween(
   // A workload may always talk to its own address, but not always to itself through a service.
   const isToItself = isOfWorkload && sameBytes(original.destination, to.address);
   if (isToWeft && !isToItself) {
-    judge('egress', from, { address: original.destination, identity: dnsIdentity, endpoint: undefined });
+    judge('egress', from, { address: original.destination, identity: policies.dns, endpoint: undefined });
   } else if (places[0] !== INTERNAL && !isToItself) {
     judge('egress', from, to);
     judge('ingress', to, from);
@@ -221,7 +223,11 @@ export function peerAt(place: Place, address: Uint8Array, { policies, topology }
   return peer.endpoint === undefined ? { ...peer, endpoint: topology.ownerOf(vni, address)?.name } : peer;
 }
 
-function isConcerned({ address, subject }: JudgedPeer, { subjects, addresses }: Concerned): boolean {
+function isConcerned(
+  { address, subject, identity }: JudgedPeer,
+  { subjects, addresses, namespaces }: Concerned,
+): boolean {
   if (subject !== undefined && subjects.has(subject)) return true;
+  if (identity && namespaces.has(identity.namespace)) return true;
   return addresses.size > 0 && addresses.has(bytesId(address));
 }

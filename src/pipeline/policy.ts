@@ -11,7 +11,7 @@
  */
 import { isGroupIp, isGroupMac, linkLocalOf, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { identityObject, type Peer, type PolicySet } from '../table/policies.ts';
+import { identityObject, namespaceObject, type Peer, type PolicySet } from '../table/policies.ts';
 import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
 import { isInPrefix, type Route } from '../table/routes.ts';
 import type { Backend } from '../table/service.ts';
@@ -86,7 +86,9 @@ export function stranger(address: Uint8Array): Peer {
 export function peerIn(view: FlowView, { policies }: Tables, { vni }: VirtualNetwork, address: Uint8Array): Peer {
   if (isGroupIp(address)) return stranger(address);
   view.consultUntilOpen(identityObject(address));
-  return policies.peerAt(address, vni);
+  const peer = policies.peerAt(address, vni);
+  if (peer.identity) view.consultUntilOpen(namespaceObject(peer.identity.namespace));
+  return peer;
 }
 
 /** Who a backend of a service is. @param asksIdentity false: only its address counts */

@@ -8,10 +8,11 @@
  * to. The pipeline asks once for each conversation, when it begins, on either side: for what its sender may send (`egress`),
  * and for what its receiver may receive (`ingress`). Whatever belongs to an open connection is not judged.
  *
- * The objects of this table (`changes.ts`) are what is in force for one workload in one direction, and who has one address.
- * Whoever decides by `setOf` consults `policyObject`, also if there is no set; whoever needs the identity of a peer, which is
- * so if the set says that it asks for it, consults `identityObject`. Of both it is noted here, too, which have changed since
- * the connections that are open were last judged (`takeConcerned`).
+ * The objects of this table (`changes.ts`) are what is in force for one workload in one direction, who has one address, and the
+ * labels of one namespace. Whoever decides by `setOf` consults `policyObject`, also if there is no set; whoever needs the identity
+ * of a peer, which is so if the set says that it asks for it, consults `identityObject`, and `namespaceObject` of the namespace that
+ * the peer is in. Of all of these it is noted here, too, which have changed since the connections that are open were last judged
+ * (`takeConcerned`).
  *
  * Owned by the thread of the switch.
  */
@@ -20,7 +21,14 @@ import { formatIp, type Vni } from '../flow/types.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import type { Changes } from './changes.ts';
 import type { PolicyJudgement } from './policy/judgement.ts';
-import { policyDirections, type Identity, type OnDeny, type Policy, type PolicyDirection } from './policy/policy.ts';
+import {
+  policyDirections,
+  type Identity,
+  type OnDeny,
+  type Policy,
+  type PolicyDirection,
+  type PolicyLabels,
+} from './policy/policy.ts';
 import type { PortsThatMatter } from './policy/ports.ts';
 import { RuleSets, type SharedRuleSet } from './policy/rule-sets.ts';
 import type { PolicyTie } from './policy/ties.ts';
@@ -71,6 +79,8 @@ export interface PolicyLookup {
   /** Undefined: nothing selects it. */
   setOf(endpoint: string, direction: PolicyDirection): Pick<PolicySet, 'judge'> | undefined;
   peerAt(address: Uint8Array, vni: Vni): Peer;
+  /** weft's DNS at the gateways, to which no address belongs. */
+  readonly dns: Identity;
 }
 
 /** What connections that are open have to be judged for anew. */
@@ -79,6 +89,8 @@ export interface Concerned {
   readonly subjects: ReadonlySet<string>;
   /** Addresses that others have now, or whose workloads have other labels; as `bytesId` has them. */
   readonly addresses: ReadonlySet<string>;
+  /** Namespaces that have other labels. */
+  readonly namespaces: ReadonlySet<string>;
 }
 
 export class Policies implements PolicyLookup {
@@ -92,6 +104,8 @@ export class Policies implements PolicyLookup {
   #workloadAt: (address: Uint8Array, vni: Vni) => KnownWorkload | undefined = () => undefined;
   #subjects = new Set<string>();
   #addresses = new Set<string>();
+  #namespaces = new Set<string>();
+  #dns = dnsIdentity();
 
   constructor(changes: Changes) {
     this.#changes = changes;
@@ -148,17 +162,30 @@ export class Policies implements PolicyLookup {
     }
   }
 
+  /** A namespace has these labels now: all workloads that are in it are others to policies, however many there are. */
+  namespaceChanged(name: string, labels: PolicyLabels | undefined): void {
+    if (name === DNS_NAMESPACE) this.#dns = dnsIdentity(labels);
+    if (!this.#ruleSets.askIdentities) return;
+    this.#changes.changed(namespaceObject(name));
+    this.#namespaces.add(name);
+  }
+
+  get dns(): Identity {
+    return this.#dns;
+  }
+
   /** What has changed since this was last called. */
   takeConcerned(): Concerned {
-    const concerned = { subjects: this.#subjects, addresses: this.#addresses };
+    const concerned = { subjects: this.#subjects, addresses: this.#addresses, namespaces: this.#namespaces };
     this.#subjects = new Set();
     this.#addresses = new Set();
+    this.#namespaces = new Set();
     return concerned;
   }
 
   /** True if `takeConcerned` has something. */
   get hasConcerned(): boolean {
-    return this.#subjects.size > 0 || this.#addresses.size > 0;
+    return this.#subjects.size > 0 || this.#addresses.size > 0 || this.#namespaces.size > 0;
   }
 
   /** ClusterNetworkPolicies whose order only their names determine, though they may contradict each other. */
@@ -203,13 +230,26 @@ export function identityObject(address: Uint8Array): string {
   return `identity/${formatIp(address)}`;
 }
 
-/** weft's DNS at the gateways, as Kubernetes has it: so policies that allow it there allow it here. */
-export const dnsIdentity: Identity = {
-  namespace: 'kube-system',
-  labels: { 'k8s-app': 'kube-dns' },
-  namespaceLabels: { 'kubernetes.io/metadata.name': 'kube-system' },
-  ports: [
-    { name: 'dns', protocol: IP_UDP, l4Port: 53 },
-    { name: 'dns-tcp', protocol: IP_TCP, l4Port: 53 },
-  ],
-};
+/** The labels of a namespace, for decisions about who is in it. */
+export function namespaceObject(name: string): string {
+  return `identity/namespace/${name}`;
+}
+
+/** Where Kubernetes has its DNS. */
+export const DNS_NAMESPACE = 'kube-system';
+
+/**
+ * weft's DNS at the gateways, as Kubernetes has it: so policies that allow it there allow it here.
+ * @param labels what its namespace declares
+ */
+export function dnsIdentity(labels: PolicyLabels = {}): Identity {
+  return {
+    namespace: DNS_NAMESPACE,
+    labels: { 'k8s-app': 'kube-dns' },
+    namespaceLabels: { ...labels, 'kubernetes.io/metadata.name': DNS_NAMESPACE },
+    ports: [
+      { name: 'dns', protocol: IP_UDP, l4Port: 53 },
+      { name: 'dns-tcp', protocol: IP_TCP, l4Port: 53 },
+    ],
+  };
+}

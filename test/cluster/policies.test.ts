@@ -140,6 +140,24 @@ t.test('who an address belongs to is told when it changes, if there is a policy'
   t.same(new Set(told), new Set(['10.0.0.12', 'fe80::ff:fe00:12']), 'its addresses are told');
 });
 
+t.test('a namespace with other labels is told as one, and weft’s DNS has those of its own', async (t) => {
+  const { cluster: changes, policies } = await open(t);
+  const admitted = policy('in', { ingress: [{ from: [{ namespaceSelector: { matchLabels: { tier: 'back' } } }] }] });
+  await changes.apply([here('db', '10.0.0.10'), remote('far', '10.0.0.12', { namespace: 'shop' }), admitted]);
+  policies.workloadsChanged = (addresses) => t.same([...addresses], []);
+  policies.takeConcerned();
+  const far = () =>
+    policies.setOf('db', 'ingress')!.judge(policies.peerAt(parseIp('10.0.0.12'), VNI as never), TCP, 80);
+  t.equal(far().verdict, 'deny');
+  await changes.apply([namespace('shop', { tier: 'back' })]);
+  t.equal(far().verdict, 'allow');
+  t.equal(policies.dns.namespaceLabels['name'], undefined);
+  await changes.apply([namespace('kube-system', { name: 'kube-system' })]);
+  t.match(policies.dns.namespaceLabels, { name: 'kube-system', 'kubernetes.io/metadata.name': 'kube-system' });
+  await changes.delete(findKind('ns')!, { name: 'kube-system' });
+  t.same(policies.dns.namespaceLabels, { 'kubernetes.io/metadata.name': 'kube-system' });
+});
+
 t.test('a policy that takes the place of another one is never missing in between', async (t) => {
   const plane = await open(t);
   const { cluster: changes, policies, write } = plane;

@@ -373,6 +373,20 @@ for (const [kind, open] of Object.entries(kinds)) {
     t.end();
   });
 
+  t.test(`${kind}: other labels of a namespace concern all that are in it`, (t) => {
+    const { controller, policies, labelled, put, opened, kindOf } = lab();
+    put(admitting(['web']));
+    const slots = [opened('10.0.0.2', 1), opened('203.0.113.9', 1)];
+    labelled.set('10.0.0.2', { ...pods[0]!, labels: { app: 'other' } });
+    policies.namespaceChanged('ops', {});
+    controller.enforce();
+    t.same(slots.map(kindOf), ['tracked', 'tracked'], 'not of another one');
+    policies.namespaceChanged('shop', {});
+    controller.enforce();
+    t.same(slots.map(kindOf), ['ended', 'ended']);
+    t.end();
+  });
+
   t.test(`${kind}: other labels, and a start`, async (t) => {
     const { controller, policies, connections, labelled, put, opened, kindOf } = lab();
     put(admitting(['web']));

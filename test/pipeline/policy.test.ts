@@ -175,6 +175,25 @@ for (const [kind, open] of Object.entries(datapaths)) {
     t.end();
   });
 
+  t.test(`${kind}: 22 a namespace with other labels is asked for anew`, (t) => {
+    const from = { namespaceSelector: { matchLabels: { team: 'a' } } };
+    const { got, host } = lab({ ingress: [{ from: [from] }] });
+    const { tables, controller } = host.forwarding;
+    const asked = udp(ends(CLIENT, ISOLATED), 5000, 53);
+    for (const [team, expected] of [
+      ['b', {}],
+      ['a', { [ISOLATED]: 1 }],
+      ['b', {}],
+    ] as const) {
+      const identity = { namespace: 'default', labels: {}, namespaceLabels: { team }, ports: [] };
+      tables.policies.workloadsFrom(() => ({ endpoint: `e${CLIENT}`, identity }));
+      tables.policies.namespaceChanged('default', { team });
+      controller.enforce();
+      t.same(got(CLIENT, asked), expected, team);
+    }
+    t.end();
+  });
+
   t.test(`${kind}: who has an address is the same behind a router`, (t) => {
     const { got, attachTrusted, host } = lab({ policyTypes: ['Egress'], egress: [{ to: [{ podSelector: {} }] }] });
     attachTrusted(ROUTER);

@@ -6,6 +6,7 @@ import { Changes } from '../../src/table/changes.ts';
 import {
   dnsIdentity,
   identityObject,
+  namespaceObject,
   ingressPoliciesObject,
   Policies,
   policyObject,
@@ -44,9 +45,31 @@ t.test('22 a change of labels is in force at once, and says whom it concerns', (
   tables.workloadsChanged([address]);
   t.equal(verdictOf(tables, packet), 'allow');
   t.same(changes.drain().changed, [identityObject(address)]);
-  t.same(tables.takeConcerned(), { subjects: new Set(), addresses: new Set([bytesId(address)]) });
+  t.same(tables.takeConcerned(), {
+    subjects: new Set(),
+    addresses: new Set([bytesId(address)]),
+    namespaces: new Set(),
+  });
   t.end();
 });
+
+t.test(
+  '22 a namespace with other labels is one change, however many workloads are in it, and none if nobody asks',
+  (t) => {
+    const changes = new Changes();
+    const tables = new Policies(changes);
+    tables.namespaceChanged('ops', { team: 'a' });
+    t.ok(changes.isEmpty);
+    putWorld(tables, worldOf([policy({ ingress: [{ from: [{ namespaceSelector: namespace('ops') }] }] })]));
+    tables.takeConcerned();
+    changes.drain();
+    tables.namespaceChanged('ops', { team: 'b' });
+    t.same(changes.drain().changed, [namespaceObject('ops')]);
+    t.same(tables.takeConcerned().namespaces, new Set(['ops']));
+    t.notOk(tables.hasConcerned);
+    t.end();
+  },
+);
 
 function relabelled(one: Pod): Pod {
   return { ...pods[1]!, name: one.name, addresses: one.addresses };
@@ -208,10 +231,17 @@ t.test('weft’s DNS is a workload that the usual recipe allows', (t) => {
     ],
   });
   const set = tablesOf([recipe]).setOf('shop/web', 'egress')!;
-  const gateway = { address: parseIp('10.0.1.1'), identity: dnsIdentity, endpoint: undefined };
+  const gateway = { address: parseIp('10.0.1.1'), identity: dnsIdentity({ name: 'kube-system' }), endpoint: undefined };
   t.equal(set.judge(gateway, UDP, 53).verdict, 'allow');
   t.equal(set.judge(gateway, TCP, 53).verdict, 'allow');
   t.equal(set.judge(gateway, TCP, 80).verdict, 'deny');
+  const byLabel = policy({ egress: [{ to: [{ namespaceSelector: { matchLabels: { name: 'kube-system' } } }] }] });
+  const declared = tablesOf([byLabel]);
+  const judged = () =>
+    declared.setOf('shop/web', 'egress')!.judge({ ...gateway, identity: declared.dns }, UDP, 53).verdict;
+  t.equal(judged(), 'deny');
+  declared.namespaceChanged('kube-system', { name: 'kube-system' });
+  t.equal(judged(), 'allow', 'by the labels that its namespace declares, too');
   t.end();
 });
 

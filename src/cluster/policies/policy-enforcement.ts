@@ -3,7 +3,7 @@
  *
  *   a policy changes          the endpoints of this host that it selects, or selected before
  *   an endpoint changes       that one; and as a peer, whoever has been asked about its addresses
- *   a namespace changes       its endpoints of this host; and as peers, all of its endpoints
+ *   a namespace changes       its endpoints of this host; and as peers, all of its endpoints, which nobody goes through one by one
  *
  * A policy that takes the place of another one is never missing in between: what a change does to policies and namespaces is only
  * noted, and comes into force together, before any endpoint of that change is put (`settle`). Until then everything is as it
@@ -34,7 +34,7 @@ import { ProposedPolicies } from './proposed-policies.ts';
 import type { SelectingPolicy } from './policy-value.ts';
 
 export interface PolicyEnforcementEnvironment {
-  readonly tables: Pick<Policies, 'setSubject' | 'workloadsChanged' | 'ties'>;
+  readonly tables: Pick<Policies, 'setSubject' | 'workloadsChanged' | 'namespaceChanged' | 'ties'>;
   /** Decides again what depends on what has changed in the tables. */
   readonly enforce: () => void;
   readonly endpoints: () => Pick<Endpoints, 'find' | 'values' | 'withMac'>;
@@ -116,7 +116,7 @@ export class PolicyEnforcement {
       }
       if (isConcerned) this.#follow(name);
     }
-    if (namespaces.size > 0 && this.#policies.size > 0) this.#followPeers(namespaces);
+    for (const name of namespaces) this.#environment.tables.namespaceChanged(name, this.#namespaces.get(name)?.labels);
     this.#environment.enforce();
   }
 
@@ -193,14 +193,6 @@ export class PolicyEnforcement {
     }
     const network = networks().withVni(vni);
     return network && endpoints().withMac(network.name, mac);
-  }
-
-  /** The endpoints of namespaces whose labels have changed are others to those whom they talk to. */
-  #followPeers(namespaces: ReadonlySet<string>): void {
-    const { endpoints, tables } = this.#environment;
-    for (const endpoint of endpoints().values()) {
-      if (namespaces.has(endpoint.resource.metadata.namespace)) tables.workloadsChanged(addressesOf(endpoint));
-    }
   }
 
   /** Gives an endpoint the policies that select it now, if it is one of this host. */

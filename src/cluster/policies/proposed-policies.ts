@@ -13,7 +13,7 @@ import { formatIp, linkLocalOf, parseIp, parseMac, type Vni } from '../../flow/t
 import type { ClusterNetworkPolicyResource } from '../../model/kinds/cluster-network-policy.ts';
 import type { NamespaceResource } from '../../model/kinds/namespace.ts';
 import type { NetworkPolicyResource } from '../../model/kinds/network-policy.ts';
-import type { KnownWorkload, Peer, PolicyLookup } from '../../table/policies.ts';
+import { DNS_NAMESPACE, dnsIdentity, type KnownWorkload, type Peer, type PolicyLookup } from '../../table/policies.ts';
 import type { Identity, OnDeny, Policy, PolicyDirection } from '../../table/policy/policy.ts';
 import { RuleSets } from '../../table/policy/rule-sets.ts';
 import type { Endpoint } from '../endpoint.ts';
@@ -106,6 +106,10 @@ export class ProposedPolicies implements PolicyLookup {
   peerAt(address: Uint8Array, vni: Vni): Peer {
     const workload = this.#workloadAt(address, vni);
     return { address, identity: workload?.identity, endpoint: workload?.endpoint };
+  }
+
+  get dns(): Identity {
+    return dnsIdentity(this.#namespace(DNS_NAMESPACE)?.labels);
   }
 
   #compile(name: string, direction: PolicyDirection): ReturnType<PolicyLookup['setOf']> {
