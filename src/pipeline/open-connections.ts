@@ -15,7 +15,7 @@ import { fields } from '../flow/fields.ts';
 import { bytesId, readBytes, readNumber, type FlowKey } from '../flow/key.ts';
 import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import { wasTracked } from '../table/ended-connections.ts';
-import { homeBehind } from './policy.ts';
+import { homeBehind, isBehind } from './policy.ts';
 import type { Tables } from './stage.ts';
 import { DNS_NAMESPACE, type Concerned, type Peer, type PolicyLookup } from '../table/policies.ts';
 import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
@@ -56,9 +56,11 @@ export interface Denial extends PolicyCase, JudgedDirection {}
 export interface Subjects {
   readonly from: string | undefined | typeof BY_ADDRESS;
   readonly to: string | undefined | typeof BY_ADDRESS;
+  /** It came from somebody else behind the port than who has its address. */
+  readonly isBehind: boolean;
 }
 const BY_ADDRESS = Symbol('by address');
-const byAddress: Subjects = { from: BY_ADDRESS, to: BY_ADDRESS };
+const byAddress: Subjects = { from: BY_ADDRESS, to: BY_ADDRESS, isBehind: false };
 
 /**
  * The ports behind which the ends are, as the pipeline finds them: the port that a tracked connection came in by, and the one
@@ -73,9 +75,11 @@ export function subjectsOf(
   const { kind, places, translated } = connection;
   const portNameOf = (portNo: PortNo): string | undefined => topology.port(portNo)?.name;
   const isOfPort = owner !== 0 && (kind === 'tracked' || wasTracked(connection));
-  const from = isOfPort ? portNameOf(owner as PortNo) : BY_ADDRESS;
+  const port = isOfPort ? topology.port(owner as PortNo) : undefined;
+  const isOfOther = port !== undefined && isBehind(port, connection.original.source);
+  const sent = { from: isOfPort ? port?.name : BY_ADDRESS, isBehind: isOfOther } as const;
   const [, place] = places;
-  if (place === OUTSIDE || place === INTERNAL) return { from, to: BY_ADDRESS };
+  if (place === OUTSIDE || place === INTERNAL) return { ...sent, to: BY_ADDRESS };
   const route = topology.network(place)?.routes.lookup(translated.destination).route;
   const hops = route?.kind === 'via' ? route.hops : [translated.destination];
   const isRouted = route?.kind === 'via' || route?.kind === 'network';
@@ -83,9 +87,9 @@ export function subjectsOf(
   for (const hop of hops) {
     const mac = neighbors.resolve(vni, hop);
     const where = mac === undefined || mac === 'failed' ? undefined : fdb.lookup(vni, mac)?.where;
-    if (where) return { from, to: where.kind === 'port' ? portNameOf(where.port) : undefined };
+    if (where) return { ...sent, to: where.kind === 'port' ? portNameOf(where.port) : undefined };
   }
-  return { from, to: BY_ADDRESS };
+  return { ...sent, to: BY_ADDRESS };
 }
 
 /** What is allowed, but would be denied if staged policies were in force. */
@@ -142,7 +146,7 @@ interface Ends {
 function endsOf(
   { places, original, translated, via }: ConnectionTuples,
   tables: JudgingTables,
-  { from, to }: Subjects,
+  { from, to, isBehind: isOfOther }: Subjects,
 ): Ends {
   const judged = (peer: Peer, subject: Subjects['from']): JudgedPeer => ({
     ...peer,
@@ -150,10 +154,9 @@ function endsOf(
   });
   // Who came in from outside by another host is a stranger here, too.
   const sender = peerAt(via ? OUTSIDE : places[0], original.source, tables);
-  // So is who is behind the port of another workload than has the address.
-  const isBehind = typeof from === 'string' && from !== sender.endpoint;
+  // So is who is behind a trusted port that does not have the address.
   return {
-    from: judged(isBehind ? { ...sender, identity: undefined, endpoint: undefined } : sender, from),
+    from: judged(isOfOther ? { ...sender, identity: undefined, endpoint: undefined } : sender, from),
     to: judged(peerAt(places[1], translated.destination, tables), to),
   };
 }

@@ -15,7 +15,7 @@ import { identityObject, namespaceObject, type Peer, type PolicySet } from '../t
 import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
 import { isInPrefix, type Route } from '../table/routes.ts';
 import type { Backend } from '../table/service.ts';
-import { networkNameObject, type VirtualNetwork } from '../table/topology.ts';
+import { networkNameObject, type AccessPort, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { hasPorts, IP_ICMPV6, IP_UDP } from '../wire/ipv4.ts';
 import {
@@ -109,13 +109,16 @@ export function peerOfBackend(
 export function senderOf(view: FlowView, tables: Tables, origin: PortOrigin | TunnelOrigin, address: Uint8Array): Peer {
   const { network } = origin;
   if (origin.kind === 'port') {
-    const { port } = origin;
-    const isBelieved = !port.trust || [...port.addresses, linkLocalOf(port.mac)].some((own) => sameBytes(own, address));
-    return isBelieved ? peerIn(view, tables, network, address) : stranger(address);
+    return isBehind(origin.port, address) ? stranger(address) : peerIn(view, tables, network, address);
   }
   const isRouted = sameBytes(view.bytes('eth_src'), network.gatewayMac);
   const route = isRouted ? routeTo(view, network, address, 'open') : undefined;
   return peerIn(view, tables, homeOf(view, tables, network, route), address);
+}
+
+/** True if what comes from that address by this port is from somebody else behind it: the port is trusted, and has other addresses. */
+export function isBehind({ trust, addresses, mac }: AccessPort, address: Uint8Array): boolean {
+  return trust && ![...addresses, linkLocalOf(mac)].some((own) => sameBytes(own, address));
 }
 
 /** The network in which an address is known that this one has this route to: `homeBehind`. */
