@@ -42,7 +42,9 @@ async function install() {
   }
   runStep({ ...addon, run: () => nodeGyp(['rebuild']) });
   const loader = join(root, 'dist/cli/load-program.js');
-  if (existsSync(loader)) await (await import(loader)).keepCompiled();
+  // In a checkout the program is built after this, and one that is there may be older than the addon.
+  const isCheckout = existsSync(join(root, 'tsconfig.json'));
+  if (existsSync(loader) && !isCheckout) await (await import(loader)).keepCompiled();
 }
 
 function nodeGyp(verbs) {

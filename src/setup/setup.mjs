@@ -122,8 +122,11 @@ function purposeOf(args) {
 function requireNode() {
   const wanted = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).engines.node;
   const [major, minor] = process.versions.node.split('.').map(Number);
-  const [wantedMajor, wantedMinor] = wanted.match(/\d+/g).map(Number);
-  if (major < wantedMajor || (major === wantedMajor && minor < wantedMinor)) {
+  const isWanted = wanted.split('||').some((range) => {
+    const [ofMajor, ofMinor] = range.match(/\d+/g).map(Number);
+    return (major === ofMajor && minor >= ofMinor) || (major > ofMajor && !range.includes('^'));
+  });
+  if (!isWanted) {
     throw new Failure(`weft needs Node ${wanted}, this is ${process.version} (${process.execPath})`);
   }
   if (process.platform !== 'linux') throw new Failure(`weft runs on Linux, this is ${process.platform}`);
