@@ -13,8 +13,8 @@
  *   send         encapsulate what goes to other hosts, and send
  *
  * Each stage adds what it has found to what is known, or ends with a verdict. Those for policies and open say nothing about a
- * packet that does not concern them. Policies are not asked about a packet of an open connection, if it goes where that goes:
- * when they change, it is the connections that are judged anew.
+ * packet that does not concern them. Policies are not asked about a packet of an open connection, if it goes where that goes, and
+ * nobody else can have sent it (`borrowed.ts`): when they change, it is the connections that are judged anew.
  *
  * Deciding has no side effects. The result contains everything that follows from it: the actions, the
  * mask of the fields that it used, the objects that it consulted, and the effects that `control/`
@@ -22,11 +22,12 @@
  * result is kept with the flow for `weft why`, and so contains nothing of the key.
  */
 import type { Action } from '../flow/action.ts';
-import type { FieldName } from '../flow/fields.ts';
+import { ctState, type FieldName } from '../flow/fields.ts';
 import type { FlowKey, FlowMask } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { FlowView } from '../flow/view.ts';
 import { addressee } from './addressee.ts';
+import { isReceivedByBorrowed, isSentFromBorrowed } from './borrowed.ts';
 import { bridge } from './bridge.ts';
 import { connection } from './connection.ts';
 import { egressPolicy } from './egress-policy.ts';
@@ -97,12 +98,15 @@ export interface Decision {
  * @param packetBytes size of the largest packet that this frame goes out as, to tell its sender if it is too large
  */
 export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBytes?: number): Decision {
-  const trail = new Trail(new FlowView(key, head, packetBytes));
+  const view = new FlowView(key, head, packetBytes);
+  const trail = new Trail(view);
   const entered = trail.pass('ingress', ingress, { tables });
   const connected = entered && trail.pass('connection', connection, entered);
   const balanced = connected && trail.pass('service', service, connected);
   const isNew = connected !== undefined && !connected.connection && !connected.isKnown;
-  const sent = balanced && isNew ? trail.ask('egress policy', egressPolicy, balanced) : balanced;
+  const isKnown = connected?.isKnown === true && view.number('ct_state') === ctState.known;
+  const isSentAnew = balanced && (isNew || (isKnown && isSentFromBorrowed(view, balanced)));
+  const sent = balanced && isSentAnew ? trail.ask('egress policy', egressPolicy, balanced) : balanced;
   const routed = sent && trail.pass('route', route, sent);
   const bridged = routed && trail.pass('bridge', bridge, routed);
   const addressed = bridged && trail.ask('addressee', addressee, bridged);
@@ -116,7 +120,8 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
   // Each frame of a flood, which may reach others than the one before.
   const isFlood = hop !== undefined && !nat && hop.destinations.length > 1;
   const isJudged = isNew || begins || isBeside || isFlood;
-  const received = addressed && isJudged ? trail.ask('ingress policy', ingressPolicy, addressed) : addressed;
+  const isReceivedAnew = addressed && (isJudged || (isKnown && isReceivedByBorrowed(view, addressed)));
+  const received = addressed && isReceivedAnew ? trail.ask('ingress policy', ingressPolicy, addressed) : addressed;
   const translated = received && begins ? trail.pass('open', open, { ...received, begins }) : received;
   if (translated) trail.pass('send', send, translated);
   return trail.decision();

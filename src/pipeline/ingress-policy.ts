@@ -44,7 +44,7 @@ export function ingressPolicy(view: FlowView, known: Bridged): StageResult<Bridg
 }
 
 /** Those that policies select. */
-function receiversOf(view: FlowView, { tables, hop }: Bridged): readonly Receiver[] {
+export function receiversOf(view: FlowView, { tables, hop }: Bridged): readonly Receiver[] {
   const { topology, policies } = tables;
   const isMany = hop.destinations.length > 1;
   if (isMany) view.consultUntilOpen(ingressPoliciesObject);

@@ -53,7 +53,9 @@ for (const [kind, open] of Object.entries(datapaths)) {
       );
     };
     const attachTrusted = (last: number): void => void ports.set(last, attach(last, { trust: true }));
-    return { sent, got, attachTrusted, host };
+    const attachWith = (last: number, options: Parameters<typeof attach>[1]): void =>
+      void ports.set(last, attach(last, options));
+    return { sent, got, attachTrusted, attachWith, host };
   }
   /** That a datagram from one end to the other met a closed port, as the receiver tells its sender. */
   const unreachable = (teller: number, told: number, sourcePort: number): Uint8Array => {
@@ -213,6 +215,33 @@ for (const [kind, open] of Object.entries(datapaths)) {
     const untrusted = lab({ ingress: [{ from: [{ ipBlock: { cidr: '10.0.0.0/24' } }] }] });
     for (const which of ['the first', 'the second'])
       t.same(untrusted.got(CLIENT, unknown), { 4: 1, 5: 1 }, `${which}, whomever it admits: the MAC is not its own`);
+    t.end();
+  });
+
+  const ROUTED: readonly (readonly [string, Omit<NetworkPolicy['spec'], 'podSelector'>, number])[] = [
+    ['may send nothing', { policyTypes: ['Egress'], egress: [] }, ROUTER],
+    ['is not whom the receiver admits', { ingress: [{ from: [{ podSelector: {} }] }] }, ISOLATED],
+  ];
+  for (const [why, spec, subject] of ROUTED)
+    t.test(`${kind}: a trusted endpoint does not go on with a conversation of another one: it ${why}`, (t) => {
+      const { got, attachTrusted } = lab(spec, subject);
+      attachTrusted(ROUTER);
+      const conversation = ends(CLIENT, ISOLATED);
+      t.same(got(CLIENT, udp(conversation, 5000, 53)), { [ISOLATED]: 1 });
+      t.same(got(CLIENT, udp(conversation, 5000, 53)), { [ISOLATED]: 1 }, 'which is known');
+      t.same(got(ROUTER, udp({ ...conversation, srcMac: macOf(ROUTER) }, 5000, 53)), {});
+      t.same(got(CLIENT, udp(conversation, 5000, 53)), { [ISOLATED]: 1 }, 'it goes on');
+      t.end();
+    });
+
+  t.test(`${kind}: a conversation with one that shares an address is not gone on with to the other`, (t) => {
+    const { got, attachWith } = lab({ ingress: [] }, 7);
+    for (const last of [ROUTER, 7]) attachWith(last, { allowedAddresses: ['10.0.0.100'] });
+    const to = (last: number): Uint8Array => udp({ ...ends(CLIENT, last), dst: '10.0.0.100' }, 5000, 53);
+    t.same(got(CLIENT, to(7)), {});
+    t.same(got(CLIENT, to(ROUTER)), { [ROUTER]: 1 });
+    t.same(got(CLIENT, to(ROUTER)), { [ROUTER]: 1 });
+    t.same(got(CLIENT, to(7)), {}, 'it is known, but not as one with this one');
     t.end();
   });
 }

@@ -25,7 +25,10 @@ export function backendLab(open: Opener) {
   const net = createSimulation({ open });
   const host = net.host('here', '192.0.2.1');
   host.createNetwork('blue', VNI, { subnets: ['10.0.0.0/24'] });
-  const attach = (last: number, options: { readonly trust?: boolean } = {}): SimulatedPort =>
+  const attach = (
+    last: number,
+    options: { readonly trust?: boolean; readonly allowedAddresses?: readonly string[] } = {},
+  ): SimulatedPort =>
     host.attach({ name: `e${last}`, network: 'blue', mac: macOf(last), addresses: [`10.0.0.${last}`], ...options });
   const client = attach(2);
   const ports = new Map([3, 4, 5].map((last) => [last, attach(last)] as const));
