@@ -49,8 +49,11 @@ const ICMP_TIMEOUT_MS = 60_000;
 const DNS = { l4Port: 53, timeoutMs: 30_000 };
 /** How late an answer to UDP may be whose connection weft has ended. */
 const LATE_ANSWER_MS = 30_000;
-/** Of one that policies have ended: longer than TCP repeats what nobody acknowledges (`tcp_retries2` of Linux: 924 s). */
-const DENIED_MS = 1_000_000;
+/**
+ * Of one that policies have ended: longer than TCP repeats what nobody acknowledges (`tcp_retries2` of Linux: 924 s), and than an
+ * idle end waits before it asks whether the other is there (7,200 s, and 9 times 75 s for an answer). It would begin another one.
+ */
+const DENIED_MS = 8_300_000;
 const [ICMP, TCP, UDP, ICMPV6] = [1, 6, 17, 58];
 
 const QUIET_MS = 240_000;

@@ -407,7 +407,7 @@ for (const [kind, open] of Object.entries(kinds)) {
     const slot = opened('10.0.0.2', 40_000);
     put(admitting([]));
     t.equal(connections.ended.deniedBy(slot), 'ingress');
-    net.advance(999_000);
+    net.advance(8_299_000);
     t.equal(kindOf(slot), 'ended');
     net.advance(2000);
     t.equal(kindOf(slot), 'none');
