@@ -188,12 +188,12 @@ t.test('what cannot be written is written later', { skip: needsRoot }, async (t)
   t.equal(warnings.length, 1, 'told once');
   t.match(warnings[0], /copy, the copy of the cluster’s state, cannot be written: ENOSPC/);
   rmSync(filler);
-  copy.commit({ n: 4 });
-  t.ok(await copy.flushed());
+  copy.retry();
+  t.ok(await copy.flushed(), 'also if nothing changes any more');
   t.equal(written, 2);
   await copy.close();
   const { n, values } = await contents(file);
-  t.equal(n, 4);
+  t.equal(n, 3);
   t.match(values, { 'networks/a': {}, 'networks/b': { n: 3 } });
 });
 

@@ -296,6 +296,7 @@ export class SharedFeed implements Feed {
   tick(): void {
     const { store, wallClock } = this.#environment;
     const isRetry = ++this.#ticks % RETRY_TICKS === 0;
+    if (isRetry) this.#state.tick();
     const isDue = store.health().isReachable && (isRetry || !this.#refusal);
     // A store that is away, or that must not be followed, is told otherwise.
     const isExpected = isDue && this.#refusal === undefined;

@@ -144,6 +144,11 @@ export class SharedState {
     return this.#copy.written();
   }
 
+  /** Called now and then: writes what could not be written into the copy. */
+  tick(): void {
+    this.#copy.retry();
+  }
+
   /** What is in force stays so, although the store has something else. */
   hold(key: string, entry: Entry | undefined): void {
     this.held.set(key, entry);

@@ -99,7 +99,12 @@ export class StateCopy<Mark> {
     this.#writing ??= this.#writeAll();
   }
 
-  /** Resolves when all that was committed by now is written. If it cannot be written, that is when a later commit has been. */
+  /** Tries again to write what could not be written. */
+  retry(): void {
+    if (this.#mark !== undefined) this.#writing ??= this.#writeAll();
+  }
+
+  /** Resolves when all that was committed by now is written. If it cannot be written, that is when a later attempt has been. */
   written(): Promise<void> {
     const committed = this.#committed;
     if (this.#written >= committed) return Promise.resolve();
@@ -125,7 +130,7 @@ export class StateCopy<Mark> {
     this.#writing = undefined;
   }
 
-  /** @returns false if it cannot be written now: the next change tries again. Until then, the copy is what was in force before */
+  /** @returns false if it cannot be written now: `retry` and the next change try again. Until then, the copy is what was in force before */
   async #writeCommitted(mark: Mark): Promise<boolean> {
     const lines = this.#lines;
     const isFirst = this.#isEmpty;
@@ -148,6 +153,7 @@ export class StateCopy<Mark> {
       return true;
     } catch (error) {
       for (const [key, line] of lines) if (!this.#lines.has(key)) this.#lines.set(key, line);
+      this.#mark ??= mark;
       const why = (error as Error).message;
       if (why !== this.#toldWhy) {
         this.#onWarning(`${this.#path}, the copy of the cluster’s state, cannot be written: ${why}`);
@@ -159,7 +165,8 @@ export class StateCopy<Mark> {
 
   #tell(written: number): void {
     this.#written = written;
-    while (this.#waiting[0] && this.#waiting[0].committed <= written) this.#waiting.shift()!.resolve();
+    const left = this.#waiting.findIndex(({ committed }) => committed > written);
+    for (const { resolve } of this.#waiting.splice(0, left < 0 ? this.#waiting.length : left)) resolve();
   }
 
   async #append(records: readonly Buffer[]): Promise<void> {
