@@ -14,7 +14,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { certificates, type Certificates } from './certificates.ts';
 import type { Lab, Namespace } from './lab.ts';
-import { run, until, type Background } from './process.ts';
+import { isStopped, run, until, type Background } from './process.ts';
 
 /** Where a member listens. */
 export interface EtcdPlace {
@@ -108,7 +108,10 @@ export class EtcdMember {
 
   /** From now on it is silent, with its connections open. */
   pause(): void {
-    this.#process?.signal('SIGSTOP');
+    if (!this.#process) return;
+    this.#process.signal('SIGSTOP');
+    // A thread that runs on another processor goes on until that is interrupted.
+    while (!isStopped(this.#process.pid));
   }
 
   resume(): void {

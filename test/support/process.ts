@@ -1,6 +1,6 @@
 /** Commands and background processes of tests. Each is ended by its pid, and a failure shows what it printed. */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
 // Each start of Node.js would read all certificates of that file, for longer than weft takes to start; a service has none.
@@ -170,6 +170,18 @@ export class Background {
       },
       { what: `${String(text)} from ${describe(this.#command)}\n${this.stderr}${this.stdout}` },
     );
+  }
+}
+
+/** True if all threads of the process are stopped, or it is gone. */
+export function isStopped(pid: number): boolean {
+  try {
+    const threads = readdirSync(`/proc/${pid}/task`);
+    return threads.every((thread) =>
+      /^\d+ \(.*\) [TZX]/s.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8')),
+    );
+  } catch {
+    return !isAlive(pid);
   }
 }
 
