@@ -75,7 +75,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!is_of(connection, reply, key)) return 0;
   track(&connection, reply, frame, l4, 1);
   track(&connection, !reply, frame, l4, 2);
-  const bool has_sum = l4 && key.ip_frag == kFragNone && !(key.ip_proto == nat::kUdp && load16(frame.data + l4 + 6) == 0);
+  const bool is_summed = key.ip_proto == nat::kTcp || key.ip_proto == nat::kUdp || echo;
+  const bool has_sum = l4 && is_summed && key.ip_frag == kFragNone && !(key.ip_proto == nat::kUdp && load16(frame.data + l4 + 6) == 0);
   const bool was_right = has_sum && is_right(frame, key, l4);
   rewrite_nat(frame, key, l4, forwards(other));
   FUZZ_CHECK(!was_right || is_right(frame, key, l4));
