@@ -22,7 +22,7 @@ import { Weft } from '../support/weft.ts';
 t.setTimeout(600_000);
 
 const server = `
-import socket, time
+import signal, socket
 kept = []
 for family, address in ((socket.AF_INET, '0.0.0.0'), (socket.AF_INET6, '::')):
     for port in (9000, 9001):
@@ -30,15 +30,15 @@ for family, address in ((socket.AF_INET, '0.0.0.0'), (socket.AF_INET6, '::')):
         if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         s.bind((address, port)); s.listen(128); kept.append(s)
 print('listening', flush=True)
-time.sleep(100000)
+signal.pause()
 `;
 
 /** Opens two connections to each address and port, and keeps them. */
 const holder = `
-import socket, sys, time
+import signal, socket, sys
 kept = [socket.create_connection((a, p), 60) for a in sys.argv[1:] for p in (9000, 9001) for _ in range(2)]
 print('open', flush=True)
-time.sleep(100000)
+signal.pause()
 `;
 
 const policy = (name: string, spec: object, namespace = 'shop') => ({
