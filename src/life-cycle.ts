@@ -61,7 +61,7 @@ export class LifeCycle {
 
   /** Called when everything that is declared is in force: it forwards by now. What follows restores what was changed. */
   async #started(hasBacklog: boolean): Promise<void> {
-    const { blocks, cluster, endpoints, forwarding, internal, outside } = this.#parts;
+    const { blocks, classes, cluster, endpoints, forwarding, internal, outside } = this.#parts;
     forwarding.endConnections(endpoints.isGone());
     await outside.start();
     // What policies do not allow any more must not go on, not even for a moment.
@@ -73,6 +73,7 @@ export class LifeCycle {
     await endpoints.started((name) => cluster.isDeclared(endpointKind, name));
     await Promise.all([endpoints.mend(), internal.mend()]);
     this.#options.descriptors?.closeSpare();
+    void classes.start();
     this.#environment.upkeep.start();
     blocks?.start();
     this.#isForwarding = true;
@@ -100,7 +101,7 @@ export class LifeCycle {
     this.#isClosed = true;
     this.#isForwarding = false;
     this.#environment.upkeep.close();
-    const { blocks, cluster, endpoints, forwarding, health, hosts, internal, membership } = this.#parts;
+    const { blocks, classes, cluster, endpoints, forwarding, health, hosts, internal, membership } = this.#parts;
     const { observer, outside, own, paths, peers, resolvConfs, store, underlay, watcher } = this.#parts;
     if (retain) peers.askForPatience();
     underlay.close();
@@ -109,7 +110,7 @@ export class LifeCycle {
     this.#parts.eventLoop.close();
     health.unhealthy.close();
     paths.close();
-    await Promise.all([cluster.serial.close(), blocks?.close()]);
+    await Promise.all([cluster.serial.close(), blocks?.close(), classes.close({ purge })]);
     try {
       if (purge) {
         await membership.leave();

@@ -42,9 +42,8 @@ import { memberAddress } from './model/store-config.ts';
 import { listenerClashes, routeClashes, subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer } from './observe/observer.ts';
-import { logSwept, PolicyReports } from './observe/policy-reports.ts';
+import { policyTelling, type PolicyTelling } from './observe/policy-parts.ts';
 import { trace } from './observe/tracer.ts';
-import { WhatIf } from './observe/what-if.ts';
 import { healthParts, type HealthParts } from './checks/parts.ts';
 import { InternalKeeper } from './internal/keeper.ts';
 import type { ServerSpec } from './internal/server.ts';
@@ -110,7 +109,7 @@ export interface Foundations {
   readonly onNamespaceGone: (gone: Attached) => void;
 }
 
-export interface Parts {
+export interface Parts extends PolicyTelling {
   readonly store: Store;
   readonly own: Store;
   readonly feed: Feed;
@@ -133,8 +132,6 @@ export interface Parts {
   readonly resolvConfs: ResolvConfs;
   readonly health: HealthParts;
   readonly observer: Observer;
-  readonly whatIf: WhatIf;
-  readonly policyReports: PolicyReports;
   readonly eventLoop: EventLoopDelay;
   /** For readers of the API. */
   readonly metrics: Metrics;
@@ -404,16 +401,13 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     application: `weft ${version}`,
   });
 
-  const { policyLog, sweep } = forwarding.controller;
-  const environment = {
-    log: policyLog,
-    judged: () => sweep.done(),
-    endpoints,
-    clock,
+  const telling = policyTelling({
+    ...{ forwarding, policies, endpoints, networks, clock, warn },
+    cluster: () => cluster,
+    state: options.state,
     wallClock: foundations.wallClock,
-  };
-  const policyReports = new PolicyReports(environment);
-  logSwept(policyReports, warn);
+    onError: (error) => logger.error({ err: error }, 'flow classes are not as they should be'),
+  });
   const { status, eventLoop } = foundations;
   const openMetrics = (): Metrics => new Metrics({ status, peers: () => peers.report(), delays: eventLoop.reader() });
   const metricsServer = new MetricsServer({
@@ -468,17 +462,9 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       for (const { detail } of clashesOfSubnets(applied)) logger.warn(detail);
       if (resources.some(publishes)) await outside.set();
     },
-    noteSwept: () => policyReports.noteSwept(),
+    noteSwept: () => telling.policyReports.noteSwept(),
     after: foundations.after,
     logger,
-  });
-
-  const whatIf = new WhatIf({
-    cluster,
-    tests: policies.tests,
-    propose: (change) => policies.enforcement.propose(change),
-    records: forwarding.datapath.connections.records,
-    tables: forwarding.tables,
   });
 
   return {
@@ -503,12 +489,11 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       resolvConfs,
       health,
       observer,
-      policyReports,
       eventLoop,
       metrics: openMetrics(),
       metricsServer,
       clashes,
-      whatIf,
+      ...telling,
     },
     doctor: () =>
       diagnose({

@@ -10,6 +10,7 @@ export interface Running {
 
 export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isForwarding }: Running): StatusReport {
   const {
+    classes,
     cluster,
     endpoints,
     health,
@@ -50,6 +51,7 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
     endpoints: endpoints.size,
     endpointProblems: endpoints.problems(),
     refusedRecords: cluster.refused.report(),
+    flowClasses: classes.report(),
     ...observer.status({ kind: datapath, flowLimit }),
   };
 }

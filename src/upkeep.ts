@@ -37,8 +37,20 @@ export class Upkeep {
   }
 
   start(): void {
-    const { blocks, endpoints, forwarding, hosts, internal, metricsServer, outside, paths, peers, probeKey, underlay } =
-      this.#parts();
+    const {
+      blocks,
+      classes,
+      endpoints,
+      forwarding,
+      hosts,
+      internal,
+      metricsServer,
+      outside,
+      paths,
+      peers,
+      probeKey,
+      underlay,
+    } = this.#parts();
     paths.watch(hosts.vteps());
     peers.follow();
     this.#tickers.push(this.#every(() => paths.look(), PATH_TICK_MS));
@@ -57,6 +69,7 @@ export class Upkeep {
         if (await endpoints.renew()) await outside.keep();
       });
       forwarding.controller.tick();
+      classes.tick();
     };
     this.#tickers.push(this.#every(tick, TICK_MS));
   }

@@ -1,14 +1,14 @@
-/** `weft diff`: what manifests would change, and which connections they would end. */
+/** `weft diff`: what manifests would change, which connections they would end, and what policies would say of others like those of late. */
 import type { Command } from 'commander';
 import { idOf } from '../model/name.ts';
 import type { DiffReport } from '../model/policy-report.ts';
 import { endText, failureLines } from './policy.ts';
-import { print, table, type Cell } from './print.ts';
+import { ageText, print, table, type Cell } from './print.ts';
 import { clientOf, collect, globals, verb } from './verb.ts';
 
 export function diff(program: Command): void {
   verb(program, 'diff', {
-    summary: 'show what manifests would change, and which connections of this host they would end',
+    summary: 'show what manifests would change, which connections they would end, and which flows of the last days',
     examples: ['weft diff -f policies/', 'weft get netpol -o yaml | weft diff -f -', 'weft diff -f db.yaml -o json'],
   })
     .requiredOption(
@@ -27,8 +27,8 @@ export function diff(program: Command): void {
     });
 }
 
-/** The resources with their fields, tests that would fail, connections. */
-export async function diffText({ resources, policyTests, connections }: DiffReport): Promise<string> {
+/** The resources with their fields, tests that would fail, connections, flow classes. */
+export async function diffText({ resources, policyTests, connections, flowClasses }: DiffReport): Promise<string> {
   const lines = resources.flatMap(({ kind, action, fields, more, ...name }) => [
     `${kind.toLowerCase()}/${idOf(name)} ${action}\n`,
     ...fields.map(({ path, before, after }) => `  ${path}: ${valueText(before)} → ${valueText(after)}\n`),
@@ -37,7 +37,7 @@ export async function diffText({ resources, policyTests, connections }: DiffRepo
   const changed = lines.length === 0 ? 'Nothing would change.\n' : lines.join('');
   const failures = policyTests.flatMap(failureLines);
   const failed = failures.length === 0 ? '' : `\nPolicy tests that would fail:\n${failures.join('')}`;
-  return `${changed}${failed}\n${await connectionsText(connections)}`;
+  return `${changed}${failed}\n${await connectionsText(connections)}\n${await classesText(flowClasses)}`;
 }
 
 async function connectionsText({ live, ended, more }: DiffReport['connections']): Promise<string> {
@@ -54,6 +54,44 @@ async function connectionsText({ live, ended, more }: DiffReport['connections'])
   const heads = ['FROM', 'TO', 'PORT', 'CONNECTIONS', 'BECAUSE'];
   const hidden = more === 0 ? '' : `and ${more} more\n`;
   return `${count} of ${of} would end:\n${await table(heads, rows, '')}${hidden}`;
+}
+
+/** What else a class stands for. */
+const coversText = {
+  exact: '',
+  ports: 'further ports',
+  block: 'further peers',
+  any: 'all the rest',
+} as const satisfies Record<Change['covers'], string>;
+
+type Change = DiffReport['flowClasses']['changed'][number];
+
+async function classesText(flowClasses: DiffReport['flowClasses']): Promise<string> {
+  const { count: known, givenUp, passedOver, changed, more } = flowClasses;
+  const count = changed.length + more;
+  const of = `${known} flow ${known === 1 ? 'class' : 'classes'} of the last 7 days`;
+  const left = [
+    ...(givenUp > 0 ? [`${givenUp} classes were given up, since there were too many.\n`] : []),
+    ...(passedOver > 0 ? [`${passedOver} conversations are in no class, since too many began at once.\n`] : []),
+  ].join('');
+  if (count === 0) return `None of ${of} would have another verdict.\n${left}`;
+  const rows = changed.map((one): Cell[] => [
+    classEndText(one.from),
+    classEndText(one.to),
+    one.port === 0 ? one.protocol : `${one.protocol}/${one.port}`,
+    coversText[one.covers],
+    `${one.before} → ${one.verdict}`,
+    Math.max(1, one.opened + one.denied),
+    ageText(one.lastSeen),
+    one.because,
+  ]);
+  const heads = ['FROM', 'TO', 'PORT', 'AND', 'VERDICT', 'SEEN', 'LAST', 'BECAUSE'];
+  const hidden = more === 0 ? '' : `and ${more} more\n`;
+  return `${count} of ${of} would have another verdict:\n${await table(heads, rows, '')}${hidden}${left}`;
+}
+
+function classEndText({ gone, ...end }: Change['from']): string {
+  return gone ? `${endText(end)}, gone` : endText(end);
 }
 
 /** Undefined: it is not there. */

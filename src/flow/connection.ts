@@ -209,6 +209,15 @@ export class ConnectionRecords {
     return this.#view.getUint32(recordAt(slot) + CONNECTION_OWNER, true);
   }
 
+  /**
+   * Who began it, as a number that others may have, too: the last word of the address; of what comes from outside, whose quota
+   * it counts towards.
+   */
+  beginner(slot: number): number {
+    const isFromOutside = this.#words[wordAt(slot, CONNECTION_PLACES)] === OUTSIDE;
+    return this.#words[wordAt(slot, isFromOutside ? CONNECTION_OWNER : CONNECTION_ORIGINAL + 12)]!;
+  }
+
   /** Opens a connection in a free slot. @param generation even, not 0 */
   write(slot: number, generation: number, connection: ConnectionTuples): void {
     const { kind, places, protocol, original, translated, pin, table, via } = connection;

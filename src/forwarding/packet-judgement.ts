@@ -47,8 +47,13 @@ export function judgePacket({ from, to, protocol, l4Port }: PolicyPacket, tables
   return summaryOf(judgeConnection({ kind: 'tracked', places, protocol, original: tuple, translated: tuple }, tables));
 }
 
-/** Where weft's own sockets listen at a gateway, it is one of them that is meant. */
-function placeOf({ address, vni }: PacketEnd, protocol: number, l4Port: number, { topology }: JudgingTables): Place {
+/** Where packets to that end go: where weft's own sockets listen at a gateway, it is one of them that is meant. */
+export function placeOf(
+  { address, vni }: PacketEnd,
+  protocol: number,
+  l4Port: number,
+  { topology }: Pick<JudgingTables, 'topology'>,
+): Place {
   if (vni === undefined) return OUTSIDE;
   const isGateway = topology.network(vni)?.gateways.some((gateway) => sameBytes(gateway, address)) ?? false;
   const isServed = topology.internal?.listening.some((one) => one.protocol === protocol && one.l4Port === l4Port);

@@ -38,6 +38,40 @@ export const policyTestReport = z.object({
   failures: z.array(policyPacketReport),
 });
 
+/** An end of a class of conversations. */
+const classEnd = packetEnd.extend({
+  /** The workload is not there any more: what is judged is one like it. */
+  gone: z.literal(true).optional(),
+});
+
+/** Conversations of the last days that are alike to policies, of which policies would say something else. */
+const classChangeReport = policyPacketReport.extend({
+  from: classEnd,
+  to: classEnd,
+  /** What is decided as it is; `verdict` is what would be. */
+  before: z.enum(['allow', 'deny']),
+  /**
+   * What else it stands for, because its workload talks to very many: any further port of these two, any further peer in a block of
+   * addresses, or all the rest. The one that was seen last is judged.
+   */
+  covers: z.enum(['exact', 'ports', 'block', 'any']),
+  /** How many conversations were opened, and how often one was denied. */
+  opened: z.number(),
+  denied: z.number(),
+  firstSeen: z.string(),
+  lastSeen: z.string(),
+});
+
+/** What a host knows of the conversations of the last days. */
+export const flowClassesReport = z.object({
+  count: z.number(),
+  limit: z.number(),
+  /** How many classes were given up, because there were too many. */
+  givenUp: z.number(),
+  /** How many conversations are in no class, because too many of one source began at once. */
+  passedOver: z.number(),
+});
+
 /** Connections that would end, all alike to policies. */
 const cutReport = policyPacketReport.extend({ connections: z.number() });
 
@@ -65,8 +99,17 @@ export const diffReport = z.object({
     /** How many more would end that are not told, since there are too many classes. */
     more: z.number(),
   }),
+  /** Those that this host has seen in the last 7 days. */
+  flowClasses: z.object({
+    ...flowClassesReport.omit({ limit: true }).shape,
+    /** Those that would have another verdict, the latest first. */
+    changed: z.array(classChangeReport),
+    more: z.number(),
+  }),
 });
 
+export type ClassChangeReport = z.infer<typeof classChangeReport>;
+export type FlowClassesReport = z.infer<typeof flowClassesReport>;
 export type CutReport = z.infer<typeof cutReport>;
 export type DiffReport = z.infer<typeof diffReport>;
 export type PolicyPacketReport = z.infer<typeof policyPacketReport>;

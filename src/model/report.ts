@@ -4,7 +4,7 @@
  * addresses are text.
  */
 import * as z from 'zod';
-import { diffReport, policyTestReport } from './policy-report.ts';
+import { diffReport, flowClassesReport, policyTestReport } from './policy-report.ts';
 import { judgementReport, policyEventReport, talkReport } from './talk-report.ts';
 import { changeType, choiceReport, refusedReport, serviceEventReport, serviceReport } from './service-report.ts';
 
@@ -237,6 +237,8 @@ export const statusReport = z.object({
   endpointProblems: z.record(z.string(), z.array(z.string())),
   /** Resources that other programs have stored in a way that this host does not accept; they wait until that changes. */
   refusedRecords: z.array(refusedRecordReport),
+  /** What this host knows of the conversations of the last 7 days. */
+  flowClasses: flowClassesReport,
   /** How many there are, how many of them are only tracked, and how many there may be. */
   connections: z.object({ active: z.number(), tracked: z.number(), limit: z.number() }),
   /**

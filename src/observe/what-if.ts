@@ -5,30 +5,36 @@
  *   policy tests   those that would fail, for which the change would be refused
  *   connections    those of this host that policies would end, judged as the sweep judges them afterwards (`control/sweep.ts`): each
  *                  host judges its own end
+ *   flow classes   conversations of the last 7 days (`classes/`), open or not, of which policies would say something else
  */
 import type { ChangedResource, Cluster } from '../cluster/cluster.ts';
 import { isHere } from '../cluster/endpoint.ts';
 import type { PolicyTests } from '../cluster/policies/policy-tests.ts';
 import type { ProposedPolicies } from '../cluster/policies/proposed-policies.ts';
-import type { ProposedChange } from '../cluster/proposed-change.ts';
+import { noChange, type ProposedChange } from '../cluster/proposed-change.ts';
 import { protocolName, type ConnectionRecords } from '../flow/connection.ts';
 import { OVER } from '../flow/connection-state.ts';
 import { formatIp } from '../flow/types.ts';
-import type { CutReport, DiffReport, PolicyTestReport } from '../model/policy-report.ts';
+import { summaryOf } from '../forwarding/packet-judgement.ts';
+import type { ClassChangeReport, CutReport, DiffReport, PolicyTestReport } from '../model/policy-report.ts';
 import type { Resource } from '../model/resource.ts';
 import { denialOf, isDenied, type Denial, subjectsOf, type JudgingTables } from '../pipeline/open-connections.ts';
 import type { Tables } from '../pipeline/stage.ts';
 import { judgementText } from '../pipeline/policy-text.ts';
 import { renderText } from '../pipeline/text.ts';
 import type { PolicyLookup } from '../table/policies.ts';
-import { nextTurn } from '../turns.ts';
+import { eachInTurns, nextTurn } from '../turns.ts';
+import { judgeClass } from './classes/class-judgement.ts';
+import type { ClassKeeper } from './classes/class-keeper.ts';
+import type { ClassEnd, FlowClass } from './classes/flow-class.ts';
 import { fieldChanges } from './field-changes.ts';
 
 export interface WhatIfEnvironment {
-  readonly cluster: Pick<Cluster, 'propose'>;
+  readonly cluster: () => Pick<Cluster, 'propose'>;
   readonly tests: Pick<PolicyTests, 'run'>;
   readonly propose: (change: ProposedChange) => ProposedPolicies;
   readonly records: ConnectionRecords;
+  readonly classes: Pick<ClassKeeper, 'now' | 'report'>;
   /** What is in force. */
   readonly tables: JudgingTables & Pick<Tables, 'neighbors' | 'fdb'>;
 }
@@ -36,6 +42,7 @@ export interface WhatIfEnvironment {
 /** How many connections one turn of the event loop looks at, and judges. */
 const TURN_SCANNED = 8192;
 const TURN_JUDGED = 1024;
+const TURN_CLASSES = 256;
 /** How many judgements are remembered. If there are more classes, few connections are alike. */
 const MOST_JUDGED = 16_384;
 /** How many classes of connections are told, and how many fields of one resource. */
@@ -52,17 +59,41 @@ export class WhatIf {
   /** What the PolicyTests say, those of the resources and those that are stored. @throws WeftError if they cannot be applied */
   policyTests(resources: readonly Resource[]): Promise<PolicyTestReport[]> {
     const { cluster, tests } = this.#environment;
-    return cluster.propose(resources, (change) => tests.run(change));
+    return cluster().propose(resources, (change) => tests.run(change));
   }
 
   /** @throws WeftError if they cannot be applied, whatever PolicyTests say */
   diff(resources: readonly Resource[]): Promise<DiffReport> {
     const { cluster, tests, propose } = this.#environment;
-    return cluster.propose(resources, async (change, changed) => ({
-      resources: changed.map(resourceReport),
-      policyTests: (await tests.run(change)).filter(({ result }) => result === 'failed'),
-      connections: await this.#connections(propose(change)),
-    }));
+    return cluster().propose(resources, async (change, changed) => {
+      const proposed = propose(change);
+      return {
+        resources: changed.map(resourceReport),
+        policyTests: (await tests.run(change)).filter(({ result }) => result === 'failed'),
+        connections: await this.#connections(proposed),
+        flowClasses: await this.#flowClasses(proposed),
+      };
+    });
+  }
+
+  async #flowClasses(after: ProposedPolicies): Promise<DiffReport['flowClasses']> {
+    const { classes, propose, tables } = this.#environment;
+    const { topology } = tables;
+    const before = propose(noChange);
+    const isThere = (endpoint: string): boolean => before.endpoint(endpoint) !== undefined;
+    const changed: ClassChangeReport[] = [];
+    const known = [...(await classes.now())].sort((a, b) => b.lastSeenMs - a.lastSeenMs);
+    await eachInTurns(known, TURN_CLASSES, (one) => {
+      const then = summaryOf(judgeClass(one, before, topology));
+      const now = summaryOf(judgeClass(one, after, topology));
+      if (then.verdict !== now.verdict) changed.push(classReport(one, then.verdict, now, isThere));
+    });
+    const { count, givenUp, passedOver } = classes.report();
+    return {
+      ...{ count, givenUp, passedOver },
+      changed: changed.slice(0, MOST_TOLD),
+      more: Math.max(0, changed.length - MOST_TOLD),
+    };
   }
 
   async #connections(proposed: ProposedPolicies): Promise<DiffReport['connections']> {
@@ -123,6 +154,26 @@ function cutReport({ direction, protocol, l4Port, from, to, judgement }: Denial)
     ...{ from: end(from), to: end(to), protocol: protocolName(protocol), port: l4Port, verdict: 'deny' },
     because: `${direction}: ${renderText(judgementText(judgement))}`,
     connections: 1,
+  };
+}
+
+function classReport(
+  one: FlowClass,
+  before: ClassChangeReport['before'],
+  { verdict, because }: Pick<ClassChangeReport, 'verdict' | 'because'>,
+  isThere: (endpoint: string) => boolean,
+): ClassChangeReport {
+  const end = ({ address, endpoint, isGone }: ClassEnd): ClassChangeReport['from'] => ({
+    address: formatIp(address),
+    ...(endpoint !== undefined && { endpoint }),
+    ...(endpoint !== undefined && (isGone || !isThere(endpoint)) && { gone: true }),
+  });
+  const { from, to, protocol, l4Port, level, opened, denied, firstSeenMs, lastSeenMs } = one;
+  return {
+    ...{ from: end(from), to: end(to), protocol: protocolName(protocol), port: l4Port },
+    ...{ before, verdict, because, covers: level, opened, denied },
+    firstSeen: new Date(firstSeenMs).toISOString(),
+    lastSeen: new Date(lastSeenMs).toISOString(),
   };
 }
 

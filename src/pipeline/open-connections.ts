@@ -113,11 +113,11 @@ export function denialOf(
   concerned: Concerned | undefined,
   subjects = byAddress,
 ): Denial | StagedDenial | 'allowed' | 'unconcerned' {
-  const ends = endsOf(connection, tables, subjects);
-  const isDns = connection.places[1] === INTERNAL && concerned?.namespaces.has(DNS_NAMESPACE);
-  if (concerned && !isDns && !isConcerned(ends.from, concerned) && !isConcerned(ends.to, concerned))
+  const talk = partiesOf(connection, tables, subjects);
+  const isDns = talk.places[1] === INTERNAL && concerned?.namespaces.has(DNS_NAMESPACE);
+  if (concerned && !isDns && !isConcerned(talk.from, concerned) && !isConcerned(talk.to, concerned))
     return 'unconcerned';
-  const { judged, ...policyCase } = judgedBetween(connection, ends, tables);
+  const { judged, ...policyCase } = judgeParties(talk, tables.policies);
   const denied = judged.find(({ judgement }) => judgement.verdict === 'deny');
   if (denied) return { ...policyCase, ...denied };
   const staged = judged.find(({ judgement }) => judgement.staged);
@@ -130,55 +130,64 @@ export function isDenied(found: ReturnType<typeof denialOf>): found is Denial {
 
 /** All that policies say of it. */
 export function judgeConnection(connection: ConnectionTuples, tables: JudgingTables): JudgedCase {
-  return judgedBetween(connection, endsOf(connection, tables, byAddress), tables);
+  return judgeParties(partiesOf(connection, tables), tables.policies);
 }
 
-/** Who it is to the other end, and whose policies are asked of it. */
-interface JudgedPeer extends Peer {
+/** An end: who it is to the other one, and whose policies are asked of it. */
+export interface Party extends Peer {
   readonly subject: string | undefined;
+  /** What its policies are, if that is not to be asked by the name of the subject. */
+  readonly setOf?: ((direction: PolicyDirection) => ReturnType<PolicyLookup['setOf']>) | undefined;
 }
 
-interface Ends {
-  readonly from: JudgedPeer;
-  readonly to: JudgedPeer;
+/** Who talks to whom: all that policies are asked about. */
+export interface Parties extends Pick<PolicyCase, 'protocol' | 'l4Port'> {
+  readonly places: readonly [Place, Place];
+  readonly from: Party;
+  readonly to: Party;
+  /** The address that the sender means, which of a service is another one than its backend has. */
+  readonly meant: Uint8Array;
 }
 
-function endsOf(
-  { places, original, translated, via }: ConnectionTuples,
+/** The ends of a connection. */
+export function partiesOf(
+  { places, protocol, original, translated, via }: ConnectionTuples,
   tables: JudgingTables,
-  { from, to, isBehind: isOfOther }: Subjects,
-): Ends {
-  const judged = (peer: Peer, subject: Subjects['from']): JudgedPeer => ({
+  { from, to, isBehind: isOfOther } = byAddress,
+): Parties {
+  const party = (peer: Peer, subject: Subjects['from']): Party => ({
     ...peer,
     subject: subject === BY_ADDRESS ? peer.endpoint : subject,
   });
   // Who came in from outside by another host is a stranger here, too.
-  const sender = peerAt(via ? OUTSIDE : places[0], original.source, tables);
-  // So is who is behind a trusted port that does not have the address.
+  const place = via ? OUTSIDE : places[0];
+  const sender = peerAt(place, original.source, tables);
+  const port = places[1] === INTERNAL ? original.destinationPort : translated.destinationPort;
   return {
-    from: judged(isOfOther ? { ...sender, identity: undefined, endpoint: undefined } : sender, from),
-    to: judged(peerAt(places[1], translated.destination, tables), to),
+    ...{ places: [place, places[1]], protocol, l4Port: hasPorts(protocol) ? port : 0, meant: original.destination },
+    // So is who is behind a trusted port that does not have the address.
+    from: party(isOfOther ? { ...sender, identity: undefined, endpoint: undefined } : sender, from),
+    to: party(peerAt(places[1], translated.destination, tables), to),
   };
 }
 
-function judgedBetween(
-  { places, protocol, original, translated }: ConnectionTuples,
-  { from, to }: Ends,
-  { policies }: JudgingTables,
+/** What policies say of who talks to whom. */
+export function judgeParties(
+  { places, protocol, l4Port, from, to, meant }: Parties,
+  policies: PolicyLookup,
 ): JudgedCase {
   const isToWeft = places[1] === INTERNAL;
-  const port = isToWeft ? original.destinationPort : translated.destinationPort;
-  const l4Port = hasPorts(protocol) ? port : 0;
   const judged: JudgedDirection[] = [];
-  const judge = (direction: PolicyDirection, { subject }: JudgedPeer, peer: Peer): void => {
-    const set = subject === undefined ? undefined : policies.setOf(subject, direction);
+  const judge = (direction: PolicyDirection, { subject, setOf }: Party, peer: Peer): void => {
+    if (subject === undefined) return;
+    const set = setOf ? setOf(direction) : policies.setOf(subject, direction);
     if (set) judged.push({ direction, judgement: set.judge(peer, protocol, l4Port) });
   };
   const isOfWorkload = from.subject !== undefined && from.subject === to.subject;
   // A workload may always talk to its own address, but not always to itself through a service.
-  const isToItself = isOfWorkload && sameBytes(original.destination, to.address);
+  const isToItself = isOfWorkload && sameBytes(meant, to.address);
   if (isToWeft && !isToItself) {
-    judge('egress', from, { address: original.destination, identity: policies.dns, endpoint: undefined });
+    judge('egress', from, { address: meant, identity: policies.dns, endpoint: undefined });
   } else if (places[0] !== INTERNAL && !isToItself) {
     judge('egress', from, to);
     judge('ingress', to, from);
@@ -187,7 +196,7 @@ function judgedBetween(
 }
 
 /** The same of a packet that begins a connection, as policies have judged it, whether or not they ask who the peer is. */
-export function denialOfPacket(key: FlowKey, judged: JudgedEnd, tables: Pick<Tables, 'policies' | 'topology'>): Denial {
+export function denialOfPacket(key: FlowKey, judged: JudgedEnd, tables: JudgingTables): Denial {
   const { direction, subject, address, target, judgement } = judged;
   const place = placeOfPacket(key, tables);
   const endpoint = judged.endpoint ?? (place === undefined ? undefined : peerAt(place, address, tables).endpoint);
@@ -210,7 +219,7 @@ export function placeOfPacket(key: FlowKey, { topology }: Pick<Tables, 'topology
   return portNo === topology.internal?.portNo ? INTERNAL : undefined;
 }
 
-function endOf({ address, endpoint, subject }: JudgedPeer): ConnectionEnd {
+function endOf({ address, endpoint, subject }: Party): ConnectionEnd {
   return { address, endpoint: endpoint ?? subject };
 }
 
@@ -226,10 +235,7 @@ export function peerAt(place: Place, address: Uint8Array, { policies, topology }
   return peer.endpoint === undefined ? { ...peer, endpoint: topology.ownerOf(vni, address)?.name } : peer;
 }
 
-function isConcerned(
-  { address, subject, identity }: JudgedPeer,
-  { subjects, addresses, namespaces }: Concerned,
-): boolean {
+function isConcerned({ address, subject, identity }: Party, { subjects, addresses, namespaces }: Concerned): boolean {
   if (subject !== undefined && subjects.has(subject)) return true;
   if (identity && namespaces.has(identity.namespace)) return true;
   return addresses.size > 0 && addresses.has(bytesId(address));

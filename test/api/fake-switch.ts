@@ -92,6 +92,28 @@ export const diff: DiffReport = {
     ended: [{ ...policyTests[1]!.failures[0]!, verdict: 'deny', because: 'ingress: isolated', connections: 2 }],
     more: 1,
   },
+  flowClasses: {
+    ...{ count: 40, givenUp: 0, passedOver: 3 },
+    changed: [
+      {
+        from: { address: '10.0.0.4', endpoint: 'job-1', gone: true },
+        to: { address: '10.0.0.3', endpoint: 'db' },
+        ...{ protocol: 'tcp', port: 5432, before: 'allow', verdict: 'deny', because: 'ingress: isolated' },
+        ...{ covers: 'exact', opened: 24, denied: 0 },
+        firstSeen: '2025-01-01T00:00:00.000Z',
+        lastSeen: '2025-01-01T01:00:00.000Z',
+      },
+      {
+        from: { address: '10.0.0.2', endpoint: 'web' },
+        to: { address: '198.51.100.3' },
+        ...{ protocol: 'icmp', port: 0, before: 'deny', verdict: 'allow', because: 'no policy selects either end' },
+        ...{ covers: 'block', opened: 0, denied: 0 },
+        firstSeen: '2025-01-01T00:00:00.000Z',
+        lastSeen: '2025-01-01T00:00:00.000Z',
+      },
+    ],
+    more: 1,
+  },
 };
 
 export const flow: FlowReport = {
@@ -439,6 +461,7 @@ function statusOf(forwarding: boolean): StatusReport {
     endpoints: 1,
     endpointProblems: {},
     refusedRecords: [],
+    flowClasses: { count: 40, limit: 16_384, givenUp: 0, passedOver: 3 },
     connections: { active: 1, tracked: 0, limit: 65_536 },
     health: { checked: 0, failing: 0, ejected: 0, ejections: 0 },
     decisions: { redecided: 0, withdrawn: 0 },

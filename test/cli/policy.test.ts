@@ -68,7 +68,7 @@ t.test('diff: resources with their fields, tests that would fail, connections', 
   t.equal(code, 0);
   t.same(sw.calls, ['diff NetworkPolicy,PolicyTest'], 'nothing else is called');
   t.equal(
-    stdout.replaceAll(/ {3,}/g, '   '),
+    stdout.replaceAll(/ {3,}/g, '   ').replaceAll(/ \d+[dh]\w* /g, ' AGE '),
     `networkpolicy/shop/db configured
   .spec.ingress[0].ports[0].port: 80 → 81
   .metadata.labels.app: - → "db"
@@ -82,13 +82,25 @@ out: and 1 more
 FROM   TO   PORT   CONNECTIONS   BECAUSE
 web (10.0.0.2)   db (10.0.0.3)   tcp/5432   2   ingress: isolated
 and 1 more
+
+3 of 40 flow classes of the last 7 days would have another verdict:
+FROM   TO   PORT   AND   VERDICT   SEEN   LAST   BECAUSE
+job-1 (10.0.0.4), gone   db (10.0.0.3)   tcp/5432   -   allow → deny   24   AGE   ingress: isolated
+web (10.0.0.2)   198.51.100.3   icmp   further peers   deny → allow   1   AGE   no policy selects either end
+and 1 more
+3 conversations are in no class, since too many began at once.
 `,
   );
   const json = await weft(['diff', '-f', file, '-o', 'json']);
   t.same(JSON.parse(json.stdout), JSON.parse(JSON.stringify(diff)));
   t.equal(
-    await diffText({ resources: [], policyTests: [], connections: { live: 1, ended: [], more: 0 } }),
-    'Nothing would change.\n\nNone of 1 live connection of this host would end.\n',
+    await diffText({
+      ...{ resources: [], policyTests: [], connections: { live: 1, ended: [], more: 0 } },
+      flowClasses: { ...{ count: 1, givenUp: 2, passedOver: 0 }, changed: [], more: 0 },
+    }),
+    'Nothing would change.\n\nNone of 1 live connection of this host would end.\n\n' +
+      'None of 1 flow class of the last 7 days would have another verdict.\n' +
+      '2 classes were given up, since there were too many.\n',
   );
   t.match(await plain(t, ['diff']), { code: 2, stderr: /--filename/ });
 });

@@ -6,28 +6,18 @@
  *
  * Hosts whose clocks are an hour apart: they are told of by name, and nothing else is different from hosts with right ones.
  */
-import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { etcdCluster } from '../support/cluster.ts';
-import { openLab, type Lab } from '../support/lab.ts';
+import { openLab } from '../support/lab.ts';
 import { attempt, until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
+import { withClock } from '../support/shifted-clock.ts';
 import { ping } from '../support/traffic.ts';
 import { Weft } from '../support/weft.ts';
 
 t.setTimeout(300_000);
 
-const SOURCE = fileURLToPath(new URL('../support/shifted_clock.c', import.meta.url));
 const HOUR_S = 3600;
-
-/** @returns a command that runs another one, whose clock is that much ahead */
-function withClock(lab: Lab, aheadS: number): string[] {
-  const library = join(lab.directory, 'shifted_clock.so');
-  execFileSync('gcc', ['-shared', '-fPIC', '-O2', '-Wall', '-Wextra', '-o', library, SOURCE]);
-  return ['env', `LD_PRELOAD=${library}`, `SHIFT_S=${aheadS}`];
-}
 
 await t.test('clocks that are an hour apart', { skip: needsRoot }, async (t) => {
   const lab = openLab(t);

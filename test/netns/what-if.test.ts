@@ -2,79 +2,30 @@
  *   ┌ host ───────────────────────────────────────────────────┐
  *   │ web  (namespace shop, app: web)   ─┐                    │     db answers on TCP ports 9000 and 9001,
  *   │ other (namespace shop)            ─┼─ weft ── db (shop) │     IPv4 and IPv6
- *   │ guest (namespace ops)             ─┘                    │
+ *   │ guest (namespace ops)             ─┤                    │
+ *   │ cron (namespace shop)             ─┘                    │
  *   └─────────────────────────────────────────────────────────┘
  *
- * Each of them has connections open to db. `weft diff` says which of them a change would end, and when it is applied, it ends
- * exactly these. `weft policy test` and `weft apply` hold what is proposed against PolicyTests.
+ * Before each change, they open connections to db, as far as policies let them. `weft diff` says which of them it would end, and which
+ * conversations it would allow or deny; when it is applied, it ends exactly these. cron was there an hour ago. `weft policy test` and
+ * `weft apply` hold what is proposed against PolicyTests.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { DiffReport } from '../../src/model/policy-report.ts';
-import type { ConnectionReport } from '../../src/model/report.ts';
+import type { ClassChangeReport, DiffReport } from '../../src/model/policy-report.ts';
 import { openLab } from '../support/lab.ts';
-import { until } from '../support/process.ts';
+import { run, until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 import { overlay, overlayIps } from '../support/topology.ts';
 import { Weft } from '../support/weft.ts';
+import { changes, clientsOf, namespace, policy, serveDb } from '../support/what-if.ts';
+import { withClock } from '../support/shifted-clock.ts';
 
 t.setTimeout(600_000);
 
-const server = `
-import signal, socket
-kept = []
-for family, address in ((socket.AF_INET, '0.0.0.0'), (socket.AF_INET6, '::')):
-    for port in (9000, 9001):
-        s = socket.socket(family, socket.SOCK_STREAM)
-        if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        s.bind((address, port)); s.listen(128); kept.append(s)
-print('listening', flush=True)
-signal.pause()
-`;
-
-/** Opens two connections to each address and port, and keeps them. */
-const holder = `
-import signal, socket, sys
-kept = [socket.create_connection((a, p), 60) for a in sys.argv[1:] for p in (9000, 9001) for _ in range(2)]
-print('open', flush=True)
-signal.pause()
-`;
-
-const policy = (name: string, spec: object, namespace = 'shop') => ({
-  apiVersion: 'networking.k8s.io/v1',
-  kind: 'NetworkPolicy',
-  metadata: { name, namespace },
-  spec: { podSelector: {}, ...spec },
-});
-const namespace = (name: string, labels: object = {}) => ({
-  apiVersion: 'v1',
-  kind: 'Namespace',
-  metadata: { name, labels },
-});
-const forDb = { podSelector: { matchLabels: { app: 'db' } } };
-const fromShop = { from: [{ podSelector: {} }] };
-
-/** Each is applied after those before it. */
-const changes: readonly (readonly [what: string, ...object[]])[] = [
-  ['what nobody selects', policy('none', { podSelector: { matchLabels: { app: 'none' } } })],
-  ['a port', policy('db', { ...forDb, ingress: [{ ports: [{ port: 9000 }] }, fromShop] })],
-  [
-    'IPv4 alone',
-    policy('web', {
-      podSelector: { matchLabels: { app: 'web' } },
-      policyTypes: ['Egress'],
-      egress: [{ to: [{ ipBlock: { cidr: '0.0.0.0/0' } }] }],
-    }),
-  ],
-  [
-    'labels of a namespace',
-    policy('db', { ...forDb, ingress: [{ from: [{ namespaceSelector: { matchLabels: { team: 'a' } } }] }] }),
-    namespace('shop', { team: 'a' }),
-  ],
-  ['the same again', namespace('shop', { team: 'a' })],
-  ['another label', namespace('shop', { team: 'b' })],
-];
+const HOUR_S = 3600;
+const isCron = ({ from }: ClassChangeReport): boolean => from.endpoint === 'shop/cron';
 
 await t.test('what-if', { skip: needsRoot }, async (t) => {
   const lab = openLab(t);
@@ -98,14 +49,20 @@ await t.test('what-if', { skip: needsRoot }, async (t) => {
     await attach('other', 14, '-n', 'shop'),
     await attach('guest', 15, '-n', 'ops'),
   ];
-  await db.inside.start(['python3', '-u', '-c', server]).says('listening');
-  const holders = clients.map(({ inside }) => inside.start(['python3', '-u', '-c', holder, db.ip4, db.ip6]));
-  for (const one of holders) await one.says('open');
+  await serveDb(db.inside);
+  const cron = await attach('cron', 16, '-n', 'shop', '--label', 'app=cron');
+  const reachDb = `import socket; socket.create_connection(('${db.ip4}', 9001), 60).close()`;
+  await run(cron.inside.inside(['python3', '-c', reachDb]));
+  const again = clientsOf(
+    clients.map(({ inside }) => inside),
+    [db.ip4, db.ip6],
+  );
 
   const resources = async (): Promise<string> => weft.run('get', 'netpol', '-A', '-o', 'json');
+  const diff = async (): Promise<DiffReport> => (await weft.json('diff', '-f', file)) as DiffReport;
   /** Those that are open, each as `FROM ADDRESS PORT`. */
   const open = async (): Promise<string[]> =>
-    ((await weft.json('connections')) as ConnectionReport[])
+    (await weft.client.connections())
       .filter(({ state, protocol }) => state === 'established' && protocol === 'tcp')
       .map(({ from, source, destination }) => {
         const port = destination.slice(destination.lastIndexOf(':') + 1);
@@ -120,29 +77,81 @@ await t.test('what-if', { skip: needsRoot }, async (t) => {
       return at < 0;
     });
   };
-  await until(async () => (await open()).length === 24, { what: 'all connections are established' });
+  const opened = async (): Promise<string[]> => {
+    const count = await again();
+    await until(async () => (await open()).length === count, { what: `${count} connections are established` });
+    return open();
+  };
+  const keyOf = ({ from, port }: Pick<ClassChangeReport, 'from' | 'port'>): string =>
+    `${from.endpoint} ${from.address} ${port}`;
 
+  let [ended, before] = [0, await opened()];
+  t.equal(before.length, 24);
+  t.equal(changes.length, 20);
   for (const [what, ...change] of changes) {
     await t.test(`ended is what was predicted: ${what}`, async (t) => {
-      write(...change);
-      const [before, declared] = [await open(), await resources()];
-      const { connections } = (await weft.json('diff', '-f', file)) as DiffReport;
-      t.same([await open(), await resources()], [before, declared], 'nothing is changed');
-      t.equal(connections.live, before.length);
-      const predicted = connections.ended
-        .flatMap(({ from, port, connections: count }) =>
-          Array<string>(count).fill(`${from.endpoint} ${from.address} ${port}`),
-        )
-        .sort();
+      write(...(await Promise.all(change.map((one) => (typeof one === 'function' ? one(weft) : one)))));
+      const { connections, flowClasses } = await diff();
+      t.same(await open(), before, 'nothing is changed');
+      t.ok(connections.live >= before.length);
+      const predicted = connections.ended.flatMap((one) => Array<string>(one.connections).fill(keyOf(one))).sort();
+      ended += predicted.length;
+      const changed = flowClasses.changed.filter(({ protocol }) => protocol === 'tcp');
+      const denied = new Set(changed.filter(({ verdict }) => verdict === 'deny').map(keyOf));
+      t.same(
+        predicted.filter((key) => !denied.has(key)),
+        [],
+        'what would end is among the flow classes, too',
+      );
       await weft.run('apply', '-f', file);
       await until(async () => (await open()).length === before.length - predicted.length, {
         what: `the end of ${predicted.length}`,
       });
       t.same(await open(), without(before, predicted));
-      t.match(await weft.json('diff', '-f', file), { resources: [], connections: { ended: [] } }, 'and nothing more');
+      t.match(
+        await diff(),
+        { resources: [], connections: { ended: [] }, flowClasses: { changed: [] } },
+        'and nothing more',
+      );
+      before = await opened();
+      const reached = new Set(before);
+      const wrong = changed.filter((one) => !isCron(one) && reached.has(keyOf(one)) !== (one.verdict === 'allow'));
+      t.same(wrong, [], 'conversations like those are allowed or denied as predicted');
     });
   }
-  t.same(await open(), [], 'all of them have been ended by then');
+  t.ok(ended >= 40, `${ended} connections were ended`);
+
+  await t.test('cron was there an hour ago', async (t) => {
+    const nobody = { podSelector: { matchLabels: { app: 'none' } } };
+    write(
+      policy('db', { podSelector: { matchLabels: { app: 'db' } }, ingress: [{}] }),
+      policy('all', nobody),
+      policy('none', nobody),
+    );
+    await weft.run('apply', '-f', file);
+    write(policy('db', { podSelector: { matchLabels: { app: 'db' } }, ingress: [] }));
+    await weft.stop();
+    const later = await Weft.up(lab, host, 'host', { datapath: 'native', within: withClock(lab, HOUR_S) });
+    const crons = async (): Promise<ClassChangeReport[]> => (await diff()).flowClasses.changed.filter(isCron);
+    const [one, ...others] = await crons();
+    t.same(others, []);
+    t.match(one, {
+      to: { endpoint: 'shop/db' },
+      port: 9001,
+      before: 'allow',
+      verdict: 'deny',
+      opened: 1,
+      covers: 'exact',
+    });
+    const agoS = Date.now() / 1000 + HOUR_S - Date.parse(one!.lastSeen) / 1000;
+    t.ok(agoS > HOUR_S && agoS < 1.5 * HOUR_S, `${agoS} s ago`);
+    await later.run('detach', 'cron', '-n', 'shop');
+    t.match(await crons(), [{ from: { endpoint: 'shop/cron', gone: true }, verdict: 'deny' }], 'also when it has gone');
+    await later.stop();
+    await weft.start();
+    write(policy('db', { podSelector: { matchLabels: { app: 'db' } }, ingress: [{}] }));
+    await weft.run('apply', '-f', file);
+  });
 
   await t.test('policy tests: the cluster’s DNS, and what breaks one', async (t) => {
     const test = (name: string, spec: object) => ({

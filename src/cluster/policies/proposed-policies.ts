@@ -11,7 +11,7 @@
 import { bytesId } from '../../flow/key.ts';
 import { formatIp, linkLocalOf, parseIp, parseMac, type Vni } from '../../flow/types.ts';
 import type { ClusterNetworkPolicyResource } from '../../model/kinds/cluster-network-policy.ts';
-import type { NamespaceResource } from '../../model/kinds/namespace.ts';
+import { NAMESPACE_NAME, type NamespaceResource } from '../../model/kinds/namespace.ts';
 import type { NetworkPolicyResource } from '../../model/kinds/network-policy.ts';
 import { DNS_NAMESPACE, dnsIdentity, type KnownWorkload, type Peer, type PolicyLookup } from '../../table/policies.ts';
 import type { Identity, OnDeny, Policy, PolicyDirection } from '../../table/policy/policy.ts';
@@ -22,6 +22,9 @@ import type { ProposedChange } from '../proposed-change.ts';
 import { Identities } from './identities.ts';
 import { PolicyIndex } from './policy-index.ts';
 import { clusterPolicyValue, networkPolicyValue } from './policy-value.ts';
+
+/** What policies saw of a workload, whatever its namespace says of itself by now. */
+export type FormerIdentity = Pick<Identity, 'namespace' | 'labels' | 'ports'>;
 
 /** What is in force without the change. */
 export interface PoliciesInForce {
@@ -47,6 +50,8 @@ export class ProposedPolicies implements PolicyLookup {
   /** By address, and by network and link-local address: the endpoints that the change has. */
   readonly #owners = new Map<string, string>();
   readonly #sets = new Map<string, ReturnType<PolicyLookup['setOf']>>();
+  readonly #again = new Map<FormerIdentity, Identity>();
+  readonly #setsAgain = new Map<Identity, Map<PolicyDirection, ReturnType<PolicyLookup['setOf']>>>();
 
   constructor(inForce: PoliciesInForce, change: ProposedChange) {
     this.#inForce = inForce;
@@ -99,8 +104,30 @@ export class ProposedPolicies implements PolicyLookup {
 
   setOf(name: string, direction: PolicyDirection): ReturnType<PolicyLookup['setOf']> {
     const key = `${direction} ${name}`;
-    if (!this.#sets.has(key)) this.#sets.set(key, this.#compile(name, direction));
+    if (!this.#sets.has(key)) {
+      const endpoint = this.endpoint(name);
+      this.#sets.set(key, endpoint && this.#compile(this.identityOf(endpoint), direction));
+    }
     return this.#sets.get(key);
+  }
+
+  /** What policies see of a workload that has gone, if one like it comes again. */
+  identityAgain(former: FormerIdentity): Identity {
+    const known = this.#again.get(former);
+    if (known) return known;
+    const { namespace, labels, ports } = former;
+    const namespaceLabels = { ...this.#namespace(namespace)?.labels, [NAMESPACE_NAME]: namespace };
+    const again = { namespace, labels, namespaceLabels, ports };
+    this.#again.set(former, again);
+    return again;
+  }
+
+  /** What is in force for it then. @param identity of `identityAgain` */
+  setAgain(identity: Identity, direction: PolicyDirection): ReturnType<PolicyLookup['setOf']> {
+    const sets = this.#setsAgain.get(identity) ?? new Map<PolicyDirection, ReturnType<PolicyLookup['setOf']>>();
+    this.#setsAgain.set(identity, sets);
+    if (!sets.has(direction)) sets.set(direction, this.#compile(identity, direction));
+    return sets.get(direction);
   }
 
   peerAt(address: Uint8Array, vni: Vni): Peer {
@@ -112,10 +139,7 @@ export class ProposedPolicies implements PolicyLookup {
     return dnsIdentity(this.#namespace(DNS_NAMESPACE)?.labels);
   }
 
-  #compile(name: string, direction: PolicyDirection): ReturnType<PolicyLookup['setOf']> {
-    const endpoint = this.endpoint(name);
-    if (!endpoint) return undefined;
-    const identity = this.identityOf(endpoint);
+  #compile(identity: Identity, direction: PolicyDirection): ReturnType<PolicyLookup['setOf']> {
     const kept = this.#inForce.selecting(identity).filter(({ name: policy }) => !this.#isChanged(policy));
     const policies = [...kept, ...this.#policies.selecting(identity)];
     const onDeny = this.#inForce.onDenyOf(this.#namespace(identity.namespace));
