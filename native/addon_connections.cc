@@ -39,6 +39,7 @@ Napi::Function ConnectionsObject::Class(Napi::Env env) {
                      {
                          InstanceMethod("size", &ConnectionsObject::Size),
                          InstanceMethod("tracked", &ConnectionsObject::Tracked),
+                         InstanceMethod("ended", &ConnectionsObject::Ended),
                          InstanceMethod("latest", &ConnectionsObject::Latest),
                          InstanceMethod("find", &ConnectionsObject::Find),
                          InstanceMethod("isTaken", &ConnectionsObject::IsTaken),
@@ -53,6 +54,7 @@ Napi::Function ConnectionsObject::Class(Napi::Env env) {
                          InstanceMethod("balancedTo", &ConnectionsObject::BalancedTo),
                          InstanceMethod("balancedBy", &ConnectionsObject::BalancedBy),
                          InstanceMethod("end", &ConnectionsObject::End),
+                         InstanceMethod("noteTold", &ConnectionsObject::NoteTold),
                          InstanceMethod("owned", &ConnectionsObject::Owned),
                          InstanceMethod("closeOwned", &ConnectionsObject::CloseOwned),
                          InstanceMethod("expire", &ConnectionsObject::Expire),
@@ -88,6 +90,11 @@ Napi::Value ConnectionsObject::Size(const Napi::CallbackInfo& info) {
 // () → the number of those that are only tracked
 Napi::Value ConnectionsObject::Tracked(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(table_->tracked()));
+}
+
+// () → the number of those that weft has ended
+Napi::Value ConnectionsObject::Ended(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(table_->ended()));
 }
 
 // () → the generation of the latest connection
@@ -170,9 +177,15 @@ Napi::Value ConnectionsObject::BalancedBy(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), table_->balanced_by(number(info[0])));
 }
 
-// (slot, ms, generation)
+// (slot, ms, generation, verdict)
 void ConnectionsObject::End(const Napi::CallbackInfo& info) {
-  table_->end(number(info[0]), info[1].As<Napi::Number>(), number(info[2]));
+  const auto verdict = static_cast<uint8_t>(number(info[3]));
+  table_->end(number(info[0]), info[1].As<Napi::Number>(), number(info[2]), verdict);
+}
+
+// (slot, generation)
+void ConnectionsObject::NoteTold(const Napi::CallbackInfo& info) {
+  table_->note_told(number(info[0]), number(info[1]));
 }
 
 // (owner) → slots
@@ -180,9 +193,10 @@ Napi::Value ConnectionsObject::Owned(const Napi::CallbackInfo& info) {
   return slots_of(info.Env(), table_->owned(number(info[0]) % ConnectionTable::kOwners));
 }
 
-// (owner, how many at most) : closes those of a port → how many
+// (owner, how many at most, the generation of the last one) : closes those of a port → how many
 Napi::Value ConnectionsObject::CloseOwned(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), table_->close_owned(number(info[0]) % ConnectionTable::kOwners, number(info[1])));
+  const uint32_t owner = number(info[0]) % ConnectionTable::kOwners;
+  return Napi::Number::New(info.Env(), table_->close_owned(owner, number(info[1]), number(info[2])));
 }
 
 // (ms) → slots of those that are due, except those that are only tracked

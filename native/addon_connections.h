@@ -20,6 +20,7 @@ class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
  private:
   Napi::Value Size(const Napi::CallbackInfo& info);
   Napi::Value Tracked(const Napi::CallbackInfo& info);
+  Napi::Value Ended(const Napi::CallbackInfo& info);
   Napi::Value Latest(const Napi::CallbackInfo& info);
   Napi::Value Find(const Napi::CallbackInfo& info);
   Napi::Value IsTaken(const Napi::CallbackInfo& info);
@@ -34,6 +35,7 @@ class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
   void Close(const Napi::CallbackInfo& info);
   void SetFlow(const Napi::CallbackInfo& info);
   void End(const Napi::CallbackInfo& info);
+  void NoteTold(const Napi::CallbackInfo& info);
   Napi::Value Owned(const Napi::CallbackInfo& info);
   Napi::Value CloseOwned(const Napi::CallbackInfo& info);
   Napi::Value Expire(const Napi::CallbackInfo& info);

@@ -9,8 +9,8 @@
 //
 // Who writes what. The head of a record is everything except its halves. It is written in a single
 // call of the table that finds connections (connection_table.h has the rules), while no thread can be
-// looking at it. Afterwards only `generation`, the links of the lists, `kind` and `table` change, all under the
-// table's lock; workers load `kind` without it. Each half is written by the thread that runs the frames of its direction, and
+// looking at it. Afterwards only `generation`, the links of the lists, `kind`, `verdict` and `table` change, all under
+// the table's lock; workers load `kind` without it. Each half is written by the thread that runs the frames of its direction, and
 // read by all threads, so its fields are loaded and stored one by one, with no order between them. The state
 // of TCP follows from both halves and is not stored.
 #pragma once

@@ -53,7 +53,8 @@ uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t qu
   const bool has_reached_reserved = !is_tracked && size() - tracked() + limits_.reserved >= limits_.connections;
   if (size() < limits_.connections && !has_reached_reserved) return kFree;
   if (const uint32_t slot = find_of_all(whose, now_ms); slot != kNone) return slot;
-  if (is_tracked) return all < limits_.guaranteed ? find_of_fullest(static_cast<uint32_t>(all) + 1, now_ms) : kNone;
+  if (is_tracked)
+    return unproven < limits_.guaranteed ? find_of_fullest(static_cast<uint32_t>(all) + 1, now_ms) : kNone;
   return tracked() > limits_.reserved ? find_of_fullest(0, now_ms) : kNone;
 }
 

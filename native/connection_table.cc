@@ -140,7 +140,7 @@ bool ConnectionTable::prepare(uint32_t slot) {
 // Opening and closing
 
 ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms,
-                                             bool begins, uint32_t shares) {
+                                             bool begins) {
   std::lock_guard guard(mutex_);
   const Found known = probe(key, hash(key));
   const bool is_anew = known && begins && !known.reply && relaxed_load(known.at->half(true).packets);
@@ -151,9 +151,8 @@ ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t repli
   }
   if (takeable() < (count_ - std::min(limits_.connections, count_)) / 2) return {};
   look_on(&owners_[owner]);
-  const uint32_t quota = limits_.quota * shares, unproven_quota = limits_.unproven_quota * shares;
   const bool has_room = is_anew && known.at->owner == owner;
-  const uint32_t found = has_room ? kFree : room(&owner, 1, quota, unproven_quota, Of::tracked, now_ms);
+  const uint32_t found = has_room ? kFree : room(&owner, 1, limits_.quota, limits_.unproven_quota, Of::tracked, now_ms);
   if (found == kNone) return {};
   const ConnectionOpening opening = {{key.place, replies_place}, static_cast<uint8_t>(key.protocol),
                                      ConnectionKind::tracked, {}, key.tuple, key.tuple, 0, {}, 0};
@@ -200,7 +199,7 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   std::atomic_ref(record.generation).store(generation_ * 2, std::memory_order_release);
   own(slot, owner);
   size_.store(size() + 1, std::memory_order_relaxed);
-  if (is_tracked(slot)) tracked_.store(tracked() + 1, std::memory_order_relaxed);
+  count_kind(record, 1);
   count_balanced(record, 1);
   insert_all(opening, slot);
   opened_.store(opened() + 1, std::memory_order_relaxed);
@@ -220,7 +219,7 @@ void ConnectionTable::set_flow(uint32_t slot, uint32_t generation, bool reply, u
   relaxed_store(records_[slot].half(reply).flow, flow);
 }
 
-void ConnectionTable::end(uint32_t slot, double now_ms, uint32_t generation) {
+void ConnectionTable::end(uint32_t slot, double now_ms, uint32_t generation, uint8_t verdict) {
   std::lock_guard guard(mutex_);
   if (slot >= used_ || !is_used(slot)) return;
   if (generation != 0 && records_[slot].generation != generation) return;
@@ -228,11 +227,29 @@ void ConnectionTable::end(uint32_t slot, double now_ms, uint32_t generation) {
   const bool was_found = is_found(opening_of(connection), kOriginal);
   count_balanced(connection, -1);
   connection.table = 0;
-  if (is_tracked(slot)) tracked_.store(tracked() - 1, std::memory_order_relaxed);
+  count_kind(connection, -1);
+  connection.verdict = verdict;
   relaxed_store(connection.kind, ConnectionKind::ended);
+  count_kind(connection, 1);
   if (was_found && !is_found(opening_of(connection), kOriginal)) erase(name(slot * 4), slot * 4);
   for (const bool reply : {false, true}) relaxed_store(connection.half(reply).flow, 0u);
   relaxed_store(connection.half(false).last_seen_ms, now_ms);
+}
+
+// Under the lock, as above.
+void ConnectionTable::note_told(uint32_t slot, uint32_t generation) {
+  std::lock_guard guard(mutex_);
+  if (slot >= used_ || generation == 0 || records_[slot].generation != generation) return;
+  if (kind_of(records_[slot]) != ConnectionKind::ended) return;
+  uint32_t& seen = records_[slot].half(true).seen;
+  relaxed_store(seen, relaxed_load(seen) | kSeenRst);
+}
+
+// Threads load the counts without the lock.
+void ConnectionTable::count_kind(const Connection& connection, int by) {
+  if (connection.kind == ConnectionKind::translated) return;
+  std::atomic<size_t>& count = connection.kind == ConnectionKind::tracked ? tracked_ : ended_;
+  count.store(count.load(std::memory_order_relaxed) + static_cast<size_t>(by), std::memory_order_relaxed);
 }
 
 void ConnectionTable::close_held(uint32_t slot) {
@@ -242,20 +259,33 @@ void ConnectionTable::close_held(uint32_t slot) {
   }
   disown(slot);
   size_.store(size() - 1, std::memory_order_relaxed);
-  if (is_tracked(slot)) tracked_.store(tracked() - 1, std::memory_order_relaxed);
+  count_kind(records_[slot], -1);
   count_balanced(records_[slot], -1);
   free_slot(slot);
 }
 
-// In steps, so that others get the lock.
-uint32_t ConnectionTable::close_owned(uint32_t owner, uint32_t limit) {
-  const Owner& of = owners_[owner];
-  for (uint32_t closed = 0;;) {
+// In steps, so that others get the lock. Later ones are those of another port that has the number by now: of the proven ones,
+// which are in no order, they are looked at last from now on.
+uint32_t ConnectionTable::close_owned(uint32_t owner, uint32_t limit, uint32_t until) {
+  Owner& of = owners_[owner];
+  const auto is_later = [&](uint32_t at) { return static_cast<int32_t>(records_[at - 1].generation - until) > 0; };
+  for (uint32_t closed = 0, passed = 0;;) {
     std::lock_guard guard(mutex_);
-    for (uint32_t n = 0; n < kClosedAtOnce; ++n, ++closed) {
-      const uint32_t at = of.proven.first ? of.proven.first : of.unproven.first;
-      if (!at || closed == limit) return closed;
-      close_held(at - 1);
+    for (uint32_t n = 0; n < kClosedAtOnce; ++n) {
+      if (closed == limit) return closed;
+      const bool is_proven = passed < of.proven.size;
+      const uint32_t at = is_proven ? of.proven.first : of.unproven.first;
+      if (at && !is_later(at)) {
+        close_held(at - 1);
+        passed = 0;
+        ++closed;
+      } else if (is_proven) {
+        remove(&of.proven, at - 1);
+        append(&of.proven, at - 1);
+        ++passed;
+      } else {
+        return closed;
+      }
     }
   }
 }
@@ -315,8 +345,8 @@ std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
     record.table = 0;
     insert_all(opening, slot);
     size_.store(size() + 1, std::memory_order_relaxed);
+    count_kind(record, 1);
     if (is_tracked(slot)) {
-      tracked_.store(tracked() + 1, std::memory_order_relaxed);
       own(slot, record.owner);
     } else {
       translated.push_back(slot);

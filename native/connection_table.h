@@ -28,7 +28,8 @@
 // translated one, before one of the others does; only `limits.reserved` are left to the tracked ones. A tracked connection that
 // has been quiet for some minutes may be given up, too: nothing signals that a host behind the tunnel has died. If none is
 // over or quiet, the owner with the most of them gives one up that is in use (`by_size_`): for a translated one, and for an
-// owner that has fewer than `limits.guaranteed`. So nobody who fills the table keeps others from new conversations. A packet
+// owner that would still have no more than that one. So nobody who fills the table keeps others from new conversations: each
+// owner gets its fair share. What nobody answers takes no more of others than `limits.guaranteed`. A packet
 // that finds no room all the same goes on untracked, and the next one of its conversation tries again. So that this costs the
 // others nothing, a search that was in vain is not repeated within a millisecond.
 //
@@ -139,7 +140,8 @@ struct ConnectionLimits {
   // For each owner of connections that workers open.
   uint32_t quota;
   uint32_t unproven_quota;
-  // How many tracked ones each owner can have, whatever the others have; and how many of all are for tracked ones alone.
+  // How many tracked ones that were not seen in use an owner may have when it takes one of the owner with the most; and how many
+  // of all are for tracked ones alone.
   uint32_t guaranteed = 0;
   uint32_t reserved = 0;
 };
@@ -219,12 +221,11 @@ class ConnectionTable {
     const Found found = {slot < count_ ? records_ + slot : nullptr, slot, generation, false};
     return found.is_open() ? found.at : nullptr;
   }
-  // Opens a tracked connection unless it already exists. Its owner has the quotas of `shares` ports. A packet that `begins` one
-  // takes the place of a tracked one with the same ends: of its own direction, if that has been answered, and of the other
-  // one, if that is over. Finds none if it is not over, if another kind of connection has the tuple, if the replies would be
-  // those of another connection, or if there is no room.
-  Found open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms, bool begins = false,
-             uint32_t shares = 1);
+  // Opens a tracked connection unless it already exists. A packet that `begins` one takes the place of a tracked one with the
+  // same ends: of its own direction, if that has been answered, and of the other one, if that is over. Finds none if it is not
+  // over, if another kind of connection has the tuple, if the replies would be those of another connection, or if there is no
+  // room.
+  Found open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms, bool begins = false);
   // Opens a connection to the backend that this table chooses, in the place of one between the same ends that is over. Its
   // owner is the first one; 0 is none. Finds none if the controlling thread has to decide: there is no such table, the
   // place of replies is not known, the backend is the client itself, a tuple is taken, or only a connection of the
@@ -236,6 +237,8 @@ class ConnectionTable {
   size_t size() const { return size_.load(std::memory_order_relaxed); }
   // How many of them are only tracked.
   size_t tracked() const { return tracked_.load(std::memory_order_relaxed); }
+  // How many of them weft has ended.
+  size_t ended() const { return ended_.load(std::memory_order_relaxed); }
   // That of the latest connection. Later ones have greater ones, until they wrap.
   uint32_t latest() const {
     std::lock_guard guard(mutex_);
@@ -265,11 +268,13 @@ class ConnectionTable {
   uint32_t balanced_to(uint32_t pin) const;
   uint32_t balanced_by(uint32_t table) const;
   // From now on, its packets are not translated any more, and take no flow. Workers do not close it, unless it was only
-  // tracked. With a generation, only if the slot still has that connection.
-  void end(uint32_t slot, double now_ms, uint32_t generation = 0);
+  // tracked. With a generation, only if the slot still has that connection. The verdict says why, as in the record.
+  void end(uint32_t slot, double now_ms, uint32_t generation = 0, uint8_t verdict = 0);
+  // Notes of one that has ended that its client knows. Does nothing if the slot has another connection by now.
+  void note_told(uint32_t slot, uint32_t generation);
   std::vector<uint32_t> owned(uint32_t owner);
-  // Closes connections of a port, at most `limit`. Returns how many.
-  uint32_t close_owned(uint32_t owner, uint32_t limit);
+  // Closes connections of a port, at most `limit`, but none that is later than the one of that generation. Returns how many.
+  uint32_t close_owned(uint32_t owner, uint32_t limit, uint32_t until);
   // Checks some connections in each call: closes those that workers may close and that have been idle for too long, and
   // returns such others.
   std::vector<uint32_t> expire(double now_ms);
@@ -375,6 +380,7 @@ class ConnectionTable {
     return one.slot < used_ && one.generation != 0 && records_[one.slot].generation == one.generation;
   }
   void close_held(uint32_t slot);
+  void count_kind(const Connection& connection, int by);
   bool is_used(uint32_t slot) const { return records_[slot].generation != 0; }
   // True if workers may close it.
   bool is_of_workers(uint32_t slot) const {
@@ -413,7 +419,7 @@ class ConnectionTable {
   std::atomic<uint32_t> version_ = 0;
   std::atomic<uint64_t> epoch_ = 1;
   Holder holders_[kWorkers];
-  std::atomic<size_t> size_ = 0, tracked_ = 0;
+  std::atomic<size_t> size_ = 0, tracked_ = 0, ended_ = 0;
   // How many entries of the index have a place; some places share a number.
   std::atomic<uint32_t> in_place_[kPlaceCounts] = {};
   std::atomic<uint32_t> opened_ = 0;

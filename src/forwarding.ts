@@ -77,7 +77,7 @@ export type { Published, RemoteEndpoint, TapOpened };
 const UNPROVEN_SHARE = 1 / 4;
 /** The part of all connections that one port may have as tracked ones. */
 const TRACKED_SHARE = 1 / 4;
-/** The part of all connections that one port can have as tracked ones, whatever others have. */
+/** The part of all connections that one port takes of whoever has the most, as long as nobody answers them. */
 const GUARANTEED_SHARE = 1 / 256;
 /** The part of all connections that is for tracked ones alone. */
 const RESERVED_SHARE = 1 / 16;

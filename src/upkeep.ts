@@ -120,7 +120,6 @@ export class Upkeep {
     } catch (error) {
       // Closing the switch refuses everything that was still queued.
       if (this.#isClosed && error instanceof WeftError && error.code === 'conflict') return;
-      if (error instanceof WeftError && error.code === 'not_found') return;
       this.#logger.error({ err: error }, 'unexpected');
     }
   }

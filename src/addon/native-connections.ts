@@ -4,6 +4,7 @@
 export interface NativeConnectionTable {
   size(): number;
   tracked(): number;
+  ended(): number;
   latest(): number;
   /**
    * Looks for the original tuple, its place and protocol. Returns 2 · slot, plus 1 for the reply direction, or -1, and leaves
@@ -40,9 +41,10 @@ export interface NativeConnectionTable {
   removeTable(id: number): void;
   balancedTo(pin: number): number;
   balancedBy(id: number): number;
-  end(slot: number, nowMs: number, generation: number): void;
+  end(slot: number, nowMs: number, generation: number, verdict: number): void;
+  noteTold(slot: number, generation: number): void;
   owned(owner: number): Uint32Array;
-  closeOwned(owner: number, limit: number): number;
+  closeOwned(owner: number, limit: number, until: number): number;
   expire(nowMs: number): Uint32Array;
   recover(nowMs: number): Uint32Array;
   adopt(slot: number, owner: number): void;

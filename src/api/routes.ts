@@ -12,7 +12,8 @@ import type { PolicyEventReport, TalkFilter } from '../model/talk-report.ts';
 import type { DropReport, FlowReport } from '../model/report.ts';
 import { refusePrototypeField } from '../model/prototype-field.ts';
 import { DEFAULT_NAMESPACE, type Resource, type ResourceName } from '../model/resource.ts';
-import { matchesSelector, parseSelector } from '../model/selector.ts';
+import { matchesLabels } from '../labels.ts';
+import { parseSelector } from '../model/selector.ts';
 import { validate } from '../model/validate.ts';
 import { inTurns } from '../turns.ts';
 import { arrayStream } from './array-stream.ts';
@@ -220,7 +221,7 @@ async function read<S extends z.ZodType>(c: Context, schema: S): Promise<z.outpu
 function resources(c: Context, sw: ApiTarget['sw'], which: Partial<ResourceName>): Response {
   const kind = parseKind(c.req.param('kind') ?? '');
   const selector = parseSelector(c.req.query('labelSelector') ?? '');
-  const wants = ({ metadata }: Resource): boolean => matchesSelector(selector, metadata.labels);
+  const wants = ({ metadata }: Resource): boolean => matchesLabels(selector, metadata.labels);
   const isFollowing = c.req.query('watch') !== undefined;
   // One that is named has to exist.
   const there = isFollowing && which.name === undefined ? [] : sw.get(kind, which);

@@ -199,7 +199,7 @@ function withPath({ pathMtus, pathSources, peerStates }: StatusReport, peer: str
   return mtu === undefined ? `${peer} (${state}no route)` : `${peer} (${state}path MTU ${mtu}${source})`;
 }
 
-function connectionsText({ active, tracked, limit }: StatusReport['connections']): string {
-  const ofThem = tracked === 0 ? '' : `, ${tracked} of them only tracked`;
-  return `${active} of ${limit}${ofThem}`;
+function connectionsText({ active, tracked, ended, limit }: StatusReport['connections']): string {
+  const parts = [...(tracked === 0 ? [] : [`${tracked} only tracked`]), ...(ended === 0 ? [] : [`${ended} ended`])];
+  return `${active} of ${limit}${parts.length === 0 ? '' : `, of them ${parts.join(' and ')}`}`;
 }

@@ -22,7 +22,7 @@ import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
 import { mtuOf } from '../flow/action.ts';
 import { extract } from '../flow/extract.ts';
 import { ctState, fields } from '../flow/fields.ts';
-import { emptyKey, writeNumber, type FlowKey } from '../flow/key.ts';
+import { emptyKey, readNumber, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo, Vni } from '../flow/types.ts';
 import { announcement, replyFrame } from '../pipeline/reply.ts';
 import type { ConnectionUse, Effect, Tables } from '../pipeline/stage.ts';
@@ -63,6 +63,8 @@ export interface ControllerOptions {
   readonly onError: (error: unknown, upcall: Upcall) => void;
 }
 
+/** Whoever has a larger part of the cached flows than this gets none for what may follow: most of his have one packet. */
+const MOST_FOR_NEXT = 1 / 16;
 /** How many flows are looked at in one turn. */
 const TURN_SWEPT = 4096;
 /** Answers to packets from a port that are too big. Each of them costs an upcall. */
@@ -261,9 +263,11 @@ export class Controller {
 
   /**
    * Caches what becomes of the packets behind the one that begins a conversation, which is then known. So a burst behind
-   * it, or behind the first reply, needs no decision and waits for none. Not behind a flood, which ends with the first reply.
+   * it, or behind the first reply, needs no decision and waits for none. Not behind a flood, which ends with the first reply; and
+   * not for a port that has very many flows, as one has that scans: its conversations would take two each.
    */
   #cacheNext(first: FlowKey, nowMs: number): void {
+    if (this.flows.shareOf(readNumber(first, fields.in_port)) > MOST_FOR_NEXT) return;
     const key = first.slice();
     writeNumber(key, fields.ct_state, ctState.known);
     const { tables } = this.#options;

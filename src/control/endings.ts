@@ -137,10 +137,15 @@ export class Endings {
     });
   }
 
-  /** Ends the tracked connections that began with packets of this port, which is closed, and in no flow any more. */
+  /**
+   * Ends the tracked connections that began with packets of this port, which is closed, and in no flow any more. Another port
+   * may get its number before that is done.
+   */
   endOfPort(portNo: PortNo): void {
     const { tables, later } = this.#options;
-    inTurns(later, () => tables.connections.tracked.endOfPort(portNo, TURN_CLOSED));
+    const { tracked } = tables.connections;
+    const until = tracked.now();
+    inTurns(later, () => tracked.endOfPort(portNo, until, TURN_CLOSED));
   }
 
   /**

@@ -109,6 +109,8 @@ export class Flows {
   readonly #byDecision = new MultiMap<Decision, FlowId>();
   readonly #byObject = new MultiMap<string, Decision>();
   readonly #masks = new Masks();
+  /** How many each port has. */
+  readonly #ofPort = new Map<number, number>();
   readonly #keys = new KeyStore();
   readonly #decisions = new Decisions();
   #lastId = 0;
@@ -130,6 +132,16 @@ export class Flows {
 
   get(id: FlowId): CachedFlow | undefined {
     return this.#entries.get(id);
+  }
+
+  /** The part of the cap that the flows of this port take. */
+  shareOf(port: number): number {
+    return (this.#ofPort.get(port) ?? 0) / this.#cap;
+  }
+
+  /** All cached flows. Those that are put or deleted in the meantime may or may not be among them. */
+  all(): IterableIterator<CachedFlow> {
+    return this.#entries.values();
   }
 
   get masks(): MaskStatistics {
@@ -161,7 +173,7 @@ export class Flows {
       return undefined;
     }
     const entry = new Entry(id, megaflow, { keys: this.#keys, masks: this.#masks }, key, decision, nowMs);
-    this.#entries.set(id, entry);
+    this.#add(entry);
     this.#byMegaflow.set(megaflow, entry);
     this.#index(entry);
     return entry;
@@ -181,7 +193,7 @@ export class Flows {
     const { mask, actions } = decision;
     if (!this.#datapath.flowPut({ id, key, mask, actions, ofConnections: true })) return undefined;
     const entry = new Entry(id, megaflow, { keys: this.#keys, masks: undefined }, key, decision, nowMs);
-    this.#entries.set(id, entry);
+    this.#add(entry);
     const alike = this.#ofConnections.get(decision) ?? new Map<string, Entry>();
     this.#ofConnections.set(decision, alike.set(megaflow, entry));
     this.#index(entry);
@@ -229,6 +241,7 @@ export class Flows {
     this.#datapath.flowDel(id);
     this.#unindex(entry);
     this.#entries.delete(id);
+    this.#count(entry.port, -1);
     this.#keys.remove(entry.slot);
     if (!entry.maskUse) {
       const alike = this.#ofConnections.get(entry.decision)!;
@@ -287,6 +300,17 @@ export class Flows {
     return { ...change, flows };
   }
 
+  #add(entry: Entry): void {
+    this.#entries.set(entry.id, entry);
+    this.#count(entry.port, 1);
+  }
+
+  #count(port: number, by: 1 | -1): void {
+    const count = (this.#ofPort.get(port) ?? 0) + by;
+    if (count > 0) this.#ofPort.set(port, count);
+    else this.#ofPort.delete(port);
+  }
+
   #makeRoom(): void {
     const largest = this.#largestPort();
     const entries: Entry[] = [];
@@ -301,9 +325,7 @@ export class Flows {
 
   /** The port with the most flows; if several have the same number, the one with the smallest port number. */
   #largestPort(): number {
-    const counts = new Map<number, number>();
-    for (const { port } of this.#entries.values()) counts.set(port, (counts.get(port) ?? 0) + 1);
-    const [[port]] = [...counts].sort(([a, m], [b, n]) => n - m || a - b) as [[number, number]];
+    const [[port]] = [...this.#ofPort].sort(([a, m], [b, n]) => n - m || a - b) as [[number, number]];
     return port;
   }
 

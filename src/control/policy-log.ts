@@ -51,6 +51,15 @@ export class PolicyLog {
   readonly #leftOut = new Map<PortNo, number>();
   readonly #listeners = new Set<(event: PolicyEvent) => void>();
   readonly #sweepListeners = new Set<(swept: SweptEvents) => void>();
+  readonly #counts = { cut: 0, stagedDecisions: 0, stagedConnections: 0 };
+
+  /**
+   * How many connections were ended, and how many decisions about new conversations, and judgements about open connections, would
+   * have been another one if staged policies were in force. All are counted, also those of which no event is kept.
+   */
+  get counts(): { readonly cut: number; readonly stagedDecisions: number; readonly stagedConnections: number } {
+    return this.#counts;
+  }
 
   /** Notes what policies say about a packet, if it is denied or staged policies would deny it. @param drop its id in the log of drops */
   note(key: FlowKey, { judged, reason }: Decision, atMs: number, drop: number | undefined, tables: Tables): void {
@@ -58,6 +67,7 @@ export class PolicyLog {
       const { judgement } = one;
       const kind = judgement.verdict === 'deny' ? 'denied' : 'staged';
       if (kind === 'staged' && !judgement.staged) continue;
+      if (kind === 'staged') this.#counts.stagedDecisions++;
       // Of a flood that leaves out some ports, nothing is told: it is not denied.
       if (kind === 'denied' && reason === undefined) continue;
       const port = readNumber(key, fields.in_port) as PortNo;
@@ -76,6 +86,8 @@ export class PolicyLog {
     const of = (kind: 'cut' | 'staged') => (cut: Cut) => ({ ...cut, kind, drop: undefined, leftOut: 0 });
     const events: PolicyEvent[] = [...cuts.map(of('cut')), ...staged.map(of('staged'))];
     for (const event of events) this.#add(event);
+    this.#counts.cut += more + sumOf(cuts);
+    this.#counts.stagedConnections += sumOf(staged);
     for (const listener of this.#sweepListeners) listener({ events, more });
   }
 
@@ -106,4 +118,8 @@ export class PolicyLog {
     this.#next = (this.#next + 1) % POLICY_LOG_LENGTH;
     for (const listener of this.#listeners) listener(event);
   }
+}
+
+function sumOf(cuts: readonly Cut[]): number {
+  return cuts.reduce((sum, { connections }) => sum + connections, 0);
 }

@@ -30,6 +30,7 @@ import type { Found } from '../table/connections.ts';
 import { pinnedAt } from '../table/ended-connections.ts';
 import type { Concerned } from '../table/policies.ts';
 import { denialOf, subjectsOf, type Denial } from '../pipeline/open-connections.ts';
+import { MOST_JUDGED, MOST_TOLD, TURN_JUDGED, TURN_SCANNED } from './judging-limits.ts';
 import { inTurns, type Later } from './turns.ts';
 
 export interface SweepOptions {
@@ -56,15 +57,9 @@ export interface Cut extends Denial {
   readonly connections: number;
 }
 
-/** What one turn does at most: each takes a few milliseconds. */
-const TURN_SCANNED = 8192;
+/** How many records one turn passes over at most, and how many connections it ends. */
 const TURN_PASSED_OVER = 65_536;
-const TURN_JUDGED = 1024;
 const TURN_CUT = 256;
-/** How many classes are told of one sweep. */
-const MOST_TOLD = 1024;
-/** How many judgements are remembered. If there are more classes, few connections are alike. */
-const MOST_JUDGED = 16_384;
 
 export class Sweep {
   readonly #options: SweepOptions;
@@ -200,7 +195,7 @@ export class Sweep {
     }
     const isAllowed = found === 'allowed' || (typeof found === 'object' && 'staged' in found);
     if (hasEnded) {
-      if (isAllowed) changes.changedAll(tables.connections.forgetEnded(slot));
+      if (isAllowed) changes.changedAll(tables.connections.forgetEnded({ slot, generation }));
       return isAllowed;
     }
     if (typeof found === 'object' && 'staged' in found) {
@@ -235,14 +230,13 @@ export class Sweep {
     const resets = denial.judgement.rejects ? resetsOfEnds(connection, tables) : undefined;
     // When that is sent, nothing of it is forwarded any more by itself.
     const sendFar = resets && wayOf(resets.toFar, resets.port);
-    changes.changedAll(tables.connections.retire(slot, clock(), generation));
-    const isRemembered = tables.connections.ended.has(slot);
-    tables.connections.ended.denied(slot, denial.direction);
+    changes.changedAll(tables.connections.retire(slot, clock(), generation, denial.direction));
+    const isRemembered = tables.connections.isOpen({ slot, generation }) && tables.connections.ended.has(slot);
     const exact = resets && isRemembered ? resetsOfEnds(pinnedAt(records, slot), tables) : resets;
     if (exact) {
       sendFar?.(exact.toFarTranslated);
       send(exact.toNear, exact.port);
-      tables.connections.ended.told(slot);
+      tables.connections.ended.told(slot, generation);
     }
   }
 

@@ -7,7 +7,7 @@
  * (datapath/reference) do the same. Slots are numbers from 0.
  */
 import type { BalancingTable } from './balancing.ts';
-import type { ConnectionRecords, ConnectionTuples, Place, Tuple } from './connection.ts';
+import type { ConnectionRecords, ConnectionTuples, EndVerdict, Place, Tuple } from './connection.ts';
 
 /**
  * Owners are numbers below this. The first 65,536 are those of ports, whose frames open connections with `track`; the next
@@ -33,7 +33,10 @@ export interface ConnectionStoreOptions {
    */
   readonly quota: number;
   readonly unprovenQuota: number;
-  /** How many tracked connections each port, or other host, can have, whatever the others have. By default none. */
+  /**
+   * How many tracked connections that were not seen in use a port, or another host, may have when it takes the place of one of
+   * whoever has the most. By default none: nobody takes any.
+   */
   readonly guaranteed?: number | undefined;
   /** How many of all connections are for tracked ones alone. By default none. */
   readonly reserved?: number | undefined;
@@ -55,8 +58,9 @@ export interface ConnectionStore {
   readonly records: ConnectionRecords;
   readonly limit: number;
   readonly size: number;
-  /** How many of them are only tracked. */
+  /** How many of them are only tracked, and how many weft has ended. */
   readonly tracked: number;
+  readonly ended: number;
   /** The generation of the latest connection. Later ones have greater ones, until they wrap at 2³². */
   readonly latest: number;
   /** 2 · slot, plus 1 for a tuple of the reply direction; -1 if there is none. */
@@ -102,11 +106,17 @@ export interface ConnectionStore {
   /**
    * From now on, its packets are not translated any more, and take no flow. Of UDP, only replies are still found, so that
    * the next packet of its client begins another one. With a generation, only if the slot still has that connection.
+   * @param verdict why
    */
-  end(slot: number, nowMs: number, generation?: number): void;
+  end(slot: number, nowMs: number, generation?: number, verdict?: EndVerdict): void;
+  /** Notes of one that has ended that its client knows: it looks as if the backend had reset it. */
+  noteTold(slot: number, generation: number): void;
   owned(owner: number): Iterable<number>;
-  /** Closes connections of a port, or of another host, at most `limit`. @returns how many */
-  closeOwned(owner: number, limit: number): number;
+  /**
+   * Closes connections of a port, or of another host, at most `limit`.
+   * @param until no later ones than that of this generation (`latest`) @returns how many
+   */
+  closeOwned(owner: number, limit: number, until: number): number;
   /**
    * Checks some connections in each call: closes tracked and balanced ones that have been idle for too long, and returns
    * such others.

@@ -41,6 +41,7 @@ const VERDICT = 6;
 
 /** Values of the verdict: of a connection that weft has ended, why that is so. */
 export const endVerdicts = { other: 0, denied_egress: 1, denied_ingress: 2 } as const;
+export type EndVerdict = (typeof endVerdicts)[keyof typeof endVerdicts];
 
 /** The size of what is passed to the addon to open a connection: native/connection_table.h. */
 export const CONNECTION_OPENING_BYTES = 108;
@@ -235,8 +236,10 @@ export class ConnectionRecords {
     this.#view.setUint32(at, generation, true);
   }
 
-  setKind(slot: number, kind: ConnectionKind): void {
-    this.#view.setUint8(recordAt(slot) + KIND, kindNumber(kind));
+  /** From now on, weft has ended it, for that reason. */
+  end(slot: number, verdict: EndVerdict): void {
+    this.#view.setUint8(recordAt(slot) + VERDICT, verdict);
+    this.#view.setUint8(recordAt(slot) + KIND, kindNumber('ended'));
   }
 
   free(slot: number): void {
@@ -387,10 +390,6 @@ export class ConnectionRecords {
   /** One of `endVerdicts`. */
   verdict(slot: number): number {
     return this.#view.getUint8(recordAt(slot) + VERDICT);
-  }
-
-  setVerdict(slot: number, verdict: number): void {
-    this.#view.setUint8(recordAt(slot) + VERDICT, verdict);
   }
 
   /** Adds to what that direction has sent. */

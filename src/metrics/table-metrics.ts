@@ -5,14 +5,30 @@ export const tableMetrics: readonly Metric[] = [
   labelled(
     'gauge',
     'weft_connections',
-    'Connections: translated ones, and those that are only tracked, which give way to them',
+    'Connections: translated ones, those that are only tracked, which give way to them, and those that weft has ended',
     ['kind'],
     ({ status: { connections } }) => [
-      { labels: { kind: 'translated' }, value: connections.active - connections.tracked },
+      { labels: { kind: 'translated' }, value: connections.active - connections.tracked - connections.ended },
       { labels: { kind: 'tracked' }, value: connections.tracked },
+      { labels: { kind: 'ended' }, value: connections.ended },
     ],
   ),
   gauge('weft_connections_limit', 'The most connections that there can be', ({ status }) => status.connections.limit),
+  counter(
+    'weft_policy_cut_connections_total',
+    'Connections that policies have ended, since they do not allow them any more',
+    ({ status }) => status.policies.cut,
+  ),
+  labelled(
+    'counter',
+    'weft_policy_staged_total',
+    'What staged policies would have denied: decisions about new conversations, and open connections when something changed',
+    ['of'],
+    ({ status: { policies } }) => [
+      { labels: { of: 'decisions' }, value: policies.stagedDecisions },
+      { labels: { of: 'connections' }, value: policies.stagedConnections },
+    ],
+  ),
   gauge(
     'weft_backends_checked',
     'Backends of services that this host checks, since their services ask for it',

@@ -15,6 +15,19 @@ export type Annotations = z.output<typeof annotations>;
 /** Is told what is wrong, by annotation. */
 export type RefuseAnnotation = (key: string, message: string) => void;
 
+/** Of a schema: what `read` refuses of the annotations of a resource is wrong with it. */
+export function checkedBy(read: (annotations: Annotations, refuse: RefuseAnnotation) => unknown) {
+  return (
+    { metadata: { annotations } }: { readonly metadata: { readonly annotations?: Annotations } },
+    context: z.core.$RefinementCtx,
+  ): void => {
+    read(annotations, (key, message) => {
+      const path = ['metadata', 'annotations', key];
+      context.addIssue({ code: 'custom', path, input: annotations?.[key], message });
+    });
+  };
+}
+
 /** @returns undefined if it is refused */
 export function wildcardOf(text: string, refuse: (message: string) => void): boolean | undefined {
   if (text === 'true' || text === 'false') return text === 'true';

@@ -239,8 +239,16 @@ export const statusReport = z.object({
   refusedRecords: z.array(refusedRecordReport),
   /** What this host knows of the conversations of the last 7 days. */
   flowClasses: flowClassesReport,
-  /** How many there are, how many of them are only tracked, and how many there may be. */
-  connections: z.object({ active: z.number(), tracked: z.number(), limit: z.number() }),
+  /**
+   * How many there are, how many of them are only tracked, how many weft has ended and remembers for a while, and how many there
+   * may be.
+   */
+  connections: z.object({ active: z.number(), tracked: z.number(), ended: z.number(), limit: z.number() }),
+  /**
+   * How many connections policies have ended that they allowed before. What they would deny if staged policies were in force: in how
+   * many decisions about new conversations, and how many open connections.
+   */
+  policies: z.object({ cut: z.number(), stagedDecisions: z.number(), stagedConnections: z.number() }),
   /**
    * Of the backends of services: how many are checked by this host, and how many of these checks fail; how many this host has
    * ejected at the moment, and how often it has ejected one.

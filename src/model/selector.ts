@@ -3,38 +3,12 @@
  * requirements have to be met. `!=` and `notin` also match what does not have the key.
  */
 import { WeftError } from '../error.ts';
+import type { LabelRequirement, LabelSelector } from '../labels.ts';
 import { label, labelKey, quote } from './value.ts';
 
-export interface Requirement {
-  readonly key: string;
-  readonly operator: 'in' | 'notin' | 'exists' | 'missing';
-  /** For `in` and `notin`. */
-  readonly values: readonly string[];
-}
-
-export type Selector = readonly Requirement[];
-
 /** @throws WeftError('invalid') that says which part is not accepted, and what is */
-export function parseSelector(text: string): Selector {
+export function parseSelector(text: string): LabelSelector {
   return text.trim() === '' ? [] : split(text).map(parseRequirement);
-}
-
-export function matchesSelector(selector: Selector, labels: Readonly<Record<string, string>>): boolean {
-  return selector.every(({ key, operator, values }) => {
-    const value = Object.hasOwn(labels, key) ? labels[key] : undefined;
-    switch (operator) {
-      case 'in':
-        return value !== undefined && values.includes(value);
-      case 'notin':
-        return value === undefined || !values.includes(value);
-      case 'exists':
-        return value !== undefined;
-      case 'missing':
-        return value === undefined;
-      default:
-        return operator satisfies never;
-    }
-  });
 }
 
 /** At commas that are not between parentheses. */
@@ -42,7 +16,7 @@ function split(text: string): string[] {
   return text.split(/,(?![^(]*\))/).map((part) => part.trim());
 }
 
-function parseRequirement(text: string): Requirement {
+function parseRequirement(text: string): LabelRequirement {
   const fail = (why: string): never => {
     throw new WeftError('invalid', `${quote(text)} ${why}`);
   };

@@ -122,7 +122,7 @@ export class Observer {
 
   status(
     datapath: DatapathSettings,
-  ): Pick<StatusReport, 'connections' | 'fdb' | 'memory' | 'decisions' | 'datapath' | 'ports'> {
+  ): Pick<StatusReport, 'connections' | 'policies' | 'fdb' | 'memory' | 'decisions' | 'datapath' | 'ports'> {
     const { forwarding, endpoints, underlayPort } = this.#environment;
     const counters = forwarding.datapath.counters();
     const { connections } = forwarding.tables;
@@ -131,7 +131,13 @@ export class Observer {
     const learned = [...fdb.learned].map(([owner, count]) => [this.#ownerName(owner), count] as const);
     const { rss, heapTotal, heapUsed } = process.memoryUsage();
     return {
-      connections: { active: connections.size, tracked: connections.tracked.size, limit: connections.limit },
+      connections: {
+        active: connections.size,
+        tracked: connections.tracked.size,
+        ended: connections.ended.size,
+        limit: connections.limit,
+      },
+      policies: { ...forwarding.controller.policyLog.counts },
       fdb: { ...fdb, learned: Object.fromEntries(learned) },
       memory: { rssBytes: rss, heapTotalBytes: heapTotal, heapUsedBytes: heapUsed },
       decisions: forwarding.controller.revalidator.statistics(),

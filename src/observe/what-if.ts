@@ -12,6 +12,7 @@ import { isHere } from '../cluster/endpoint.ts';
 import type { PolicyTests } from '../cluster/policies/policy-tests.ts';
 import type { ProposedPolicies } from '../cluster/policies/proposed-policies.ts';
 import { noChange, type ProposedChange } from '../cluster/proposed-change.ts';
+import { MOST_JUDGED, MOST_TOLD, TURN_JUDGED, TURN_SCANNED } from '../control/judging-limits.ts';
 import { protocolName, type ConnectionRecords } from '../flow/connection.ts';
 import { OVER } from '../flow/connection-state.ts';
 import { formatIp } from '../flow/types.ts';
@@ -39,14 +40,9 @@ export interface WhatIfEnvironment {
   readonly tables: JudgingTables & Pick<Tables, 'neighbors' | 'fdb'>;
 }
 
-/** How many connections one turn of the event loop looks at, and judges. */
-const TURN_SCANNED = 8192;
-const TURN_JUDGED = 1024;
+/** How many classes of flows one turn of the event loop judges. */
 const TURN_CLASSES = 256;
-/** How many judgements are remembered. If there are more classes, few connections are alike. */
-const MOST_JUDGED = 16_384;
-/** How many classes of connections are told, and how many fields of one resource. */
-const MOST_TOLD = 1024;
+/** How many fields of one resource are told. */
 const MOST_FIELDS = 64;
 
 export class WhatIf {

@@ -5,10 +5,10 @@
  * decision about a frame that begins one does not depend on its ports, and may cover many conversations: as soon as one of
  * them is open, its frames have another `ct_state`.
  *
- * 1. A packet of a connection that is only tracked, or an ICMP error about one, from its other end or a router. It goes the way of all packets between its
- *    ends, so nothing else about the connection matters. A SYN against its direction, or one that uses its ports again,
- *    belongs to none. Nor does a packet of a conversation for whose record there was no room: all that is decided about it
- *    is decided as if it began one.
+ * 1. A packet of a connection that is only tracked, or an ICMP error about one, from its other end or a router. It goes the
+ *    way of all packets between its ends, so nothing else about the connection matters. A SYN against its direction, or one
+ *    that uses its ports again, belongs to none. Nor does a packet of a conversation for whose record there was no room: all
+ *    that is decided about it is decided as if it began one.
  * 2. A packet of a connection whose addresses are translated. If it had a choice of backends and is over, a SYN between the
  *    same ends begins another one, as the datapath knows.
  * 3. A packet of one that weft has ended, since its backend is gone, or since policies deny it now: refused, and never passed on
@@ -85,7 +85,8 @@ function ofDenied(
   { slot, reply }: Found,
   direction: PolicyDirection,
 ): StageResult<Connected> {
-  if (protocol === IP_TCP) view.forThisFrame();
+  // The datapath may close its record without a word, and open another connection that has these ends, too.
+  view.forThisFrame();
   if (protocol === IP_TCP && known.origin.kind === 'tunnel' && view.resetsTcp() === true) return ofReset(known, slot);
   if (protocol === IP_TCP && !reply && view.beginsTcp() === true) {
     return next(text`none: policies have ended the one with these ends`, { ...known, connection: undefined });

@@ -3,8 +3,9 @@
  * conversation. Other hosts judge for their own.
  *
  * 1. Policies that select them for ingress are asked. If there are none, everything passes.
- * 2. The peer is who has sent it: in the network where it came in; if another host has routed it, in the one that its answers would
- *    be routed to. Behind a trusted port of this host, only its own addresses say who it is. A client outside is known by its address only, wherever it came in, and whatever the backend sees it as.
+ * 2. The peer is who has sent it: in the network where it came in; if another host has routed it, in the one that its answers
+ *    would be routed to. Behind a trusted port of this host, only its own addresses say who it is. A client outside is known by
+ *    its address only, wherever it came in, and whatever the backend sees it as.
  * 3. The port is that of the container, after all translation.
  * 4. A frame for several ports, since it is for a group or its destination is unknown, leaves out those that may not receive it.
  *    Rules with selectors match nothing that is for a group.

@@ -28,6 +28,7 @@
  * own sockets, which have gone.
  */
 import {
+  endVerdicts,
   isInternal,
   networkOf,
   OUTSIDE,
@@ -49,6 +50,7 @@ import { ConnectionPlans, type PlanOptions } from './connection-plans.ts';
 import { endpointOf, isToService, objectsOf, sentOutside } from './connection-ways.ts';
 import { EndedConnections, isRemembered, pinnedAt, wasTracked, type PinnedConnection } from './ended-connections.ts';
 import { choiceOf, clientOriginOf, type Opening } from './openings.ts';
+import type { PolicyDirection } from './policy/policy.ts';
 import { hasPort, type PortRanges } from './port-ranges.ts';
 import type { Services } from './services.ts';
 import { allSlots, type NextSlot, type Slots } from './slots.ts';
@@ -78,7 +80,7 @@ export class ConnectionTable {
   constructor(options: ConnectionOptions) {
     const { store, onClosed, services, isAttached = () => false } = options;
     this.#store = store;
-    this.ended = new EndedConnections(store.records);
+    this.ended = new EndedConnections(store);
     this.tracked = new TrackedConnections(store);
     this.#services = services;
     this.#isAttached = isAttached;
@@ -360,21 +362,28 @@ export class ConnectionTable {
    * Ends a connection whose backend, or entry host, is gone, or that policies deny, and remembers it for a while; UDP to the outside
    * is forgotten. The next datagram of its client goes to another backend, or is judged. Returns the names of what changed.
    * @param generation of one that is only tracked: another one may be in its slot by now
+   * @param deniedFor the direction for which policies deny it. Then its client is not told after a crash
    */
-  retire(slot: number, nowMs: number, generation = this.#store.records.generation(slot)): readonly string[] {
+  retire(
+    slot: number,
+    nowMs: number,
+    generation = this.#store.records.generation(slot),
+    deniedFor?: PolicyDirection,
+  ): readonly string[] {
     const connection = this.#store.records.read(slot);
     if (!this.isOpen({ slot, generation })) return [];
     if (!isRemembered(connection)) return this.#close(slot, generation);
     this.#plans.forget();
     if (connection.pin !== undefined) this.#services.closed(slot, connection.pin);
-    this.#store.end(slot, nowMs, generation);
+    const verdict = deniedFor ? endVerdicts[`denied_${deniedFor}`] : endVerdicts.other;
+    this.#store.end(slot, nowMs, generation, verdict);
     // No decision about packets of one that is only tracked depends on this one.
     return connection.kind === 'tracked' ? [] : objectsOf(connection);
   }
 
   /** Forgets one that has ended: what its ends send begins another one. Returns the names of what changed. */
-  forgetEnded(slot: number): readonly string[] {
-    return this.ended.has(slot) ? this.#close(slot) : [];
+  forgetEnded({ slot, generation }: GivenUp): readonly string[] {
+    return this.ended.has(slot) ? this.#close(slot, generation) : [];
   }
 
   /** Takes over what the records already hold, before anything else is opened, and frees incomplete ones. */

@@ -12,6 +12,7 @@ import {
   type ConnectionTuples,
   type Half,
 } from '../flow/connection.ts';
+import type { ConnectionStore } from '../flow/connection-store.ts';
 import { sameBytes } from '../flow/types.ts';
 import { hasPorts, IP_TCP } from '../wire/ipv4.ts';
 import type { PolicyDirection } from './policy/policy.ts';
@@ -28,25 +29,29 @@ export function pinnedAt(records: ConnectionRecords, slot: number): PinnedConnec
 
 export class EndedConnections {
   readonly #records: ConnectionRecords;
+  readonly #store: Pick<ConnectionStore, 'ended' | 'noteTold'>;
   /** Slots, from before a crash. */
   readonly #untold: number[] = [];
 
-  constructor(records: ConnectionRecords) {
-    this.#records = records;
+  constructor(store: Pick<ConnectionStore, 'records' | 'ended' | 'noteTold'>) {
+    this.#records = store.records;
+    this.#store = store;
+  }
+
+  get size(): number {
+    return this.#store.ended;
   }
 
   has(slot: number): boolean {
     return this.#records.kind(slot) === 'ended';
   }
 
-  /** Notes that the client knows: the record looks as if the backend had reset the connection. Does nothing if it has not ended. */
-  told(slot: number): void {
-    if (this.has(slot)) this.#records.noteSeen(slot, true, SEEN_RST);
-  }
-
-  /** Notes that it has ended since policies for that direction deny it. Its client is not told after a crash. */
-  denied(slot: number, direction: PolicyDirection): void {
-    if (this.has(slot)) this.#records.setVerdict(slot, endVerdicts[`denied_${direction}`]);
+  /**
+   * Notes that the client knows: the record looks as if the backend had reset the connection. Does nothing if it has not ended.
+   * @param generation of one that was only tracked: another one may be in its slot by now
+   */
+  told(slot: number, generation = this.#records.generation(slot)): void {
+    this.#store.noteTold(slot, generation);
   }
 
   /** The direction for which policies deny it; undefined if it has not ended because of that. */

@@ -26,9 +26,9 @@ export class TrackedConnections {
     return this.#store.latest as ConnectionsUntil;
   }
 
-  /** Ends those that began with packets of this port, at most `limit`. Returns false if that were all. */
-  endOfPort(portNo: PortNo, limit: number): boolean {
-    return this.#store.closeOwned(portNo, limit) === limit;
+  /** Ends those that had begun with packets of this port by then, at most `limit`. Returns false if that were all. */
+  endOfPort(portNo: PortNo, until: ConnectionsUntil, limit: number): boolean {
+    return this.#store.closeOwned(portNo, limit, until) === limit;
   }
 
   /**

@@ -1,5 +1,5 @@
 /** Which connections make room for which: quotas, the table when it is full, and what is given up. */
-import { SEEN_RST, type Place } from '../../src/flow/connection.ts';
+import { endVerdicts, SEEN_RST, type Place } from '../../src/flow/connection.ts';
 import {
   FIRST_FREE_OWNER,
   ROOM_FREE,
@@ -216,7 +216,7 @@ export function runRoom(name: string, open: Open): void {
   });
 
   test(
-    'a port with fewer than each can have gets one of the port with the most, and takes no more than it has then itself',
+    'a port gets one of the port with the most, and takes no more than it has then itself',
     (t, h) => {
       openThree(h);
       for (let n = 0; n < 5; n++) answered(h, 1, 1000 + n);
@@ -233,15 +233,30 @@ export function runRoom(name: string, open: Open): void {
       h.nowMs += 1;
       answered(h, 2, 3002);
       t.same(counts(h), [3, 2, 3], 'the others have no more than it would have');
-      h.dp.connections.closeOwned(3, 3);
+      h.dp.connections.closeOwned(3, 3, h.dp.connections.latest);
       for (let n = 0; n < 3; n++) answered(h, 1, 1010 + n);
       t.same(counts(h), [6, 2, 0]);
       h.nowMs += 1;
       for (let n = 2; n < 6; n++) answered(h, 2, 3000 + n);
-      t.same(counts(h), [5, 3, 0], 'no more than each can have');
+      t.same(counts(h), [4, 4, 0], 'no more than its fair share');
       t.same(h.counters().drops, {});
     },
     options({ guaranteed: 3 }),
+  );
+
+  test(
+    'what nobody answers takes one that is in use, and then gives way itself',
+    (t, h) => {
+      openThree(h);
+      for (let n = 0; n < 8; n++) answered(h, 1, 1000 + n);
+      for (let n = 0; n < 6; n++) {
+        h.nowMs += 1;
+        h.inject(2, udp(back, 3000 + n, 9));
+      }
+      t.same(counts(h), [7, 1, 0]);
+      t.ok(h.dp.connections.find(1 as Place, IP_UDP, tuple(3005, 9, back)) >= 0, 'the last one');
+    },
+    options({ guaranteed: 2 }),
   );
 
   test(
@@ -320,7 +335,7 @@ export function runRoom(name: string, open: Open): void {
   );
 
   test(
-    'those of a port are closed, some at a time',
+    'those of a port are closed, some at a time, but none that has begun since',
     (t, h) => {
       openThree(h);
       const { connections } = h.dp;
@@ -329,12 +344,42 @@ export function runRoom(name: string, open: Open): void {
       answered(h, 3, 2000);
       const translated = openTranslated(h, IP_UDP, [101, 53], 54, 0);
       connections.end(connections.find(1 as Place, IP_UDP, tuple(1000, 9)) >> 1, h.nowMs);
-      t.equal(connections.closeOwned(1, 3), 3);
-      t.same(counts(h), [2, 0, 1]);
-      t.equal(connections.closeOwned(1, 3), 2);
-      t.equal(connections.closeOwned(1, 3), 0);
-      t.same([counts(h), connections.size, connections.tracked], [[0, 0, 1], 2, 1]);
+      const until = connections.latest;
+      answered(h, 1, 1005);
+      t.equal(connections.closeOwned(1, 3, until), 3);
+      t.same(counts(h), [3, 0, 1]);
+      t.equal(connections.closeOwned(1, 3, until), 2);
+      t.equal(connections.closeOwned(1, 3, until), 0);
+      t.same([counts(h), connections.size, connections.tracked], [[1, 0, 1], 3, 2]);
+      t.ok(connections.find(1 as Place, IP_UDP, tuple(1005, 9)) >= 0);
+      t.equal(connections.closeOwned(1, 9, connections.latest), 1);
       t.equal(connections.records.kind(translated), 'translated');
+    },
+    options({}),
+  );
+
+  test(
+    'those that weft has ended are counted as such, with why, and who is told is told of no other one',
+    (t, h) => {
+      openThree(h);
+      const { connections } = h.dp;
+      const { records } = connections;
+      for (let n = 0; n < 2; n++) answered(h, 1, 1000 + n);
+      const [first, second] = [1000, 1001].map((port) => connections.lookup(1 as Place, IP_UDP, tuple(port, 9))!);
+      t.same([connections.size, connections.tracked, connections.ended], [2, 2, 0]);
+      connections.end(first!.slot, h.nowMs, second!.generation, endVerdicts.denied_egress);
+      connections.noteTold(second!.slot, second!.generation);
+      t.same([connections.ended, records.seen(second!.slot, true) & SEEN_RST], [0, 0], 'nothing has ended yet');
+      connections.end(first!.slot, h.nowMs, first!.generation, endVerdicts.denied_egress);
+      connections.end(first!.slot, h.nowMs, first!.generation, endVerdicts.denied_egress);
+      t.same([connections.size, connections.tracked, connections.ended], [2, 1, 1]);
+      t.equal(records.verdict(first!.slot), endVerdicts.denied_egress);
+      connections.noteTold(first!.slot, second!.generation);
+      t.equal(records.seen(first!.slot, true) & SEEN_RST, 0);
+      connections.noteTold(first!.slot, first!.generation);
+      t.equal(records.seen(first!.slot, true) & SEEN_RST, SEEN_RST);
+      connections.close(first!.slot, first!.generation);
+      t.same([connections.size, connections.tracked, connections.ended], [1, 1, 0]);
     },
     options({}),
   );
@@ -354,7 +399,7 @@ export function runRoom(name: string, open: Open): void {
       answered(h, 3, 2000);
       h.inject(3, at(SYN, 9000));
       t.same(counts(h), [1, 0, 1]);
-      connections.closeOwned(3, 1);
+      connections.closeOwned(3, 1, connections.latest);
       h.inject(3, at(SYN, 9000));
       t.same(counts(h), [0, 0, 1]);
     },

@@ -8,6 +8,8 @@ import { openNativeDatapath } from '../../src/datapath/native/native.ts';
 import type { Datapath, DatapathOptions, Injectable } from '../../src/datapath/datapath.ts';
 import { Sweep, type Cut } from '../../src/control/sweep.ts';
 import { INTERNAL, OUTSIDE, type Place } from '../../src/flow/connection.ts';
+import { ctState, fields } from '../../src/flow/fields.ts';
+import { readNumber } from '../../src/flow/key.ts';
 import { formatIp, parseIp, type Vni } from '../../src/flow/types.ts';
 import { createSimulation } from '../../src/simulation.ts';
 import { Changes } from '../../src/table/changes.ts';
@@ -165,7 +167,7 @@ for (const [kind, open] of Object.entries(kinds)) {
   });
 
   t.test(`${kind}: its packets meet the policy in both directions, and it may begin again when that allows it`, (t) => {
-    const { ports, cuts, put, opened, kindOf, drops, tables } = lab();
+    const { ports, controller, cuts, put, opened, kindOf, drops, tables } = lab();
     const [web, , db] = ports;
     const [slot, datagrams] = [opened('10.0.0.2', 40_000), opened('10.0.0.2', 40_000, { protocol: UDP })];
     put(admitting([]));
@@ -185,6 +187,13 @@ for (const [kind, open] of Object.entries(kinds)) {
     t.equal(drops('policy_ingress'), 3);
     t.same([web!.received.length, db!.received.length], [0, 0], 'nothing passes, and nobody is told');
     t.same([kindOf(slot), kindOf(datagrams)], ['ended', 'ended']);
+    const { flows } = controller;
+    const ofEnded = [...flows.all()].filter(({ key }) => readNumber(key, fields.ct_state) === ctState.reply);
+    t.same(
+      ofEnded,
+      [],
+      'nor is it dropped by a flow that outlasts the record: the next connection may have these ends',
+    );
     put(admitting(['web']));
     t.same([kindOf(slot), kindOf(datagrams)], ['none', 'none']);
     web!.send(tcp(ends, { ...segment, flags: SYN }));

@@ -45,6 +45,18 @@ for (const [name, open] of Object.entries(datapaths)) {
       net.close();
     });
 
+    t.test('a port that scans has one flow for each of its conversations, not two', async (t) => {
+      const { net, web, forwarding } = start();
+      const { flows } = forwarding.controller;
+      web.send(udp({ ...fromWeb, dst: '10.2.0.2' }, 5000, 53));
+      t.equal(flows.size, 2);
+      const shareOf = flows.shareOf.bind(flows);
+      flows.shareOf = (port) => shareOf(port) + (port === web.portNo ? 1 / 16 : 0);
+      web.send(udp({ srcMac: macs.web, dstMac: macs.fw, src: '10.1.0.2', dst: '10.1.0.3' }, 5000, 53));
+      t.equal(flows.size, 3);
+      net.close();
+    });
+
     t.test('another conversation between the same ends needs no decision at all', async (t) => {
       const { net, web, db, decisions } = start();
       web.send(asks(SYN));

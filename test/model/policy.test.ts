@@ -7,7 +7,7 @@ import { directionsOf, type NetworkPolicyResource } from '../../src/model/kinds/
 import { findKind } from '../../src/model/kinds/registry.ts';
 import { labelSelector, labelSelectorText, requirementsOf } from '../../src/model/kinds/label-selector.ts';
 import { parseManifests, parseResource } from '../../src/model/manifest.ts';
-import { matchesSelector } from '../../src/model/selector.ts';
+import { matchesLabels } from '../../src/labels.ts';
 
 const policy = (spec: object, metadata: object = {}) => ({
   apiVersion: 'networking.k8s.io/v1',
@@ -216,7 +216,7 @@ t.test('a ClusterNetworkPolicy is refused as upstream does', async (t) => {
 
 t.test('selectors', async (t) => {
   const matches = (selector: object, labels: Record<string, string>) =>
-    matchesSelector(requirementsOf(labelSelector.parse(selector)), labels);
+    matchesLabels(requirementsOf(labelSelector.parse(selector)), labels);
   const expression = (operator: string, ...values: string[]) => ({
     matchExpressions: [{ key: 'a', operator, ...(values.length > 0 && { values }) }],
   });

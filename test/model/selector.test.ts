@@ -1,10 +1,10 @@
 /** Label selectors, as Kubernetes reads them. */
 import t from 'tap';
-import { matchesSelector, parseSelector } from '../../src/model/selector.ts';
+import { matchesLabels } from '../../src/labels.ts';
+import { parseSelector } from '../../src/model/selector.ts';
 
 t.test('what matches', async (t) => {
-  const matches = (text: string, labels: Record<string, string>): boolean =>
-    matchesSelector(parseSelector(text), labels);
+  const matches = (text: string, labels: Record<string, string>): boolean => matchesLabels(parseSelector(text), labels);
   for (const [selector, yes, no] of [
     ['', {}, undefined],
     ['app=web', { app: 'web', tier: 'x' }, { app: 'db' }],

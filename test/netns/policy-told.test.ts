@@ -125,6 +125,11 @@ for (const datapath of datapathKinds) {
       );
     });
 
+    await t.test('they are counted', async (t) => {
+      t.equal((await weft.status()).policies.cut, 2);
+      t.match(await weft.run('metrics'), /weft_policy_cut_connections_total +.*2/);
+    });
+
     await t.test('the answer in JSON has them with the policy, and delete and label name them, too', async (t) => {
       await weft.run('delete', 'netpol', 'db', '-n', 'shop');
       await hold(guest.inside, db.ip4);

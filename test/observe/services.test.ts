@@ -1,7 +1,14 @@
 /** The report of services: the state of each backend, and how many connections it has. */
 import t from 'tap';
 import { IP_TCP } from '../../src/wire/ipv4.ts';
-import { connectionBytes, ConnectionRecords, SEEN_ACK, SEEN_FIN, SEEN_RST } from '../../src/flow/connection.ts';
+import {
+  connectionBytes,
+  ConnectionRecords,
+  endVerdicts,
+  SEEN_ACK,
+  SEEN_FIN,
+  SEEN_RST,
+} from '../../src/flow/connection.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
 import type { ServiceReport } from '../../src/model/service-report.ts';
 import { reportServices } from '../../src/observe/services.ts';
@@ -138,7 +145,7 @@ t.test('connections are counted for each backend, over all ports, and not when t
   t.equal(await sum(), 49, 'established ones count, and those that one side has closed');
   seen(3, SEEN_FIN, SEEN_FIN);
   seen(4, 0, SEEN_RST);
-  records.setKind(5, 'ended');
+  records.end(5, endVerdicts.other);
   t.equal(await sum(), 46, 'and those in time_wait, reset or ended do not');
 });
 

@@ -34,6 +34,13 @@ const fakeBuild = (name: string, directory: string): string => `import { appendF
 mkdirSync('${directory}', { recursive: true });
 appendFileSync(process.env.LOG, '${name}\\n');`;
 
+/** What the package says. */
+const ENGINES = (
+  JSON.parse(readFileSync(fileURLToPath(new URL('../../package.json', import.meta.url)), 'utf8')) as {
+    readonly engines: { readonly node: string };
+  }
+).engines.node;
+
 interface Ended {
   readonly code: number | null;
   readonly output: string;
@@ -44,7 +51,7 @@ class Checkout {
   readonly #bin = join(this.path, 'bin');
   readonly #log = join(this.path, 'log');
 
-  constructor({ node = '>=20.19', installed = commands } = {}) {
+  constructor({ node = ENGINES, installed = commands } = {}) {
     for (const path of ['src/setup', 'native']) mkdirSync(join(this.path, path), { recursive: true });
     for (const name of ['setup', 'steps', 'addon']) {
       const path = `src/setup/${name}.mjs`;
@@ -68,9 +75,12 @@ class Checkout {
     writeFileSync(join(this.path, path), content);
   }
 
-  setup(args: readonly string[], uid = 0): Promise<Ended> {
-    const user = `data:text/javascript,process.getuid=()=>${uid}`;
-    return this.#run(['--import', user, join(this.path, 'src/setup/setup.mjs'), ...args]);
+  /** @param node the version that runs it */
+  setup(args: readonly string[], uid = 0, node = process.versions.node): Promise<Ended> {
+    const versions = JSON.stringify({ ...process.versions, node });
+    const code = `process.getuid=()=>${uid};Object.defineProperty(process,'versions',{value:${versions}})`;
+    const made = `data:text/javascript,${encodeURIComponent(code)}`;
+    return this.#run(['--import', made, join(this.path, 'src/setup/setup.mjs'), ...args]);
   }
 
   /** What npm runs where the package is installed. */
@@ -162,6 +172,18 @@ t.test('without root it says what to install', async (t) => {
       'setup: missing Debian packages; as root: apt-get update && apt-get install --yes --no-install-recommends python3\n',
   });
   t.same(checkout.calls(), []);
+});
+
+t.test('it runs with the versions of Node that the package names, and no others', async (t) => {
+  t.equal(ENGINES, '^20.19 || >=22.2');
+  using checkout = new Checkout({ installed: [] });
+  for (const node of ['18.20.0', '20.18.3', '21.7.0', '22.1.0']) {
+    const refused = { code: 1, output: `setup: weft needs Node ${ENGINES}` };
+    t.match(await checkout.setup(['--for', 'lint'], 0, node), refused, node);
+  }
+  t.same(checkout.calls(), []);
+  for (const node of ['20.19.0', '22.2.0', '24.0.1'])
+    t.match(await checkout.setup(['--for', 'lint'], 0, node), { code: 0 }, node);
 });
 
 t.test('a Node that is too old, and wrong usage, are refused', async (t) => {

@@ -18,7 +18,7 @@ import { compareNames } from '../../model/name-order.ts';
 import type { PolicyPacketReport, PolicyTestReport } from '../../model/policy-report.ts';
 import { idOf, nameOf } from '../../model/resource.ts';
 import type { PolicyLookup } from '../../table/policies.ts';
-import { matchesLabels } from '../../table/policy/selectors.ts';
+import { matchesLabels } from '../../labels.ts';
 import { inTurns } from '../../turns.ts';
 import type { Endpoint } from '../endpoint.ts';
 import { noChange, type ProposedChange } from '../proposed-change.ts';

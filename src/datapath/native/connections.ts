@@ -5,9 +5,11 @@ import { BALANCED_BACKEND_BYTES, type BalancingTable } from '../../flow/balancin
 import {
   CONNECTION_OPENING_BYTES,
   ConnectionRecords,
+  endVerdicts,
   kindNumber,
   writeTuple,
   type ConnectionTuples,
+  type EndVerdict,
   type Place,
   type Tuple,
 } from '../../flow/connection.ts';
@@ -56,6 +58,10 @@ export class NativeConnections implements ConnectionStore {
 
   get tracked(): number {
     return this.table.tracked();
+  }
+
+  get ended(): number {
+    return this.table.ended();
   }
 
   get latest(): number {
@@ -154,16 +160,20 @@ export class NativeConnections implements ConnectionStore {
     return this.table.balancedBy(id);
   }
 
-  end(slot: number, nowMs: number, generation = 0): void {
-    this.table.end(slot, nowMs, generation);
+  end(slot: number, nowMs: number, generation = 0, verdict: EndVerdict = endVerdicts.other): void {
+    this.table.end(slot, nowMs, generation, verdict);
+  }
+
+  noteTold(slot: number, generation: number): void {
+    this.table.noteTold(slot, generation);
   }
 
   owned(owner: number): Iterable<number> {
     return this.table.owned(owner);
   }
 
-  closeOwned(owner: number, limit: number): number {
-    return this.table.closeOwned(owner, limit);
+  closeOwned(owner: number, limit: number, until: number): number {
+    return this.table.closeOwned(owner, limit, until);
   }
 
   expire(nowMs: number): Iterable<number> {

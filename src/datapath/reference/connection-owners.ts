@@ -106,6 +106,23 @@ export class OwnerLists {
     return (owner[PROVEN + FIRST]! || owner[UNPROVEN + FIRST]!) - 1;
   }
 
+  /**
+   * One of its connections that is not later than that of this generation; -1 if there is none. Later ones of those that were
+   * seen in use are looked at last from now on.
+   */
+  firstUntil(number: number, until: number): number {
+    const owner = this.#of(number);
+    const isLater = (slot: number): boolean => ((this.#records.generation(slot) - until) | 0) > 0;
+    for (let left = owner[PROVEN + SIZE]!; left > 0; left--) {
+      const slot = owner[PROVEN + FIRST]! - 1;
+      if (!isLater(slot)) return slot;
+      this.#remove(owner, PROVEN, slot);
+      this.#append(owner, PROVEN, slot);
+    }
+    const slot = owner[UNPROVEN + FIRST]! - 1;
+    return slot >= 0 && !isLater(slot) ? slot : -1;
+  }
+
   // Free slots
 
   addFree(slot: number): void {

@@ -6,9 +6,12 @@
 import {
   CONNECTION_BYTES,
   ConnectionRecords,
+  endVerdicts,
   recordAt,
+  SEEN_RST,
   turned,
   type ConnectionTuples,
+  type EndVerdict,
   type Place,
   type ProtocolTuple,
   type Tuple,
@@ -57,6 +60,7 @@ export class ReferenceConnections implements ConnectionStore {
   readonly #balanced = new BalancedCounts();
   #size = 0;
   #tracked = 0;
+  #ended = 0;
   #used = 0;
   #generation = 0;
   #swept = 0;
@@ -80,6 +84,10 @@ export class ReferenceConnections implements ConnectionStore {
 
   get tracked(): number {
     return this.#tracked;
+  }
+
+  get ended(): number {
+    return this.#ended;
   }
 
   get latest(): number {
@@ -153,7 +161,7 @@ export class ReferenceConnections implements ConnectionStore {
     this.records.touch(slot, nowMs);
     this.#owners.add(slot, owner);
     this.#size++;
-    if (connection.kind === 'tracked') this.#tracked++;
+    this.#countKind(slot, 1);
     this.#countBalanced(slot, 1);
     this.#index.insertAll(slot);
     return slot;
@@ -165,9 +173,15 @@ export class ReferenceConnections implements ConnectionStore {
     this.#index.eraseAll(slot);
     this.#owners.delete(slot);
     this.#size--;
-    if (this.records.kind(slot) === 'tracked') this.#tracked--;
+    this.#countKind(slot, -1);
     this.#countBalanced(slot, -1);
     this.#freeSlot(slot);
+  }
+
+  #countKind(slot: number, change: 1 | -1): void {
+    const kind = this.records.kind(slot);
+    if (kind === 'tracked') this.#tracked += change;
+    else if (kind === 'ended') this.#ended += change;
   }
 
   #countBalanced(slot: number, change: 1 | -1): void {
@@ -201,17 +215,23 @@ export class ReferenceConnections implements ConnectionStore {
     return this.#balanced.by(id);
   }
 
-  end(slot: number, nowMs: number, generation = 0): void {
+  end(slot: number, nowMs: number, generation = 0, verdict: EndVerdict = endVerdicts.other): void {
     if (slot >= this.#used || !this.#isUsed(slot)) return;
     if (generation !== 0 && this.records.generation(slot) !== generation) return;
     const wasFound = this.#index.isFound(slot, ORIGINAL);
     this.#countBalanced(slot, -1);
     this.records.clearTable(slot);
-    if (this.records.kind(slot) === 'tracked') this.#tracked--;
-    this.records.setKind(slot, 'ended');
+    this.#countKind(slot, -1);
+    this.records.end(slot, verdict);
+    this.#countKind(slot, 1);
     if (wasFound && !this.#index.isFound(slot, ORIGINAL)) this.#index.erase(slot, ORIGINAL);
     for (const reply of [false, true]) this.records.setFlow(slot, reply, 0);
     this.records.touch(slot, nowMs);
+  }
+
+  noteTold(slot: number, generation: number): void {
+    if (generation === 0 || this.records.generation(slot) !== generation) return;
+    if (this.records.kind(slot) === 'ended') this.records.noteSeen(slot, true, SEEN_RST);
   }
 
   // Room
@@ -249,7 +269,7 @@ export class ReferenceConnections implements ConnectionStore {
     const isOfTracked = this.#tracked > this.#reserved;
     const found = this.#owners.findOfAll(this.#used, isOfTracked, whose, nowMs, may);
     if (found >= 0) return found;
-    if (isTracked) return all < this.#guaranteed ? orNone(this.#owners.findOfFullest(all + 1, nowMs)) : ROOM_NONE;
+    if (isTracked) return unproven < this.#guaranteed ? orNone(this.#owners.findOfFullest(all + 1, nowMs)) : ROOM_NONE;
     return isOfTracked ? orNone(this.#owners.findOfFullest(0, nowMs)) : ROOM_NONE;
   }
 
@@ -268,15 +288,17 @@ export class ReferenceConnections implements ConnectionStore {
     return this.#owners.owned(owner);
   }
 
-  closeOwned(owner: number, limit: number): number {
+  closeOwned(owner: number, limit: number, until: number): number {
     let closed = 0;
-    for (let slot = 0; closed < limit && (slot = this.#owners.first(owner)) >= 0; closed++) this.close(slot);
+    for (let slot = 0; closed < limit && (slot = this.#owners.firstUntil(owner, until)) >= 0; closed++)
+      this.close(slot);
     return closed;
   }
 
   /**
-   * For a frame that came in by port `owner`, or from that host: opens a tracked connection, unless it is known. If the frame `begins` one, that takes the place of a tracked one with the same ends: of its own direction, if that
-   * has been answered, and of the other one, if that is over.
+   * For a frame that came in by port `owner`, or from that host: opens a tracked connection, unless it is known. If the frame
+   * `begins` one, that takes the place of a tracked one with the same ends: of its own direction, if that has been answered,
+   * and of the other one, if that is over.
    * @returns what `find` returns; -1 if it has to go on without one: the ends are those of another connection, or there is no
    * room
    */
@@ -384,12 +406,9 @@ export class ReferenceConnections implements ConnectionStore {
       this.records.clearTable(slot);
       this.#index.insertAll(slot);
       this.#size++;
-      if (connection.kind !== 'tracked') {
-        translated.push(slot);
-        continue;
-      }
-      this.#tracked++;
-      this.#owners.add(slot, owner);
+      this.#countKind(slot, 1);
+      if (connection.kind === 'tracked') this.#owners.add(slot, owner);
+      else translated.push(slot);
     }
     return translated;
   }

@@ -7,6 +7,7 @@ import * as z from 'zod';
 import { policyCidr } from './ip-block.ts';
 import { labelSelector } from './label-selector.ts';
 import { portName } from '../named-port.ts';
+import { checkedBy } from '../annotations.ts';
 import { readPolicyAnnotations } from '../policy-annotations.ts';
 import { withPolicySource } from '../policy-source.ts';
 import { l4Port } from '../publish.ts';
@@ -137,16 +138,7 @@ const clusterNetworkPolicySchema = z
       egress: z.array(clusterEgressRule).max(MOST_RULES, mostRules).optional(),
     }),
   })
-  .superRefine(({ metadata: { annotations } }, context) => {
-    readPolicyAnnotations(annotations, (key, message) => {
-      context.addIssue({
-        code: 'custom',
-        path: ['metadata', 'annotations', key],
-        input: annotations?.[key],
-        message,
-      });
-    });
-  });
+  .superRefine(checkedBy(readPolicyAnnotations));
 
 export type ClusterNetworkPolicyResource = z.output<typeof clusterNetworkPolicySchema>;
 export type ClusterPeerSpec = z.output<typeof egressPeer>;

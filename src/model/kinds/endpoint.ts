@@ -1,6 +1,6 @@
 /** Endpoint: one interface of a container on a network, either local (a TAP) or on another host (a static entry). */
 import * as z from 'zod';
-import { annotations } from '../annotations.ts';
+import { annotations, checkedBy } from '../annotations.ts';
 import { readEndpointAnnotations } from '../endpoint-annotations.ts';
 import { findRepeatedName, namedPort, namedPortText } from '../named-port.ts';
 import { findRepeated, publishSpec, publishText } from '../publish.ts';
@@ -69,15 +69,8 @@ export const endpointSchema = z
     metadata: namespacedMetadata.extend({ annotations }),
     spec: endpointSpec,
   })
-  .superRefine(({ metadata, spec }, context) => {
-    readEndpointAnnotations(metadata.annotations, (key, message) => {
-      context.addIssue({
-        code: 'custom',
-        path: ['metadata', 'annotations', key],
-        input: metadata.annotations?.[key],
-        message,
-      });
-    });
+  .superRefine(checkedBy(readEndpointAnnotations))
+  .superRefine(({ spec }, context) => {
     for (const [index, address] of spec.addresses.entries()) {
       if (spec.addresses.indexOf(address) < index) {
         const path = ['spec', 'addresses', index];

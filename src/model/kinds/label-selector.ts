@@ -3,8 +3,8 @@
  * empty one matches everything.
  */
 import * as z from 'zod';
+import type { LabelRequirement, LabelSelector } from '../../labels.ts';
 import { foreignObject } from './foreign.ts';
-import type { Requirement, Selector } from '../selector.ts';
 import { label, labelKey, quote } from '../value.ts';
 
 const OPERATORS = ['In', 'NotIn', 'Exists', 'DoesNotExist'] as const;
@@ -38,11 +38,13 @@ export type LabelSelectorSpec = z.output<typeof labelSelector>;
 const operators = { In: 'in', NotIn: 'notin', Exists: 'exists', DoesNotExist: 'missing' } as const;
 
 /** All requirements of a selector; none if it matches everything. */
-export function requirementsOf({ matchLabels, matchExpressions }: LabelSelectorSpec): Selector {
+export function requirementsOf({ matchLabels, matchExpressions }: LabelSelectorSpec): LabelSelector {
   return [
-    ...Object.entries(matchLabels ?? {}).map(([key, value]): Requirement => ({ key, operator: 'in', values: [value] })),
+    ...Object.entries(matchLabels ?? {}).map(
+      ([key, value]): LabelRequirement => ({ key, operator: 'in', values: [value] }),
+    ),
     ...(matchExpressions ?? []).map(
-      ({ key, operator: given, values }): Requirement => ({
+      ({ key, operator: given, values }): LabelRequirement => ({
         key,
         operator: operators[given],
         values: values ?? [],

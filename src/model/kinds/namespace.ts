@@ -1,5 +1,6 @@
 /** Namespace: names of endpoints are unique within one, as in Kubernetes, and policies select by its labels. */
 import * as z from 'zod';
+import { checkedBy } from '../annotations.ts';
 import { ON_DENY, readPolicyAnnotations } from '../policy-annotations.ts';
 import { name, quote } from '../value.ts';
 import { defineKind } from './kind.ts';
@@ -15,7 +16,7 @@ const namespaceSchema = z
     metadata: clusterMetadata(name),
     spec: z.strictObject({}).default({}),
   })
-  .superRefine(({ metadata: { name: own, labels, annotations } }, context) => {
+  .superRefine(({ metadata: { name: own, labels } }, context) => {
     const given = labels[NAMESPACE_NAME];
     if (given !== undefined && given !== own)
       context.addIssue({
@@ -24,18 +25,8 @@ const namespaceSchema = z
         input: given,
         message: `${quote(given)} is not accepted: each namespace has its own name there, leave it out`,
       });
-    readPolicyAnnotations(
-      annotations,
-      (key, message) =>
-        context.addIssue({
-          code: 'custom',
-          path: ['metadata', 'annotations', key],
-          input: annotations?.[key],
-          message,
-        }),
-      [ON_DENY],
-    );
-  });
+  })
+  .superRefine(checkedBy((annotations, refuse) => readPolicyAnnotations(annotations, refuse, [ON_DENY])));
 
 export type NamespaceResource = z.output<typeof namespaceSchema>;
 

@@ -7,6 +7,7 @@
 import * as z from 'zod';
 import { labelSelector, labelSelectorText } from './label-selector.ts';
 import { ipBlock } from './ip-block.ts';
+import { checkedBy } from '../annotations.ts';
 import { readPolicyAnnotations } from '../policy-annotations.ts';
 import { withPolicySource } from '../policy-source.ts';
 import { policyPort } from './policy-port.ts';
@@ -64,16 +65,7 @@ const networkPolicySchema = z
       egress: z.array(egressRule).nullable().optional(),
     }),
   })
-  .superRefine(({ metadata: { annotations } }, context) => {
-    readPolicyAnnotations(annotations, (key, message) => {
-      context.addIssue({
-        code: 'custom',
-        path: ['metadata', 'annotations', key],
-        input: annotations?.[key],
-        message,
-      });
-    });
-  });
+  .superRefine(checkedBy(readPolicyAnnotations));
 
 export type NetworkPolicyResource = z.output<typeof networkPolicySchema>;
 export type NetworkPolicyPeerSpec = z.output<typeof networkPolicyPeer>;

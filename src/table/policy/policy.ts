@@ -4,6 +4,7 @@
  *
  * It is a value. Who changes a policy builds another one, and gives the same object to all workloads that it selects.
  */
+import type { LabelSelector } from '../../labels.ts';
 import type { Prefix } from '../routes.ts';
 
 /** Of the workload that a policy selects: what it receives, or what it sends. */
@@ -28,17 +29,6 @@ export interface Identity {
   readonly namespaceLabels: PolicyLabels;
   readonly ports: readonly PolicyPort[];
 }
-
-/** One condition of a label selector. `notin` and `missing` also match what does not have the key. */
-export interface LabelRequirement {
-  readonly key: string;
-  readonly operator: 'in' | 'notin' | 'exists' | 'missing';
-  /** For `in` and `notin`. */
-  readonly values: readonly string[];
-}
-
-/** All conditions must be met; none means everything. */
-export type LabelSelector = readonly LabelRequirement[];
 
 /** One item of `from` or `to`. */
 export type PolicyPeer =

@@ -4,7 +4,8 @@
  * Each selector is listed under something that it demands: one of its labels if it names one, or the namespace. So a workload
  * has to be compared only with those that are listed under what it has, and with the few that demand nothing of that kind.
  */
-import type { Identity, LabelRequirement, PolicyLabels, LabelSelector } from './policy.ts';
+import { matchesLabels, type LabelSelector } from '../../labels.ts';
+import type { Identity, PolicyLabels } from './policy.ts';
 
 /** Workloads of these namespaces, as `PolicyPeer` has them. */
 export interface WorkloadSelector {
@@ -85,25 +86,4 @@ export function selects({ namespaces, pods }: WorkloadSelector, identity: Identi
       ? namespaces === identity.namespace
       : matchesLabels(namespaces, identity.namespaceLabels);
   return isInNamespace && matchesLabels(pods, identity.labels);
-}
-
-export function matchesLabels(selector: LabelSelector, labels: PolicyLabels): boolean {
-  for (const requirement of selector) if (!isMet(requirement, labels)) return false;
-  return true;
-}
-
-function isMet({ key, operator, values }: LabelRequirement, labels: PolicyLabels): boolean {
-  const value = Object.hasOwn(labels, key) ? labels[key] : undefined;
-  switch (operator) {
-    case 'in':
-      return value !== undefined && values.includes(value);
-    case 'notin':
-      return value === undefined || !values.includes(value);
-    case 'exists':
-      return value !== undefined;
-    case 'missing':
-      return value === undefined;
-    default:
-      return operator satisfies never;
-  }
 }

@@ -83,7 +83,13 @@ export async function changeUnderLoad(t: Test, lab: Lab, options: ChangeOptions)
     },
     { what: 'the connection of guest carries nothing any more' },
   );
-  t.comment(isTold ? 'guest was told' : 'guest does not know yet');
+  await until(
+    async () => {
+      isTold ||= (await exchanged(forbidden)).broken.length > 0;
+      return isTold;
+    },
+    { what: 'guest to be told that its connection has ended' },
+  );
   await settled();
   t.same(broken, [], 'and none of web');
   return tookMs;

@@ -1,17 +1,10 @@
 /** Gives the policies of a world to the tables of a switch, as the cluster does. */
 import { bytesId } from '../../../src/flow/key.ts';
+import type { LabelSelector as TableSelector } from '../../../src/labels.ts';
 import { parseIp } from '../../../src/flow/types.ts';
 import type { Policies } from '../../../src/table/policies.ts';
 import type { Prefix } from '../../../src/table/routes.ts';
-import type {
-  Identity,
-  LabelSelector as TableSelector,
-  OnDeny,
-  Policy,
-  PolicyPeer,
-  PolicyRule,
-  PortMatch,
-} from '../../../src/table/policy/policy.ts';
+import type { Identity, OnDeny, Policy, PolicyPeer, PolicyRule, PortMatch } from '../../../src/table/policy/policy.ts';
 import { matches } from './oracle.ts';
 import {
   protocolNumbers,
