@@ -109,6 +109,7 @@ export class LifeCycle {
     this.#parts.metricsServer.close();
     this.#parts.eventLoop.close();
     health.unhealthy.close();
+    this.#parts.questions?.close();
     paths.close();
     await Promise.all([cluster.serial.close(), blocks?.close(), classes.close({ purge })]);
     try {

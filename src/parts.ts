@@ -21,6 +21,7 @@ import { Membership } from './cluster/membership/membership.ts';
 import { Networks } from './cluster/networks.ts';
 import { Peers } from './cluster/membership/peers.ts';
 import { ProbeKey } from './cluster/membership/probe-key.ts';
+import { Questions } from './cluster/membership/questions.ts';
 import { publishedPorts, publishes, wantsOutside } from './cluster/publishing.ts';
 import type { Draft } from './cluster/reconciler.ts';
 import { belongingsOf } from './cluster/remote-endpoints.ts';
@@ -79,6 +80,8 @@ export interface Foundations {
   readonly own: Store;
   /** Where hosts publish which revision they have in force; undefined without a shared store. */
   readonly applied: Store | undefined;
+  /** What hosts ask each other; undefined without a shared store. */
+  readonly questions: Store | undefined;
   readonly openDatapath: (options: DatapathOptions) => Datapath;
   /** The identity of this host: `IDENTITY_BYTES` that no other host has. */
   readonly identity: Uint8Array;
@@ -120,6 +123,8 @@ export interface Parts extends PolicyTelling {
   readonly peers: Peers;
   /** Undefined without a shared store. */
   readonly probeKey: ProbeKey | undefined;
+  /** Undefined without a shared store. */
+  readonly questions: Questions | undefined;
   readonly networks: Networks;
   /** Only with a shared store. */
   readonly blocks: Blocks | undefined;
@@ -401,11 +406,19 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     application: `weft ${version}`,
   });
 
+  const questions: Questions | undefined =
+    foundations.questions &&
+    new Questions({
+      ...foundations,
+      ...{ store: foundations.questions, host: options.host },
+      others: () => membership.others(),
+      mustWait: () => feed.report()?.refused,
+      answer: (question) => telling.whatIf.answer(question),
+    });
   const telling = policyTelling({
-    ...{ forwarding, policies, endpoints, networks, clock, warn },
+    ...{ forwarding, policies, endpoints, networks, questions, clock, warn, wallClock: foundations.wallClock },
+    ...{ host: options.host, state: options.state },
     cluster: () => cluster,
-    state: options.state,
-    wallClock: foundations.wallClock,
     onError: (error) => logger.error({ err: error }, 'flow classes are not as they should be'),
   });
   const { status, eventLoop } = foundations;
@@ -493,6 +506,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       metrics: openMetrics(),
       metricsServer,
       clashes,
+      questions,
       ...telling,
     },
     doctor: () =>

@@ -4,6 +4,7 @@
  *
  *   state/     the state: what every host follows
  *   applied/   which revision of the state each host has in force; hosts do not follow it
+ *   questions/ what hosts ask each other, for some seconds (`cluster/membership/questions.ts`)
  */
 import { FORMAT_KEY } from './cluster/feed/store-identity.ts';
 import type { DaemonConfig } from './config.ts';
@@ -18,10 +19,12 @@ const STATE = 'state/';
 export interface Stores {
   /** What only this host keeps. */
   readonly own: Store;
-  /** The state of the cluster: `own` if no store is shared. Closing it also closes `applied`. */
+  /** The state of the cluster: `own` if no store is shared. Closing it also closes the others of a shared store. */
   readonly store: Store;
   /** Where hosts publish which revision they have in force; undefined if no store is shared. */
   readonly applied: Store | undefined;
+  /** What hosts ask each other; undefined if no store is shared. */
+  readonly questions: Store | undefined;
 }
 
 /**
@@ -38,13 +41,13 @@ export async function openStores(
 ): Promise<Stores> {
   const { onWarning, after } = means;
   const own = await openEmbeddedStore({ directory: state, descriptors, onWarning, after });
-  if (shared === 'embedded') return { own, store: own, applied: undefined };
+  if (shared === 'embedded') return { own, store: own, applied: undefined, questions: undefined };
   try {
     // Forwarding waits for all code to be loaded, and most hosts do not need this.
     const { openEtcdStore } = await import('./store/etcd/etcd.ts');
     const root = openEtcdStore({ ...shared, ...means, nameKey: `${STATE}${FORMAT_KEY}` });
     const store = unlimited(within(root, STATE, () => root.close()));
-    return { own, store, applied: within(root, 'applied/') };
+    return { own, store, applied: within(root, 'applied/'), questions: within(root, 'questions/') };
   } catch (error) {
     await own.close();
     throw error;

@@ -48,8 +48,7 @@ import type { PolicyReports } from './observe/policy-reports.ts';
 import { joinParts, type Parts, type SwitchOptions } from './parts.ts';
 import { probeOpener } from './paths/probe.ts';
 import { hostsOf, statusOf } from './status.ts';
-import type { Store } from './store/store.ts';
-import { openStores } from './stores.ts';
+import { openStores, type Stores } from './stores.ts';
 import { Upkeep } from './upkeep.ts';
 
 export type { AttachOptions, RateLimitChange } from './cluster/attachment.ts';
@@ -76,14 +75,12 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   requireTun();
   const onWarning = (message: string): void => options.logger.warn(message);
   const stores = await openStores(options, { after, clock, wallClock: Date.now, random: Math.random, onWarning });
-  return openSwitch(options, stores.own, stores.store, stores.applied);
+  return openSwitch(options, stores);
 }
 
-/**
- * The same with open stores, which are closed with the switch.
- * @param own what only this host keeps @param store the state of the cluster @param applied what hosts say is in force
- */
-export async function openSwitch(options: SwitchOptions, own: Store, store = own, applied?: Store): Promise<Switch> {
+/** The same with open stores, which are closed with the switch. */
+export async function openSwitch(options: SwitchOptions, stores: Stores): Promise<Switch> {
+  const { own, store } = stores;
   let made: Switch | undefined;
   try {
     let begin = (): void => {};
@@ -92,7 +89,7 @@ export async function openSwitch(options: SwitchOptions, own: Store, store = own
     const identity = await hostIdentity(own, () => randomBytes(IDENTITY_BYTES));
     made = new Switch(options, begin, (upkeep) =>
       joinParts(options, {
-        ...{ store, own, applied, openDatapath, identity, clock, after },
+        ...{ ...stores, openDatapath, identity, clock, after },
         natKey: randomBytes(8),
         randomHostId: () => randomBytes(3),
         session: randomBytes(8),

@@ -49,6 +49,7 @@ export class Upkeep {
       paths,
       peers,
       probeKey,
+      questions,
       underlay,
     } = this.#parts();
     paths.watch(hosts.vteps());
@@ -62,6 +63,7 @@ export class Upkeep {
       blocks?.keepSoon();
       paths.watch(hosts.vteps());
       void probeKey?.keep();
+      void questions?.keep();
       peers.follow();
       if (++ticks % RENEW_TICKS === 0 && outside.isWanted) this.#renew('outside', () => outside.mend());
       if (ticks % RENEW_TICKS === 0) this.#renew('internal', () => internal.mend());

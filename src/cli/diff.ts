@@ -28,7 +28,8 @@ export function diff(program: Command): void {
 }
 
 /** The resources with their fields, tests that would fail, connections, flow classes. */
-export async function diffText({ resources, policyTests, connections, flowClasses }: DiffReport): Promise<string> {
+export async function diffText(report: DiffReport): Promise<string> {
+  const { resources, policyTests, hosts } = report;
   const lines = resources.flatMap(({ kind, action, fields, more, ...name }) => [
     `${kind.toLowerCase()}/${idOf(name)} ${action}\n`,
     ...fields.map(({ path, before, after }) => `  ${path}: ${valueText(before)} → ${valueText(after)}\n`),
@@ -37,21 +38,26 @@ export async function diffText({ resources, policyTests, connections, flowClasse
   const changed = lines.length === 0 ? 'Nothing would change.\n' : lines.join('');
   const failures = policyTests.flatMap(failureLines);
   const failed = failures.length === 0 ? '' : `\nPolicy tests that would fail:\n${failures.join('')}`;
-  return `${changed}${failed}\n${await connectionsText(connections)}\n${await classesText(flowClasses)}`;
+  const missing = hosts.flatMap(({ name, answered, why }) =>
+    answered ? [] : [`host "${name}" has not answered, and what it would do is not among this: ${why}\n`],
+  );
+  const told = missing.length === 0 ? '' : `\n${missing.join('')}`;
+  return `${changed}${failed}\n${await connectionsText(report)}\n${await classesText(report)}${told}`;
 }
 
-async function connectionsText({ live, ended, more }: DiffReport['connections']): Promise<string> {
+async function connectionsText({ connections: { live, ended, more }, hosts }: DiffReport): Promise<string> {
   const count = ended.reduce((sum, { connections }) => sum + connections, more);
-  const of = `${live} live ${live === 1 ? 'connection' : 'connections'} of this host`;
+  const of = `${live} live ${live === 1 ? 'connection' : 'connections'} of ${ofText(hosts)}`;
   if (count === 0) return `None of ${of} would end.\n`;
-  const rows = ended.map(({ from, to, protocol, port, connections, because }): Cell[] => [
+  const rows = ended.map(({ host, from, to, protocol, port, connections, because }): Cell[] => [
+    ...(hosts.length === 0 ? [] : [host ?? '']),
     endText(from),
     endText(to),
     port === 0 ? protocol : `${protocol}/${port}`,
     connections,
     because,
   ]);
-  const heads = ['FROM', 'TO', 'PORT', 'CONNECTIONS', 'BECAUSE'];
+  const heads = [...hostHead(hosts), 'FROM', 'TO', 'PORT', 'CONNECTIONS', 'BECAUSE'];
   const hidden = more === 0 ? '' : `and ${more} more\n`;
   return `${count} of ${of} would end:\n${await table(heads, rows, '')}${hidden}`;
 }
@@ -66,7 +72,7 @@ const coversText = {
 
 type Change = DiffReport['flowClasses']['changed'][number];
 
-async function classesText(flowClasses: DiffReport['flowClasses']): Promise<string> {
+async function classesText({ flowClasses, hosts }: DiffReport): Promise<string> {
   const { count: known, givenUp, passedOver, changed, more } = flowClasses;
   const count = changed.length + more;
   const of = `${known} flow ${known === 1 ? 'class' : 'classes'} of the last 7 days`;
@@ -76,6 +82,7 @@ async function classesText(flowClasses: DiffReport['flowClasses']): Promise<stri
   ].join('');
   if (count === 0) return `None of ${of} would have another verdict.\n${left}`;
   const rows = changed.map((one): Cell[] => [
+    ...(hosts.length === 0 ? [] : [one.host ?? '']),
     classEndText(one.from),
     classEndText(one.to),
     one.port === 0 ? one.protocol : `${one.protocol}/${one.port}`,
@@ -85,9 +92,18 @@ async function classesText(flowClasses: DiffReport['flowClasses']): Promise<stri
     ageText(one.lastSeen),
     one.because,
   ]);
-  const heads = ['FROM', 'TO', 'PORT', 'AND', 'VERDICT', 'SEEN', 'LAST', 'BECAUSE'];
+  const heads = [...hostHead(hosts), 'FROM', 'TO', 'PORT', 'AND', 'VERDICT', 'SEEN', 'LAST', 'BECAUSE'];
   const hidden = more === 0 ? '' : `and ${more} more\n`;
   return `${count} of ${of} would have another verdict:\n${await table(heads, rows, '')}${hidden}${left}`;
+}
+
+function hostHead(hosts: DiffReport['hosts']): readonly string[] {
+  return hosts.length === 0 ? [] : ['HOST'];
+}
+
+function ofText(hosts: DiffReport['hosts']): string {
+  const count = hosts.filter(({ answered }) => answered).length;
+  return hosts.length === 0 ? 'this host' : count === 1 ? '1 host' : `${count} hosts`;
 }
 
 function classEndText({ gone, ...end }: Change['from']): string {

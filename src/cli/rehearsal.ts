@@ -113,6 +113,7 @@ async function start(
       store: own,
       own,
       applied: undefined,
+      questions: undefined,
       openDatapath: (options) => (datapath = open(options)),
       identity: new Uint8Array(IDENTITY_BYTES),
       natKey: new Uint8Array(8),

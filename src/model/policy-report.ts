@@ -38,6 +38,9 @@ export const policyTestReport = z.object({
   failures: z.array(policyPacketReport),
 });
 
+/** The host that says so; missing without a shared store. */
+const saidBy = z.string().optional();
+
 /** An end of a class of conversations. */
 const classEnd = packetEnd.extend({
   /** The workload is not there any more: what is judged is one like it. */
@@ -46,6 +49,7 @@ const classEnd = packetEnd.extend({
 
 /** Conversations of the last days that are alike to policies, of which policies would say something else. */
 const classChangeReport = policyPacketReport.extend({
+  host: saidBy,
   from: classEnd,
   to: classEnd,
   /** What is decided as it is; `verdict` is what would be. */
@@ -73,9 +77,27 @@ export const flowClassesReport = z.object({
 });
 
 /** Connections that would end, all alike to policies. */
-const cutReport = policyPacketReport.extend({ connections: z.number() });
+const cutReport = policyPacketReport.extend({ host: saidBy, connections: z.number() });
 
-export const diffReport = z.object({
+/** What a change would do to conversations of one host, or of all that have answered. */
+export const hostDiffReport = z.object({
+  connections: z.object({
+    /** How many there are. */
+    live: z.number(),
+    ended: z.array(cutReport),
+    /** How many more would end that are not told, since there are too many classes. */
+    more: z.number(),
+  }),
+  /** What was seen in the last 7 days. */
+  flowClasses: z.object({
+    ...flowClassesReport.omit({ limit: true }).shape,
+    /** Those that would have another verdict, the latest first. */
+    changed: z.array(classChangeReport),
+    more: z.number(),
+  }),
+});
+
+export const diffReport = hostDiffReport.extend({
   /** What would be created or changed. */
   resources: z.array(
     z.object({
@@ -91,26 +113,21 @@ export const diffReport = z.object({
   ),
   /** Those that would fail: it cannot be applied. */
   policyTests: z.array(policyTestReport),
-  /** Those of this host. */
-  connections: z.object({
-    /** How many there are. */
-    live: z.number(),
-    ended: z.array(cutReport),
-    /** How many more would end that are not told, since there are too many classes. */
-    more: z.number(),
-  }),
-  /** Those that this host has seen in the last 7 days. */
-  flowClasses: z.object({
-    ...flowClassesReport.omit({ limit: true }).shape,
-    /** Those that would have another verdict, the latest first. */
-    changed: z.array(classChangeReport),
-    more: z.number(),
-  }),
+  /** With a shared store: whose connections and flow classes these are, and which hosts are missing. */
+  hosts: z.array(
+    z.object({
+      name: z.string(),
+      answered: z.boolean(),
+      /** Why it has not. */
+      why: z.string().optional(),
+    }),
+  ),
 });
 
 export type ClassChangeReport = z.infer<typeof classChangeReport>;
 export type FlowClassesReport = z.infer<typeof flowClassesReport>;
 export type CutReport = z.infer<typeof cutReport>;
 export type DiffReport = z.infer<typeof diffReport>;
+export type HostDiffReport = z.infer<typeof hostDiffReport>;
 export type PolicyPacketReport = z.infer<typeof policyPacketReport>;
 export type PolicyTestReport = z.infer<typeof policyTestReport>;

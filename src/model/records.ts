@@ -129,6 +129,28 @@ export const unhealthyRecord = z.object({
   backends: z.record(z.string(), z.record(z.string(), z.string().max(200))),
 });
 
+/** `asked/ID`, under a lease of its own: what a host asks the others. */
+export const askedRecord = z.object({ host: name, lease: z.string(), question: z.unknown() });
+
+/** `answers/ID/HOST`, under the same lease. */
+export const answerRecord = z.object({ host: name, answer: z.unknown() });
+
+/** A change that a host proposes, so far as policies depend on it. */
+export const proposedRecord = z.object({
+  /** Policies and namespaces. */
+  resources: z.array(z.unknown()),
+  endpoints: z.array(
+    z.object({
+      resource: z.unknown(),
+      addresses: z.array(ipAddress),
+      mac: z.string(),
+      /** Where it would be. */
+      host: name,
+    }),
+  ),
+});
+
+export type ProposedRecord = z.output<typeof proposedRecord>;
 export type ProcessIdentity = Readonly<z.output<typeof processIdentity>>;
 export type LiveRecord = Readonly<z.output<typeof liveRecord>>;
 export type HostRegistration = Readonly<z.output<typeof hostRegistration>>;

@@ -4,6 +4,7 @@ import type { Cluster } from '../cluster/cluster.ts';
 import { isHere } from '../cluster/endpoint.ts';
 import type { Endpoints } from '../cluster/endpoints.ts';
 import type { Networks } from '../cluster/networks.ts';
+import type { Questions } from '../cluster/membership/questions.ts';
 import type { PolicyParts } from '../cluster/policies/parts.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
@@ -17,6 +18,10 @@ export interface PolicyTellingEnvironment {
   readonly cluster: () => Pick<Cluster, 'propose'>;
   readonly endpoints: Endpoints;
   readonly networks: Networks;
+  /** The name of this host. */
+  readonly host: string;
+  /** Undefined without a shared store. */
+  readonly questions: Pick<Questions, 'ask'> | undefined;
   /** The state directory. */
   readonly state: string;
   /** Milliseconds, monotonic. */
@@ -34,7 +39,8 @@ export interface PolicyTelling {
 }
 
 export function policyTelling(environment: PolicyTellingEnvironment): PolicyTelling {
-  const { forwarding, policies, cluster, endpoints, networks, state, clock, wallClock, warn, onError } = environment;
+  const { forwarding, policies, cluster, endpoints, networks, host, questions } = environment;
+  const { state, clock, wallClock, warn, onError } = environment;
   const { controller, datapath, tables } = forwarding;
   const { policyLog, sweep, flows } = controller;
   const { records } = datapath.connections;
@@ -58,7 +64,7 @@ export function policyTelling(environment: PolicyTellingEnvironment): PolicyTell
     cluster,
     tests: policies.tests,
     propose: (change) => policies.enforcement.propose(change),
-    ...{ records, classes, tables },
+    ...{ records, classes, tables, host, questions },
   });
   return { policyReports, classes, whatIf };
 }

@@ -1,5 +1,6 @@
 /**
- * What-if: what would be if resources were applied. Nothing is changed, and nothing is put into force.
+ * What-if: what would be if resources were applied. Nothing is changed, and nothing is put into force. With a shared store, all hosts
+ * are asked (`what-if-hosts.ts`).
  *
  *   resources      what of them would be created or changed, field by field
  *   policy tests   those that would fail, for which the change would be refused
@@ -11,13 +12,21 @@ import type { ChangedResource, Cluster } from '../cluster/cluster.ts';
 import { isHere } from '../cluster/endpoint.ts';
 import type { PolicyTests } from '../cluster/policies/policy-tests.ts';
 import type { ProposedPolicies } from '../cluster/policies/proposed-policies.ts';
+import type { Questions } from '../cluster/membership/questions.ts';
 import { noChange, type ProposedChange } from '../cluster/proposed-change.ts';
 import { MOST_JUDGED, MOST_TOLD, TURN_JUDGED, TURN_SCANNED } from '../control/judging-limits.ts';
+import { changeOfRecord, recordOf } from '../cluster/proposed-record.ts';
 import { protocolName, type ConnectionRecords } from '../flow/connection.ts';
 import { OVER } from '../flow/connection-state.ts';
 import { formatIp } from '../flow/types.ts';
 import { summaryOf } from '../forwarding/packet-judgement.ts';
-import type { ClassChangeReport, CutReport, DiffReport, PolicyTestReport } from '../model/policy-report.ts';
+import type {
+  ClassChangeReport,
+  CutReport,
+  DiffReport,
+  HostDiffReport,
+  PolicyTestReport,
+} from '../model/policy-report.ts';
 import type { Resource } from '../model/resource.ts';
 import { denialOf, isDenied, type Denial, subjectsOf, type JudgingTables } from '../pipeline/open-connections.ts';
 import type { Tables } from '../pipeline/stage.ts';
@@ -29,6 +38,7 @@ import { judgeClass } from './classes/class-judgement.ts';
 import type { ClassKeeper } from './classes/class-keeper.ts';
 import type { ClassEnd, FlowClass } from './classes/flow-class.ts';
 import { fieldChanges } from './field-changes.ts';
+import { boundedAnswer, withAnswers } from './what-if-hosts.ts';
 
 export interface WhatIfEnvironment {
   readonly cluster: () => Pick<Cluster, 'propose'>;
@@ -36,6 +46,10 @@ export interface WhatIfEnvironment {
   readonly propose: (change: ProposedChange) => ProposedPolicies;
   readonly records: ConnectionRecords;
   readonly classes: Pick<ClassKeeper, 'now' | 'report'>;
+  /** The name of this host. */
+  readonly host: string;
+  /** Undefined without a shared store. */
+  readonly questions: Pick<Questions, 'ask'> | undefined;
   /** What is in force. */
   readonly tables: JudgingTables & Pick<Tables, 'neighbors' | 'fdb'>;
 }
@@ -59,17 +73,33 @@ export class WhatIf {
   }
 
   /** @throws WeftError if they cannot be applied, whatever PolicyTests say */
-  diff(resources: readonly Resource[]): Promise<DiffReport> {
-    const { cluster, tests, propose } = this.#environment;
-    return cluster().propose(resources, async (change, changed) => {
-      const proposed = propose(change);
-      return {
-        resources: changed.map(resourceReport),
-        policyTests: (await tests.run(change)).filter(({ result }) => result === 'failed'),
-        connections: await this.#connections(proposed),
-        flowClasses: await this.#flowClasses(proposed),
-      };
-    });
+  async diff(resources: readonly Resource[]): Promise<DiffReport> {
+    const { cluster, tests, questions, host } = this.#environment;
+    const { asking, here, ...report } = await cluster().propose(resources, async (change, changed) => ({
+      // Others take their time meanwhile, and nobody waits for them here: other changes would have to, too.
+      asking: questions?.ask(recordOf(change, host)),
+      resources: changed.map(resourceReport),
+      policyTests: (await tests.run(change)).filter(({ result }) => result === 'failed'),
+      here: await this.#here(change),
+    }));
+    return { ...report, ...(asking ? withAnswers(host, here, await asking) : { ...here, hosts: [] }) };
+  }
+
+  /** What this host says to another one, which proposes a change. Never throws. @param question of `recordOf` */
+  async answer(question: unknown): Promise<object> {
+    let change: ProposedChange;
+    try {
+      change = changeOfRecord(question, this.#environment.host);
+    } catch {
+      return { why: 'it does not understand the change, which a later version of weft may have written' };
+    }
+    return boundedAnswer(await this.#here(change));
+  }
+
+  /** What policies of this host would say, and end. */
+  async #here(change: ProposedChange): Promise<HostDiffReport> {
+    const proposed = this.#environment.propose(change);
+    return { connections: await this.#connections(proposed), flowClasses: await this.#flowClasses(proposed) };
   }
 
   async #flowClasses(after: ProposedPolicies): Promise<DiffReport['flowClasses']> {

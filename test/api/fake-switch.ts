@@ -76,6 +76,7 @@ export const policyTests: PolicyTestReport[] = [
 ];
 
 export const diff: DiffReport = {
+  hosts: [],
   resources: [
     {
       ...{ kind: 'NetworkPolicy', name: 'db', namespace: 'shop', action: 'configured', more: 0 },

@@ -95,13 +95,28 @@ and 1 more
   t.same(JSON.parse(json.stdout), JSON.parse(JSON.stringify(diff)));
   t.equal(
     await diffText({
-      ...{ resources: [], policyTests: [], connections: { live: 1, ended: [], more: 0 } },
+      ...{ resources: [], policyTests: [], hosts: [], connections: { live: 1, ended: [], more: 0 } },
       flowClasses: { ...{ count: 1, givenUp: 2, passedOver: 0 }, changed: [], more: 0 },
     }),
     'Nothing would change.\n\nNone of 1 live connection of this host would end.\n\n' +
       'None of 1 flow class of the last 7 days would have another verdict.\n' +
       '2 classes were given up, since there were too many.\n',
   );
+  const { connections, flowClasses } = diff;
+  const of = <T>(host: string, [one]: readonly T[]) => [{ ...one!, host }];
+  const onHosts = await diffText({
+    ...{ resources: [], policyTests: [] },
+    hosts: [
+      { name: 'a', answered: true },
+      { name: 'b', answered: true },
+      { name: 'c', answered: false, why: 'it is down' },
+    ],
+    connections: { ...connections, ended: of('b', connections.ended) },
+    flowClasses: { ...flowClasses, changed: of('a', flowClasses.changed) },
+  });
+  t.match(onHosts, /^3 of 7 live connections of 2 hosts would end:\nHOST +FROM .*\nb +web \(10\.0\.0\.2\) /m);
+  t.match(onHosts, /^HOST +FROM +TO .* BECAUSE\na +job-1 \(10\.0\.0\.4\), gone /m);
+  t.match(onHosts, /\nhost "c" has not answered, and what it would do is not among this: it is down\n$/);
   t.match(await plain(t, ['diff']), { code: 2, stderr: /--filename/ });
 });
 

@@ -78,7 +78,7 @@ await t.test('what-if', { skip: needsRoot }, async (t) => {
     });
   };
   const opened = async (): Promise<string[]> => {
-    const count = await again();
+    const count = (await again()).flat().length;
     await until(async () => (await open()).length === count, { what: `${count} connections are established` });
     return open();
   };

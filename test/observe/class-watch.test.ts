@@ -111,7 +111,7 @@ async function lab(t: Test) {
     cluster: () => cluster,
     tests: policies.tests,
     propose: (change) => policies.enforcement.propose(change),
-    ...{ records, classes, tables: forwarding.tables },
+    ...{ records, classes, tables: forwarding.tables, host: 'here', questions: undefined },
   });
   /** Opens a connection in the next slot; returns how to close it. */
   const open1 = ({ from, to = '10.0.0.11', port = 5432, sourcePort = 40_000, ...more }: Conversation) => {

@@ -96,7 +96,7 @@ export async function openSwitchOf(
   const config = loadConfig({ host: 'here', state: directory, datapath: 'reference' });
   const log: string[] = [];
   const logger = pino({}, { write: (line) => void log.push((JSON.parse(line) as { msg: string }).msg) });
-  const sw = await openSwitch({ ...config, logger }, store);
+  const sw = await openSwitch({ ...config, logger }, { own: store, store, applied: undefined, questions: undefined });
   t.teardown(() => sw.close({ purge: true }));
   return { sw, store, log };
 }

@@ -31,7 +31,7 @@ while True:
     for key, _ in ready.select(): key.data(key.fileobj)
 `;
 
-/** For each line that it gets: closes what it has, opens two connections to each address and port, and says how many it has got. */
+/** For each line that it gets: closes what it has, opens two connections to each address and port, and says from where it has got some. */
 const holder = `
 import select, socket, sys, time
 kept = []
@@ -50,27 +50,25 @@ for line in sys.stdin:
             if s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0: kept.append(s)
             else: s.close()
     for s in waiting: s.close()
-    print(f'open {len(kept)}', flush=True)
+    names = [s.getsockname() for s in kept]
+    print('open', *(f'[{n[0]}]:{n[1]}' if ':' in n[0] else f'{n[0]}:{n[1]}' for n in names), flush=True)
 `;
 
 export async function serveDb(db: Namespace): Promise<void> {
   await db.start(['python3', '-u', '-c', server]).says('listening');
 }
 
-/** Programs of the clients. @returns opens anew all that they can, and how many connections they have */
-export function clientsOf(clients: readonly Namespace[], addresses: readonly string[]): () => Promise<number> {
+/** Programs of the clients. @returns has them open anew all that they can; says from which sources each has got some */
+export function clientsOf(clients: readonly Namespace[], addresses: readonly string[]): () => Promise<string[][]> {
   const holders = clients.map((client) => client.start(['python3', '-u', '-c', holder, ...addresses]));
-  return async () => {
-    const counts = await Promise.all(holders.map(opened));
-    return counts.reduce((sum, count) => sum + count, 0);
-  };
+  return () => Promise.all(holders.map(opened));
 }
 
-async function opened(holder: Background): Promise<number> {
+async function opened(holder: Background): Promise<string[]> {
   const at = holder.lines.length;
   holder.write('again\n');
   await until(() => holder.lines.length > at, { what: `connections: ${holder.stderr}` });
-  return Number(/open (\d+)/.exec(holder.lines[at]!.text)![1]);
+  return holder.lines[at]!.text.split(' ').slice(1);
 }
 
 export const policy = (name: string, spec: object, namespaceName = 'shop', annotations: object = {}) => ({

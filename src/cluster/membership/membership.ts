@@ -9,6 +9,7 @@ import type { Hosts } from './hosts.ts';
 import { InForce } from './in-force.ts';
 import { LiveHosts } from './live-hosts.ts';
 import { Presence, type PresenceReport } from './presence.ts';
+import { ANSWERS_QUESTIONS, type OtherHost } from './questions.ts';
 import { isAnother, Registration } from './registration.ts';
 
 export interface MembershipEnvironment {
@@ -52,7 +53,7 @@ export interface MembershipEnvironment {
 }
 
 /** What hosts of this version can do. */
-const CAPABILITIES = ['move'];
+const CAPABILITIES = ['move', ANSWERS_QUESTIONS];
 const HOST_ID = 'host-mac';
 const HOST_ID_BYTES = 3;
 /** How often `status` asks what the other hosts have in force: the less often the more there are. */
@@ -127,6 +128,19 @@ export class Membership {
         return [host, { ...(record && { id: record.id, version: record.version }), inForce }];
       }),
     );
+  }
+
+  /** The other hosts of the store, for whoever asks them. */
+  others(): OtherHost[] {
+    const others = this.inForce.report().hosts.filter(({ host }) => host !== this.#environment.host);
+    return others.map(({ host, state }) => {
+      const canAnswer = this.live.find(host)?.capabilities.includes(ANSWERS_QUESTIONS) ?? false;
+      const isThere = state !== 'down' && state !== 'cut off';
+      return {
+        name: host,
+        why: !isThere ? `it is ${state}` : canAnswer ? undefined : 'its version of weft does not answer',
+      };
+    });
   }
 
   /** True if a host of the store is known not to run. That its tunnel is down may be so from here alone. */

@@ -97,7 +97,8 @@ export class SimulatedSwitch {
       logger: pino({ level: 'silent' }),
     };
     const means = { after, clock: monotonicMs, wallClock: Date.now, random: Math.random, onWarning: () => {} };
-    const { own, store: shared, applied } = await openStores(options, means);
+    const stores = await openStores(options, means);
+    const { own } = stores;
     const identity = await hostIdentity(own, () => randomBytes(IDENTITY_BYTES));
     let datapath: (Datapath & Injectable) | undefined;
     let parts: Parts | undefined;
@@ -107,7 +108,7 @@ export class SimulatedSwitch {
       () => {},
       (upkeep) =>
         (parts = joinParts(options, {
-          ...{ store: shared, own, applied, openDatapath, identity, after },
+          ...{ ...stores, openDatapath, identity, after },
           natKey: randomBytes(8),
           randomHostId: () => randomBytes(3),
           session: randomBytes(8),
