@@ -9,6 +9,7 @@ import { Changes } from '../src/table/changes.ts';
 import { ConnectionTable } from '../src/table/connections.ts';
 import { Fdb } from '../src/table/fdb.ts';
 import { NeighborTable } from '../src/table/neighbor.ts';
+import { Hooks } from '../src/table/hooks.ts';
 import { Policies } from '../src/table/policies.ts';
 import { Services } from '../src/table/services.ts';
 import { hostMacOf, Topology } from '../src/table/topology.ts';
@@ -71,6 +72,7 @@ export function tables(endpoints: number): Tables {
     neighbors,
     services,
     policies: new Policies(changes),
+    hooks: new Hooks(changes),
     connections: new ConnectionTable({
       store: new ReferenceConnections(noConnections()),
       quota: 0,

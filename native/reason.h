@@ -31,7 +31,8 @@
   X(connection_gone) X(connection_limit) X(nat_ports) X(nat_protocol) X(no_connection) X(icmp_unrelated) \
   X(vxlan_injection) \
   X(service_unknown) X(service_no_backend) X(service_local) X(service_full) \
-  X(policy_egress) X(policy_ingress)
+  X(policy_egress) X(policy_ingress) \
+  X(hook_denied) X(hook_failed)
 
 namespace weft {
 

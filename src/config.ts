@@ -132,6 +132,8 @@ export interface DaemonConfig {
   /** At most one of each family; undefined: what the cluster has, or the default. */
   readonly serviceCidrs: readonly string[] | undefined;
   readonly metrics: { readonly host: string; readonly port: number } | undefined;
+  /** Absolute paths of hooks of this host alone. */
+  readonly hooks: readonly string[];
 }
 
 /** The options of `weft up`, as typed. */
@@ -146,6 +148,7 @@ export interface ConfigOptions {
   readonly datapath?: string;
   readonly copyDscp?: boolean;
   readonly serviceCidr?: readonly string[];
+  readonly hook?: readonly string[];
 }
 
 /** @throws WeftError, one line that names the place in the file or the option, the value, and what is accepted */
@@ -190,7 +193,19 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     allowHost: file.allowHost ?? false,
     serviceCidrs: serviceCidrs ?? file.serviceCidrs,
     metrics: file.metrics,
+    hooks: (options.hook ?? []).map(hookOption),
   };
+}
+
+/** The absolute path of a hook, which can be read. */
+function hookOption(path: string): string {
+  try {
+    readFileSync(path);
+  } catch (error) {
+    const why = (error as Error).message;
+    throw new WeftError('invalid', `--hook: ${quote(path)} cannot be read: ${why}`, { cause: error });
+  }
+  return resolve(path);
 }
 
 interface PeerOption {

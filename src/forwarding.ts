@@ -46,6 +46,7 @@ import { Changes } from './table/changes.ts';
 import { ConnectionTable } from './table/connections.ts';
 import { endpointOf, isFromInside, isFromOutside, isFromWeft } from './table/connection-ways.ts';
 import { Fdb, type Location } from './table/fdb.ts';
+import { Hooks } from './table/hooks.ts';
 import { NeighborTable } from './table/neighbor.ts';
 import type { FaultKind } from './table/health.ts';
 import { Policies } from './table/policies.ts';
@@ -163,10 +164,12 @@ export class Forwarding<D extends Datapath = Datapath> {
     });
     const quota = options.connectionQuota;
     const quotas = { quota, unprovenQuota: Math.ceil(quota * UNPROVEN_SHARE) };
+    const hooks = new Hooks(changes);
     this.tables = {
       topology,
       services,
-      policies: new Policies(changes),
+      hooks,
+      policies: new Policies(changes, hooks),
       fdb: new Fdb({ quota: options.fdbQuota, ageingMs: options.fdbAgeingMs }, changes),
       neighbors: new NeighborTable({ quota: options.neighborQuota }, changes),
       connections: new ConnectionTable({

@@ -46,11 +46,13 @@ export class LifeCycle {
 
   /** Puts the configuration and the store into force, before whatever happens meanwhile. Called once. */
   start(): Promise<void> {
-    const { cluster, membership, metricsServer, outside, underlay } = this.#parts;
+    const { cluster, hooks, membership, metricsServer, outside, underlay } = this.#parts;
     metricsServer.keep();
     const hasBacklog = (this.#options.descriptors?.spareTaps().length ?? 0) > 0;
     return cluster.serial.run(async () => {
       await outside.prepare();
+      // Before any port opens.
+      await hooks.files.start();
       await underlay.keep();
       await cluster.start(
         () => this.#started(hasBacklog),
@@ -101,7 +103,7 @@ export class LifeCycle {
     this.#isClosed = true;
     this.#isForwarding = false;
     this.#environment.upkeep.close();
-    const { blocks, classes, cluster, endpoints, forwarding, health, hosts, internal, membership } = this.#parts;
+    const { blocks, classes, cluster, endpoints, forwarding, health, hooks, hosts, internal, membership } = this.#parts;
     const { observer, outside, own, paths, peers, resolvConfs, store, underlay, watcher } = this.#parts;
     if (retain) peers.askForPatience();
     underlay.close();
@@ -111,6 +113,7 @@ export class LifeCycle {
     health.unhealthy.close();
     this.#parts.questions?.close();
     paths.close();
+    hooks.files.close();
     await Promise.all([cluster.serial.close(), blocks?.close(), classes.close({ purge })]);
     try {
       if (purge) {
@@ -126,6 +129,7 @@ export class LifeCycle {
     } finally {
       await membership.close({ retain });
       await cluster.close();
+      await hooks.keeper.close();
       watcher.close();
       const { connectionsFile } = this.#options;
       if (purge && connectionsFile !== undefined) removeConnections(connectionsFile);

@@ -14,8 +14,6 @@ import { Blocks } from './cluster/addresses/blocks.ts';
 import { Cluster } from './cluster/cluster.ts';
 import { Endpoints } from './cluster/endpoints.ts';
 import type { Feed } from './cluster/feed/feed.ts';
-import { LocalFeed } from './cluster/feed/local-feed.ts';
-import { SharedFeed } from './cluster/feed/shared-feed.ts';
 import { Hosts } from './cluster/membership/hosts.ts';
 import { Membership } from './cluster/membership/membership.ts';
 import { Networks } from './cluster/networks.ts';
@@ -35,6 +33,7 @@ import { parseIp, type PortNo, type Vni } from './flow/types.ts';
 import { connectionSlots, Forwarding } from './forwarding.ts';
 import { isRunning, ownProcess, readBootId } from './link/process-identity.ts';
 import { hostRoutes } from './link/host-routes.ts';
+import { hookParts, type HookParts } from './hooks/parts.ts';
 import type { NetnsWatcher } from './link/netns-watcher.ts';
 import { ownAddresses, underlayInterface } from './link/underlay.ts';
 import type { Entries } from './model/publish.ts';
@@ -61,6 +60,7 @@ import { Paths } from './paths/paths.ts';
 import type { Probe } from './paths/probe.ts';
 import type { Descriptors } from './handover/descriptors.ts';
 import { joined, type Store } from './store/store.ts';
+import { openFeed } from './stores.ts';
 
 export interface SwitchOptions extends DaemonConfig {
   readonly logger: Logger;
@@ -137,6 +137,7 @@ export interface Parts extends PolicyTelling {
   readonly resolvConfs: ResolvConfs;
   readonly health: HealthParts;
   readonly observer: Observer;
+  readonly hooks: HookParts;
   readonly eventLoop: EventLoopDelay;
   /** For readers of the API. */
   readonly metrics: Metrics;
@@ -158,7 +159,8 @@ const NEIGHBOR_QUOTA = 4096;
 export function joinParts(options: SwitchOptions, foundations: Foundations): Parts {
   const { logger } = options;
   const { own, watcher, probe, clock } = foundations;
-  const feed = openFeed(options, foundations, () => membership.whyBarred);
+  const id = Buffer.from(foundations.identity).toString('hex');
+  const feed = openFeed(options, foundations, { id, whyBarred: () => membership.whyBarred });
   const { store } = feed;
   const warn = (message: string, details: object): void => logger.warn(details, message);
   const forwarding = openForwarding(options, foundations, () => peers.noteChanges());
@@ -240,12 +242,16 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     warn: (message) => logger.warn(message),
   });
   const policies = policyParts({ forwarding, networks: () => networks, endpoints: () => endpoints });
+  const hooks = hookParts({
+    ...{ forwarding, clock, after: foundations.after, warn },
+    files: options.hooks,
+    host: options.host,
+  });
   const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || (!allotment && draft.count('Host') > 0);
   const isReachable = (name: string): boolean | undefined => {
     const host = hosts.find(name);
     return host && peers.isReachable(host.resource.spec.underlay);
   };
-  const id = Buffer.from(foundations.identity).toString('hex');
   const membership: Membership = new Membership({
     shared: foundations.applied && { store: foundations.store, applied: foundations.applied },
     own,
@@ -453,7 +459,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const cluster: Cluster = new Cluster({
     hostName: options.host,
     feed,
-    reconcilers: reconcilers({ networks, hosts, endpoints, ...serving, ...policies }),
+    reconcilers: reconcilers({ networks, hosts, endpoints, ...serving, ...policies, hooks: hooks.declared }),
     registers: [
       ...(allotment && blocks && probeKey ? [allotment, blocks, membership.live, probeKey] : []),
       ...serving.registers,
@@ -502,6 +508,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       resolvConfs,
       health,
       observer,
+      hooks,
       eventLoop,
       metrics: openMetrics(),
       metricsServer,
@@ -526,6 +533,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         published: endpoints.published(),
         clashes: [...clashes(), ...listenerClashes(serving.services.entries.ports, serving.nodePortOwner)],
         policies: () => policies.enforcement.doubts(),
+        hooks: hooks.keeper.report(),
         refusedRecords: cluster.refused.report(),
         internal: internal.report(),
         ownAddresses,
@@ -553,17 +561,6 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         }),
       }),
   };
-}
-
-function openFeed(
-  { host, state, logger }: SwitchOptions,
-  { store, own, identity, newId, after, wallClock }: Foundations,
-  whyBarred: () => string | undefined,
-): Feed {
-  if (store === own) return new LocalFeed(store);
-  const copyFile = join(state, 'copy');
-  const id = Buffer.from(identity).toString('hex');
-  return new SharedFeed({ store, own, host, id, copyFile, whyBarred, newId, after, wallClock, logger });
 }
 
 function openForwarding(options: SwitchOptions, foundations: Foundations, onPeersChanged: () => void): Forwarding {

@@ -14,7 +14,7 @@
  *   web.send(frame);
  *   db.received;
  *
- * Services are set on each host, as the cluster would do: `host.forwarding.setService`.
+ * Services are set on each host, as the cluster would do: `host.forwarding.setService`; and so are flow hooks: `host.setHook`.
  */
 import type { Datagram, Datapath, DatapathOptions, Injectable } from './datapath/datapath.ts';
 import { PEER_KEY_BYTES, type LivenessSettings } from './datapath/liveness.ts';
@@ -25,8 +25,13 @@ import { parseIp, parseMac, type PortNo, type Vni } from './flow/types.ts';
 import { connectionSlots, Forwarding, type Published, type RemoteEndpoint } from './forwarding.ts';
 import { WeftError } from './error.ts';
 import { routing } from './cluster/routing.ts';
+import { HookKeeper } from './hooks/keeper.ts';
+import { nameOf } from './model/name.ts';
 import type { PublishSpec } from './model/publish.ts';
+import { NAMESPACE_NAME } from './model/kinds/namespace.ts';
 import type { RouteSpec } from './model/kinds/network.ts';
+import type { HookReport } from './model/report.ts';
+import type { KnownWorkload } from './table/policies.ts';
 import { publishedId, type Listening } from './table/topology.ts';
 
 export interface SimulationOptions {
@@ -50,7 +55,10 @@ export interface SimulationOptions {
 }
 
 export interface SimulatedAttach {
+  /** `NAME`, or `NAMESPACE/NAME`. */
   readonly name: string;
+  /** What flow hooks and policies see of it. */
+  readonly labels?: Readonly<Record<string, string>>;
   readonly network: string;
   readonly mac: string;
   readonly addresses: readonly string[];
@@ -144,7 +152,7 @@ export class Simulation {
   }
 
   close(): void {
-    for (const { forwarding } of this.#hosts.values()) forwarding.close();
+    for (const host of this.#hosts.values()) host.close();
     this.#hosts.clear();
   }
 
@@ -204,6 +212,9 @@ export class SimulatedHost {
   readonly #others: () => readonly SimulatedHost[];
   readonly #networks = new Map<string, Vni>();
   readonly #ports = new Map<string, SimulatedPort>();
+  /** What hooks and policies see of its workloads, by address. */
+  readonly #workloads = new Map<string, KnownWorkload>();
+  readonly #hooks: HookKeeper;
   #lastPort: number = OUTSIDE_PORT;
 
   constructor(name: string, underlay: Uint8Array, options: HostOptions) {
@@ -227,6 +238,14 @@ export class SimulatedHost {
       onError: (error) => {
         throw error;
       },
+    });
+    this.forwarding.tables.policies.workloadsFrom((address) => this.#workloadAt(bytesId(address)));
+    this.#hooks = new HookKeeper({
+      tables: this.forwarding.tables.hooks,
+      enforce: () => this.forwarding.controller.enforce(),
+      host: name,
+      clock: options.clock,
+      warn: () => {},
     });
     this.forwarding.setHost(name, undefined);
     // There are none from before a restart, so whatever is set is all that there is.
@@ -301,6 +320,11 @@ export class SimulatedHost {
       { kind: 'memory', name: options.name, transmit: (frame) => port.received.push(frame.slice()) },
     );
     this.#ports.set(options.name, port);
+    const { namespace } = nameOf(options.name);
+    const namespaceLabels = { [NAMESPACE_NAME]: namespace };
+    const identity = { namespace, labels: options.labels ?? {}, namespaceLabels, ports: [] };
+    for (const address of options.addresses)
+      this.#workloads.set(bytesId(parseIp(address)), { endpoint: options.name, identity });
     const remote = this.#remoteOf(portNo);
     for (const { forwarding } of this.#others()) forwarding.remote.addEndpoint(remote);
     return port;
@@ -311,7 +335,47 @@ export class SimulatedHost {
     const remote = this.#remoteOf(portNo);
     this.forwarding.removePort(portNo);
     this.#ports.delete(name);
+    for (const [address, { endpoint }] of this.#workloads) if (endpoint === name) this.#workloads.delete(address);
     for (const { forwarding } of this.#others()) forwarding.remote.removeEndpoint(remote);
+  }
+
+  /**
+   * Puts a flow hook into force, in the place of the one that has this name. Its text is TypeScript, as in a manifest.
+   * @throws WeftError that says why it cannot be loaded: then the one before stays, and if there is none, this one denies everything
+   */
+  async setHook(
+    name: string,
+    source: string,
+    { onError = 'deny' }: { readonly onError?: 'deny' | 'allow' } = {},
+  ): Promise<void> {
+    await this.#hooks.set(name, { name, file: `${name}.ts`, source, onError });
+    const why = this.#hooks.failure(name);
+    if (why !== undefined) throw new WeftError('invalid', why);
+  }
+
+  removeHook(name: string): Promise<void> {
+    return this.#hooks.remove(name);
+  }
+
+  /** Its hooks, in the order in which they are asked. */
+  hooks(): HookReport[] {
+    return this.#hooks.report();
+  }
+
+  close(): void {
+    void this.#hooks.close();
+    this.forwarding.close();
+  }
+
+  /** Those of other hosts are known only if they share a store. */
+  #workloadAt(address: string): KnownWorkload | undefined {
+    const own = this.#workloads.get(address);
+    if (own) return own;
+    for (const other of this.#others()) {
+      const workload = other.#workloads.get(address);
+      if (workload) return workload;
+    }
+    return undefined;
   }
 
   /** Its workloads, as the other hosts know them. */

@@ -51,6 +51,7 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
     endpoints: endpoints.size,
     endpointProblems: endpoints.problems(),
     refusedRecords: cluster.refused.report(),
+    hooks: parts.hooks.keeper.report(),
     flowClasses: classes.report(),
     ...observer.status({ kind: datapath, flowLimit }),
   };

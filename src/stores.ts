@@ -6,6 +6,10 @@
  *   applied/   which revision of the state each host has in force; hosts do not follow it
  *   questions/ what hosts ask each other, for some seconds (`cluster/membership/questions.ts`)
  */
+import { join } from 'node:path';
+import type { Feed } from './cluster/feed/feed.ts';
+import { LocalFeed } from './cluster/feed/local-feed.ts';
+import { SharedFeed, type SharedFeedEnvironment } from './cluster/feed/shared-feed.ts';
 import { FORMAT_KEY } from './cluster/feed/store-identity.ts';
 import type { DaemonConfig } from './config.ts';
 import { openEmbeddedStore, type EmbeddedStoreOptions } from './store/embedded.ts';
@@ -52,4 +56,23 @@ export async function openStores(
     await own.close();
     throw error;
   }
+}
+
+/** Opens what follows the state of the cluster. */
+export function openFeed(
+  { state, host, logger }: Pick<DaemonConfig, 'state' | 'host'> & Pick<SharedFeedEnvironment, 'logger'>,
+  {
+    store,
+    own,
+    newId,
+    after,
+    wallClock,
+  }: Pick<SharedFeedEnvironment, 'store' | 'own' | 'newId' | 'after' | 'wallClock'>,
+  { id, whyBarred }: Pick<SharedFeedEnvironment, 'id' | 'whyBarred'>,
+): Feed {
+  if (store === own) return new LocalFeed(store);
+  return new SharedFeed({
+    ...{ store, own, host, id, whyBarred, newId, after, wallClock, logger },
+    copyFile: join(state, 'copy'),
+  });
 }

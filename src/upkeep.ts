@@ -37,21 +37,8 @@ export class Upkeep {
   }
 
   start(): void {
-    const {
-      blocks,
-      classes,
-      endpoints,
-      forwarding,
-      hosts,
-      internal,
-      metricsServer,
-      outside,
-      paths,
-      peers,
-      probeKey,
-      questions,
-      underlay,
-    } = this.#parts();
+    const { blocks, classes, endpoints, forwarding, hooks, hosts, internal, metricsServer } = this.#parts();
+    const { outside, paths, peers, probeKey, questions, underlay } = this.#parts();
     paths.watch(hosts.vteps());
     peers.follow();
     this.#tickers.push(this.#every(() => paths.look(), PATH_TICK_MS));
@@ -70,6 +57,7 @@ export class Upkeep {
       this.#renew('endpoints', async () => {
         if (await endpoints.renew()) await outside.keep();
       });
+      void hooks.keeper.tick();
       forwarding.controller.tick();
       classes.tick();
     };

@@ -23,7 +23,8 @@ const mayImport: Readonly<Record<string, string>> = {
   datapath: 'addon flow wire node',
   control: 'pipeline table datapath flow',
   forwarding: 'control pipeline health datapath table flow wire',
-  simulation: 'forwarding cluster model datapath table flow',
+  hooks: 'forwarding cluster model addon table package node esbuild',
+  simulation: 'hooks forwarding cluster model datapath table flow',
   store: 'addon model package node @grpc/grpc-js protobufjs turns',
   cluster: 'labels model store table flow datapath forwarding link turns node',
   link: 'flow wire node',
@@ -40,7 +41,7 @@ const mayImport: Readonly<Record<string, string>> = {
   config: 'model memory node wire zod yaml',
   switch: '*',
   parts: '*',
-  stores: 'config store cluster',
+  stores: 'config store cluster node',
   status: 'parts model package',
   upkeep: 'parts cluster flow node pino',
   'life-cycle': 'parts upkeep addon model',
@@ -55,6 +56,8 @@ const exceptions: Readonly<Record<string, string>> = {
   'api/target.ts': 'switch',
   // The client prints and writes frames.
   'cli/capture.ts': 'wire observe',
+  // It needs no daemon.
+  'cli/hook.ts': 'hooks',
   // The command that is the daemon, and its code; what a start runs, for the build.
   'cli/rehearsal.ts': 'addon cluster config datapath flow link metrics parts store table wire',
   'cli/run-daemon.ts': 'config memory addon flow handover link switch',

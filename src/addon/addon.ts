@@ -48,6 +48,8 @@ export interface Addon extends PassingAddon {
   rulesetGeneration(): number;
   /** Returns the number of threads that could not be reached, or -errno; see native/io/privileges.h. */
   keepCapabilities(bits: bigint): number;
+  /** Concerns only the calling thread. */
+  dropCapabilities(): void;
   /** Addresses of 16 bytes. */
   pathMtu(local: Uint8Array, remote: Uint8Array): number;
   routeMtu(local: Uint8Array, remote: Uint8Array): number;

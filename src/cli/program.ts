@@ -16,6 +16,7 @@ import { down } from './down.ts';
 import { drops } from './drops.ts';
 import { endpoints } from './endpoints.ts';
 import { flows } from './flows.ts';
+import { hook } from './hook.ts';
 import { hosts } from './hosts.ts';
 import { key } from './key.ts';
 import { get } from './get.ts';
@@ -56,6 +57,7 @@ const verbs = [
   why,
   drops,
   policy,
+  hook,
   connections,
   capture,
   metrics,

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
 import { heldText } from '../model/held.ts';
-import type { StatusReport } from '../model/report.ts';
+import type { HookReport, StatusReport } from '../model/report.ts';
 import { idOf } from '../model/name.ts';
 import { ageText, colours, fields, numberText, pairsText, print, table, type Cell } from './print.ts';
 import { clientOf, globals, otherBuildText, verb } from './verb.ts';
@@ -65,6 +65,7 @@ async function statusText(report: StatusReport): Promise<string> {
     ...row('Networks', () => report.networks),
     ...row('Endpoints', () => endpointsText(report)),
     ...rows(() => report.refusedRecords.map((refused) => ['Waiting', paint('yellow', refusedText(refused))] as const)),
+    ...rows(() => report.hooks.map((hook) => ['Hook', hookText(hook, paint)] as const)),
     ...row('Connections', () => connectionsText(report.connections)),
     ...row('FDB', () => `${report.fdb.entries} entries, ${report.fdb.moves} moves, ${report.fdb.evicted} evicted`),
     ...row('Memory', () => memoryText(report)),
@@ -124,6 +125,16 @@ function inForceText(inForce: StatusReport['inForce']): string {
   );
   const all = `${hosts.length - others.length} of ${hosts.length} hosts`;
   return [`revision ${revision} on ${all}`, ...named].join('; ');
+}
+
+function hookText(
+  { name, state, why, asked, failures }: HookReport,
+  paint: Awaited<ReturnType<typeof colours>>,
+): string {
+  const counted = `asked ${numberText(asked)} times${failures > 0 ? `, has failed ${numberText(failures)} times` : ''}`;
+  if (why === undefined) return `${name}: in force, ${counted}`;
+  if (state === 'in_force') return `${name}: ${paint('yellow', `an older version is in force: ${why}`)}`;
+  return `${name}: ${paint('red', state === 'failed' ? `cannot be loaded: ${why}` : `in quarantine: ${why}`)}`;
 }
 
 function underlayText({ underlay, tunnel }: StatusReport): string {

@@ -13,6 +13,7 @@ interface Options {
   readonly datapath?: string;
   readonly copyDscp?: boolean;
   readonly serviceCidr?: string[];
+  readonly hook?: string[];
   readonly takeover?: boolean;
 }
 
@@ -52,6 +53,11 @@ export function up(program: Command): void {
     .option(
       '--service-cidr <cidr>',
       'where services get their addresses, the same on all hosts; may be given once for IPv4 and once for IPv6 (default: what the cluster has, or 10.96.0.0/16 and fd77:6566:7460::/112)',
+      collect,
+    )
+    .option(
+      '--hook <file.ts>',
+      'a flow hook of this host alone, which is read again whenever it changes; may be given several times',
       collect,
     )
     .option('--takeover', 'take over from the daemon that runs at this socket, without losing a frame or a connection')

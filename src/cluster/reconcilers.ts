@@ -12,6 +12,7 @@ export function reconcilers(own: {
   readonly namespaces: Reconciler;
   readonly networks: Networks;
   readonly hosts: Hosts;
+  readonly hooks: Reconciler;
   readonly clusterPolicies: Reconciler;
   readonly networkPolicies: Reconciler;
   readonly endpoints: Endpoints;
@@ -25,6 +26,7 @@ export function reconcilers(own: {
     Namespace: own.namespaces,
     Network: own.networks,
     Host: own.hosts,
+    Hook: own.hooks,
     ClusterNetworkPolicy: own.clusterPolicies,
     NetworkPolicy: own.networkPolicies,
     Endpoint: own.endpoints,

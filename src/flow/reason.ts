@@ -124,6 +124,9 @@ export const dropReasons = [
   // policy
   ['policy_egress', 'the policies of its source do not allow that it is sent'],
   ['policy_ingress', 'the policies of its destination do not allow that it is received'],
+  // hooks
+  ['hook_denied', 'a hook denies it'],
+  ['hook_failed', 'a hook that denies what it cannot judge has failed, or is not asked at the moment'],
 ] as const satisfies readonly (readonly [string, string])[];
 
 export type DropReason = (typeof dropReasons)[number][0];

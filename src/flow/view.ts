@@ -68,6 +68,7 @@ export class FlowView {
   readonly #copies: Uint8Array[] = [];
   #read = nothingRead;
   #isOfOneFrame = false;
+  #isOfOneConnection = false;
 
   /**
    * @param head the beginning of the frame, from its Ethernet header on, if there is a frame
@@ -88,6 +89,21 @@ export class FlowView {
   /** The decision depends on more than key and tables, so it holds for this frame only. */
   forThisFrame(): void {
     this.#isOfOneFrame = true;
+  }
+
+  /** True if another connection of the same client to the same port of a service may get another decision. */
+  get isOfOneConnection(): boolean {
+    return this.#isOfOneConnection;
+  }
+
+  /** The decision depends on what tells such connections apart: the source port, or the backend that was chosen. */
+  forThisConnection(): void {
+    this.#isOfOneConnection = true;
+  }
+
+  /** Another view of the same flow. Nothing that is read and consulted there is what this decision depends on. */
+  aside(): FlowView {
+    return new FlowView(this.#key, this.#head, this.#packetBytes);
   }
 
   /**

@@ -1,5 +1,6 @@
 /** What the switch knows: connections, the forwarding database, what is declared, and what is wrong with that. */
-import { counter, gauge, labelled, type Metric } from './metric.ts';
+import type { HookReport, StatusReport } from '../model/report.ts';
+import { counter, gauge, labelled, type Metric, type Sample } from './metric.ts';
 
 export const tableMetrics: readonly Metric[] = [
   labelled(
@@ -67,9 +68,56 @@ export const tableMetrics: readonly Metric[] = [
     'Resources in the store that this host does not accept; weft status names them',
     ({ status }) => status.refusedRecords.length,
   ),
+  labelled(
+    'gauge',
+    'weft_hook_in_force',
+    '1 if the flow hook is in force as it is wanted, 0 if it cannot be loaded or is in quarantine',
+    ['hook'],
+    ({ status }) =>
+      byHook(
+        status,
+        ({ state, why }) => Number(state === 'in_force' && why === undefined),
+        (a, b) => Math.min(a, b),
+      ),
+  ),
+  labelled(
+    'counter',
+    'weft_hook_asked_total',
+    'How often a flow hook was asked, since what it has said before did not cover the flow',
+    ['hook'],
+    ({ status }) => byHook(status, ({ asked }) => asked),
+  ),
+  labelled(
+    'counter',
+    'weft_hook_failures_total',
+    'How often a flow hook has failed about a flow',
+    ['hook'],
+    ({ status }) => byHook(status, ({ failures }) => failures),
+  ),
+  labelled(
+    'counter',
+    'weft_hook_quarantines_total',
+    'How often a flow hook was put into quarantine, since it took too long or its thread ended',
+    ['hook'],
+    ({ status }) => byHook(status, ({ quarantines }) => quarantines),
+  ),
   gauge(
     'weft_clashes',
     'Conflicts with other hosts and with routes of this host; weft status names them',
     ({ status }) => status.clashes.length,
   ),
 ];
+
+/** Two hooks may have one name: one that is declared, and one in a file. */
+function byHook(
+  { hooks }: StatusReport,
+  valueOf: (hook: HookReport) => number,
+  join = (a: number, b: number): number => a + b,
+): Sample[] {
+  const values = new Map<string, number>();
+  for (const hook of hooks) {
+    const before = values.get(hook.name);
+    values.set(hook.name, before === undefined ? valueOf(hook) : join(before, valueOf(hook)));
+  }
+  return [...values].map(([hook, value]) => ({ labels: { hook }, value }));
+}

@@ -199,6 +199,23 @@ export const hostReport = z.object({
   inForce: hostInForceReport.omit({ host: true }).optional(),
 });
 
+/** A flow hook of this host. */
+export const hookReport = z.object({
+  name: z.string(),
+  /** How places in its text are told. */
+  file: z.string(),
+  /** `failed` has never been loaded; `quarantine` is asked nothing for a while. Both judge nothing that is new. */
+  state: z.enum(['in_force', 'failed', 'quarantine']),
+  /** What becomes of a flow that it cannot judge. */
+  onError: z.enum(['deny', 'allow']),
+  /** Why it is not in force, or why a newer version of it is not. */
+  why: z.string().optional(),
+  /** How often it was asked about a flow, has failed about one, and was put into quarantine. */
+  asked: z.number(),
+  failures: z.number(),
+  quarantines: z.number(),
+});
+
 export const statusReport = z.object({
   host: z.string(),
   version: z.string(),
@@ -237,6 +254,8 @@ export const statusReport = z.object({
   endpointProblems: z.record(z.string(), z.array(z.string())),
   /** Resources that other programs have stored in a way that this host does not accept; they wait until that changes. */
   refusedRecords: z.array(refusedRecordReport),
+  /** Flow hooks: those that are declared, and those in files of this host, in the order in which they are asked. */
+  hooks: z.array(hookReport),
   /** What this host knows of the conversations of the last 7 days. */
   flowClasses: flowClassesReport,
   /**
@@ -481,6 +500,7 @@ export type NetworkReport = z.infer<typeof networkReport>;
 export type HostInForceReport = z.output<typeof hostInForceReport>;
 export type InForceReport = z.output<typeof inForceReport>;
 export type StatusReport = z.infer<typeof statusReport>;
+export type HookReport = z.infer<typeof hookReport>;
 export type RefusedRecordReport = z.infer<typeof refusedRecordReport>;
 export type HeldRecordReport = z.infer<typeof heldRecordReport>;
 export type SharedStoreReport = z.infer<typeof sharedStoreReport>;

@@ -129,7 +129,7 @@ export const choiceReport = z.object({
     })
     .optional(),
   /** The method of the service, or `affinity`: the client had this backend before. */
-  by: z.enum([...balancing.options, 'affinity']),
+  by: z.enum([...balancing.options, 'affinity', 'hook']),
   /** Why it was this one, in words. */
   reason: z.string(),
   candidates: z.array(

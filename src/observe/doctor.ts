@@ -15,6 +15,7 @@ import type {
   ClashReport,
   DatapathReport,
   DoctorReport,
+  HookReport,
   HostReport,
   RefusedRecordReport,
   SharedStoreReport,
@@ -51,6 +52,8 @@ export interface DoctorEnvironment {
   readonly clashes: readonly ClashReport[];
   /** What is doubtful about policies. */
   readonly policies: () => Promise<readonly ClashReport[]>;
+  /** Flow hooks. */
+  readonly hooks: readonly HookReport[];
   /** Records of the store that this host does not accept. */
   readonly refusedRecords: readonly RefusedRecordReport[];
   /** Weft's own sockets; null if there are none. */
@@ -91,6 +94,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     ...checkInternal(environment.internal),
     ...environment.clashes.map((clash) => ({ check: 'clash', result: 'warning', ...clash }) as const),
     ...(await environment.policies()).map((doubt) => ({ check: 'policy', result: 'warning', ...doubt }) as const),
+    ...environment.hooks.map(checkHook),
     ...environment.refusedRecords.map(checkRecord),
     ...(await checkEndpoints(environment)),
   ];
@@ -407,6 +411,17 @@ function checkRecord({ kind, name, namespace, why }: RefusedRecordReport): Check
   const state = isClosed ? 'is closed: it allows nothing of what cannot be read' : 'waits';
   const detail = `${kind.toLowerCase()} "${idOf({ name, namespace })}" ${state}: ${why}`;
   return { check: 'record', result: 'warning', detail, hint: 'apply it again, or delete it' };
+}
+
+function checkHook({ name, file, state, why, onError, failures, quarantines }: HookReport): CheckReport {
+  const check = `hook ${name}`;
+  const hint = `mend it: \`weft hook check ${file}\` finds what is wrong with its text`;
+  const then = onError === 'deny' ? 'what it cannot judge is denied' : 'what it cannot judge passes';
+  if (state !== 'in_force') return { check, result: 'failed', detail: `${why}: ${then}`, hint };
+  if (why !== undefined) return { check, result: 'warning', detail: `an older version is in force: ${why}`, hint };
+  if (failures + quarantines === 0) return ok(check, 'in force');
+  const detail = `has failed about ${failures} flows, and was in quarantine ${quarantines} times: ${then}`;
+  return { check, result: 'warning', detail, hint: 'the log of `weft up` tells the first failure' };
 }
 
 function ok(check: string, detail: string): CheckReport {

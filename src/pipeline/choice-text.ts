@@ -13,6 +13,7 @@ const methods = {
   'least-connections': 'because it had the fewest connections for its weight',
   random: 'at random',
   'source-hash': 'by the hash of the client’s address',
+  hook: 'by the weights of a hook',
 } as const satisfies Record<KeptChoice['by'], string>;
 
 /** `backend default/web, port 8080, the only candidate`; after a route, how it came there. */

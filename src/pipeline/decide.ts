@@ -4,7 +4,8 @@
  *   ingress      where does it come from, and may it be sent from there?
  *   connection   which connection does it belong to?
  *   service      is it for a service? a backend for a new connection
- *   egress policy    if it begins a conversation: do the policies of its source allow it?
+ *   hooks        if it begins a conversation: does a hook of the operator's deny it?
+ *   egress policy    the same for the policies of its source: do they allow it?
  *   route        is it for the gateway, or from outside? the next hop, or an answer
  *   bridge       which port or VTEP is its destination behind? answer ARP and ND
  *   addressee    where policies select its source, or who gets it: does its IP address mean the same workload as its MAC?
@@ -12,9 +13,9 @@
  *   open         does it begin a connection? the rest of the way once that is open
  *   send         encapsulate what goes to other hosts, and send
  *
- * Each stage adds what it has found to what is known, or ends with a verdict. Those for policies and open say nothing about a
- * packet that does not concern them. Policies are not asked about a packet of an open connection, if it goes where that goes, and
- * nobody else can have sent it (`borrowed.ts`): when they change, it is the connections that are judged anew.
+ * Each stage adds what it has found to what is known, or ends with a verdict. Those for hooks, policies and open say nothing about a
+ * packet that does not concern them. Hooks and policies are not asked about a packet of an open connection, if it goes where that
+ * goes, and nobody else can have sent it (`borrowed.ts`): when policies change, it is the connections that are judged anew.
  *
  * Deciding has no side effects. The result contains everything that follows from it: the actions, the
  * mask of the fields that it used, the objects that it consulted, and the effects that `control/`
@@ -31,6 +32,7 @@ import { isReceivedByBorrowed, isSentFromBorrowed } from './borrowed.ts';
 import { bridge } from './bridge.ts';
 import { connection } from './connection.ts';
 import { egressPolicy } from './egress-policy.ts';
+import { hooks } from './hooks.ts';
 import { ingress } from './ingress.ts';
 import { ingressPolicy } from './ingress-policy.ts';
 import { route } from './route.ts';
@@ -40,6 +42,7 @@ import type { JudgedEnd } from '../table/policy/judgement.ts';
 import { send } from './send.ts';
 import { service } from './service.ts';
 import type {
+  Balanced,
   Bridged,
   ConnectionUse,
   Drop,
@@ -106,7 +109,7 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
   const isNew = connected !== undefined && !connected.connection && !connected.isKnown;
   const isKnown = connected?.isKnown === true && view.number('ct_state') === ctState.known;
   const isSentAnew = balanced && (isNew || (isKnown && isSentFromBorrowed(view, balanced)));
-  const sent = balanced && isSentAnew ? trail.ask('egress policy', egressPolicy, balanced) : balanced;
+  const sent = balanced && isSentAnew ? askOfSender(trail, balanced) : balanced;
   const routed = sent && trail.pass('route', route, sent);
   const bridged = routed && trail.pass('bridge', bridge, routed);
   const addressed = bridged && trail.ask('addressee', addressee, bridged);
@@ -115,8 +118,7 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
   // It has the ends of a translated connection, but is bridged by them.
   const isBeside = connected?.connection !== undefined && hop !== undefined && !nat && !hop.macs;
   // A container that has the ends of another one's connection to weft's own sockets opens its own.
-  if ((isBeside || begins) && !isNew && sent && !trail.ask('egress policy', egressPolicy, sent))
-    return trail.decision();
+  if ((isBeside || begins) && !isNew && sent && !askOfSender(trail, sent)) return trail.decision();
   // Each frame of a flood, which may reach others than the one before.
   const isFlood = hop !== undefined && !nat && hop.destinations.length > 1;
   const isJudged = isNew || begins || isBeside || isFlood;
@@ -125,6 +127,12 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
   const translated = received && begins ? trail.pass('open', open, { ...received, begins }) : received;
   if (translated) trail.pass('send', send, translated);
   return trail.decision();
+}
+
+/** What has a say on the host of its sender. */
+function askOfSender(trail: Trail, balanced: Balanced): Balanced | undefined {
+  const passed = trail.ask('hooks', hooks, balanced);
+  return passed && trail.ask('egress policy', egressPolicy, passed);
 }
 
 /** The path of one flow through the stages, up to the verdict. */

@@ -42,7 +42,13 @@ export function egressPolicy(view: FlowView, known: Balanced): StageResult<Balan
   return asJudged(view, origin, judged, because, known);
 }
 
-function peerOf(view: FlowView, { tables, leg }: Balanced, { network }: PortOrigin, asksIdentity: boolean): Peer {
+/** Who is to get it. @param asksIdentity false: only the address counts */
+export function peerOf(
+  view: FlowView,
+  { tables, leg }: Balanced,
+  { network }: PortOrigin,
+  asksIdentity: boolean,
+): Peer {
   if (leg?.kind === 'to_chosen') return peerOfBackend(view, tables, leg.choice.backend, asksIdentity);
   const address = view.bytes('ip_dst');
   if (!asksIdentity) return stranger(address);

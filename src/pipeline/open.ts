@@ -7,7 +7,7 @@
  * 3. once the connection is open, its addresses are translated, and the packet is sent.
  *
  * The datapath opens connections like it by itself if the choice of their backends is one that it can make (`Op::balance`),
- * and if policies allow all backends that it may choose.
+ * and if policies allow all backends that it may choose. Not if a hook has looked at what tells connections apart.
  */
 import { sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
@@ -15,6 +15,7 @@ import { choiceOf } from '../table/openings.ts';
 import { isBalancedByTable } from '../table/balancer.ts';
 import { ingressPoliciesObject, policyObject } from '../table/policies.ts';
 import type { Backend } from '../table/service.ts';
+import { offsetOf } from '../table/weighed.ts';
 import { natOf, placeOf, useConnection } from './conversation.ts';
 import { judge, peerOfBackend, senderOf, stranger } from './policy.ts';
 import { refuse } from './routed.ts';
@@ -51,6 +52,7 @@ const MOST_JUDGED = 64;
 
 /** True if policies allow this client every backend that the datapath may choose for it: what it sends, and what those of this host receive. */
 function isForAll(view: FlowView, { tables, origin, begins }: Beginner): boolean {
+  if (view.isOfOneConnection) return false;
   const choice = choiceOf(begins.opening);
   if (!choice || origin.kind !== 'port' || !isBalancedByTable(choice)) return false;
   const { policies } = tables;
@@ -63,7 +65,7 @@ function isForAll(view: FlowView, { tables, origin, begins }: Beginner): boolean
     return !egress && !candidates.some(({ backend }) => isSelected(backend));
   }
   const client = begins.opening.original.source;
-  const offset = choice.l4Port - candidates.find(({ pinned }) => pinned.pin === choice.pin)!.target;
+  const offset = offsetOf(choice);
   return candidates.every(({ backend, target }) => {
     // The datapath asks about a connection of a client to itself.
     if (sameBytes(backend.address, client)) return true;

@@ -18,6 +18,7 @@ import type { Excluded } from '../table/candidates.ts';
 import type { ConnectionTable, Found } from '../table/connections.ts';
 import type { Opening } from '../table/openings.ts';
 import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
+import type { Hooks } from '../table/hooks.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
 import type { Policies } from '../table/policies.ts';
 import type { JudgedEnd } from '../table/policy/judgement.ts';
@@ -34,6 +35,7 @@ export interface Tables {
   readonly connections: ConnectionTable;
   readonly services: Services;
   readonly policies: Policies;
+  readonly hooks: Hooks;
 }
 
 /** What ingress starts with. */

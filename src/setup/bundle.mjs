@@ -19,8 +19,8 @@ const common = {
   minifySyntax: true,
   minifyWhitespace: true,
   sourcemap: true,
-  // @grpc/grpc-js loads it for its own services of diagnosis, which weft does not have.
-  external: ['@grpc/proto-loader'],
+  // @grpc/grpc-js loads the first for its own services of diagnosis, which weft does not have; the second is a program of its own.
+  external: ['@grpc/proto-loader', 'esbuild'],
   logLevel: 'warning',
 };
 await build({
@@ -31,6 +31,7 @@ await build({
     'src/checks/server.ts',
     'src/discovery/server.ts',
     'src/discovery/worker.ts',
+    'src/hooks/worker.ts',
   ],
   outbase: 'src',
   outdir: 'dist',

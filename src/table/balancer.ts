@@ -191,7 +191,7 @@ function inTable(scope: Scope, hash: number): Candidate {
 }
 
 /** The one at that place, if each takes as much room as its weight. Hashes have 32 bits. */
-function weighted(candidates: readonly Candidate[], hash: number): Candidate {
+export function weighted(candidates: readonly Candidate[], hash: number): Candidate {
   const total = candidates.reduce((sum, { weight }) => sum + weight, 0);
   let left = (hash / 2 ** 32) * total;
   return candidates.find(({ weight }) => (left -= weight) < 0) ?? candidates.at(-1)!;

@@ -17,8 +17,8 @@ export interface KeptChoice {
   readonly selection: BackendSelection;
   /** The number of the backend. */
   readonly pin: number;
-  /** How it was chosen: by the method of the service, or because the client had it before. */
-  readonly by: BalancingMethod | 'affinity';
+  /** How it was chosen: by the method of the service, because the client had it before, or by the weights of a flow hook. */
+  readonly by: BalancingMethod | 'affinity' | 'hook';
   /** The route that led there; undefined if the service that the client asked for has none for it. */
   readonly route: TakenRoute | undefined;
 }

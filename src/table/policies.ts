@@ -20,6 +20,7 @@ import { bytesId } from '../flow/key.ts';
 import { formatIp, type Vni } from '../flow/types.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import type { Changes } from './changes.ts';
+import type { Hooks } from './hooks.ts';
 import type { PolicyJudgement } from './policy/judgement.ts';
 import {
   policyDirections,
@@ -95,6 +96,7 @@ export interface Concerned {
 
 export class Policies implements PolicyLookup {
   readonly #changes: Changes;
+  readonly #hooks: Pick<Hooks, 'isEmpty'>;
   readonly #ruleSets = new RuleSets();
   /** What is in force, by endpoint. */
   readonly #inForce: Readonly<Record<PolicyDirection, Map<string, InForce>>> = {
@@ -107,8 +109,15 @@ export class Policies implements PolicyLookup {
   #namespaces = new Set<string>();
   #dns = dnsIdentity();
 
-  constructor(changes: Changes) {
+  /** @param hooks which ask who has an address, too */
+  constructor(changes: Changes, hooks: Pick<Hooks, 'isEmpty'> = { isEmpty: true }) {
     this.#changes = changes;
+    this.#hooks = hooks;
+  }
+
+  /** True if a decision may have consulted who has an address. */
+  get asksIdentities(): boolean {
+    return this.#ruleSets.askIdentities || !this.#hooks.isEmpty;
   }
 
   /** What is in force for a workload of this host; undefined: nothing selects it, and everything passes. */
@@ -154,20 +163,20 @@ export class Policies implements PolicyLookup {
 
   /** Others have these addresses now, or the workloads that have them are others to policies. */
   workloadsChanged(addresses: Iterable<Uint8Array>): void {
-    // If no rule asks who has an address, no decision has consulted that.
-    if (!this.#ruleSets.askIdentities) return;
+    // If nobody asks who has an address, no decision has consulted that.
+    if (!this.asksIdentities) return;
     for (const address of addresses) {
       this.#changes.changed(identityObject(address));
-      this.#addresses.add(bytesId(address));
+      if (this.#ruleSets.askIdentities) this.#addresses.add(bytesId(address));
     }
   }
 
   /** A namespace has these labels now: all workloads that are in it are others to policies, however many there are. */
   namespaceChanged(name: string, labels: PolicyLabels | undefined): void {
     if (name === DNS_NAMESPACE) this.#dns = dnsIdentity(labels);
-    if (!this.#ruleSets.askIdentities) return;
+    if (!this.asksIdentities) return;
     this.#changes.changed(namespaceObject(name));
-    this.#namespaces.add(name);
+    if (this.#ruleSets.askIdentities) this.#namespaces.add(name);
   }
 
   get dns(): Identity {

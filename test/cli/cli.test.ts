@@ -71,7 +71,7 @@ t.test('wrong usage exits 2 with one line that leads to the help', async (t) => 
     [['status', '-o', 'xml'], /table, json, yaml/],
     [
       ['get', 'pod'],
-      /"pod" is not a kind; there are Namespace, Network, Host, ClusterNetworkPolicy, NetworkPolicy, Endpoint/,
+      /"pod" is not a kind; there are Namespace, Network, Host, Hook, ClusterNetworkPolicy, NetworkPolicy, Endpoint/,
     ],
     [['delete', 'endpoint/a/shop/web'], /a\/shop\/web: a name is NAME or NAMESPACE\/NAME/],
     [['detach', '/web'], /\/web: a name is NAME or NAMESPACE\/NAME/],

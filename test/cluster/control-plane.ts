@@ -13,6 +13,7 @@ import { Hosts } from '../../src/cluster/membership/hosts.ts';
 import { Membership, type MembershipEnvironment } from '../../src/cluster/membership/membership.ts';
 import { Networks } from '../../src/cluster/networks.ts';
 import { SharedFeed } from '../../src/cluster/feed/shared-feed.ts';
+import { hookParts } from '../../src/hooks/parts.ts';
 import { policyParts } from '../../src/cluster/policies/parts.ts';
 import { reconcilers } from '../../src/cluster/reconcilers.ts';
 import { belongingsOf } from '../../src/cluster/remote-endpoints.ts';
@@ -178,6 +179,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     },
   });
   const policies = policyParts({ forwarding, networks: () => networks, endpoints: () => endpoints });
+  const hooks = hookParts({ forwarding, host, files: [], clock: () => 0, warn: (message) => warnings.push(message) });
   const networks: Networks = new Networks({
     forwarding,
     serviceClash: (subnets, texts) => serving.clash(subnets, texts),
@@ -219,7 +221,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
   const cluster: Cluster = new Cluster({
     hostName: host,
     feed,
-    reconcilers: reconcilers({ networks, hosts, endpoints, ...serving, ...policies }),
+    reconcilers: reconcilers({ networks, hosts, endpoints, ...serving, ...policies, hooks: hooks.declared }),
     registers: [...(allotment && blocks ? [allotment, blocks, membership.live] : []), ...serving.registers],
     onInForce: (revision, latest) => membership.reached(revision, latest),
     onEnforced: async () => {},
@@ -239,6 +241,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     await Promise.all([cluster.serial.close(), blocks?.close()]);
     await membership.close();
     await cluster.close();
+    await hooks.keeper.close();
     watcher.close();
     forwarding.datapath.close();
     await own.close();

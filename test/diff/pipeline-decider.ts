@@ -18,6 +18,7 @@ import { Fdb, vtepLocation } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
 import { decide, type Decision } from '../../src/pipeline/decide.ts';
 import type { Tables } from '../../src/pipeline/stage.ts';
+import type { Hooks } from '../../src/table/hooks.ts';
 import { Policies } from '../../src/table/policies.ts';
 import { Services } from '../../src/table/services.ts';
 import {
@@ -28,6 +29,7 @@ import {
   type AccessPort,
   type OutsidePort,
 } from '../../src/table/topology.ts';
+import { randomHooks } from '../support/random-hooks.ts';
 import type { Random } from '../support/random.ts';
 import type { Decider, DeciderContext } from './differential.ts';
 import { SHARING_VTEP } from './conversations.ts';
@@ -51,6 +53,7 @@ export class PipelineDecider implements Decider {
   readonly #fdb = new Fdb({ quota: 20, ageingMs: 20_000 }, this.#changes);
   readonly #neighbors = new NeighborTable({ quota: 64 }, this.#changes);
   readonly #services = new Services(this.#topology, this.#changes);
+  readonly #hooks: Hooks;
   readonly #policies = new Policies(this.#changes);
   #openedConnections: ConnectionTable | undefined;
   readonly #keys: FlowKey[] = [];
@@ -60,6 +63,7 @@ export class PipelineDecider implements Decider {
 
   constructor(context: DeciderContext) {
     this.#context = context;
+    this.#hooks = randomHooks(context.random, this.#changes);
     this.#serviceChanges = context.turn;
     for (const vni of vnis) this.#setNetwork(vni);
     for (const vtep of vteps) {
@@ -121,6 +125,7 @@ export class PipelineDecider implements Decider {
       connections: this.#connections,
       services: this.#services,
       policies: this.#policies,
+      hooks: this.#hooks,
     };
   }
 

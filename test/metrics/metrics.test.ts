@@ -32,6 +32,20 @@ const status: StatusReport = {
     ],
     audit: { runs: 3, mismatches: 0 },
   },
+  hooks: [
+    { name: 'a', file: 'a.ts', state: 'in_force', onError: 'deny', asked: 7, failures: 2, quarantines: 1 },
+    // One that is declared, and one in a file.
+    {
+      name: 'a',
+      file: 'b.ts',
+      state: 'quarantine',
+      onError: 'deny',
+      why: 'it loops',
+      asked: 1,
+      failures: 0,
+      quarantines: 1,
+    },
+  ],
   registration: { state: 'registered' },
   inForce: {
     revision: 70,

@@ -150,7 +150,7 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
   refuses(
     t,
     'apiVersion: v1\nkind: Pod\n',
-    '2:7: kind: "Pod" is not accepted: accepted are "Namespace", "Network", "Host", "ClusterNetworkPolicy", "NetworkPolicy", "Endpoint", "Service", "EndpointSlice", "DestinationRule", "VirtualService", "PolicyTest"',
+    '2:7: kind: "Pod" is not accepted: accepted are "Namespace", "Network", "Host", "Hook", "ClusterNetworkPolicy", "NetworkPolicy", "Endpoint", "Service", "EndpointSlice", "DestinationRule", "VirtualService", "PolicyTest"',
   );
   refuses(
     t,
@@ -161,7 +161,7 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
   refuses(
     t,
     '{}',
-    '1:1: kind is missing: accepted are "Namespace", "Network", "Host", "ClusterNetworkPolicy", "NetworkPolicy", "Endpoint", "Service", "EndpointSlice", "DestinationRule", "VirtualService", "PolicyTest"',
+    '1:1: kind is missing: accepted are "Namespace", "Network", "Host", "Hook", "ClusterNetworkPolicy", "NetworkPolicy", "Endpoint", "Service", "EndpointSlice", "DestinationRule", "VirtualService", "PolicyTest"',
   );
   refuses(
     t,
@@ -264,6 +264,7 @@ status: {}
     Namespace: { spec: {} },
     Network: { spec: { subnets: ['10.0.0.0/24'] } },
     Host: { spec: { underlay: '192.0.2.1' } },
+    Hook: { spec: { source: 'export default 1' } },
     ClusterNetworkPolicy: { spec: { tier: 'Admin', priority: 0, subject: { namespaces: {} } } },
     NetworkPolicy: { spec: { podSelector: {} } },
     PolicyTest: { spec: { from: { endpoint: 'web' }, to: { endpoint: 'db' }, port: 80, expect: 'allow' } },
@@ -572,7 +573,7 @@ t.test('over the API the same lines come without a place', async (t) => {
   );
   t.equal(
     message({ ...value, kind: 'Pod' }),
-    'kind: "Pod" is not accepted: accepted are "Namespace", "Network", "Host", "ClusterNetworkPolicy", "NetworkPolicy", "Endpoint", "Service", "EndpointSlice", "DestinationRule", "VirtualService", "PolicyTest"',
+    'kind: "Pod" is not accepted: accepted are "Namespace", "Network", "Host", "Hook", "ClusterNetworkPolicy", "NetworkPolicy", "Endpoint", "Service", "EndpointSlice", "DestinationRule", "VirtualService", "PolicyTest"',
   );
   for (const given of [null, undefined, 5, 'x', []]) t.match(message(given), /a map of fields is expected$/);
 });
@@ -580,7 +581,7 @@ t.test('over the API the same lines come without a place', async (t) => {
 t.test('JSON Schema of all resources and reports', async (t) => {
   const { resources, reports } = jsonSchemas();
   t.same(Object.keys(resources), [
-    ...['Namespace', 'Network', 'Host', 'ClusterNetworkPolicy', 'NetworkPolicy', 'Endpoint'],
+    ...['Namespace', 'Network', 'Host', 'Hook', 'ClusterNetworkPolicy', 'NetworkPolicy', 'Endpoint'],
     ...['Service', 'EndpointSlice', 'DestinationRule', 'VirtualService', 'PolicyTest'],
   ]);
   t.match(resources['Network'], { required: ['apiVersion', 'kind', 'metadata', 'spec'], additionalProperties: false });

@@ -38,6 +38,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     outside: undefined,
     published: [],
     clashes: [],
+    hooks: [],
     refusedRecords: [],
     internal: null,
     ownAddresses: async () => new Set(),

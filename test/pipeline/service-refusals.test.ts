@@ -14,6 +14,7 @@ import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
 import type { Backend, Service } from '../../src/table/service.ts';
+import { Hooks } from '../../src/table/hooks.ts';
 import { Policies } from '../../src/table/policies.ts';
 import { Services } from '../../src/table/services.ts';
 import { gatewayMac, hostMacOf, Topology } from '../../src/table/topology.ts';
@@ -133,5 +134,6 @@ function refusal(
   const ports = { sourcePort: 1234, destinationPort: 53 };
   extract(protocol === IP_TCP ? frames.tcp(ends, ports) : frames.udp(ends, 1234, 53), key);
   writeNumber(key, fields.in_port, portNo);
-  return decide(key, { topology, fdb, neighbors, connections, services, policies: new Policies(changes) });
+  const [policies, hooks] = [new Policies(changes), new Hooks(changes)];
+  return decide(key, { topology, fdb, neighbors, connections, services, policies, hooks });
 }

@@ -45,6 +45,7 @@ import {
 } from '../../src/table/topology.ts';
 import { stores } from '../support/connections.ts';
 import { randomService } from '../support/random-services.ts';
+import { randomHooks } from '../support/random-hooks.ts';
 import { randomPolicies } from '../support/policy/random-policies.ts';
 import { Random } from '../support/random.ts';
 import { backend } from '../support/services.ts';
@@ -170,7 +171,8 @@ function randomTables(random: Random): Tables {
       listening: [IP_TCP, IP_UDP].map((protocol) => ({ protocol, l4Port: 80 })),
     });
   }
-  return { topology, fdb, neighbors, connections, services, policies: randomPolicies(random, changes, ips) };
+  const policies = randomPolicies(random, changes, ips);
+  return { topology, fdb, neighbors, connections, services, policies, hooks: randomHooks(random, changes) };
 }
 
 /** Backends are local and on other hosts, in both networks and in none; two services may have the same VIP. */
@@ -448,6 +450,8 @@ const OUTCOMES = [
   'two replies',
   'policy_egress',
   'policy_ingress',
+  'hook_denied',
+  'hook_failed',
 ] as const;
 
 t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) => {

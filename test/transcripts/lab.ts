@@ -15,6 +15,8 @@
  *   label NAME KEY=VALUE…                                    what selectors match of the workload behind that port
  *   policy NAME for=NAME,… ingress|egress [peer=KEY:VALUE|NAMESPACE|PREFIX]… [port=PORT[-LAST]/tcp|udp]… [nobody] [reject] [staged]
  *   policy NAME                                              there is none any more
+ *   hook NAME STATEMENT…                                      a flow hook on every host: what its function (flow, ctx) does
+ *   hook NAME                                                there is none any more
  *   listen HOST PORT/tcp|udp…                                weft’s own sockets: the port HOST/internal
  *   publish HOST/PORT HOSTPORT:PORT/tcp|udp
  *   path HOST UNDERLAY BYTES                                 the largest inner packet on the way there
@@ -41,6 +43,7 @@ import type { RouteSpec } from '../../src/model/kinds/network.ts';
 import { reportDecision } from '../../src/observe/decision.ts';
 import { parseFlow } from '../../src/observe/flow-spec.ts';
 import { createSimulation, type SimulatedHost, type SimulatedPort, type Simulation } from '../../src/simulation.ts';
+import type { FlowHook } from '../../src/table/hooks.ts';
 import {
   gatewayMac,
   INTERNAL_MAC,
@@ -50,6 +53,7 @@ import {
 } from '../../src/table/topology.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import type { Routing, Service } from '../../src/table/service.ts';
+import { hookOf } from '../support/hooks.ts';
 import { backend, service, servicePort } from '../support/services.ts';
 import { checkConservation } from '../conformance/harness.ts';
 import { buildFrame, ecnOf, type Speaker } from './said.ts';
@@ -100,6 +104,7 @@ export class Lab {
     service: (words) => this.#service(words),
     label: ([name, ...labels]) => this.#policies.label(name!, labels),
     policy: (words) => this.#observe(() => this.#policy(words)),
+    hook: ([name, ...words]) => this.#hook(name!, words.join(' ')),
     listen: (words) => this.#listen(words),
     publish: ([place, what]) => this.#publish(place!, what!),
     path: ([host, vtep, bytes]) => void this.#at(host!).forwarding.remote.setPathMtu(parseIp(vtep!), Number(bytes)),
@@ -114,6 +119,7 @@ export class Lab {
     advance: ([milliseconds]) => this.#observe(() => this.#advance(Number(milliseconds))),
   };
   readonly #policies = new LabPolicies();
+  readonly #hooks = new Map<string, FlowHook>();
   readonly #open: Open;
   #aspects: readonly Aspect[] = [];
   #copiesDscp = false;
@@ -295,6 +301,16 @@ export class Lab {
       vni === undefined ? [] : [{ name: portOf(place), host: hostOf(place), vni, addresses }],
     );
     for (const [host, { forwarding }] of this.#hosts) this.#policies.put(forwarding, host, pods);
+  }
+
+  #hook(name: string, body: string): void {
+    if (body === '') this.#hooks.delete(name);
+    else this.#hooks.set(name, hookOf(name, body));
+    const inOrder = [...this.#hooks.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    for (const { forwarding } of this.#hosts.values()) {
+      forwarding.tables.hooks.set(inOrder);
+      forwarding.controller.enforce();
+    }
   }
 
   #listen([host, ...ports]: readonly string[]): void {

@@ -34,7 +34,7 @@ import { ProposedPolicies } from './proposed-policies.ts';
 import type { SelectingPolicy } from './policy-value.ts';
 
 export interface PolicyEnforcementEnvironment {
-  readonly tables: Pick<Policies, 'setSubject' | 'workloadsChanged' | 'namespaceChanged' | 'ties'>;
+  readonly tables: Pick<Policies, 'setSubject' | 'workloadsChanged' | 'namespaceChanged' | 'ties' | 'asksIdentities'>;
   /** Decides again what depends on what has changed in the tables. */
   readonly enforce: () => void;
   readonly endpoints: () => Pick<Endpoints, 'find' | 'values' | 'withMac'>;
@@ -84,7 +84,7 @@ export class PolicyEnforcement {
       this.#follow(name);
     }
     // Nobody is told of whose an address is as long as nobody asks.
-    if (this.#policies.size > 0 && !(isSame && before?.state === after?.state)) {
+    if (this.#isAsked && !(isSame && before?.state === after?.state)) {
       for (const one of [before, after]) if (one) this.#environment.tables.workloadsChanged(addressesOf(one));
     }
     this.#environment.enforce();
@@ -92,7 +92,7 @@ export class PolicyEnforcement {
 
   /** The pools know by now that it has its addresses. */
   addressesClaimed(endpoint: Endpoint): void {
-    if (this.#policies.size === 0) return;
+    if (!this.#isAsked) return;
     this.#environment.tables.workloadsChanged(addressesOf(endpoint));
     this.#environment.enforce();
   }
@@ -178,6 +178,11 @@ export class PolicyEnforcement {
       },
       change,
     );
+  }
+
+  /** Somebody asks whose an address is. */
+  get #isAsked(): boolean {
+    return this.#policies.size > 0 || this.#environment.tables.asksIdentities;
   }
 
   #ownerOf(address: Uint8Array, vni: number): string | undefined {

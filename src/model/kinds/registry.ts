@@ -7,6 +7,7 @@ import { clusterNetworkPolicyKind } from './cluster-network-policy.ts';
 import { destinationRuleKind } from './destination-rule.ts';
 import { endpointSliceKind } from './endpoint-slice.ts';
 import { endpointKind } from './endpoint.ts';
+import { hookKind } from './hook.ts';
 import { hostKind } from './host.ts';
 import type { KindDefinition } from './kind.ts';
 import { namespaceKind } from './namespace.ts';
@@ -20,7 +21,8 @@ export const kinds: KindDefinition[] = [
   namespaceKind, //
   networkKind,
   hostKind,
-  // Before the endpoints that they select: no port opens without them.
+  // Before the endpoints that they are about: no port opens without them.
+  hookKind,
   clusterNetworkPolicyKind,
   networkPolicyKind,
   endpointKind,

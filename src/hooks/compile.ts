@@ -1,0 +1,59 @@
+/**
+ * From the TypeScript of a hook to JavaScript that its context runs. Types are removed, and not checked: `weft hook check` does
+ * that. There is no dynamic import in the result, by which a hook would get at an object of Node.
+ */
+import { SourceMap, type SourceMapping, type SourceMapPayload } from 'node:module';
+import type { TransformFailure } from 'esbuild';
+import { WeftError } from '../error.ts';
+
+export interface CompiledHook {
+  /** How it is called in texts: `fence.ts`. */
+  readonly file: string;
+  readonly code: string;
+  /** `fence.ts:3:12`, for a place in the code; the file alone if that is not known. Both are counted from 1. */
+  placeOf(line: number, column: number): string;
+}
+
+/** The compiler is another process, which ends when nobody needs it. */
+let last: Promise<unknown> = Promise.resolve();
+
+/** @throws WeftError('invalid') that says where the text is wrong */
+export function compileHook(source: string, file: string): Promise<CompiledHook> {
+  const compiled = last.then(() => compile(source, file));
+  last = compiled.catch(() => {});
+  return compiled;
+}
+
+async function compile(source: string, file: string): Promise<CompiledHook> {
+  const { stop, transform } = await import('esbuild');
+  try {
+    const { code, map } = await transform(source, {
+      loader: 'ts',
+      format: 'cjs',
+      target: 'node20',
+      charset: 'utf8',
+      sourcefile: file,
+      sourcemap: 'external',
+      sourcesContent: false,
+      supported: { 'dynamic-import': false },
+      logLevel: 'silent',
+    });
+    const positions = new SourceMap(JSON.parse(map) as SourceMapPayload);
+    const placeOf = (line: number, column: number): string => {
+      const { originalLine, originalColumn }: Partial<SourceMapping> =
+        line > 0 ? positions.findEntry(line - 1, column - 1) : {};
+      if (originalLine === undefined || originalColumn === undefined) return file;
+      return `${file}:${originalLine + 1}:${originalColumn + 1}`;
+    };
+    // Strict code cannot find out who has called it.
+    return { file, code: `'use strict';${code}`, placeOf };
+  } catch (error) {
+    const [first] = (error as Partial<TransformFailure>).errors ?? [];
+    if (!first) throw error;
+    const { line = 0, column = 0 } = first.location ?? {};
+    const place = line === 0 ? file : `${file}:${line}:${column + 1}`;
+    throw new WeftError('invalid', `${place}: ${first.text}`, { cause: error });
+  } finally {
+    await stop();
+  }
+}

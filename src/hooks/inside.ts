@@ -1,0 +1,222 @@
+/**
+ * The inside of a hook's context, whose code nobody trusts: it may come from a store that many write to.
+ *
+ * `inside` is passed to the context as text, and runs there before the hook does. So it uses only its arguments and the language,
+ * and everything that it makes is of that context. What goes in and out is text. So no object of the thread's own gets in, by
+ * whose constructor the hook would reach Node.
+ *
+ *   1. what a hook does not need goes: clocks and randomness, which would make it another function each time; buffers, whose
+ *      memory is not part of the heap; and whatever waits
+ *   2. the hook is loaded
+ *   3. it is asked: it reads the flow by getters, which note what it has read
+ */
+
+/** What the context keeps of its global names. */
+const KEPT =
+  'Object Function Array String Number Boolean Symbol BigInt Map Set WeakMap WeakSet Math JSON RegExp Reflect Error EvalError RangeError ReferenceError SyntaxError TypeError URIError AggregateError NaN Infinity undefined parseInt parseFloat isNaN isFinite globalThis';
+export const keptGlobals: readonly string[] = KEPT.split(' ');
+
+/** The hook's module, as a function of the context. */
+export type HookModule = (module: { exports: object }, exports: object, require: (name: string) => unknown) => void;
+
+export interface Inside {
+  /** @returns JSON of a `LoadAnswer` */
+  readonly load: (run: HookModule) => string;
+  /** @param question JSON: the values of all groups, in their order @returns JSON of an `AskAnswer` */
+  readonly ask: (question: string) => string;
+}
+
+/** The name of the hook; or why it cannot be loaded, with its line and column, 0 if they are not known. */
+export type LoadAnswer = readonly ['loaded', string] | readonly ['failed', string, number, number];
+
+/**
+ * What it says; why, or JSON of the weights of the backends; what it has read (the number of each group with the base 36, in order);
+ * and for a failure where it is.
+ */
+export type AskAnswer = readonly ['allow' | 'balance' | 'deny' | 'reject' | 'failed', string, string, number, number];
+
+/** @param file the name of its code in the stacks of errors */
+export function inside(
+  weft: Readonly<Record<string, unknown>>,
+  { host, file, kept }: { readonly host: string; readonly file: string; readonly kept: readonly string[] },
+): Inside {
+  const { parse, stringify } = JSON;
+  const { freeze, defineProperty } = Object;
+  const MOST_TEXT = 200;
+  const MOST_WEIGHT = 1_000_000;
+  type Said = { readonly verdict?: unknown; readonly reason?: unknown; readonly backends?: unknown };
+
+  // 1. What goes
+
+  for (const name of Reflect.ownKeys(globalThis)) {
+    if (typeof name === 'string' && !kept.includes(name)) Reflect.deleteProperty(globalThis, name);
+  }
+  Reflect.deleteProperty(Math, 'random');
+  // Node would call a function of this name with objects of its own.
+  freeze(Error);
+  defineProperty(globalThis, 'Error', { value: Error, writable: false, configurable: false });
+
+  const shortened = (text: string): string =>
+    (text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)}…` : text).replace(/\p{Cc}+/gu, ' ');
+
+  /** What it says, and where. */
+  const told = (error: unknown): readonly [string, number, number] => {
+    try {
+      const stack = error instanceof Error ? `${error.stack}` : '';
+      const at = stack.indexOf(`${file}:`);
+      const [, line = '0', column = '0'] = (at >= 0 && /^:(\d+):(\d+)/.exec(stack.slice(at + file.length))) || [];
+      return [shortened(String(error)), Number(line), Number(column)];
+    } catch {
+      return ['it has thrown what cannot be told', 0, 0];
+    }
+  };
+
+  // 2. Load
+
+  let onFlow: ((flow: object, context: object) => unknown) | undefined;
+
+  const load = (run: HookModule): string => {
+    // The first time takes long.
+    told(new Error('none'));
+    try {
+      const module = { exports: {} as { readonly default?: unknown } };
+      run(module, module.exports, (name) => {
+        if (name !== 'weft') throw new TypeError(`a hook imports from "weft" alone, not from ${stringify(name)}`);
+        return weft;
+      });
+      const hook = module.exports.default as { readonly name?: unknown; readonly onFlow?: unknown } | undefined;
+      if (typeof hook?.name !== 'string' || typeof hook.onFlow !== 'function')
+        throw new TypeError('its default export is to be defineHook({ name, onFlow(flow, context) { … } })');
+      const { name } = hook;
+      onFlow = (flow, context) => (hook.onFlow as NonNullable<typeof onFlow>)(flow, context);
+      return stringify(['loaded', shortened(name)]);
+    } catch (error) {
+      return stringify(['failed', ...told(error)]);
+    }
+  };
+
+  // 3. Ask
+
+  let values: readonly unknown[] = [];
+  let read = '';
+  const take = <V>(group: number): V => {
+    const digit = group.toString(36);
+    if (!read.includes(digit)) read += digit;
+    return values[group] as V;
+  };
+  type Who = readonly [string | null, string | null, string | null];
+  type Labels = readonly [object, object];
+  type BackendValues = readonly [string, number, Who, Labels, number];
+  const flow = freeze({
+    get protocol() {
+      return take<readonly [string, number]>(0)[0];
+    },
+    get ipVersion() {
+      return take<readonly [string, number]>(0)[1];
+    },
+    source: freeze({
+      get address() {
+        return take(1);
+      },
+      get port() {
+        return take(2);
+      },
+      get endpoint() {
+        return take<Who>(3)[0] ?? undefined;
+      },
+      get namespace() {
+        return take<Who>(3)[1] ?? undefined;
+      },
+      get network() {
+        return take<Who>(3)[2] ?? undefined;
+      },
+      get labels() {
+        return take<Labels>(4)[0];
+      },
+      get namespaceLabels() {
+        return take<Labels>(4)[1];
+      },
+    }),
+    destination: freeze({
+      get address() {
+        return take(5);
+      },
+      get port() {
+        return take(6);
+      },
+      get endpoint() {
+        return take<Who>(7)[0] ?? undefined;
+      },
+      get namespace() {
+        return take<Who>(7)[1] ?? undefined;
+      },
+      get labels() {
+        return take<Labels>(8)[0];
+      },
+      get namespaceLabels() {
+        return take<Labels>(8)[1];
+      },
+    }),
+    get service() {
+      return take<string | null>(9) ?? undefined;
+    },
+    get backends() {
+      return take<readonly BackendValues[]>(10).map(
+        ([address, port, [endpoint, namespace], [labels, more], weight]) => ({
+          ...{ address, port, endpoint: endpoint ?? undefined, namespace: namespace ?? undefined },
+          ...{ labels, namespaceLabels: more, weight },
+        }),
+      );
+    },
+  });
+  const context = freeze({
+    host,
+    /** FNV-1a of what makes the connection, mixed so that each bit of it counts (murmur3). */
+    random(): number {
+      let hash = 0x811c9dc5;
+      for (const character of stringify([take(0), take(1), take(2), take(5), take(6)]))
+        hash = Math.imul(hash ^ character.charCodeAt(0), 0x01000193);
+      hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+      hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+      return ((hash ^ (hash >>> 16)) >>> 0) / 2 ** 32;
+    },
+  });
+
+  /** A weight for each backend: those that it names have one. */
+  const weightsOf = (chosen: unknown): readonly number[] => {
+    const backends = take<readonly BackendValues[]>(10);
+    const weights = backends.map(() => 0);
+    for (const { address, port, weight } of chosen as readonly {
+      address?: unknown;
+      port?: unknown;
+      weight?: unknown;
+    }[]) {
+      const at = backends.findIndex(([known, knownPort]) => known === address && knownPort === port);
+      if (at < 0) throw new TypeError('balance(backends) takes those of flow.backends');
+      if (typeof weight !== 'number' || !(weight >= 0 && weight <= MOST_WEIGHT))
+        throw new RangeError(`balance(backends): a weight is 0 to ${MOST_WEIGHT}`);
+      weights[at] = weight;
+    }
+    if (!weights.some((weight) => weight > 0)) throw new RangeError('balance(backends) has no backend with a weight');
+    return weights;
+  };
+
+  const ask = (question: string): string => {
+    values = parse(question) as readonly unknown[];
+    read = '';
+    try {
+      const said = (onFlow!(flow, context) ?? { verdict: 'allow' }) as Said;
+      const { verdict, reason } = said;
+      if (verdict === 'balance') return stringify([verdict, stringify(weightsOf(said.backends)), read, 0, 0]);
+      if (verdict === 'allow') return stringify([verdict, '', read, 0, 0]);
+      if ((verdict === 'deny' || verdict === 'reject') && typeof reason === 'string')
+        return stringify([verdict, shortened(reason), read, 0, 0]);
+      throw new TypeError('onFlow returns allow(), deny(reason), reject(reason), balance(backends) or nothing');
+    } catch (error) {
+      const [text, line, column] = told(error);
+      return stringify(['failed', text, read, line, column]);
+    }
+  };
+
+  return { load, ask };
+}

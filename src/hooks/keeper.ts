@@ -1,0 +1,307 @@
+/**
+ * Keeps the hooks that are wanted in force: those that are declared, and those in files of this host.
+ *
+ *   wanted ──► compiled ──► loaded in a thread of its own ──► in force
+ *
+ *   - One that cannot be loaded leaves the one in force that was there before. If there was none, it is in force as one that fails
+ *     about everything.
+ *   - One that throws has failed about that flow. It is told once, and counted.
+ *   - One that does not return, is slow again and again, or whose thread ends, loses its thread, and is in quarantine: what it has
+ *     said is remembered, and it fails about everything else. Then it is loaded again. The pause doubles each time, until it has
+ *     been well for a while.
+ *
+ * What becomes of a flow about which a hook fails, the hook's `onError` says.
+ *
+ * Owned by the thread of the switch. Time comes from the clock that is passed in, and with `tick`.
+ */
+import { WeftError } from '../error.ts';
+import type { HookReport } from '../model/report.ts';
+import type { FlowHook, HookAnswer } from '../table/hooks.ts';
+import { compileHook, type CompiledHook } from './compile.ts';
+import { HookThread } from './thread.ts';
+
+/** A hook that is to be in force. */
+export interface WantedHook {
+  /** Undefined: as it calls itself. */
+  readonly name: string | undefined;
+  /** How its text is called where places in it are told. */
+  readonly file: string;
+  /** Undefined: it cannot be read, and `why` says why. */
+  readonly source: string | undefined;
+  readonly why?: string;
+  readonly onError: FlowHook['onError'];
+}
+
+export interface HookKeeperEnvironment {
+  readonly tables: { set(hooks: readonly FlowHook[]): void; available(): void };
+  /** Decides again what depends on what has changed in the tables. */
+  readonly enforce: () => void;
+  readonly host: string;
+  /** Milliseconds, monotonic. */
+  readonly clock: () => number;
+  readonly after?: ((delayMs: number, work: () => void) => () => void) | undefined;
+  readonly warn: (message: string, details: object) => void;
+}
+
+/** The pause of the first quarantine, the longest one, and how long a hook is to be well until the next is a first one again. */
+const QUARANTINE_MS = { first: 1000, longest: 300_000, well: 60_000 };
+/** Answers that take as long as this are slow; how much time they may take together at once, and for each second that passes. */
+const SLOW_MS = { answer: 5, atOnce: 500, perSecond: 50 };
+
+/** A version of a hook that was loaded. */
+interface LoadedHook {
+  readonly compiled: CompiledHook;
+  readonly source: string;
+  readonly name: string;
+  /** Undefined in quarantine. */
+  thread: HookThread | undefined;
+}
+
+interface KeptHook {
+  readonly id: string;
+  wanted: WantedHook;
+  loaded: LoadedHook | undefined;
+  /** Why what is wanted is not in force. */
+  failure: string | undefined;
+  quarantine: { readonly why: string; readonly untilMs: number } | undefined;
+  /** The pause of the next quarantine, and when the last one has ended. */
+  pauseMs: number;
+  backAtMs: number;
+  inForce: FlowHook;
+  /** What it was made of. */
+  madeOf: CompiledHook | undefined;
+  isTold: boolean;
+  /** How much time its slow answers have taken, less what they may take, and when that was. */
+  slowMs: number;
+  slowAtMs: number;
+  asked: number;
+  failures: number;
+  quarantines: number;
+}
+
+export class HookKeeper {
+  readonly #environment: HookKeeperEnvironment;
+  readonly #hooks = new Map<string, KeptHook>();
+  /** Work is done one after the other. */
+  #work: Promise<void> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(environment: HookKeeperEnvironment) {
+    this.#environment = environment;
+  }
+
+  /** Loads a hook, and ends it again. @throws WeftError that says why it cannot be loaded */
+  async check(wanted: WantedHook): Promise<void> {
+    const { thread } = await this.#start(wanted, () => {});
+    thread.close();
+  }
+
+  /** Returns when it is in force, or cannot be. @param id two hooks may have one name, but not one id */
+  set(id: string, wanted: WantedHook): Promise<void> {
+    return this.#inTurn(() => this.#load(id, wanted));
+  }
+
+  remove(id: string): Promise<void> {
+    return this.#inTurn(() => {
+      const kept = this.#hooks.get(id);
+      this.#hooks.delete(id);
+      kept?.loaded?.thread?.close();
+      if (kept) this.#publish();
+    });
+  }
+
+  /** Why what is wanted is not in force; undefined if it is. */
+  failure(id: string): string | undefined {
+    const kept = this.#hooks.get(id);
+    return kept?.failure ?? kept?.quarantine?.why;
+  }
+
+  /** True if something is in force under that id, and not only a failure. */
+  isLoaded(id: string): boolean {
+    return this.#hooks.get(id)?.loaded !== undefined;
+  }
+
+  report(): HookReport[] {
+    return this.#sorted().map(({ inForce, wanted, loaded, failure, quarantine, asked, failures, quarantines }) => {
+      const why = quarantine?.why ?? failure;
+      return {
+        name: inForce.name,
+        file: wanted.file,
+        state: quarantine ? 'quarantine' : loaded ? 'in_force' : 'failed',
+        onError: inForce.onError,
+        ...(why !== undefined && { why }),
+        ...{ asked, failures, quarantines },
+      };
+    });
+  }
+
+  /** Called about once a second: those whose quarantine is over are loaded again. */
+  tick(): Promise<void> {
+    const nowMs = this.#environment.clock();
+    const over = [...this.#hooks.values()].filter(({ quarantine }) => quarantine && quarantine.untilMs <= nowMs);
+    return over.length === 0 ? Promise.resolve() : this.#inTurn(() => this.#release(over));
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#work;
+    for (const { loaded } of this.#hooks.values()) loaded?.thread?.close();
+  }
+
+  #inTurn(work: () => void | Promise<void>): Promise<void> {
+    const done = this.#work.then(async () => {
+      if (!this.#isClosed) await work();
+    });
+    this.#work = done.catch(() => {});
+    return done;
+  }
+
+  async #load(id: string, wanted: WantedHook): Promise<void> {
+    const known = this.#hooks.get(id);
+    const kept = known ?? this.#made(id, wanted);
+    kept.wanted = wanted;
+    const { source, file } = wanted;
+    const { loaded } = kept;
+    if (source === undefined || loaded?.source !== source || loaded.compiled.file !== file) {
+      try {
+        const next = await this.#start(wanted, (why, compiled) => this.#lost(kept, why, compiled));
+        loaded?.thread?.close();
+        Object.assign(kept, { loaded: { ...next, source: source! }, quarantine: undefined, failure: undefined });
+        Object.assign(kept, { pauseMs: QUARANTINE_MS.first, isTold: false, slowMs: 0 });
+      } catch (error) {
+        if (!(error instanceof WeftError)) throw error;
+        kept.failure = error.message;
+        const then = loaded ? 'the one before stays in force' : thenText(wanted);
+        this.#environment.warn(`a hook cannot be loaded: ${then}`, { hook: wanted.name ?? file, why: error.message });
+      }
+    } else kept.failure = undefined;
+    this.#hooks.set(id, kept);
+    this.#putInForce(kept);
+    this.#publish();
+  }
+
+  #made(id: string, wanted: WantedHook): KeptHook {
+    const none = { loaded: undefined, madeOf: undefined, failure: undefined, quarantine: undefined, isTold: false };
+    const counts = { asked: 0, failures: 0, quarantines: 0 };
+    const pause = { pauseMs: QUARANTINE_MS.first, backAtMs: 0, slowMs: 0, slowAtMs: 0 };
+    const inForce: FlowHook = { name: wanted.name ?? wanted.file, onError: wanted.onError, ask: () => notLoaded };
+    return { id, wanted, inForce, ...none, ...counts, ...pause };
+  }
+
+  /** @throws WeftError */
+  async #start(
+    { source, why, file, name: wantedName }: WantedHook,
+    onLost: OnLost,
+  ): Promise<{ readonly compiled: CompiledHook; readonly thread: HookThread; readonly name: string }> {
+    if (source === undefined) throw new WeftError('invalid', why ?? `${file}: it cannot be read`);
+    const compiled = await compileHook(source, file);
+    const { thread, name } = await this.#startThread(compiled, onLost);
+    if (wantedName === undefined || wantedName === name) return { compiled, thread, name };
+    thread.close();
+    const called = `it calls itself ${JSON.stringify(name)}`;
+    throw new WeftError('invalid', `${file}: ${called}: give it the name "${wantedName}"`);
+  }
+
+  #startThread(compiled: CompiledHook, onLost: OnLost): ReturnType<typeof HookThread.start> {
+    const { host, after } = this.#environment;
+    return HookThread.start(compiled, { host, after, onLost: (why) => onLost(why, compiled) });
+  }
+
+  #lost(kept: KeptHook, why: string, compiled: CompiledHook): void {
+    if (kept.loaded?.compiled === compiled && kept.loaded.thread) this.#isolate(kept, why);
+  }
+
+  #putInForce(kept: KeptHook): void {
+    const { wanted, loaded, inForce } = kept;
+    const { onError } = wanted;
+    // What is remembered of it stays if it is the same.
+    if (loaded && kept.madeOf === loaded.compiled && inForce.onError === onError) return;
+    const name = loaded?.name ?? wanted.name ?? wanted.file;
+    kept.inForce = { name, onError, ask: (question) => this.#ask(kept, question) };
+    kept.madeOf = loaded?.compiled;
+  }
+
+  #ask(kept: KeptHook, question: string): HookAnswer {
+    const { loaded, quarantine, failure } = kept;
+    const thread = loaded?.thread;
+    if (!thread) return { kind: 'unavailable', why: quarantine?.why ?? failure ?? notLoaded.why };
+    kept.asked++;
+    const { clock } = this.#environment;
+    const fromMs = clock();
+    const answer = thread.ask(question);
+    if (answer.kind === 'unavailable') {
+      this.#isolate(kept, answer.why);
+      return { kind: 'unavailable', why: kept.quarantine!.why };
+    }
+    if (this.#isTooSlow(kept, clock() - fromMs)) this.#isolate(kept, 'its answers take too much time');
+    if (answer.kind !== 'failed') return answer;
+    kept.failures++;
+    if (!kept.isTold) this.#warn(kept, 'a hook has failed about a flow', answer.why);
+    kept.isTold = true;
+    return answer;
+  }
+
+  #isTooSlow(kept: KeptHook, tookMs: number): boolean {
+    if (tookMs < SLOW_MS.answer) return false;
+    const nowMs = this.#environment.clock();
+    const allowedMs = ((nowMs - kept.slowAtMs) / 1000) * SLOW_MS.perSecond;
+    kept.slowMs = Math.max(0, kept.slowMs - allowedMs) + tookMs;
+    kept.slowAtMs = nowMs;
+    return kept.slowMs > SLOW_MS.atOnce;
+  }
+
+  /** Nothing in the tables changes by that: it may happen while a flow is decided. */
+  #isolate(kept: KeptHook, why: string): void {
+    const nowMs = this.#environment.clock();
+    kept.loaded!.thread!.close();
+    kept.loaded!.thread = undefined;
+    if (nowMs - kept.backAtMs > QUARANTINE_MS.well) kept.pauseMs = QUARANTINE_MS.first;
+    const { pauseMs } = kept;
+    kept.quarantine = { why: `${why}, and is not asked for ${pauseMs / 1000} s`, untilMs: nowMs + pauseMs };
+    kept.pauseMs = Math.min(2 * pauseMs, QUARANTINE_MS.longest);
+    kept.quarantines++;
+    this.#warn(kept, 'a hook is in quarantine', kept.quarantine.why);
+  }
+
+  async #release(over: readonly KeptHook[]): Promise<void> {
+    for (const kept of over) {
+      const { loaded, quarantine, id } = kept;
+      if (!loaded || loaded.thread || !quarantine || this.#hooks.get(id) !== kept) continue;
+      try {
+        const onLost: OnLost = (why, compiled) => this.#lost(kept, why, compiled);
+        ({ thread: loaded.thread } = await this.#startThread(loaded.compiled, onLost));
+        kept.quarantine = undefined;
+        Object.assign(kept, { backAtMs: this.#environment.clock(), slowMs: 0 });
+      } catch (error) {
+        kept.quarantine = { why: (error as Error).message, untilMs: this.#environment.clock() + kept.pauseMs };
+      }
+    }
+    this.#environment.tables.available();
+    this.#environment.enforce();
+  }
+
+  #warn({ inForce, wanted }: KeptHook, message: string, why: string): void {
+    this.#environment.warn(`${message}: ${thenText(wanted)}`, { hook: inForce.name, why });
+  }
+
+  #publish(): void {
+    this.#environment.tables.set(this.#sorted().map(({ inForce }) => inForce));
+    this.#environment.enforce();
+  }
+
+  /** By name, in the order in which they are asked. */
+  #sorted(): KeptHook[] {
+    return [...this.#hooks.values()].sort((a, b) => {
+      const [one, other] = [`${a.inForce.name}\0${a.id}`, `${b.inForce.name}\0${b.id}`];
+      return one < other ? -1 : one > other ? 1 : 0;
+    });
+  }
+}
+
+type OnLost = (why: string, compiled: CompiledHook) => void;
+
+const notLoaded = { kind: 'unavailable', why: 'it is not loaded' } as const;
+
+function thenText({ onError }: WantedHook): string {
+  return onError === 'deny' ? 'what it cannot judge is denied' : 'what it cannot judge is let pass';
+}

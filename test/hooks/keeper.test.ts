@@ -1,0 +1,253 @@
+/** Hooks in threads of their own: how they are loaded, asked, replaced, and what becomes of those that misbehave. */
+import t, { type Test } from 'tap';
+import { HookKeeper, type WantedHook } from '../../src/hooks/keeper.ts';
+import { Changes } from '../../src/table/changes.ts';
+import { hookGroups, Hooks, type HookGroup, type HookJudgement } from '../../src/table/hooks.ts';
+
+t.setTimeout(240_000);
+
+const values: Readonly<Record<HookGroup, unknown>> = {
+  ...{ protocol: ['tcp', 4], source_address: '10.0.0.2', source_port: 4000, source_endpoint: ['web', 'shop', 'blue'] },
+  ...{ source_labels: [{ app: 'web' }, { team: 'a' }], destination_address: '10.0.0.3', destination_port: 80 },
+  ...{ destination_endpoint: [null, null, null], destination_labels: [{}, {}], service: null },
+  backends: [],
+};
+
+/** @param stepMs passes between two looks at the clock */
+function kept(t: Test, stepMs = 0) {
+  const changes = new Changes();
+  const tables = new Hooks(changes);
+  const state = { nowMs: 1_000_000, enforced: 0 };
+  const warnings: string[] = [];
+  const keeper = new HookKeeper({
+    ...{ tables, host: 'here' },
+    clock: () => {
+      state.nowMs += stepMs;
+      return state.nowMs;
+    },
+    enforce: () => void (state.enforced += changes.drain().changed.length > 0 ? 1 : 0),
+    warn: (message, details) => warnings.push(`${message} ${JSON.stringify(details)}`),
+  });
+  t.teardown(() => keeper.close());
+  /** @param body what the function does; undefined for a whole file in `source` */
+  const set = (id: string, body: string, more: Partial<WantedHook> = {}): Promise<void> =>
+    keeper.set(id, { name: id, file: `${id}.ts`, onError: 'deny', source: fileOf(id, body), ...more });
+  const judge = (given: Partial<Record<HookGroup, unknown>> = {}): HookJudgement => {
+    const text = (group: HookGroup): string => JSON.stringify({ ...values, ...given }[group]);
+    return tables.judge({ read: text, all: () => `[${hookGroups.map(text).join()}]`, balance: () => {} });
+  };
+  return { keeper, tables, state, warnings, set, judge };
+}
+
+function fileOf(name: string, body: string): string {
+  return `import { allow, defineHook, deny, isIn, reject, type HookFlow } from 'weft';
+
+export default defineHook({
+  name: '${name}',
+  onFlow(flow: HookFlow, ctx) {
+    const { source, destination } = flow;
+    ${body}
+  },
+});
+`;
+}
+
+t.test('a hook is loaded, asked, replaced and removed', async (t) => {
+  const { keeper, tables, set, judge } = kept(t);
+  await set(
+    'a',
+    `if (source.labels.app === 'web') return deny(\`\${source.namespace}/\${source.endpoint} on \${ctx.host}\`);`,
+  );
+  t.same(judge(), { kind: 'deny', hook: 'a', reason: 'shop/web on here' });
+  t.equal(judge({ source_labels: [{}, {}] }).kind, 'allow');
+  t.match(keeper.report(), [{ name: 'a', state: 'in_force', asked: 2, failures: 0, quarantines: 0 }]);
+  await set('a', `if (isIn(destination.address, '10.0.0.0/24', 'fd00::/8')) return reject('near');`);
+  t.same(judge(), { kind: 'reject', hook: 'a', reason: 'near' });
+  t.equal(judge({ destination_address: '10.0.1.3' }).kind, 'allow');
+  t.equal(judge({ destination_address: 'fd12::1' }).kind, 'reject');
+  await keeper.remove('a');
+  t.ok(tables.isEmpty);
+});
+
+t.test('hooks are asked in the order of their names', async (t) => {
+  const { set, judge, keeper } = kept(t);
+  await set('b', `return deny('b')`);
+  await set('a', `return deny('a')`);
+  t.match(judge(), { hook: 'a' });
+  t.same(
+    keeper.report().map(({ name, asked }) => [name, asked]),
+    [
+      ['a', 1],
+      ['b', 0],
+    ],
+  );
+});
+
+t.test('a first load that fails denies, and a later one keeps what was there', async (t) => {
+  const { keeper, set, judge, warnings } = kept(t);
+  await set('a', 'const x = ;');
+  t.match(judge(), { kind: 'failed', hook: 'a', why: /^a\.ts:7:15: Unexpected ";"/ });
+  t.match(keeper.report(), [{ state: 'failed', why: /^a\.ts:7:15/ }]);
+  await set('a', `return deny('it works')`);
+  t.match(judge(), { kind: 'deny', reason: 'it works' });
+  t.equal(keeper.failure('a'), undefined);
+  for (const [source, why] of [
+    ['let x: = 1', /^a\.ts:1:8: /],
+    ['export const x = 1;', /default export is to be defineHook/],
+    [fileOf('other', ''), /calls itself "other": give it the name "a"/],
+    [
+      `import { readFileSync } from 'node:fs';\n${fileOf('a', 'readFileSync')}`,
+      /imports from "weft" alone, not from "node:fs"/,
+    ],
+    [`${fileOf('a', '')}\nthrow new Error('at the end');`, /^a\.ts:11:7: Error: at the end/],
+    [`export default { name: 'a', onFlow: 1 };`, /defineHook/],
+    [fileOf('a', 'await 1'), /^a\.ts:7:5: "await" can only be used inside an "async" function/],
+  ] as const) {
+    await set('a', '', { source });
+    t.match(keeper.failure('a'), why);
+    t.match(judge(), { kind: 'deny', reason: 'it works' }, 'the one before stays in force');
+    t.match(keeper.report(), [{ state: 'in_force', why }]);
+  }
+  t.equal(warnings.length, 8);
+});
+
+t.test('a hook that throws has failed about that flow, with its place; it is logged once', async (t) => {
+  const { keeper, set, judge, warnings } = kept(t);
+  await set('a', `const labels: any = source.labels;\n    if (destination.port === 22) return labels.team.name;`);
+  t.equal(judge().kind, 'allow');
+  for (const port of [22, 22]) {
+    t.match(judge({ destination_port: port }), { kind: 'failed', why: /^a\.ts:8:\d+: TypeError: .*'name'/ });
+  }
+  t.match(judge({ destination_port: 22, source_labels: [{ app: 'db' }, {}] }), { kind: 'failed' });
+  t.match(keeper.report(), [{ state: 'in_force', failures: 2, quarantines: 0 }]);
+  t.equal(warnings.length, 1);
+  await set('a', `return 'yes' as never;`);
+  t.match(judge(), {
+    why: /onFlow returns allow\(\), deny\(reason\), reject\(reason\), balance\(backends\) or nothing/,
+  });
+});
+
+t.test('a hook that does not return is ended, and asked again after a while', async (t) => {
+  const { keeper, set, judge, state, warnings } = kept(t);
+  await set('a', `if (destination.port === 22) for (;;);\n    if (destination.port === 23) return deny('23');`);
+  await set('b', `if (destination.port === 24) return deny('b')`);
+  t.equal(judge().kind, 'allow');
+  t.match(judge({ destination_port: 22 }), {
+    kind: 'failed',
+    hook: 'a',
+    why: /no answer after 50 ms, and is not asked for 1 s/,
+  });
+  t.match(judge({ destination_port: 23 }), { kind: 'failed', hook: 'a' }, 'nor about anything else');
+  t.equal(judge().kind, 'allow', 'what it has said before holds');
+  t.match(keeper.report(), [{ state: 'quarantine', quarantines: 1 }, { state: 'in_force' }]);
+  const { enforced } = state;
+  await keeper.tick();
+  t.match(keeper.report(), [{ state: 'quarantine' }, {}], 'it is not over');
+  state.nowMs += 1000;
+  await keeper.tick();
+  t.match(keeper.report(), [{ state: 'in_force' }, {}]);
+  t.equal(state.enforced, enforced + 1, 'decided again is what it was not asked about');
+  t.match(judge({ destination_port: 23 }), { kind: 'deny', reason: '23' });
+  t.match(judge({ destination_port: 22 }), { why: /not asked for 2 s/ }, 'the pause doubles');
+  t.equal(warnings.length, 2);
+  await set('a', `return deny('mended')`);
+  t.match(judge(), { reason: 'mended' }, 'another version is in force at once');
+});
+
+t.test('a hook that is slow again and again is in quarantine', async (t) => {
+  const { keeper, set, judge } = kept(t, 10);
+  await set('a', '');
+  for (let port = 0; port < 40; port++) t.equal(judge({ destination_port: port, source_port: port }).kind, 'allow');
+  t.match(keeper.report(), [{ state: 'in_force', asked: 1 }]);
+  await set('a', 'if (source.port < 0) return;');
+  for (let port = 0; port < 60; port++) judge({ source_port: port });
+  t.match(keeper.report(), [{ state: 'quarantine', why: /its answers take too much time/, quarantines: 1 }]);
+});
+
+t.test('with onError: allow, the others have the say meanwhile', async (t) => {
+  const { set, judge } = kept(t);
+  await set('a', 'for (;;);', { onError: 'allow' });
+  await set('b', `return deny('b')`);
+  await set('c', 'const x = ;', { onError: 'allow' });
+  t.match(judge(), { kind: 'deny', hook: 'b' });
+});
+
+t.test('a hook cannot fill the memory', async (t) => {
+  const { keeper, set, judge } = kept(t);
+  await set('a', `const all: string[][] = []; for (;;) all.push(new Array(1000).fill('x'));`);
+  t.match(judge(), { kind: 'failed' });
+  t.match(keeper.report(), [{ state: 'quarantine' }]);
+});
+
+const NOT_THERE =
+  'process Buffer console fetch setTimeout queueMicrotask performance Date Intl WebAssembly SharedArrayBuffer Atomics ArrayBuffer Uint8Array Promise WeakRef FinalizationRegistry structuredClone';
+
+t.test('a hook has the language, and nothing else', async (t) => {
+  const { set, judge } = kept(t);
+  const expressions: readonly (readonly [string, RegExp])[] = [
+    ...NOT_THERE.split(' ').map((name) => [`typeof ${name}`, /^undefined$/] as const),
+    ['typeof Math.random', /^undefined$/],
+    [`Function('return 1')()`, /EvalError|Code generation/],
+    [`(0, eval)('1')`, /not a function|not defined|Code generation/],
+    [`flow.constructor.constructor('return process')()`, /Code generation/],
+    [`deny.constructor('return process')()`, /Code generation/],
+    [`(async () => {}).constructor('return process')()`, /Code generation/],
+    [`source.labels.constructor.constructor('return process')()`, /Code generation/],
+    [`ctx.random.constructor('return process')()`, /Code generation/],
+    [`(globalThis as any).constructor.constructor('return process')()`, /Code generation|not a function/],
+    [`Object.getOwnPropertyNames(globalThis).includes('process')`, /^false$/],
+    [`typeof (arguments as any).callee`, /TypeError/],
+    [
+      `(() => { (Error as any).prepareStackTrace = (_: any, all: any) => all[0].getThis(); return new Error('x').stack; })()`,
+      /TypeError/,
+    ],
+    [`(() => { (globalThis as any).Error = class {}; return 1; })()`, /TypeError/],
+    [`((import('node:fs') as any).then)`, /TypeError|ReferenceError|Promise/],
+    // A stack that overflows is of the context, too.
+    [
+      `(() => { let c: any; const deep = (): void => { try { deep(); } catch (e) { c ??= (e as any).constructor.constructor; } }; deep(); return c('return process')(); })()`,
+      /Code generation|RangeError/,
+    ],
+  ];
+  const all = expressions.map(([expression]) => `function (this: any) { return ${expression}; }`).join(',\n');
+  await set('a', `const all = [${all}];\n return deny(String(all[destination.port]!.call(undefined)));`);
+  for (const [at, [expression, expected]] of expressions.entries()) {
+    const judgement = judge({ destination_port: at });
+    const told = judgement.kind === 'deny' ? judgement.reason : judgement.kind === 'failed' ? judgement.why : 'allowed';
+    t.match(told, expected, expression);
+  }
+});
+
+t.test('random() is the same for one connection, and spread over all', async (t) => {
+  const { set, judge } = kept(t);
+  await set('a', `if (ctx.random() < 0.1) return deny('one in ten');`);
+  const denied = (sourcePort: number): boolean => judge({ source_port: sourcePort }).kind === 'deny';
+  const first = Array.from({ length: 2000 }, (_, n) => denied(n + 1024));
+  t.same(
+    first,
+    Array.from({ length: 2000 }, (_, n) => denied(n + 1024)),
+  );
+  const share = first.filter(Boolean).length / first.length;
+  t.ok(share > 0.07 && share < 0.13, `${share}`);
+});
+
+t.test('reload under load: nothing is let pass that both versions deny', async (t) => {
+  const { set, judge, keeper } = kept(t);
+  await set('a', `if (destination.port === 22) return deny('one')`);
+  let isDone = false;
+  let judged = 0;
+  const load = (async () => {
+    while (!isDone) {
+      if (judge({ destination_port: 22, source_address: `10.0.0.${judged++ % 200}` }).kind !== 'deny')
+        t.fail('it passes');
+      await new Promise(setImmediate);
+    }
+  })();
+  for (const version of ['two', 'three', 'four'])
+    await set('a', `if (destination.port === 22) return deny('${version}')`);
+  isDone = true;
+  await load;
+  t.ok(judged > 10, `${judged}`);
+  t.match(judge({ destination_port: 22 }), { reason: 'four' });
+  t.match(keeper.report(), [{ quarantines: 0 }]);
+});

@@ -1,0 +1,167 @@
+/**
+ *   ┌ host ────────────────────────────────────────────┐
+ *   │ web  (app: web)  ─┬─ weft ── db, answers over    │     fence.ts is given with --hook, others are declared
+ *   │ guest            ─┘          TCP 8080 and 9000   │
+ *   └──────────────────────────────────────────────────┘
+ *
+ * Hooks say who reaches db, and programs notice. One that loops, throws or is not TypeScript does not stop the switch.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { openLab, type Namespace } from '../support/lab.ts';
+import { until } from '../support/process.ts';
+import { needsRoot } from '../support/root.ts';
+import { overlay, overlayIps } from '../support/topology.ts';
+import { datapathKinds, Weft } from '../support/weft.ts';
+
+t.setTimeout(600_000);
+
+const server = `
+import socket, threading
+def answer(s):
+    while True:
+        c, _ = s.accept(); c.sendall(b'yes'); c.close()
+def echo(c):
+    while (data := c.recv(64)): c.sendall(data)
+def echoes(s):
+    while True:
+        c, _ = s.accept(); threading.Thread(target=echo, args=(c,), daemon=True).start()
+for port, run in ((8080, answer), (9000, echoes)):
+    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('0.0.0.0', port)); s.listen(128)
+    threading.Thread(target=run, args=(s,)).start()
+print('listening', flush=True)
+`;
+const client = `
+import socket, sys
+try:
+    s = socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3])); print(s.recv(64).decode())
+except ConnectionRefusedError: print('refused')
+except OSError: print('no')
+`;
+/** Sends a byte whenever it is asked to, over one connection. */
+const talker = `
+import socket, sys
+s = socket.create_connection((sys.argv[1], 9000)); s.settimeout(20)
+print('open', flush=True)
+for line in sys.stdin:
+    try: s.sendall(b'.'); print('answered' if s.recv(1) else 'closed', flush=True)
+    except OSError as e: print(type(e).__name__, flush=True)
+`;
+
+const text = (name: string, body: string): string =>
+  `import { allow, defineHook, deny, isIn, reject } from 'weft';\nexport default defineHook({ name: '${name}', onFlow({ protocol, source, destination }) {\n${body}\n} });\n`;
+
+for (const datapath of datapathKinds) {
+  await t.test(datapath, { skip: needsRoot }, async (t) => {
+    const lab = openLab(t);
+    const host = await lab.namespace('host');
+    const fence = join(lab.directory, 'fence.ts');
+    writeFileSync(fence, text('fence', ''));
+    const weft = await Weft.up(lab, host, 'host', { datapath, arguments: ['--hook', fence] });
+    await weft.createNetwork(overlay.create);
+    const manifest = join(lab.directory, 'hook.json');
+    const write = (name: string, body: string, onError = 'deny'): void => {
+      const spec = { source: text(name, body), onError };
+      writeFileSync(manifest, JSON.stringify({ apiVersion: 'weft.dev/v1', kind: 'Hook', metadata: { name }, spec }));
+    };
+    const apply = (name: string, body: string, onError?: string): Promise<string> => {
+      write(name, body, onError);
+      return weft.run('apply', '-f', manifest);
+    };
+    const attach = async (name: string, at: number, ...more: string[]) => {
+      const inside = await lab.namespace(name);
+      const [ip4] = overlayIps(at);
+      await weft.attach(inside, { name, network: overlay.network, arguments: [...more, '--ip', ip4] });
+      return { inside, ip4 };
+    };
+    const db = await attach('db', 12, '--label', 'app=db');
+    const web = await attach('web', 13, '--label', 'app=web');
+    const guest = await attach('guest', 14);
+    await db.inside.start(['python3', '-u', '-c', server]).says('listening');
+    const asks = async (from: Namespace, waitS = 20): Promise<string> =>
+      (await from.run(['python3', '-c', client, db.ip4, '8080', String(waitS)])).trim();
+    const drops = async (reason: string): Promise<number> => (await weft.status()).datapath.drops[reason] ?? 0;
+
+    await t.test('one that has nothing against it', async (t) => {
+      t.equal(await asks(web.inside), 'yes');
+      t.match((await weft.status()).hooks, [{ name: 'fence', file: 'fence.ts', state: 'in_force' }]);
+    });
+
+    const talking = web.inside.start(['python3', '-u', '-c', talker, db.ip4]);
+    await talking.says('open');
+
+    await t.test('by labels, with its reason', async (t) => {
+      await apply(
+        'labels',
+        `if (destination.labels.app === 'db' && source.labels.app !== 'web') return deny('only web');`,
+      );
+      t.equal(await asks(web.inside), 'yes');
+      t.equal(await asks(guest.inside, 1), 'no');
+      t.ok((await drops('hook_denied')) >= 1);
+      const drop = (await weft.json('drops')).find(({ reason }) => reason === 'hook_denied')!;
+      t.match(await weft.run('why', drop.id!), /hook labels denies it: only web/);
+      await weft.run('label', 'ep', 'guest', 'app=web');
+      t.equal(await asks(guest.inside), 'yes', 'another label');
+      await weft.run('label', 'ep', 'guest', 'app-');
+      t.equal(await asks(guest.inside, 1), 'no');
+      await apply('labels', `if (source.endpoint === 'guest') return reject('go away');`);
+      t.equal(await asks(guest.inside), 'refused');
+      await weft.run('delete', 'hook', 'labels');
+      t.equal(await asks(guest.inside), 'yes');
+    });
+
+    await t.test('the file is read again, and one that is wrong keeps what was there', async (t) => {
+      writeFileSync(fence, text('fence', `if (source.endpoint === 'guest') return reject('by the fence');`));
+      await until(async () => (await asks(guest.inside)) === 'refused', { what: 'the fence is up' });
+      writeFileSync(fence, text('fence', 'const x = ;'));
+      const state = () => weft.status().then(({ hooks }) => hooks[0]!);
+      await until(async () => (await state()).why?.includes('Unexpected'), { what: 'it is refused' });
+      t.match(await state(), { state: 'in_force', why: /^fence\.ts:3:11: Unexpected ";"/ });
+      t.equal(await asks(guest.inside), 'refused');
+      t.match(await weft.run('doctor'), /hook fence .*an older version is in force/);
+      writeFileSync(fence, text('fence', ''));
+      await until(async () => (await asks(guest.inside, 1)) === 'yes', { what: 'the fence is down' });
+    });
+
+    await t.test('what cannot be loaded is not applied', async (t) => {
+      write('bad', 'const x = ;');
+      const { code, stderr } = await weft.attempt('apply', '-f', manifest);
+      t.equal(code, 1);
+      t.match(stderr, /hook "bad": bad\.ts:3:11: Unexpected ";"/);
+      t.match(await weft.run('get', 'hooks'), /No hooks/i);
+    });
+
+    await t.test('one that throws denies, or leaves it to others', async (t) => {
+      await apply('throws', `if (source.endpoint === 'guest') (source as any).x.y;`);
+      t.equal(await asks(guest.inside, 1), 'no');
+      t.equal(await asks(web.inside), 'yes');
+      t.ok((await drops('hook_failed')) >= 1);
+      t.match(await weft.run('metrics'), /weft_hook_failures_total\{hook="throws"\} [1-9]/);
+      await apply('throws', `if (source.endpoint === 'guest') (source as any).x.y;`, 'allow');
+      t.equal(await asks(guest.inside), 'yes');
+      await weft.run('delete', 'hook', 'throws');
+    });
+
+    await t.test('one that loops is ended; everything else goes on', async (t) => {
+      await apply('loops', `if (source.endpoint === 'guest') for (;;);`);
+      t.equal(await asks(guest.inside, 1), 'no');
+      const quarantines = async () => (await weft.status()).hooks.find(({ name }) => name === 'loops')!.quarantines;
+      t.ok((await quarantines()) >= 1);
+      talking.write('\n');
+      await talking.says('answered');
+      t.match(await weft.run('status'), /loops/);
+      await apply('loops', '');
+      t.equal(await asks(guest.inside), 'yes');
+      await weft.run('delete', 'hook', 'loops');
+    });
+
+    await t.test('hooks are there after a restart, before any port is open', async (t) => {
+      await apply('kept', `if (source.endpoint === 'guest') return reject('still');`);
+      await weft.stop();
+      await weft.start();
+      t.equal(await asks(guest.inside), 'refused');
+      t.equal(await asks(web.inside), 'yes');
+    });
+  });
+}
