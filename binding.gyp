@@ -4,6 +4,7 @@
       "target_name": "weft",
       "sources": [
         "native/addon.cc",
+        "native/addon_command.cc",
         "native/addon_connections.cc",
         "native/addon_frame_io.cc",
         "native/addon_heap.cc",
@@ -29,6 +30,7 @@
         "native/segment.cc",
         "native/worker.cc",
         "native/workers.cc",
+        "native/io/command.cc",
         "native/io/conntrack.cc",
         "native/io/frame_io.cc",
         "native/io/netns.cc",

@@ -1,5 +1,5 @@
 // The addon: the native datapath for JavaScript, the layout that it was built with (addon_layout.cc), the table of
-// connections (addon_connections.cc), frame I/O (addon_frame_io.cc), work in namespaces
+// connections (addon_connections.cc), programs that it runs (addon_command.cc), frame I/O (addon_frame_io.cc), work in namespaces
 // (addon_netns.cc), probes of peers (addon_liveness.cc), the passing of descriptors (addon_passing.cc) and the limit of V8's heap
 // (addon_heap.cc). Only these files know N-API.
 // src/addon/addon.ts has the types, and src/datapath/native/native.ts is the caller.
@@ -33,6 +33,7 @@
 #include "vxlan.h"
 #include "workers.h"
 
+void InitCommand(Napi::Env env, Napi::Object exports);
 Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports);
 void InitNetns(Napi::Env env, Napi::Object exports);
 void InitPassing(Napi::Env env, Napi::Object exports);
@@ -581,6 +582,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Connections", ConnectionsObject::Class(env));
   exports.Set("Datapath", DatapathObject::Class(env));
   InitHeap(env, exports);
+  InitCommand(env, exports);
   InitNetns(env, exports);
   InitPassing(env, exports);
   return InitFrameIo(env, exports);

@@ -27,7 +27,7 @@ const mayImport: Readonly<Record<string, string>> = {
   simulation: 'hooks forwarding cluster model datapath table flow',
   store: 'addon model package node @grpc/grpc-js protobufjs turns',
   cluster: 'labels model store table flow datapath forwarding link turns node',
-  link: 'flow wire node',
+  link: 'addon flow wire node',
   outside: 'forwarding addon link model table flow wire node',
   http: 'node',
   metrics: 'http model flow turns package node prom-client',

@@ -18,6 +18,18 @@ export interface NativeOffloads {
   readonly tap: number;
 }
 
+/** How a program ended, see native/io/command.h. */
+export interface EndedCommand {
+  /** 0, or a negative errno: it was not started, or (-ETIME) it was killed because it did not end. */
+  readonly result: number;
+  /** Its exit code, if no signal ended it. */
+  readonly exitCode: number;
+  /** The number of the signal that ended it, otherwise 0. */
+  readonly signal: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
 export interface Addon extends PassingAddon {
   readonly layout: AddonLayout;
   readonly Connections: NativeConnectionTableClass;
@@ -37,6 +49,14 @@ export interface Addon extends PassingAddon {
   /** Starts a garbage collection that returns memory to the system. It continues in turns of its own. */
   trimHeap(): void;
   probeOffloads(): NativeOffloads;
+  /** Runs a program to its end, in the network namespace of that descriptor, or in this one (-1). PATH is `path`. */
+  runCommand(
+    words: readonly string[],
+    path: string,
+    input: string,
+    netns: number,
+    longestMs: number,
+  ): Promise<EndedCommand>;
   readonly netnsExchange: ExchangeWithNetns;
   /** Returns a descriptor, or -errno. */
   createNetns(): number;

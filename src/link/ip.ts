@@ -1,9 +1,9 @@
 /**
  * iproute2 inside a network namespace.
  *
- * The namespace is opened, compared with the one that the caller means, and handed to
- * `nsenter` as an open file: a namespace that has taken over its path meanwhile can never be
- * entered. It is held open only while the command runs.
+ * The namespace is opened, compared with the one that the caller means, and entered as an open
+ * file: a namespace that has taken over its path meanwhile can never be entered. It is held open
+ * only while the command runs.
  */
 import { constants } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
@@ -17,7 +17,7 @@ export const NO_IPROUTE = '`ip` is not installed; `apt install iproute2`';
 export async function ip(ns: NetnsRef, args: readonly string[], input = ''): Promise<CommandResult> {
   const handle = await openSame(ns);
   try {
-    return await run(handle.fd, args, input);
+    return await runCommand('ip', args, { input, netns: handle.fd, missing: NO_IPROUTE });
   } finally {
     await handle.close();
   }
@@ -63,17 +63,4 @@ async function openSame(ns: NetnsRef): Promise<FileHandle> {
   }
   await handle.close();
   throw gone();
-}
-
-async function run(netns: number, args: readonly string[], input: string): Promise<CommandResult> {
-  const result = await runCommand('nsenter', ['--net=/proc/self/fd/3', 'ip', ...args], {
-    input,
-    inherited: netns,
-    missing: '`nsenter` is not installed; `apt install util-linux`',
-  });
-  if (result.exitCode === 127) throw new WeftError('system', NO_IPROUTE);
-  if (result.stderr.startsWith('nsenter: ')) {
-    throw new WeftError('system', `${firstLine(result.stderr)}; run weft as root`);
-  }
-  return result;
 }

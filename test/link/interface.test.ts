@@ -1,7 +1,7 @@
 /**
- *   this process ──nsenter, ip──► ┌ box ───────────────────┐
- *                                 │ eth0: a persistent TAP │
- *                                 └────────────────────────┘
+ *   this process ──ip──► ┌ box ───────────────────┐
+ *                        │ eth0: a persistent TAP │
+ *                        └────────────────────────┘
  */
 import t from 'tap';
 import { checkIfname, configureInterface, findTap } from '../../src/link/interface.ts';

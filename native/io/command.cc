@@ -1,0 +1,138 @@
+#include "command.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "fd.h"
+
+namespace weft {
+namespace {
+
+constexpr size_t kReadBytes = 65536;
+
+// A file that only its holders see. -errno on failure.
+int file_in_memory(Fd* file) {
+  *file = Fd(memfd_create("weft", MFD_CLOEXEC));
+  return file->get() < 0 ? -errno : 0;
+}
+
+// Writes the text, and puts the position of the file back to its beginning.
+int write_all(int file, const std::string& text) {
+  for (size_t done = 0; done < text.size();) {
+    const ssize_t written = pwrite(file, text.data() + done, text.size() - done, static_cast<off_t>(done));
+    if (written < 0) return -errno;
+    done += static_cast<size_t>(written);
+  }
+  return 0;
+}
+
+std::string read_all(int file) {
+  std::string text;
+  for (size_t done = 0;;) {
+    text.resize(done + kReadBytes);
+    const ssize_t got = pread(file, text.data() + done, kReadBytes, static_cast<off_t>(done));
+    done += got > 0 ? static_cast<size_t>(got) : 0;
+    text.resize(done);
+    if (got <= 0) return text;
+  }
+}
+
+// Starts the program with these descriptors as its input, output and errors. 0 or -errno.
+int start(const Command& command, int input, int output, int errors, pid_t* pid) {
+  posix_spawn_file_actions_t files;
+  posix_spawnattr_t attributes;
+  posix_spawn_file_actions_init(&files);
+  posix_spawnattr_init(&attributes);
+  posix_spawn_file_actions_adddup2(&files, input, STDIN_FILENO);
+  posix_spawn_file_actions_adddup2(&files, output, STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&files, errors, STDERR_FILENO);
+  // Signals that this process blocks or ignores are nothing to the program.
+  sigset_t signals;
+  sigemptyset(&signals);
+  posix_spawnattr_setsigmask(&attributes, &signals);
+  sigfillset(&signals);
+  posix_spawnattr_setsigdefault(&attributes, &signals);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+
+  std::vector<char*> arguments;
+  for (const std::string& word : command.words) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  std::string path = "PATH=" + command.path;
+  char language[] = "LC_ALL=C";
+  char* environment[] = {path.data(), language, nullptr};
+
+  int error = ENOENT;
+  for (size_t from = 0; from <= command.path.size();) {
+    const size_t end = std::min(command.path.find(':', from), command.path.size());
+    const std::string file = command.path.substr(from, end - from) + "/" + command.words[0];
+    from = end + 1;
+    const int failed = posix_spawn(pid, file.c_str(), &files, &attributes, arguments.data(), environment);
+    // Like a shell, it says of a program that cannot be run in one directory and is in no other why it cannot.
+    if (failed != ENOENT && failed != ENOTDIR) error = failed;
+    if (failed != ENOENT && failed != ENOTDIR && failed != EACCES) break;
+  }
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&files);
+  return -error;
+}
+
+// Waits for its end, and kills it if that takes too long. 0 or -ETIME.
+int wait_for(pid_t pid, int longest_ms, int* status) {
+  const Fd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  pollfd ended = {process.get(), POLLIN, 0};
+  int ready;
+  // Without a descriptor of the process (none is left) there is no limit.
+  do ready = process.get() < 0 ? 1 : poll(&ended, 1, longest_ms);
+  while (ready < 0 && errno == EINTR);
+  if (ready == 0) kill(pid, SIGKILL);
+  while (waitpid(pid, status, 0) < 0 && errno == EINTR) {
+  }
+  return ready == 0 ? -ETIME : 0;
+}
+
+int run(Command* command) {
+  Fd input;
+  Fd output;
+  Fd errors;
+  for (Fd* file : {&input, &output, &errors}) {
+    if (const int failed = file_in_memory(file)) return failed;
+  }
+  if (const int failed = write_all(input.get(), command->input)) return failed;
+  if (command->netns >= 0 && setns(command->netns, CLONE_NEWNET) < 0) return -errno;
+  pid_t pid;
+  if (const int failed = start(*command, input.get(), output.get(), errors.get(), &pid)) return failed;
+  int status = 0;
+  const int result = wait_for(pid, command->longest_ms, &status);
+  command->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+  command->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  command->output = read_all(output.get());
+  command->errors = read_all(errors.get());
+  return result;
+}
+
+}  // namespace
+
+void run_command(Command* command) {
+  const auto begin = [](void* argument) -> void* {
+    auto* const own = static_cast<Command*>(argument);
+    own->result = run(own);
+    return nullptr;
+  };
+  pthread_t thread;
+  const int error = pthread_create(&thread, nullptr, begin, command);
+  if (error) command->result = -error;
+  else pthread_join(thread, nullptr);
+}
+
+}  // namespace weft
