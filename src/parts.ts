@@ -4,8 +4,6 @@
  */
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { connectionMemory } from './addon/connection-memory.ts';
-import { HostConnections } from './addon/host-connections.ts';
 import { kernelOffloads } from './addon/kernel-offloads.ts';
 import { exchangeWithNetns } from './addon/netns.ts';
 import type { Attached } from './cluster/attachments.ts';
@@ -30,7 +28,8 @@ import { Underlay } from './cluster/underlay.ts';
 import type { DaemonConfig } from './config.ts';
 import { LARGEST_PORT, type Datapath, type DatapathOptions } from './datapath/datapath.ts';
 import { parseIp, type PortNo, type Vni } from './flow/types.ts';
-import { connectionSlots, Forwarding } from './forwarding.ts';
+import type { Forwarding } from './forwarding.ts';
+import { openForwarding } from './host-forwarding.ts';
 import { isRunning, ownProcess, readBootId } from './link/process-identity.ts';
 import { hostRoutes } from './link/host-routes.ts';
 import { hookParts, type HookParts } from './hooks/parts.ts';
@@ -151,10 +150,6 @@ export const UNDERLAY_PORT = 1 as PortNo;
 export const OUTSIDE_PORT = 2 as PortNo;
 /** Those of containers are counted from 3. */
 export const INTERNAL_PORT = LARGEST_PORT as PortNo;
-/** How many connections to and from outside one endpoint may have, and what part of all, if that is less. */
-const CONNECTION_QUOTA = { most: 16_384, share: 1 / 4 };
-/** How many containers of other hosts one network may route to. */
-const NEIGHBOR_QUOTA = 4096;
 
 export function joinParts(options: SwitchOptions, foundations: Foundations): Parts {
   const { logger } = options;
@@ -163,7 +158,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const feed = openFeed(options, foundations, { id, whyBarred: () => membership.whyBarred });
   const { store } = feed;
   const warn = (message: string, details: object): void => logger.warn(details, message);
-  const forwarding = openForwarding(options, foundations, () => peers.noteChanges());
+  const forwarding: Forwarding = openForwarding(options, foundations, () => peers.noteChanges());
 
   const underlay = new Underlay({
     forwarding,
@@ -543,6 +538,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         store: feed.report() ?? undefined,
         registration: membership.report,
         inForce: membership.inForceReport,
+        audit: observer.audit(),
         flowCache: observer.datapath({ kind: options.datapath, flowLimit: options.flowLimit }),
         lostUpcalls: forwarding.datapath.counters().drops.upcall_lost ?? 0,
       }),
@@ -561,36 +557,4 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         }),
       }),
   };
-}
-
-function openForwarding(options: SwitchOptions, foundations: Foundations, onPeersChanged: () => void): Forwarding {
-  const { logger } = options;
-  const hostConnections = new HostConnections((error) =>
-    logger.warn({ err: error }, 'ended connections stay in the conntrack table of the host until they time out'),
-  );
-  return new Forwarding(foundations.openDatapath, {
-    hostId: foundations.identity.subarray(0, 3),
-    fdbQuota: options.fdbQuota,
-    neighborQuota: NEIGHBOR_QUOTA,
-    fdbAgeingMs: options.fdbAgeingMs,
-    flowCap: options.flowLimit,
-    flowIdleMs: options.flowIdleMs,
-    connections: connectionMemory({
-      path: options.connectionsFile,
-      count: connectionSlots(options.connections),
-      onSetAside: (path) =>
-        logger.warn({ path }, 'the connections of another version of weft cannot be taken over: they are set aside'),
-    }),
-    connectionQuota: Math.min(CONNECTION_QUOTA.most, Math.ceil(options.connections * CONNECTION_QUOTA.share)),
-    storm: { port: options.stormLimit, tunnel: options.tunnelStormLimit },
-    natKey: foundations.natKey,
-    onConnectionClosed: (connection) => hostConnections.forget(connection),
-    clock: foundations.clock,
-    wallClock: foundations.wallClock,
-    after: foundations.after,
-    later: foundations.later,
-    onPortLost: foundations.onPortLost,
-    onPeersChanged,
-    onError: (error) => logger.error({ err: error }, 'decision failed'),
-  });
 }

@@ -147,6 +147,7 @@ export class Simulation {
       for (const { forwarding } of this.#hosts.values()) {
         forwarding.lookAtConnections();
         forwarding.controller.tick();
+        forwarding.controller.audit.tick();
       }
     });
   }
@@ -247,6 +248,9 @@ export class SimulatedHost {
       clock: options.clock,
       warn: () => {},
     });
+    this.forwarding.controller.audit.onMismatch = ({ what, why }) => {
+      throw new WeftError('internal', `host "${name}": ${what} is not as it would be decided now: ${why}`);
+    };
     this.forwarding.setHost(name, undefined);
     // There are none from before a restart, so whatever is set is all that there is.
     this.forwarding.servicesLoaded();

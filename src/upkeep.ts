@@ -59,6 +59,7 @@ export class Upkeep {
       });
       void hooks.keeper.tick();
       forwarding.controller.tick();
+      forwarding.controller.audit.tick();
       classes.tick();
     };
     this.#tickers.push(this.#every(tick, TICK_MS));

@@ -39,6 +39,7 @@ const mayImport: Readonly<Record<string, string>> = {
   paths: 'addon flow node raw-socket',
   observe: 'pipeline table flow wire control addon datapath model forwarding cluster link outside paths turns node',
   config: 'model memory node wire zod yaml',
+  'host-forwarding': 'forwarding config datapath addon pino',
   switch: '*',
   parts: '*',
   stores: 'config store cluster node',

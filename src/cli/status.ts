@@ -75,6 +75,7 @@ async function statusText(report: StatusReport): Promise<string> {
       'Decisions',
       () => `${report.decisions.redecided} made again, ${report.decisions.withdrawn} flows withdrawn`,
     ),
+    ...row('Audit', () => auditText(report.audit, paint)),
     ...row('In', () => inText(report)),
     ...row('Out', () => outText(report)),
     ...row('Drops', () => pairsText(report.datapath.drops)),
@@ -208,6 +209,15 @@ function withPath({ pathMtus, pathSources, peerStates }: StatusReport, peer: str
   const source = pathSources[peer] === 'probed' ? ', probed' : '';
   const state = peerStates[peer] === undefined || peerStates[peer] === 'unprobed' ? '' : `${peerStates[peer]}, `;
   return mtu === undefined ? `${peer} (${state}no route)` : `${peer} (${state}path MTU ${mtu}${source})`;
+}
+
+function auditText(
+  { flows, connections, mismatches }: StatusReport['audit'],
+  paint: Awaited<ReturnType<typeof colours>>,
+): string {
+  const seen = `${numberText(flows)} flows and ${numberText(connections)} connections decided again`;
+  if (mismatches === 0) return `${seen}: as cached`;
+  return paint('red', `${seen}: ${mismatches} not as cached: \`weft doctor\` says more`);
 }
 
 function connectionsText({ active, tracked, ended, limit }: StatusReport['connections']): string {

@@ -31,6 +31,7 @@ import { decide, type Decision } from '../pipeline/decide.ts';
 import { saysUnreachable } from '../pipeline/unreachable.ts';
 import type { Changes } from '../table/changes.ts';
 import { OWN_PORT } from '../table/topology.ts';
+import { Audit } from './audit.ts';
 import { balancedDecision, ofAnyPort } from './balanced.ts';
 import { Clashes, type Clash } from './clashes.ts';
 import { DropLog } from './drop-log.ts';
@@ -84,6 +85,8 @@ export class Controller {
   readonly endings: Endings;
   /** Ends connections that policies deny by now. */
   readonly sweep: Sweep;
+  /** Looks whether what is cached is what would be decided now. */
+  readonly audit: Audit;
   readonly #replyFlows = new ReplyFlows();
   readonly #resolver: Resolver;
   readonly #tooBig = new RateLimit(TOO_BIG);
@@ -126,6 +129,8 @@ export class Controller {
       send: (frame, port) => datapath.execute({ frame }, [{ op: 'output', port }]),
     });
     this.sweep.onCuts = (...swept) => this.policyLog.swept(...swept);
+    const { revalidator, sweep } = this;
+    this.audit = new Audit({ tables, changes, datapath, flows, revalidator, sweep, later });
   }
 
   close(): void {

@@ -80,6 +80,11 @@ export class Revalidator {
     if (added.length > 0) this.#redecideInTurns(this.#shed(flows.consulting(added)));
   }
 
+  /** True if what has changed has reached all cached flows. */
+  get isSettled(): boolean {
+    return this.#unsettled === 0;
+  }
+
   /** Resolves when also what was added has reached all cached flows. */
   async settled(): Promise<void> {
     while (this.#unsettled > 0) await new Promise<void>((resolve) => this.#onSettled.add(resolve));
@@ -152,7 +157,7 @@ export class Revalidator {
 }
 
 /** Undefined if a defect prevents it: that is told, and the frame dropped, when the next one is a miss. */
-function decideAgain(key: FlowKey, tables: Tables): Decision | undefined {
+export function decideAgain(key: FlowKey, tables: Tables): Decision | undefined {
   try {
     const decided = decide(key, tables);
     return balancedDecision(decided) ?? decided;

@@ -104,6 +104,11 @@ export class Sweep {
     this.#add('all');
   }
 
+  /** True if nothing is being judged. */
+  get isAtRest(): boolean {
+    return !this.#isRunning;
+  }
+
   /** Resolves when all that is concerned by now has been judged, and told, however much changes meanwhile. */
   done(): Promise<void> {
     if (!this.#isRunning) return Promise.resolve();

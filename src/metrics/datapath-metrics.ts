@@ -72,4 +72,19 @@ export const datapathMetrics: readonly Metric[] = [
     'Cached flows that were withdrawn until they were decided again',
     ({ status }) => status.decisions.withdrawn,
   ),
+  labelled(
+    'counter',
+    'weft_audited_total',
+    'How often a cached flow or an open connection was compared with what would be decided now',
+    ['of'],
+    ({ status: { audit } }) => [
+      { labels: { of: 'flows' }, value: audit.flows },
+      { labels: { of: 'connections' }, value: audit.connections },
+    ],
+  ),
+  counter(
+    'weft_audit_mismatches_total',
+    'How often these differed, which is a defect of weft; weft doctor says what the latest one was',
+    ({ status }) => status.audit.mismatches,
+  ),
 ];

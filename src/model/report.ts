@@ -282,6 +282,16 @@ export const statusReport = z.object({
    * how many were withdrawn from the datapath for that, until they were decided again or until their next frame.
    */
   decisions: z.object({ redecided: z.number(), withdrawn: z.number() }),
+  /**
+   * How often a cached flow, and an open connection, was compared with what would be decided now, and how often they differed: a
+   * defect unless it is 0. Each was repaired; `last` is what the latest one was.
+   */
+  audit: z.object({
+    flows: z.number(),
+    connections: z.number(),
+    mismatches: z.number(),
+    last: z.object({ what: z.string(), why: z.string() }).optional(),
+  }),
   datapath: datapathReport,
   ports: z.array(
     z.object({

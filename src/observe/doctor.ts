@@ -71,6 +71,8 @@ export interface DoctorEnvironment {
   readonly registration: StatusReport['registration'];
   readonly inForce: StatusReport['inForce'];
   readonly flowCache: Pick<DatapathReport, 'flows' | 'flowLimit' | 'masks' | 'maskLimit' | 'refused' | 'evicted'>;
+  /** What is cached is compared with what would be decided now. */
+  readonly audit: StatusReport['audit'];
   /** Frames that ended because the datapath or a decision failed: a defect unless it is 0. */
   readonly lostUpcalls: number;
 }
@@ -88,6 +90,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     ...(environment.store ? checkStore(environment.store) : []),
     ...checkMembership(environment),
     checkUpcalls(environment),
+    checkAudit(environment),
     ...checkFlowCache(environment),
     ...(environment.outside ? checkOutside(await environment.outside()) : []),
     ...(await checkPublished(environment)),
@@ -206,6 +209,19 @@ function checkUpcalls({ lostUpcalls }: DoctorEnvironment): CheckReport {
     result: 'warning',
     detail: `${lostUpcalls} frames were lost because their decisions failed`,
     hint: 'see the log of weft up',
+  };
+}
+
+/** What is wrong was repaired already, but whatever made it so may do it again. */
+function checkAudit({ audit }: DoctorEnvironment): CheckReport {
+  const { flows, connections, mismatches, last } = audit;
+  const seen = `${flows} times a cached flow and ${connections} times a connection was decided again`;
+  if (!last) return ok('audit', `${seen}: all were as they are cached`);
+  return {
+    check: 'audit',
+    result: 'warning',
+    detail: `${seen}: ${mismatches} were not as they are cached, which was repaired. The latest one: ${last.what}: ${last.why}`,
+    hint: 'this is a defect of weft: please report it, with the log of weft up',
   };
 }
 

@@ -122,7 +122,7 @@ export class Observer {
 
   status(
     datapath: DatapathSettings,
-  ): Pick<StatusReport, 'connections' | 'policies' | 'fdb' | 'memory' | 'decisions' | 'datapath' | 'ports'> {
+  ): Pick<StatusReport, 'connections' | 'policies' | 'fdb' | 'memory' | 'decisions' | 'audit' | 'datapath' | 'ports'> {
     const { forwarding, endpoints, underlayPort } = this.#environment;
     const counters = forwarding.datapath.counters();
     const { connections } = forwarding.tables;
@@ -141,6 +141,7 @@ export class Observer {
       fdb: { ...fdb, learned: Object.fromEntries(learned) },
       memory: { rssBytes: rss, heapTotalBytes: heapTotal, heapUsedBytes: heapUsed },
       decisions: forwarding.controller.revalidator.statistics(),
+      audit: this.audit(),
       datapath: this.#datapath(datapath, counters),
       ports: [...counters.ports].map(([port, counted]) => ({
         port,
@@ -150,6 +151,11 @@ export class Observer {
         ...counted,
       })),
     };
+  }
+
+  audit(): StatusReport['audit'] {
+    const { last, ...counts } = this.#environment.forwarding.controller.audit.statistics;
+    return { ...counts, ...(last && { last }) };
   }
 
   datapath(settings: DatapathSettings): DatapathReport {

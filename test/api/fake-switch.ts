@@ -468,6 +468,7 @@ function statusOf(forwarding: boolean): StatusReport {
     policies: { cut: 0, stagedDecisions: 0, stagedConnections: 0 },
     health: { checked: 0, failing: 0, ejected: 0, ejections: 0 },
     decisions: { redecided: 0, withdrawn: 0 },
+    audit: { flows: 7, connections: 3, mismatches: 0 },
     fdb: { entries: 0, learned: {}, evicted: 0, moves: 0 },
     memory: { rssBytes: 1 << 26, heapTotalBytes: 1 << 25, heapUsedBytes: 1 << 24 },
     datapath: {

@@ -130,7 +130,8 @@ export class PipelineDecider implements Decider {
   }
 
   get #controller(): Controller {
-    this.#made ??= new Controller(this.#context.dp(), {
+    if (this.#made) return this.#made;
+    this.#made = new Controller(this.#context.dp(), {
       tables: this.#tables,
       changes: this.#changes,
       flowCap: 100,
@@ -140,6 +141,9 @@ export class PipelineDecider implements Decider {
         throw error;
       },
     });
+    this.#made.audit.onMismatch = ({ what, why }) => {
+      throw new Error(`${what} is not as it would be decided now: ${why}`);
+    };
     return this.#made;
   }
 
@@ -149,7 +153,10 @@ export class PipelineDecider implements Decider {
   }
 
   step(random: Random): void {
-    if (random.chance(0.5)) this.#controller.tick();
+    if (random.chance(0.5)) {
+      this.#controller.tick();
+      this.#controller.audit.tick();
+    }
     if (random.chance(0.1)) {
       this.#changeServices(random);
       this.#controller.endings.endPinned();

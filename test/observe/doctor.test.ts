@@ -44,6 +44,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     ownAddresses: async () => new Set(),
     endpoints: async () => ({ local: 2, problems: {} }),
     flowCache,
+    audit: { flows: 9, connections: 8, mismatches: 0 },
     lostUpcalls: 0,
     ...more,
   });
@@ -67,6 +68,20 @@ t.test('records of the store that are not accepted', async (t) => {
       ['warning', 'network "blue" waits: it clashes'],
     ],
   );
+});
+
+t.test('what is not cached as it would be decided', async (t) => {
+  t.match(only(await checksWith({}), 'audit'), {
+    result: 'ok',
+    detail: '9 times a cached flow and 8 times a connection was decided again: all were as they are cached',
+  });
+  const last = { what: 'flow 7', why: 'the datapath does not have it' };
+  t.match(only(await checksWith({ audit: { flows: 9, connections: 8, mismatches: 2, last } }), 'audit'), {
+    result: 'warning',
+    detail:
+      /: 2 were not as they are cached, which was repaired. The latest one: flow 7: the datapath does not have it$/,
+    hint: /defect of weft/,
+  });
 });
 
 t.test('whether containers can ask for names', async (t) => {

@@ -132,7 +132,7 @@ function floodingSwitch() {
     fdbQuota: 10,
     neighborQuota: 64,
     fdbAgeingMs: 300_000,
-    flowCap: 10_000,
+    flowCap: 100_000,
     flowIdleMs: 10_000,
     connections: new Uint8Array(),
     connectionQuota: 1,

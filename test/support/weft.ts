@@ -194,10 +194,11 @@ export class Weft {
     if (code !== 0) throw new Error(`${this.#name}: ${daemon.endText} after SIGTERM\n${daemon.stderr}`);
   }
 
-  /** Checks the law of conservation and stops. */
+  /** Checks the law of conservation, and that everything is cached as it would be decided, and stops. */
   async close(): Promise<void> {
     if (!this.#daemon?.isRunning) return;
-    const error = conservationError(await this.status());
+    const status = await this.status();
+    const error = conservationError(status) ?? auditError(status);
     await this.stop();
     if (error) throw new Error(`${this.#name}: ${error}`);
   }
@@ -278,4 +279,9 @@ export function roleOf(namespace: Namespace): string {
 
 function commandOf(checkout: string): string[] {
   return [process.execPath, join(checkout, bin.weft)];
+}
+
+/** A daemon of an older version has none. */
+function auditError({ audit }: Partial<StatusReport>): string | undefined {
+  return audit?.last && `${audit.mismatches} mismatches, the last one: ${audit.last.what}: ${audit.last.why}`;
 }

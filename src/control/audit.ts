@@ -1,0 +1,241 @@
+/**
+ * Audit: cached flows and open connections are looked at again, some in each second, although nothing is known to have changed.
+ *
+ *   flow         the datapath has it as it was put; and decided now, it would have the same actions, by no other fields
+ *   connection   the same of the flows that its packets take, with its own addresses; and policies do not deny it
+ *
+ * Whatever has changed was decided again at once (`revalidator.ts`), and connections were judged again (`sweep.ts`). So a difference
+ * is a defect: a decision that depends on more than it consulted, a change that nobody noted, a datapath that does not have what
+ * it was given. It is counted and told, and repaired as a change would have it: the flow goes, so that its next frame is decided,
+ * and all connections are judged.
+ *
+ * Nothing is compared while a change is on its way to the flows or the connections: what differs then is no mismatch. Tables and
+ * flows belong to the thread of the switch, as the audit does, so they do not change while it looks. Connections may be closed by
+ * threads of the datapath; what is said of one holds if its slot still has it afterwards.
+ *
+ * The cost is bounded: so many actions and connections a second, in turns of a millisecond or two.
+ */
+import type { Datapath } from '../datapath/datapath.ts';
+import { formatActions } from '../flow/action.ts';
+import { protocolName, turned, type ConnectionTuples, type Tuple } from '../flow/connection.ts';
+import { FRAG_NONE, fields } from '../flow/fields.ts';
+import { applyMask, readNumber, writeNumber, type FlowKey, type FlowMask } from '../flow/key.ts';
+import { sameBytes, type FlowId } from '../flow/types.ts';
+import { EXPENDABLE } from '../flow/connection-state.ts';
+import { isCurrent, withCtState } from '../pipeline/ct-state.ts';
+import type { Decision } from '../pipeline/decide.ts';
+import { denialOf, isDenied, subjectsOf } from '../pipeline/open-connections.ts';
+import type { Tables } from '../pipeline/stage.ts';
+import type { Changes } from '../table/changes.ts';
+import { sameActions } from './decisions.ts';
+import type { CachedFlow, Flows } from './flows.ts';
+import { ofConnections } from './of-connections.ts';
+import { decideAgain, type Revalidator } from './revalidator.ts';
+import type { Sweep } from './sweep.ts';
+import { inTurns, type Later } from './turns.ts';
+
+export interface AuditOptions {
+  readonly tables: Tables;
+  readonly changes: Changes;
+  readonly datapath: Pick<Datapath, 'flowGet' | 'connections'>;
+  readonly flows: Flows;
+  readonly revalidator: Pick<Revalidator, 'isSettled'>;
+  readonly sweep: Pick<Sweep, 'isAtRest' | 'startAll'>;
+  readonly later: Later | undefined;
+}
+
+/** What is not as it would be decided now. */
+export interface Mismatch {
+  /** `flow 12`, `connection c3`. */
+  readonly what: string;
+  /** What differs, for people. */
+  readonly why: string;
+}
+
+export interface AuditStatistics {
+  /** How many times a flow, and a connection, was looked at. */
+  readonly flows: number;
+  readonly connections: number;
+  readonly mismatches: number;
+  /** The latest one. */
+  readonly last: Mismatch | undefined;
+}
+
+/** Into how many turns the work of a second is divided. */
+const TURNS = 8;
+/** How many actions the flows have together that one turn decides again: a flood takes as long as it has outputs. */
+const TURN_ACTIONS = 32;
+/** How many connections one turn looks at, and how many records it passes over to find them. */
+const TURN_CONNECTIONS = 8;
+const TURN_PASSED_OVER = 2048;
+
+export class Audit {
+  /** Called with each mismatch, after it was repaired. */
+  onMismatch: (mismatch: Mismatch) => void = () => {};
+  readonly #options: AuditOptions;
+  #isAtWork = false;
+  /** Where it goes on: among the flows, of which some go and others come in the meantime, and among the slots of connections. */
+  #flows: Iterator<CachedFlow> | undefined;
+  #slot = 0;
+  #flowsSeen = 0;
+  #connectionsSeen = 0;
+  #mismatches = 0;
+  #last: Mismatch | undefined;
+
+  constructor(options: AuditOptions) {
+    this.#options = options;
+  }
+
+  get statistics(): AuditStatistics {
+    return {
+      flows: this.#flowsSeen,
+      connections: this.#connectionsSeen,
+      mismatches: this.#mismatches,
+      last: this.#last,
+    };
+  }
+
+  /** Called about once a second. */
+  tick(): void {
+    if (this.#isAtWork) return;
+    this.#isAtWork = true;
+    let turns = 0;
+    inTurns(this.#options.later, () => {
+      const isOver = ++turns > TURNS || !this.#isAtRest();
+      if (isOver) this.#isAtWork = false;
+      else {
+        this.#auditFlows();
+        this.#auditConnections();
+      }
+      return !isOver;
+    });
+  }
+
+  /** True if all that has changed has reached the flows and the connections. */
+  #isAtRest(): boolean {
+    const { changes, revalidator, sweep, tables } = this.#options;
+    return changes.isEmpty && revalidator.isSettled && sweep.isAtRest && !tables.policies.hasConcerned;
+  }
+
+  #auditFlows(): void {
+    const { flows } = this.#options;
+    this.#flows ??= flows.all();
+    for (let actions = 0; actions < TURN_ACTIONS; ) {
+      const { done, value: flow } = this.#flows.next();
+      if (done) {
+        this.#flows = undefined;
+        return;
+      }
+      actions += Math.max(1, flow.decision.actions.length);
+      if (!flow.isInForce) continue;
+      this.#flowsSeen++;
+      const why = this.#differs(flow);
+      if (why === undefined) continue;
+      flows.delete(flow.id);
+      this.#note({ what: `flow ${flow.id}`, why });
+    }
+  }
+
+  /** What is not as it should be; undefined if nothing is. */
+  #differs(flow: CachedFlow): string | undefined {
+    const { tables, datapath } = this.#options;
+    const { id, key, decision, isOfConnections } = flow;
+    const [first] = decision.actions;
+    const there = datapath.flowGet(id);
+    if (!there) return 'the datapath does not have it';
+    const { mask } = decision;
+    if (!sameActions(there.actions, decision.actions))
+      return `the datapath has ${formatActions(there.actions)}, not ${formatActions(decision.actions)}`;
+    if (!sameBytes(there.mask, mask) || !sameBytes(applyMask(there.key, mask), applyMask(key, mask)))
+      return 'the datapath has it for other packets';
+    // Those of connections are decided again with the addresses of each. Whether one could be opened depends on the room for it.
+    if (isOfConnections || first?.op === 'balance' || !isCurrent(key, tables)) return undefined;
+    if (first?.op === 'nat' && !tables.connections.isOpen(first)) return undefined;
+    return differenceOf(decideAgain(key, tables), decision);
+  }
+
+  #auditConnections(): void {
+    const { records } = this.#options.datapath.connections;
+    if (this.#slot >= records.ready) this.#slot = 0;
+    const end = Math.min(this.#slot + TURN_PASSED_OVER, records.ready);
+    for (let seen = 0; this.#slot < end && seen < TURN_CONNECTIONS; this.#slot++) {
+      const generation = records.generation(this.#slot);
+      if (generation === 0 || generation % 2 !== 0 || EXPENDABLE.has(records.state(this.#slot))) continue;
+      seen++;
+      this.#connectionsSeen++;
+      this.#auditConnection(this.#slot, generation);
+    }
+  }
+
+  #auditConnection(slot: number, generation: number): void {
+    const { datapath, tables, flows, sweep } = this.#options;
+    const { records } = datapath.connections;
+    const what = `connection c${slot}`;
+    const connection = records.read(slot);
+    const subjects = subjectsOf(connection, records.owner(slot), tables);
+    const denial = denialOf(connection, tables, undefined, subjects);
+    const taken = [false, true].flatMap((reply) => this.#flowTaken(connection, slot, reply) ?? []);
+    if (records.generation(slot) !== generation) return;
+    if (isDenied(denial)) {
+      this.#note({ what, why: `policies for ${denial.direction} deny it` });
+      sweep.startAll();
+    }
+    for (const { flow, why } of taken) {
+      flows.delete(flow);
+      this.#note({ what, why: `its flow ${flow}: ${why}` });
+    }
+  }
+
+  /** The flow that packets of this direction take, if another one would be decided for this connection. */
+  #flowTaken(
+    connection: ConnectionTuples,
+    slot: number,
+    reply: boolean,
+  ): { readonly flow: FlowId; readonly why: string } | undefined {
+    const { datapath, tables, flows } = this.#options;
+    const flow = flows.get(datapath.connections.records.flow(slot, reply) as FlowId);
+    if (!flow?.isOfConnections || !flow.isInForce) return undefined;
+    const { key, decision } = flow;
+    if (readNumber(key, fields.ip_frag) !== FRAG_NONE) return undefined;
+    const own = withTuple(key, connection, reply ? turned(connection.translated) : connection.original);
+    // It may have ended, or be another one's by now; then its packets do not take that flow.
+    if (withCtState(own, tables) !== own) return undefined;
+    const decided = decideAgain(own, tables);
+    const of = decided?.connection;
+    if (of && of.slot !== slot) return undefined;
+    const why = differenceOf(decided && of ? ofConnections(decided, of, own) : decided, decision);
+    return why === undefined ? undefined : { flow: flow.id, why };
+  }
+
+  #note(mismatch: Mismatch): void {
+    this.#mismatches++;
+    this.#last = mismatch;
+    this.onMismatch(mismatch);
+  }
+}
+
+function differenceOf(now: Decision | undefined, then: Decision): string | undefined {
+  if (!now) return 'it cannot be decided again';
+  if (!sameActions(now.actions, then.actions))
+    return `it would be ${formatActions(now.actions) || now.verdict} now, not ${formatActions(then.actions)}`;
+  return isWithin(now.mask, then.mask) ? undefined : 'it would be for fewer packets now';
+}
+
+/** A flow may depend on more than is needed: one that opens a connection has read what it takes to choose its backend. */
+function isWithin(mask: FlowMask, other: FlowMask): boolean {
+  return mask.every((bits, at) => (bits & ~other[at]!) === 0);
+}
+
+/** The key of a packet of this connection that is like that one in all else. */
+function withTuple(like: FlowKey, { protocol }: ConnectionTuples, tuple: Tuple): FlowKey {
+  const key = like.slice();
+  key.set(tuple.source, fields.ip_src.offset);
+  key.set(tuple.destination, fields.ip_dst.offset);
+  writeNumber(key, fields.ip_proto, protocol);
+  if (protocolName(protocol) === 'icmp') writeNumber(key, fields.icmp_id, tuple.sourcePort);
+  else {
+    writeNumber(key, fields.l4_src, tuple.sourcePort);
+    writeNumber(key, fields.l4_dst, tuple.destinationPort);
+  }
+  return key;
+}

@@ -1,0 +1,258 @@
+/**
+ * The audit finds what is not as it would be decided now, whatever made it so, and repairs it. It takes no change that is on its way
+ * for a mismatch. In all other tests with a simulation, each mismatch is a failure (`simulation.ts`).
+ */
+import t from 'tap';
+import { Audit, type Mismatch } from '../../src/control/audit.ts';
+import { ctState, fields } from '../../src/flow/fields.ts';
+import { readNumber } from '../../src/flow/key.ts';
+import { dropReasons } from '../../src/flow/reason.ts';
+import { formatMac, parseIp, parseMac, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { createSimulation } from '../../src/simulation.ts';
+import { gatewayMac } from '../../src/table/topology.ts';
+import { identityOf, policyOf } from '../support/policy/tables.ts';
+import { simulatedDatapaths } from '../support/policy/simulated.ts';
+import type { Pod, World } from '../support/policy/world.ts';
+import { udp } from '../support/frames.ts';
+
+const BLUE = 100 as Vni;
+const names = ['web', 'api', 'db'] as const;
+const macs = names.map((_, n) => `02:00:00:00:00:0${n + 2}`);
+const addresses = names.map((_, n) => `10.0.0.${n + 2}`);
+const FAR = '203.0.113.9';
+
+for (const [kind, open] of Object.entries(simulatedDatapaths)) {
+  function lab() {
+    const net = createSimulation({ open });
+    t.teardown(() => net.close());
+    const host = net.host('a', '192.0.2.1');
+    host.createNetwork('blue', BLUE, { subnets: ['10.0.0.0/24'], outside: true });
+    const outside = host.openOutside({ transit: ['169.254.77.2'] });
+    const [web, api, db] = names.map((name, n) =>
+      host.attach({ name: `shop/${name}`, network: 'blue', mac: macs[n]!, addresses: [addresses[n]!] }),
+    );
+    const { controller, datapath, tables } = host.forwarding;
+    const { audit, flows } = controller;
+    const found: Mismatch[] = [];
+    audit.onMismatch = (mismatch) => found.push(mismatch);
+    const between = (from: number, to: number) => ({
+      ...{ srcMac: macs[from]!, dstMac: macs[to]!, src: addresses[from]!, dst: addresses[to]! },
+    });
+    const asksDb = udp(between(0, 2), 5000, 53);
+    const answers = udp(between(2, 0), 53, 5000);
+    const asksFar = (from: number) =>
+      udp({ ...between(from, 0), dstMac: formatMac(gatewayMac(BLUE)), dst: FAR }, 6000, 53);
+    /** The flow of a conversation that is open, out of that port. */
+    const flowTo = (portNo: PortNo) =>
+      [...flows.all()].find(
+        ({ key, decision }) =>
+          readNumber(key, fields.ct_state) === ctState.known && outputsTo(decision.actions) === portNo,
+      )!;
+    return {
+      ...{ net, host, outside, controller, datapath, tables, audit, flows, found },
+      ...{ web: web!, api: api!, db: db!, asksDb, answers, asksFar, flowTo },
+    };
+  }
+
+  t.test(`${kind}: what nobody has disturbed is as it would be decided`, (t) => {
+    const { net, web, api, db, asksDb, answers, asksFar, outside, audit, found } = lab();
+    web.send(asksDb);
+    db.send(answers);
+    web.send(asksFar(0));
+    api.send(asksFar(1));
+    t.equal(outside.received.length, 2);
+    for (let n = 0; n < 3; n++) net.advance(1000);
+    t.same(found, []);
+    const { flows, connections, mismatches } = audit.statistics;
+    t.ok(flows > 3, `${flows} flows`);
+    t.ok(connections > 0, 'that of web with db is in use');
+    t.equal(mismatches, 0);
+    t.end();
+  });
+
+  t.test(`${kind}: a flow that the datapath does not have as it was given is found, and decided again`, (t) => {
+    const { net, web, db, asksDb, datapath, flowTo, flows, found, audit } = lab();
+    const corruptions: readonly ((id: FlowId) => void)[] = [
+      (id) => {
+        const { key, mask } = datapath.flowGet(id)!;
+        datapath.flowPut({ id, key, mask, actions: [{ op: 'output', port: web.portNo }] });
+      },
+      (id) => datapath.flowDel(id),
+      (id) => {
+        const { key, mask, actions } = datapath.flowGet(id)!;
+        datapath.flowDel(id);
+        const other = key.slice();
+        other.fill(7, 0, 1);
+        datapath.flowPut({ id, key: other, mask, actions });
+      },
+    ];
+    for (const [n, corrupt] of corruptions.entries()) {
+      web.send(asksDb);
+      web.send(asksDb);
+      const { id } = flowTo(db.portNo);
+      corrupt(id);
+      const before = db.received.length;
+      web.send(asksDb);
+      if (n === 0) t.equal(db.received.length, before, 'it goes back to its sender');
+      net.advance(1000);
+      t.equal(found.length, n + 1);
+      t.equal(found[n]!.what, `flow ${id}`);
+      t.match(found[n]!.why, /^the datapath (has|does not have) /);
+      t.equal(flows.get(id), undefined);
+      web.send(asksDb);
+      t.ok(db.received.length > before, 'and then it goes to db again');
+      net.advance(1000);
+      t.equal(found.length, n + 1, 'which is as it should be');
+    }
+    t.same(audit.statistics.last, found.at(-1));
+    t.end();
+  });
+
+  t.test(`${kind}: a change that nobody noted is found`, (t) => {
+    const { net, host, web, db, asksDb, controller, flowTo, found } = lab();
+    web.send(asksDb);
+    const { id } = flowTo(db.portNo);
+    const revalidate = controller.revalidator.revalidate.bind(controller.revalidator);
+    controller.revalidator.revalidate = () => {};
+    host.detach('shop/db');
+    controller.revalidator.revalidate = revalidate;
+    net.advance(1000);
+    t.match(
+      found.find(({ what }) => what === `flow ${id}`),
+      { why: /^it would be .* now, not / },
+    );
+    const before = found.length;
+    net.advance(1000);
+    t.equal(found.length, before, 'what was found is gone');
+    t.end();
+  });
+
+  t.test(`${kind}: a change that is on its way is no mismatch`, (t) => {
+    const { web, db, api, asksDb, controller, datapath, tables, audit, flows, found } = lab();
+    web.send(asksDb);
+    audit.tick();
+    const before = audit.statistics.flows;
+    t.ok(before > 0);
+    tables.fdb.setStatic(BLUE, parseMac(macs[2]!), { kind: 'port', port: api.portNo });
+    audit.tick();
+    t.equal(audit.statistics.flows, before, 'nothing is compared');
+    controller.enforce();
+    audit.tick();
+    t.ok(audit.statistics.flows > before);
+    const parts = { tables, datapath, flows, later: undefined, changes: { isEmpty: true } as never };
+    const { sweep, revalidator } = controller;
+    for (const waiting of [
+      new Audit({ ...parts, sweep, revalidator: { isSettled: false } }),
+      new Audit({ ...parts, revalidator, sweep: { isAtRest: false, startAll: () => {} } }),
+    ]) {
+      datapath.flowDel([...flows.all()][0]!.id);
+      waiting.tick();
+      t.match(waiting.statistics, { flows: 0, connections: 0, mismatches: 0 });
+    }
+    t.same(found, []);
+    t.equal(db.received.length, 1);
+    t.end();
+  });
+
+  t.test(`${kind}: a connection that policies deny, and no sweep has ended, is found and ended`, (t) => {
+    const { net, web, db, asksDb, answers, controller, datapath, tables, found } = lab();
+    const pods = names.map(
+      (name, n): Pod => ({ name, namespace: 'shop', labels: { app: name }, ports: [], addresses: [addresses[n]!] }),
+    );
+    const world: World = { namespaces: [{ name: 'shop', labels: {} }], pods, policies: [] };
+    web.send(asksDb);
+    db.send(answers);
+    const tuple = { source: parseIp(addresses[0]!), sourcePort: 5000, destination: parseIp(addresses[2]!) };
+    const isOpen = () => {
+      const one = datapath.connections.lookup(BLUE, 17, { ...tuple, destinationPort: 53 });
+      return one !== undefined && datapath.connections.records.kind(one.slot) === 'tracked';
+    };
+    const policy = policyOf({
+      kind: 'NetworkPolicy',
+      metadata: { name: 'db', namespace: 'shop' },
+      spec: { podSelector: { matchLabels: { app: 'db' } }, ingress: [] },
+    });
+    tables.policies.setSubject('shop/db', {
+      ...{ identity: identityOf(world, pods[2]!), onDeny: 'drop', policies: [policy] },
+    });
+    tables.policies.takeConcerned();
+    controller.enforce();
+    t.ok(isOpen(), 'nobody has judged it');
+    net.advance(1000);
+    t.match(found, [{ what: /^connection c\d+$/, why: 'policies for ingress deny it' }]);
+    t.notOk(isOpen());
+    net.advance(1000);
+    t.equal(found.length, 1);
+    t.end();
+  });
+
+  t.test(`${kind}: the flow of a translated connection is compared with what is decided for that connection`, (t) => {
+    const { net, web, api, outside, asksFar, datapath, tables, flows, found } = lab();
+    const answerTo = (asked: Uint8Array): Uint8Array => {
+      // Back to front: addresses and ports of the packet that came out.
+      const frame = asked.slice();
+      for (const [a, b, size] of [
+        [0, 6, 6],
+        [26, 30, 4],
+        [34, 36, 2],
+      ] as const) {
+        frame.set(asked.subarray(a, a + size), b);
+        frame.set(asked.subarray(b, b + size), a);
+      }
+      return frame;
+    };
+    for (const [n, port] of [web, api].entries()) {
+      port.send(asksFar(n));
+      outside.send(answerTo(outside.received.at(-1)!));
+      t.equal(port.received.length, 1, 'it is answered');
+      port.send(asksFar(n));
+    }
+    const founds = [0, 1].map(
+      (n) =>
+        tables.connections.lookup(BLUE, 17, {
+          ...{ source: parseIp(addresses[n]!), sourcePort: 6000, destination: parseIp(FAR), destinationPort: 53 },
+        })!,
+    );
+    const [ofWeb, ofApi] = founds.map((one) => tables.connections.flow(one));
+    t.ok(ofWeb! > 0 && ofApi! > 0 && ofWeb !== ofApi, `${ofWeb} and ${ofApi}`);
+    net.advance(1000);
+    t.same(found, []);
+
+    const { key, mask } = datapath.flowGet(ofWeb as FlowId)!;
+    datapath.flowPut({
+      ...{ id: ofWeb as FlowId, key, mask, ofConnections: true },
+      actions: [{ op: 'drop', reason: dropReasons[0][0] }],
+    });
+    net.advance(1000);
+    t.match(found, [{ what: `flow ${ofWeb}`, why: /^the datapath has drop/ }]);
+    const before = outside.received.length;
+    web.send(asksFar(0));
+    t.equal(outside.received.length, before + 1);
+
+    tables.connections.setFlow(founds[0]!, ofApi!);
+    net.advance(1000);
+    t.match(found[1], { what: `connection c${founds[0]!.slot}`, why: /^its flow \d+: it would be / });
+    t.equal(flows.get(ofApi as FlowId), undefined);
+    for (const [n, port] of [web, api].entries()) port.send(asksFar(n));
+    t.equal(outside.received.length, before + 3);
+    net.advance(1000);
+    t.equal(found.length, 2);
+    t.end();
+  });
+
+  t.test(`${kind}: what one second takes is bounded`, (t) => {
+    const { web, audit } = lab();
+    for (let n = 0; n < 600; n++)
+      web.send(
+        udp({ srcMac: macs[0]!, dstMac: macs[2]!, src: addresses[0]!, dst: `10.0.${1 + (n >> 8)}.${n & 255}` }, 1, 2),
+      );
+    audit.tick();
+    t.ok(audit.statistics.flows <= 256, `${audit.statistics.flows} flows`);
+    t.end();
+  });
+}
+
+function outputsTo(actions: readonly { readonly op: string; readonly port?: PortNo }[]): PortNo | undefined {
+  const outputs = actions.filter(({ op }) => op === 'output');
+  return outputs.length === 1 ? outputs[0]!.port : undefined;
+}
