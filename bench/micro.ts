@@ -3,7 +3,7 @@
  *
  *   extract     a frame to its flow key (TypeScript)
  *   lookup      a key in the flow cache of the reference datapath, by its size
- *   decide      a key to a decision, by the number of ports
+ *   decide      a key to a decision, by the number of ports, and with a flow hook that has answered before
  *   upcall      the whole slow path of a new flow: decide, put, execute
  *
  * They use the package `benchmark`: the mean of many samples with its relative margin of error.
@@ -23,6 +23,9 @@ import { keysOf, tables, udpFrames } from './fixtures.ts';
 import { connectionRows, nativeFigures } from './connections.ts';
 import { policyFigures } from './policies.ts';
 import { serviceFigures } from './services.ts';
+import { hookOf } from '../test/support/hooks.ts';
+import type { FlowHook } from '../src/table/hooks.ts';
+import { askedMicroseconds } from './hooks.ts';
 import { decideAtCap, decideFlows, openConnections, revalidate, trackFlows, type Decided } from './slow-path.ts';
 
 interface Row {
@@ -37,6 +40,7 @@ function run(onRow: (row: Row) => void): Row[] {
   addExtract(suite);
   for (const size of [1_000, 60_000]) addLookup(suite, size);
   for (const ports of [2, 1_000]) addDecide(suite, ports);
+  addDecide(suite, 2, hookOf('a', "if (flow.protocol === 'udp' && destination.port === 1) return deny('no')"));
   addUpcall(suite);
   suite.on('cycle', (event: Benchmark.Event) => {
     const { name, stats } = event.target as unknown as Benchmark;
@@ -68,11 +72,12 @@ function addLookup(suite: Benchmark.Suite, size: number): void {
   });
 }
 
-function addDecide(suite: Benchmark.Suite, ports: number): void {
+function addDecide(suite: Benchmark.Suite, ports: number, hook?: FlowHook): void {
   const keys = keysOf(udpFrames(256));
   const all = tables(ports);
+  if (hook) all.hooks.set([hook]);
   let i = 0;
-  suite.add(`decide, ${ports.toLocaleString('en')} ports`, () => {
+  suite.add(`decide, ${ports.toLocaleString('en')} ports${hook ? ' and a hook' : ''}`, () => {
     decide(keys[i++ & 255]!, all);
   });
 }
@@ -175,6 +180,8 @@ print(
     ['of as many clients, half of them denied', `${policies.sweptMs.toFixed(0)} ms`, ''],
   ],
 );
+process.stderr.write('hooks\n');
+print(['hooks', 'median'], [['a hook answers in its thread', `${(await askedMicroseconds()).toFixed(1)} µs`]]);
 print(
   ['cached flows (native)', 'flows', 'done after ms', 'longest stall ms'],
   (await revalidate(100_000, 1_000)).map(({ what, flows, convergedMs, longestStallMs }) => [

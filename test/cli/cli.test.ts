@@ -137,7 +137,7 @@ t.test('every verb has a help with examples', async (t) => {
   const verbs = [...help.stdout.matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name]) => name!);
   t.same(verbs.sort(), [
     ...['apply', 'attach', 'capture', 'completion', 'connections', 'delete', 'demo', 'describe', 'detach', 'diff'],
-    ...['doctor', 'down', 'drops', 'endpoints', 'flows', 'get', 'hosts', 'key', 'label', 'metrics', 'network'],
+    ...['doctor', 'down', 'drops', 'endpoints', 'flows', 'get', 'hook', 'hosts', 'key', 'label', 'metrics', 'network'],
     ...['policy', 'services', 'status', 'trace', 'up', 'why'],
   ]);
   for (const args of [['attach'], ['network', 'create'], ['up']]) {
