@@ -39,12 +39,13 @@ const classLine = z.strictObject({
 });
 
 export const flowClassesHeader = z.strictObject({ flowClasses: z.literal(1) });
-export const flowClassLine = z.union([
-  z.strictObject({ identity: identityLine }),
-  z.strictObject({ class: classLine }),
-  /** The last one: how many classes there are. */
-  z.strictObject({ end: count }),
-]);
+/** One of these. Not a union, of which each part would be tried for each line. */
+export const flowClassLine = z.strictObject({
+  identity: identityLine.optional(),
+  class: classLine.optional(),
+  /** In the last one: how many classes there are. */
+  end: count.optional(),
+});
 
 export type FlowClassLine = z.infer<typeof flowClassLine>;
 export type FlowClassRecord = z.infer<typeof classLine>;

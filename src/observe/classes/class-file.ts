@@ -20,7 +20,7 @@ import { identityKey, type ClassEnd, type FlowClass } from './flow-class.ts';
 /** Longer than what is ever written. */
 const MOST_BYTES = 64 * 1024 * 1024;
 /** How many lines are read or made in one turn of the event loop. */
-const TURN_LINES = 512;
+const TURN_LINES = 128;
 
 /** Empty if there is no file. @throws WeftError if it cannot be read as a whole */
 export async function readClasses(path: string): Promise<FlowClass[]> {
@@ -40,8 +40,9 @@ export async function readClasses(path: string): Promise<FlowClass[]> {
     if (at % TURN_LINES === TURN_LINES - 1) await nextTurn();
     const read = flowClassLine.safeParse(parsed(line));
     if (!read.success) throw new WeftError('state', `line ${at + 2} is damaged`);
-    if ('identity' in read.data) identities.push(read.data.identity);
-    else if ('class' in read.data) classes.push(classOf(read.data.class, identities));
+    const { identity, class: one } = read.data;
+    if (identity) identities.push(identity);
+    else if (one) classes.push(classOf(one, identities));
     else if (read.data.end === classes.length && lines.slice(at + 1).join('') === '') return classes;
     else break;
   }
@@ -59,6 +60,7 @@ export async function writeClasses(path: string, classes: Iterable<FlowClass>): 
       if (lines.length < TURN_LINES) continue;
       await file.appendFile(`${lines.join('\n')}\n`);
       lines = [];
+      await nextTurn();
     }
     await file.appendFile(`${lines.join('\n')}\n`);
     await file.datasync();

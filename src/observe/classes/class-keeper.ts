@@ -4,6 +4,7 @@
  */
 import { rm } from 'node:fs/promises';
 import type { FlowClassesReport } from '../../model/policy-report.ts';
+import { eachInTurns } from '../../turns.ts';
 import { readClasses, writeClasses } from './class-file.ts';
 import { ClassWatch, type ClassWatchEnvironment } from './class-watch.ts';
 import type { FlowClass } from './flow-class.ts';
@@ -21,6 +22,8 @@ export interface ClassKeeperEnvironment extends Omit<ClassWatchEnvironment, 'cla
 const LOOK_MS = 4000;
 const THOROUGH_MS = 60_000;
 const WRITE_MS = 600_000;
+/** How many are put back in one turn of the event loop. */
+const TURN_RESTORED = 256;
 
 export class ClassKeeper {
   readonly #environment: ClassKeeperEnvironment;
@@ -49,7 +52,7 @@ export class ClassKeeper {
     const { path, clock, warn } = this.#environment;
     return this.#run(async () => {
       try {
-        for (const one of await readClasses(path)) this.#classes.restore(one);
+        await eachInTurns(await readClasses(path), TURN_RESTORED, (one) => this.#classes.restore(one));
       } catch (error) {
         warn('the flow classes of the last days cannot be read: they begin anew', {
           path,

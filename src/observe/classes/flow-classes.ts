@@ -10,6 +10,7 @@
  *
  * Owned by the thread of the switch.
  */
+import { sameBytes } from '../../flow/types.ts';
 import { classKey, classLevels, sourceOf, type ClassLevel, type FlowClass, type Talk } from './flow-class.ts';
 
 const DAY_MS = 86_400_000;
@@ -110,7 +111,9 @@ export class FlowClasses {
     const { places, from, to, protocol, l4Port, meant } = talk;
     const { verdict, firstSeenMs, lastSeenMs, opened, denied } = seen;
     const entry: Entry = {
-      ...{ level, places, from, to, protocol, l4Port, meant },
+      ...{ level, places, from, to, protocol, l4Port },
+      // Mostly it is the same one.
+      meant: sameBytes(meant, to.address) ? to.address : meant,
       ...{ verdict, firstSeenMs, lastSeenMs, opened, denied },
     };
     levels[level].classes.set(key, entry);
