@@ -478,6 +478,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     },
     noteSwept: () => telling.policyReports.noteSwept(),
     after: foundations.after,
+    wallClock: foundations.wallClock,
     logger,
   });
 
@@ -530,6 +531,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         policies: () => policies.enforcement.doubts(),
         hooks: hooks.keeper.report(),
         refusedRecords: cluster.refused.report(),
+        confirmation: cluster.confirmation.report(),
         internal: internal.report(),
         ownAddresses,
         endpoints: () =>

@@ -53,6 +53,7 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
     refusedRecords: cluster.refused.report(),
     hooks: parts.hooks.keeper.report(),
     flowClasses: classes.report(),
+    confirmation: cluster.confirmation.report(),
     ...observer.status({ kind: datapath, flowLimit }),
   };
 }

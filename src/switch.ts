@@ -13,9 +13,11 @@
 import { randomBytes } from 'node:crypto';
 import type { AttachOptions } from './cluster/attachment.ts';
 import { attach } from './cluster/attaching.ts';
+import type { ApplyOptions, LabelChanges } from './cluster/cluster.ts';
 import type { FollowOptions, Following } from './cluster/followers.ts';
 import { hostIdentity, IDENTITY_BYTES } from './cluster/membership/identity.ts';
-import { networkDeclaration, type NetworkOptions } from './cluster/network-declaration.ts';
+import { createNetwork } from './cluster/network-creating.ts';
+import type { NetworkOptions } from './cluster/network-declaration.ts';
 import { datapathOpener } from './datapath/open.ts';
 import { LifeCycle, type CloseOptions } from './life-cycle.ts';
 import { NetnsWatcher } from './link/netns-watcher.ts';
@@ -173,11 +175,7 @@ export class Switch {
 
   /** Creates a network, or changes what `options` name of an existing one. */
   createNetwork(name: string, options: NetworkOptions): Promise<NetworkReport> {
-    const { cluster, networks } = this.#parts;
-    return cluster.change(async () => {
-      await cluster.applyNow([networkDeclaration(name, options, networks.find(name)?.resource)]);
-      return networks.report(networks.get(name));
-    });
+    return createNetwork(this.#parts, name, options);
   }
 
   async removeNetwork(name: string): Promise<void> {
@@ -209,8 +207,13 @@ export class Switch {
   }
 
   /** Applies all of `resources` in one revision, or none. */
-  apply(resources: readonly Resource[], options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport[]> {
+  apply(resources: readonly Resource[], options: ApplyOptions = {}): Promise<ApplyReport[]> {
     return this.#parts.cluster.apply(resources, options);
+  }
+
+  /** The change that waits to be confirmed. */
+  get confirmation(): Pick<Parts['cluster']['confirmation'], 'confirm'> {
+    return this.#parts.cluster.confirmation;
   }
 
   delete(kind: KindDefinition, which: ResourceName, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
@@ -218,11 +221,7 @@ export class Switch {
   }
 
   /** Sets labels of a resource; null removes one. */
-  label(
-    kind: KindDefinition,
-    which: ResourceName,
-    labels: Readonly<Record<string, string | null>>,
-  ): Promise<ApplyReport> {
+  label(kind: KindDefinition, which: ResourceName, labels: LabelChanges): Promise<ApplyReport> {
     return this.#parts.cluster.label(kind, which, labels);
   }
 

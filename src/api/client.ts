@@ -8,6 +8,7 @@ import { WeftError, type ErrorCode } from '../error.ts';
 import type {
   AcceptReport,
   ApplyReport,
+  ConfirmReport,
   ConnectionReport,
   DecisionReport,
   DoctorReport,
@@ -149,8 +150,16 @@ export class Client {
   }
 
   /** All of them, or none. */
-  apply(resources: readonly Resource[], options: { dryRun?: boolean } = {}): Promise<ApplyReport[]> {
+  apply(
+    resources: readonly Resource[],
+    options: { dryRun?: boolean; confirmMs?: number | undefined } = {},
+  ): Promise<ApplyReport[]> {
     return this.#call('POST', '/resources', { resources, ...options });
+  }
+
+  /** Keeps the change that waits to be confirmed. */
+  confirm(): Promise<ConfirmReport> {
+    return this.#call('POST', '/confirm');
   }
 
   /** What the PolicyTests say if these were applied: those among them, and those that are stored. */

@@ -50,6 +50,8 @@ export const applyRequest = z.strictObject({
   /** Each is validated by the schema of its kind. */
   resources: z.array(z.unknown()).min(1, 'is empty: give at least one resource'),
   dryRun: z.boolean().default(false),
+  /** For how long it waits to be confirmed. */
+  confirmMs: z.int().min(1000).max(86_400_000).optional(),
 });
 
 /** What would be if these were applied. */

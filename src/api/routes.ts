@@ -110,9 +110,10 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
   });
 
   app.post('/resources', async (c) => {
-    const { resources, dryRun } = await read(c, applyRequest);
-    return c.json(await sw.apply(await parseAll(resources), { dryRun }));
+    const { resources, ...options } = await read(c, applyRequest);
+    return c.json(await sw.apply(await parseAll(resources), options));
   });
+  app.post('/confirm', async (c) => c.json(await sw.confirmation.confirm()));
   app.post('/policy-tests', async (c) => {
     const { resources } = await read(c, whatIfRequest);
     return c.json(await sw.whatIf.policyTests(await parseAll(resources)));

@@ -29,6 +29,7 @@ export type SwitchMethods = { readonly whatIf: Pick<Switch['whatIf'], 'policyTes
   | 'detach'
   | 'endpoints'
   | 'apply'
+  | 'confirmation'
   | 'delete'
   | 'get'
   | 'follow'

@@ -1,7 +1,7 @@
 /** The program of the executable, with all commands in the order of the help. load-program.ts says how it is loaded. */
 import { CommanderError, type Command } from 'commander';
 import { version } from '../package.ts';
-import { apply } from './apply.ts';
+import { apply, confirm } from './apply.ts';
 import { attach } from './attach.ts';
 import { capture } from './capture.ts';
 import { completion } from './completion.ts';
@@ -47,6 +47,7 @@ const verbs = [
   endpoints,
   services,
   apply,
+  confirm,
   diff,
   deleteVerb,
   get,

@@ -66,6 +66,7 @@ async function statusText(report: StatusReport): Promise<string> {
     ...row('Endpoints', () => endpointsText(report)),
     ...rows(() => report.refusedRecords.map((refused) => ['Waiting', paint('yellow', refusedText(refused))] as const)),
     ...rows(() => report.hooks.map((hook) => ['Hook', hookText(hook, paint)] as const)),
+    ...rows(() => confirmationRows(report.confirmation).map(([name, text]) => [name, paint('yellow', text)] as const)),
     ...row('Connections', () => connectionsText(report.connections)),
     ...row('FDB', () => `${report.fdb.entries} entries, ${report.fdb.moves} moves, ${report.fdb.evicted} evicted`),
     ...row('Memory', () => memoryText(report)),
@@ -209,6 +210,23 @@ function withPath({ pathMtus, pathSources, peerStates }: StatusReport, peer: str
   const source = pathSources[peer] === 'probed' ? ', probed' : '';
   const state = peerStates[peer] === undefined || peerStates[peer] === 'unprobed' ? '' : `${peerStates[peer]}, `;
   return mtu === undefined ? `${peer} (${state}no route)` : `${peer} (${state}path MTU ${mtu}${source})`;
+}
+
+function confirmationRows({ waiting, takenBack }: StatusReport['confirmation']): (readonly [string, string])[] {
+  const told: (readonly [string, string])[] = [];
+  if (waiting) {
+    const what = `a change of ${waiting.resources.join(', ')}, made on host ${waiting.host}`;
+    const then = waiting.isTakenBack
+      ? 'is being taken back'
+      : `is taken back at ${waiting.until}: \`weft confirm\` keeps it`;
+    told.push(['Unconfirmed', `${what}, ${then}`]);
+  }
+  if (takenBack) {
+    const { at, resources, left } = takenBack;
+    const others = left.map(({ resource, why }) => `; ${resource} stays: ${why}`).join('');
+    told.push(['Taken back', `the change of ${resources.join(', ')}, at ${at}${others}`]);
+  }
+  return told;
 }
 
 function auditText(

@@ -1,11 +1,11 @@
 /** `--wait`: returns when what was changed is in force on all hosts that are not down. */
-import { InvalidArgumentError, type Command } from 'commander';
+import type { Command } from 'commander';
 import type { InForceReport } from '../model/report.ts';
+import { timeIn } from './time.ts';
 import { clientOf, globals } from './verb.ts';
 
 const DEFAULT_MS = 30_000;
-const MOST_MS = 3_600_000;
-const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000 };
+const TIMES = { leastMs: 1, mostMs: 3_600_000 };
 
 export interface WaitOptions {
   /** Milliseconds; true for the default. */
@@ -16,7 +16,7 @@ export function addWait(command: Command): Command {
   return command.option(
     '--wait [time]',
     'return when it is in force on all hosts that are not down, or fail after this time, such as 500ms, 30s or 2m (default: 30s)',
-    parseTime,
+    timeIn(TIMES),
   );
 }
 
@@ -35,11 +35,4 @@ function everywhereText({ hosts }: InForceReport): string {
   const down = named('down');
   const where = hosts.length === 0 ? 'this host' : named('in force').join(', ');
   return `in force on ${where}${down.length > 0 ? `; down, and not waited for: ${down.join(', ')}` : ''}\n`;
-}
-
-function parseTime(text: string): number {
-  const [, digits, unit = 's'] = /^(\d+)(ms|s|m)?$/.exec(text) ?? [];
-  const milliseconds = Number(digits) * UNITS_MS[unit]!;
-  if (milliseconds > 0 && milliseconds <= MOST_MS) return milliseconds;
-  throw new InvalidArgumentError('a time such as 500ms, 30s or 2m is expected, 60m at most.');
 }

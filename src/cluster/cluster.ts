@@ -19,6 +19,7 @@ import { DEFAULT_NAMESPACE, idOf, nameOf, type Resource, type ResourceName } fro
 import { validate } from '../model/validate.ts';
 import { joined, type Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
+import { Confirmation, withUntil } from './confirmation.ts';
 import { marked, unmarked } from './deletions.ts';
 import { FileDraft } from './draft.ts';
 import { isHere, type Endpoint } from './endpoint.ts';
@@ -49,6 +50,17 @@ export interface ClusterEnvironment extends EnforcementEnvironment, WritesEnviro
    * what is in force by then, and tells those that have ended.
    */
   readonly noteSwept?: () => () => Promise<Swept>;
+  /** Milliseconds since the epoch. */
+  readonly wallClock: () => number;
+}
+
+/** Labels to set; null removes one. */
+export type LabelChanges = Readonly<Record<string, string | null>>;
+
+export interface ApplyOptions {
+  readonly dryRun?: boolean;
+  /** For how long the change waits to be confirmed, before it is taken back. */
+  readonly confirmMs?: number | undefined;
 }
 
 /** What policies have ended while a change came into force. */
@@ -76,6 +88,7 @@ export class Cluster {
   readonly serial = new Serial();
   readonly refused: RefusedRecords;
   readonly followers: Followers;
+  readonly confirmation: Confirmation;
   readonly #environment: ClusterEnvironment;
   readonly #enforcement: Enforcement;
   readonly #writes: Writes;
@@ -84,7 +97,15 @@ export class Cluster {
 
   constructor(environment: ClusterEnvironment) {
     this.#environment = environment;
-    this.#enforcement = new Enforcement(environment);
+    this.confirmation = new Confirmation({
+      ...environment,
+      change: (work) => this.change(work),
+      apply: (resources, takesBack) => this.applyNow(resources, { takesBack }),
+      remove: (kind, which, takesBack) => this.#deleteNow(kind, which, { takesBack }),
+      write: (transaction) => this.#writes.write(transaction),
+    });
+    const registers = [...environment.registers, this.confirmation];
+    this.#enforcement = new Enforcement({ ...environment, registers });
     this.#writes = new Writes(environment, this.#enforcement);
     this.refused = this.#enforcement.refused;
     this.followers = this.#enforcement.followers;
@@ -114,6 +135,7 @@ export class Cluster {
 
   /** Ends the feed, and those who follow. No change may be running any more. */
   close(): Promise<void> {
+    this.confirmation.close();
     this.followers.close();
     return this.#environment.feed.close();
   }
@@ -130,8 +152,11 @@ export class Cluster {
   }
 
   /** Applies all of `resources`, or none. @throws WeftError about the first one that is not possible */
-  apply(resources: readonly Resource[], options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport[]> {
-    const work = (): Promise<ApplyReport[]> => this.applyNow(resources, options);
+  apply(resources: readonly Resource[], options: ApplyOptions = {}): Promise<ApplyReport[]> {
+    const work = async (): Promise<ApplyReport[]> => {
+      const reports = await this.applyNow(resources, options);
+      return options.confirmMs === undefined ? reports : withUntil(reports, this.confirmation.until);
+    };
     return this.change(options.dryRun ? work : () => this.#withSwept(work));
   }
 
@@ -166,10 +191,18 @@ export class Cluster {
     return reports;
   }
 
-  /** Like `apply`, for a caller that already runs within `change`. */
+  /**
+   * Like `apply`, for a caller that already runs within `change`.
+   * @param takesBack what is stored with it if it is what was there before, which PolicyTests do not hold up
+   */
   async applyNow(
     resources: readonly Resource[],
-    { dryRun = false, moves }: { readonly dryRun?: boolean; readonly moves?: readonly string[] } = {},
+    {
+      dryRun = false,
+      moves,
+      confirmMs,
+      takesBack,
+    }: ApplyOptions & { readonly moves?: readonly string[]; readonly takesBack?: Transaction } = {},
   ): Promise<ApplyReport[]> {
     const { reconcilers } = this.#environment;
     const draft = this.#draft(moves);
@@ -177,9 +210,10 @@ export class Cluster {
     let actions: readonly ApplyReport['action'][];
     try {
       actions = await plan(draft, ordered);
-      await this.#environment.check(draft);
+      if (!takesBack) await this.#environment.check(draft);
+      const also = confirmMs === undefined ? takesBack : this.#unconfirmed(draft, ordered, actions, confirmMs);
       if (dryRun) draft.undo();
-      else await this.#store(draft, ordered);
+      else await this.#store(draft, ordered, also);
     } catch (error) {
       draft.undo();
       throw error;
@@ -225,6 +259,23 @@ export class Cluster {
         draft.undo();
       }
     });
+  }
+
+  /** What is stored with a change so that it can be taken back; undefined if nothing changes. */
+  #unconfirmed(
+    draft: FileDraft,
+    ordered: readonly Resource[],
+    actions: readonly ApplyReport['action'][],
+    forMs: number,
+  ): Transaction | undefined {
+    const changed = ordered.flatMap((resource, at) => this.#changed(resource, actions[at]!, draft));
+    const replaced = changed.map(({ before, after }) => {
+      const [kind, name] = [kindOf(after), idOf(after.metadata)];
+      if (!draft.isRefused(kind.kind, name)) return { kind, name, before };
+      const why = `what the store has as ${kind.kind.toLowerCase()} "${name}" is not in force here, and could not be put back`;
+      throw new WeftError('conflict', `${why}: apply it without --confirm`);
+    });
+    return replaced.length === 0 ? undefined : this.confirmation.plan(replaced, forMs);
   }
 
   #changed({ kind, metadata }: Resource, action: ApplyReport['action'], draft: FileDraft): ChangedResource[] {
@@ -291,7 +342,7 @@ export class Cluster {
   async #deleteNow(
     kind: KindDefinition,
     which: ResourceName,
-    { dryRun = false }: { readonly dryRun?: boolean } = {},
+    { dryRun = false, takesBack }: { readonly dryRun?: boolean; readonly takesBack?: Transaction } = {},
   ): Promise<ApplyReport> {
     const { feed, reconcilers, logger } = this.#environment;
     const name = idIn(kind, which);
@@ -301,14 +352,18 @@ export class Cluster {
     const revision = this.refused.revision(kind, name) ?? (isElsewhere ? 0 : reconciler.get(name).revision);
     reconciler.refuseRemoval?.(name);
     refuseInUse(kind, name, this.#all());
-    await this.#environment.check(removalOf(kind.kind, name));
+    if (!takesBack) await this.#environment.check(removalOf(kind.kind, name));
     if (!dryRun) {
       const key = keyOf(kind, name);
       const isMarked = feed.report() !== null && isReferredTo(kind) && reconciler.find(name) !== undefined;
       if (isMarked) await this.#mark(kind, name, revision);
       const at = isMarked ? reconciler.get(name).revision : revision;
       await this.#writes.write(
-        joined({ expect: [{ key, revision: at }], delete: [key] }, reconciler.planRemoval?.(name) ?? {}),
+        joined(
+          { expect: [{ key, revision: at }], delete: [key] },
+          reconciler.planRemoval?.(name) ?? {},
+          takesBack ?? {},
+        ),
       );
       logger.info({ kind: kind.kind, name }, 'deleted');
     }
@@ -356,20 +411,12 @@ export class Cluster {
   }
 
   /** Sets labels of a resource; null removes one. */
-  async label(
-    kind: KindDefinition,
-    which: ResourceName,
-    labels: Readonly<Record<string, string | null>>,
-  ): Promise<ApplyReport> {
+  async label(kind: KindDefinition, which: ResourceName, labels: LabelChanges): Promise<ApplyReport> {
     const [report] = await this.change(() => this.#withSwept(async () => [await this.#labelNow(kind, which, labels)]));
     return report!;
   }
 
-  async #labelNow(
-    kind: KindDefinition,
-    which: ResourceName,
-    labels: Readonly<Record<string, string | null>>,
-  ): Promise<ApplyReport> {
+  async #labelNow(kind: KindDefinition, which: ResourceName, labels: LabelChanges): Promise<ApplyReport> {
     const { feed, reconcilers, logger } = this.#environment;
     const name = idIn(kind, which);
     const declared = reconcilers.get(kind.kind)!.get(name);
@@ -440,11 +487,12 @@ export class Cluster {
     if (left.length > 0) await this.#unmark(left).catch(() => {});
   }
 
-  async #store(draft: FileDraft, resources: readonly Resource[]): Promise<void> {
+  /** @param also what is stored with it */
+  async #store(draft: FileDraft, resources: readonly Resource[], also?: Transaction): Promise<void> {
     const { prepare, onEnforced } = this.#environment;
     try {
       await prepare(resources);
-      if (!draft.isEmpty) await this.#storeDraft(draft);
+      if (!draft.isEmpty || also) await this.#storeDraft(draft, also);
     } catch (error) {
       await onEnforced();
       throw error;
@@ -452,11 +500,11 @@ export class Cluster {
   }
 
   /** What only this host keeps comes first: without it, nobody would recognize an interface after a crash. */
-  async #storeDraft(draft: FileDraft): Promise<void> {
+  async #storeDraft(draft: FileDraft, also: Transaction = {}): Promise<void> {
     const takeBack = await draft.keep();
     let isStored = false;
     try {
-      await this.#writes.write(draft.transaction(), (revision) => {
+      await this.#writes.write(joined(draft.transaction(), also), (revision) => {
         draft.stored(revision);
         isStored = true;
       });

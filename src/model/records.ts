@@ -9,6 +9,21 @@ const allottedNetwork = z.object({ vni: vniSchema, subnets: z.array(cidr) });
 /** `allotment/networks` */
 export const allotmentRecord = z.object({ networks: z.record(z.string(), allottedNetwork) });
 
+/** `unconfirmed/change`: a change that waits to be confirmed. */
+export const unconfirmedChange = z.object({
+  /** Where it was made. */
+  host: z.string(),
+  /** When. */
+  at: z.iso.datetime(),
+  forMs: z.int().min(0),
+  /** Set when it is being taken back: the revision of the change. */
+  takingBack: z.int().optional(),
+});
+export type UnconfirmedChange = z.output<typeof unconfirmedChange>;
+
+/** `unconfirmed/of/KEY`: the resource that it has replaced; null if there was none. */
+export const unconfirmedOf = z.object({ before: z.looseObject({}).nullable() });
+
 /** The first subnet that is the second one of its family, and what is wrong with it. */
 export function secondOfFamily(cidrs: readonly string[]): { readonly index: number; readonly why: string } | undefined {
   const families = cidrs.map((text) => (text.includes(':') ? 'IPv6' : 'IPv4'));

@@ -216,6 +216,29 @@ export const hookReport = z.object({
   quarantines: z.number(),
 });
 
+/** A change that waits to be confirmed: resources are named as in messages, `networkpolicy "shop/db"`. */
+export const confirmationReport = z.object({
+  waiting: z
+    .object({
+      /** Where it was made. */
+      host: z.string(),
+      /** When it is taken back. */
+      until: z.string(),
+      resources: z.array(z.string()),
+      /** True from when its time is over: it cannot be confirmed any more. */
+      isTakenBack: z.boolean(),
+    })
+    .nullable(),
+  /** The last one that this host has taken back since it was started, and what was left alone as it is, with why. */
+  takenBack: z
+    .object({
+      at: z.string(),
+      resources: z.array(z.string()),
+      left: z.array(z.object({ resource: z.string(), why: z.string() })),
+    })
+    .nullable(),
+});
+
 export const statusReport = z.object({
   host: z.string(),
   version: z.string(),
@@ -258,6 +281,7 @@ export const statusReport = z.object({
   hooks: z.array(hookReport),
   /** What this host knows of the conversations of the last 7 days. */
   flowClasses: flowClassesReport,
+  confirmation: confirmationReport,
   /**
    * How many there are, how many of them are only tracked, how many weft has ended and remembers for a while, and how many there
    * may be.
@@ -452,7 +476,12 @@ export const applyReport = z.object({
   swept: z.array(policyEventReport).optional(),
   /** How many connections more were ended; `weft policy log` may name them. */
   sweptMore: z.number().optional(),
+  /** When it is taken back, unless it is confirmed. */
+  unconfirmedUntil: z.string().optional(),
 });
+
+/** What was confirmed: where and when it was made, and its resources. */
+export const confirmReport = z.object({ host: z.string(), at: z.string(), resources: z.array(z.string()) });
 
 /** One metric of `weft metrics -o json`. */
 export const metricReport = z.object({
@@ -494,6 +523,7 @@ export const reports = {
   drop: dropReport,
   connection: connectionReport,
   apply: applyReport,
+  confirm: confirmReport,
   policyTest: policyTestReport,
   diff: diffReport,
   capture: captureReport,
@@ -526,6 +556,8 @@ export type DropReport = z.infer<typeof dropReport>;
 export type CountedDropReport = z.infer<typeof countedDropReport>;
 export type ConnectionReport = z.infer<typeof connectionReport>;
 export type ApplyReport = z.infer<typeof applyReport>;
+export type ConfirmReport = z.infer<typeof confirmReport>;
+export type ConfirmationReport = z.infer<typeof confirmationReport>;
 export type CaptureReport = z.infer<typeof captureReport>;
 export type MetricReport = z.infer<typeof metricReport>;
 export type DatapathReport = z.infer<typeof datapathReport>;

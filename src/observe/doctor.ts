@@ -71,6 +71,7 @@ export interface DoctorEnvironment {
   readonly registration: StatusReport['registration'];
   readonly inForce: StatusReport['inForce'];
   readonly flowCache: Pick<DatapathReport, 'flows' | 'flowLimit' | 'masks' | 'maskLimit' | 'refused' | 'evicted'>;
+  readonly confirmation: StatusReport['confirmation'];
   /** What is cached is compared with what would be decided now. */
   readonly audit: StatusReport['audit'];
   /** Frames that ended because the datapath or a decision failed: a defect unless it is 0. */
@@ -99,6 +100,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     ...(await environment.policies()).map((doubt) => ({ check: 'policy', result: 'warning', ...doubt }) as const),
     ...environment.hooks.map(checkHook),
     ...environment.refusedRecords.map(checkRecord),
+    ...checkConfirmation(environment),
     ...(await checkEndpoints(environment)),
   ];
   const { underlay, tunnel } = environment;
@@ -210,6 +212,24 @@ function checkUpcalls({ lostUpcalls }: DoctorEnvironment): CheckReport {
     detail: `${lostUpcalls} frames were lost because their decisions failed`,
     hint: 'see the log of weft up',
   };
+}
+
+function checkConfirmation({ confirmation: { waiting, takenBack } }: DoctorEnvironment): CheckReport[] {
+  const warning = (detail: string, hint: string): CheckReport => ({
+    ...{ check: 'confirmation', result: 'warning', detail, hint },
+  });
+  const left = (takenBack?.left ?? []).map(({ resource, why }) =>
+    warning(
+      `${resource} stayed as it is when a change was taken back at ${takenBack!.at}: ${why}`,
+      'see whether it is as you want it',
+    ),
+  );
+  if (!waiting) return left;
+  const { host, until, resources, isTakenBack } = waiting;
+  const what = `a change of ${resources.join(', ')}, made on host "${host}",`;
+  if (isTakenBack)
+    return [...left, warning(`${what} is being taken back`, 'if that does not end, see the log of weft up')];
+  return [...left, warning(`${what} is taken back at ${until}`, '`weft confirm` keeps it')];
 }
 
 /** What is wrong was repaired already, but whatever made it so may do it again. */

@@ -27,6 +27,12 @@ export const decision: DecisionReport = {
   consulted: [],
 };
 
+/** A change that waits to be confirmed. */
+export const unconfirmed = {
+  ...{ host: 'a', until: '2025-01-01T00:01:00.000Z', isTakenBack: false },
+  resources: ['networkpolicy "db"', 'networkpolicy "shop/web"'],
+};
+
 export const endpoint: EndpointReport = {
   name: 'web',
   namespace: 'default',
@@ -301,8 +307,20 @@ export function fakeSwitch(): FakeSwitch {
     apply: async (resources, options) => {
       const dryRun = options?.dryRun ?? false;
       const names = resources.map(({ kind, metadata }) => `${kind}/${metadata.name}`);
-      calls.push(`apply ${names.join(' ')}${dryRun ? ' dry' : ''}`);
-      return resources.map(({ kind, metadata: { name } }) => ({ kind, name, action: 'created', dryRun }));
+      const confirm = options?.confirmMs;
+      calls.push(
+        `apply ${names.join(' ')}${dryRun ? ' dry' : ''}${confirm === undefined ? '' : ` confirm ${confirm}`}`,
+      );
+      return resources.map(({ kind, metadata: { name } }) => ({
+        ...{ kind, name, action: 'created', dryRun },
+        ...(confirm !== undefined && { unconfirmedUntil: unconfirmed.until }),
+      }));
+    },
+    confirmation: {
+      confirm: async () => {
+        calls.push('confirm');
+        return { host: 'a', at: '2025-01-01T00:00:00.000Z', resources: unconfirmed.resources };
+      },
     },
     delete: async ({ kind }, { name }) => {
       if (sw.missing.has(`${kind}/${name}`)) throw new WeftError('not_found', `there is no ${kind} "${name}"`);
@@ -458,6 +476,7 @@ function statusOf(forwarding: boolean): StatusReport {
     metrics: null,
     registration: null,
     inForce: null,
+    confirmation: { waiting: null, takenBack: null },
     networks: 1,
     endpoints: 1,
     endpointProblems: {},

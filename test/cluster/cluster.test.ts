@@ -29,6 +29,7 @@ async function opened(t: Test, environment: Partial<ClusterEnvironment> = {}) {
     reconcilers: new Map(kinds.map((one) => [one.kind, new Declarations(one.kind, 'apply one')])),
     ...{ registers: [], onEnforced: nothing, check: nothing, prepare: nothing, onApplied: nothing },
     after: () => () => {},
+    wallClock: () => 0,
     logger: {
       info: () => {},
       warn: (details) => void warnings.push(details),

@@ -34,6 +34,8 @@ export interface ControlPlaneOptions {
   readonly shared?: Store;
   /** Milliseconds. */
   readonly clock?: () => number;
+  /** Milliseconds since the epoch. */
+  readonly wallClock?: () => number;
   readonly after?: (delayMs: number, work: () => void) => () => void;
   /** Where hosts publish what they have in force; with it, the host registers itself. */
   readonly applied?: Store;
@@ -62,7 +64,15 @@ function realAfter(delayMs: number, work: () => void): () => void {
 
 /** Closed at the end of the test. @param known the directory of one that is closed; by default a new one */
 export async function openControlPlane(t: Test, known?: string, options: ControlPlaneOptions = {}) {
-  const { host = 'here', shared, applied, underlay = '192.0.2.1', clock, after = realAfter } = options;
+  const {
+    host = 'here',
+    shared,
+    applied,
+    underlay = '192.0.2.1',
+    clock,
+    after = realAfter,
+    wallClock = Date.now,
+  } = options;
   const directory = known ?? mkdtempSync(join(tmpdir(), `weft-cluster-${process.pid}-`));
   const own = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after });
   const warnings: string[] = [];
@@ -229,6 +239,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     prepare: async () => {},
     onApplied: async () => {},
     after,
+    wallClock,
     logger: {
       info: () => {},
       warn: (_, message) => warnings.push(message),

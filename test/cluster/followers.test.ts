@@ -143,6 +143,7 @@ t.test('followers that begin at any time see every change exactly once', async (
       onApplied: async () => {},
     },
     after: () => () => {},
+    wallClock: () => 0,
     logger: { info: () => {}, warn: () => {}, error: (_, message) => t.fail(message) },
   });
   await cluster.serial.run(() => cluster.start());

@@ -205,6 +205,7 @@ t.test('which change of the state is the last one', async (t) => {
     prepare: async () => {},
     onApplied: async () => {},
     after: () => () => {},
+    wallClock: () => 0,
     logger: { info: () => {}, warn: () => {}, error: (_, message) => t.fail(message) },
   });
   await cluster.start();

@@ -87,6 +87,7 @@ t.test('it comes first, and is as it was if the store refuses the resource', asy
     registers: [],
     ...{ onEnforced: nothing, check: nothing, prepare: nothing, onApplied: nothing },
     after: () => () => {},
+    wallClock: () => 0,
     logger: { info: () => {}, warn: (_, message) => t.fail(message), error: (_, message) => t.fail(message) },
   });
   await cluster.serial.run(() => cluster.start());

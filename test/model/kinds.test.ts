@@ -95,6 +95,7 @@ t.test('it is stored, refers, is referred to, labelled and deleted', async (t) =
     reconcilers,
     ...{ registers: [], onEnforced: nothing, check: nothing, prepare: nothing, onApplied: nothing },
     after: () => () => {},
+    wallClock: () => 0,
     logger: { info: () => {}, warn: (_, message) => t.fail(message), error: (_, message) => t.fail(message) },
   });
   await cluster.serial.run(() => cluster.start());

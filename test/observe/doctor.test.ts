@@ -40,6 +40,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     clashes: [],
     hooks: [],
     refusedRecords: [],
+    confirmation: { waiting: null, takenBack: null },
     internal: null,
     ownAddresses: async () => new Set(),
     endpoints: async () => ({ local: 2, problems: {} }),
@@ -82,6 +83,20 @@ t.test('what is not cached as it would be decided', async (t) => {
       /: 2 were not as they are cached, which was repaired. The latest one: flow 7: the datapath does not have it$/,
     hint: /defect of weft/,
   });
+});
+
+t.test('a change that waits to be confirmed, and what was left alone when one was taken back', async (t) => {
+  t.equal(only(await checksWith({}), 'confirmation'), undefined);
+  const waiting = { host: 'a', until: '2025-01-01T00:01:00.000Z', resources: ['network "blue"'], isTakenBack: false };
+  const takenBack = { at: '2025-01-01T00:00:00.000Z', resources: [], left: [{ resource: 'network "red"', why: 'so' }] };
+  const checks = await checksWith({ confirmation: { waiting, takenBack } });
+  t.match(
+    checks.filter(({ check }) => check === 'confirmation').map(({ detail, hint }) => [detail, hint]),
+    [
+      [/^network "red" stayed as it is when a change was taken back at 2025-01-01T00:00:00.000Z: so$/],
+      [/^a change of network "blue", made on host "a", is taken back at 2025-01-01T00:01/, '`weft confirm` keeps it'],
+    ],
+  );
 });
 
 t.test('whether containers can ask for names', async (t) => {
