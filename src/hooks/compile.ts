@@ -49,7 +49,10 @@ async function compile(source: string, file: string): Promise<CompiledHook> {
     return { file, code: `'use strict';${code}`, placeOf };
   } catch (error) {
     const [first] = (error as Partial<TransformFailure>).errors ?? [];
-    if (!first) throw error;
+    if (!first) {
+      const [why] = (error as Error).message.split('\n');
+      throw new WeftError('system', `${file}: esbuild, which removes its types, cannot run: ${why}`, { cause: error });
+    }
     const { line = 0, column = 0 } = first.location ?? {};
     const place = line === 0 ? file : `${file}:${line}:${column + 1}`;
     throw new WeftError('invalid', `${place}: ${first.text}`, { cause: error });

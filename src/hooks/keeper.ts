@@ -169,10 +169,11 @@ export class HookKeeper {
         Object.assign(kept, { loaded: { ...next, source: source! }, quarantine: undefined, failure: undefined });
         Object.assign(kept, { pauseMs: QUARANTINE_MS.first, isTold: false, slowMs: 0 });
       } catch (error) {
-        if (!(error instanceof WeftError)) throw error;
-        kept.failure = error.message;
+        // Whatever it is: what is wanted must not be missing without a word.
+        const why = (error as Error).message;
+        kept.failure = why;
         const then = loaded ? 'the one before stays in force' : thenText(wanted);
-        this.#environment.warn(`a hook cannot be loaded: ${then}`, { hook: wanted.name ?? file, why: error.message });
+        this.#environment.warn(`a hook cannot be loaded: ${then}`, { hook: wanted.name ?? file, why });
       }
     } else kept.failure = undefined;
     this.#hooks.set(id, kept);
