@@ -97,7 +97,7 @@ t.test(
     await confirmed([
       manifest('Namespace', 'shop', {}),
       red,
-      { ...blue, spec: { ...blue.spec, mtu: 1400 } } as Resource,
+      { ...blue, spec: { ...blue.spec, mtu: 1400 } },
       endpoint('cart', 'red', 'shop'),
       manifest('Endpoint', 'web', { network: 'blue', netns: '/proc/self/ns/uts', allowedAddresses: ['10.0.0.77'] }),
       policy('db', 81, { app: 'b' }),
