@@ -1,7 +1,7 @@
 /** Makes the context in which one hook runs, and loads the hook there. */
 import { compileFunction, createContext, Script } from 'node:vm';
 import { allow, balance, defineHook, deny, isIn, reject } from './api.ts';
-import { inside, keptGlobals, type HookModule, type Inside, type LoadAnswer } from './inside.ts';
+import { inside, keptGlobals, MOST_WEIGHT, type HookModule, type Inside, type LoadAnswer } from './inside.ts';
 
 export interface ContextOptions {
   /** What the compiler has made. */
@@ -22,7 +22,7 @@ export function openContext({ code, file, host }: ContextOptions): HookInContext
   const api = Object.entries({ allow, balance, defineHook, deny, isIn, reject })
     .map(([name, made]) => `${name}: ${String(made)}`)
     .join(', ');
-  const given = JSON.stringify({ host, file, kept: keptGlobals });
+  const given = JSON.stringify({ host, file, kept: keptGlobals, mostWeight: MOST_WEIGHT });
   // Where TypeScript is loaded as it is, functions are given their names by a function of this name.
   const text = `'use strict'; (() => { const __name = (made) => made; return (${String(inside)})({ ${api} }, ${given}); })()`;
   const { load, ask } = new Script(text, { filename: 'weft' }).runInContext(context) as Inside;
@@ -36,5 +36,10 @@ export function openContext({ code, file, host }: ContextOptions): HookInContext
     // Nothing of the hook has run.
     return { loaded: JSON.stringify(['failed', String(error), 0, 0] satisfies LoadAnswer), ask };
   }
-  return { loaded: load(run), ask };
+  try {
+    return { loaded: load(run), ask };
+  } catch {
+    // Not even that is text which it says of its failure.
+    return { loaded: '', ask };
+  }
 }

@@ -23,6 +23,8 @@ const ASKED = 1;
 const AT_WORK = 2;
 const ANSWERED = 3;
 
+/** Of a hook that keeps its context from making text of what it says, or says too much. */
+const NO_ANSWER = '';
 /** How long a hook may run for one flow. The switch decides nothing else in the meantime. */
 export const BUDGET_MS = 50;
 const SLICE_MS = BUDGET_MS / 2;
@@ -76,8 +78,7 @@ export class Exchange {
       }
       // The switch sleeps until there is an answer.
       Atomics.store(this.#head, STATE, AT_WORK);
-      const answer = ask(this.#read());
-      this.#write(answer);
+      if (!this.#write(answerOf(ask, this.#read()))) this.#write(NO_ANSWER);
       Atomics.store(this.#head, STATE, ANSWERED);
       Atomics.notify(this.#head, STATE);
     }
@@ -101,5 +102,13 @@ export class Exchange {
 
   #read(): string {
     return this.#text.toString('utf8', 0, Atomics.load(this.#head, LENGTH));
+  }
+}
+
+function answerOf(ask: (question: string) => string, question: string): string {
+  try {
+    return String(ask(question));
+  } catch {
+    return NO_ANSWER;
   }
 }

@@ -16,6 +16,9 @@ const KEPT =
   'Object Function Array String Number Boolean Symbol BigInt Map Set WeakMap WeakSet Math JSON RegExp Reflect Error EvalError RangeError ReferenceError SyntaxError TypeError URIError AggregateError NaN Infinity undefined parseInt parseFloat isNaN isFinite globalThis';
 export const keptGlobals: readonly string[] = KEPT.split(' ');
 
+/** The most that a backend can weigh. */
+export const MOST_WEIGHT = 1_000_000;
+
 /** The hook's module, as a function of the context. */
 export type HookModule = (module: { exports: object }, exports: object, require: (name: string) => unknown) => void;
 
@@ -35,15 +38,21 @@ export type LoadAnswer = readonly ['loaded', string] | readonly ['failed', strin
  */
 export type AskAnswer = readonly ['allow' | 'balance' | 'deny' | 'reject' | 'failed', string, string, number, number];
 
-/** @param file the name of its code in the stacks of errors */
+export interface InsideOptions {
+  readonly host: string;
+  /** The name of its code in the stacks of errors. */
+  readonly file: string;
+  readonly kept: readonly string[];
+  readonly mostWeight: number;
+}
+
 export function inside(
   weft: Readonly<Record<string, unknown>>,
-  { host, file, kept }: { readonly host: string; readonly file: string; readonly kept: readonly string[] },
+  { host, file, kept, mostWeight }: InsideOptions,
 ): Inside {
   const { parse, stringify } = JSON;
   const { freeze, defineProperty } = Object;
   const MOST_TEXT = 200;
-  const MOST_WEIGHT = 1_000_000;
   type Said = { readonly verdict?: unknown; readonly reason?: unknown; readonly backends?: unknown };
 
   // 1. What goes
@@ -56,8 +65,7 @@ export function inside(
   freeze(Error);
   defineProperty(globalThis, 'Error', { value: Error, writable: false, configurable: false });
 
-  const shortened = (text: string): string =>
-    (text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)}…` : text).replace(/\p{Cc}+/gu, ' ');
+  const shortened = (text: string): string => (text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)}…` : text);
 
   /** What it says, and where. */
   const told = (error: unknown): readonly [string, number, number] => {
@@ -193,8 +201,8 @@ export function inside(
     }[]) {
       const at = backends.findIndex(([known, knownPort]) => known === address && knownPort === port);
       if (at < 0) throw new TypeError('balance(backends) takes those of flow.backends');
-      if (typeof weight !== 'number' || !(weight >= 0 && weight <= MOST_WEIGHT))
-        throw new RangeError(`balance(backends): a weight is 0 to ${MOST_WEIGHT}`);
+      if (typeof weight !== 'number' || !(weight >= 0 && weight <= mostWeight))
+        throw new RangeError(`balance(backends): a weight is 0 to ${mostWeight}`);
       weights[at] = weight;
     }
     if (!weights.some((weight) => weight > 0)) throw new RangeError('balance(backends) has no backend with a weight');

@@ -3,17 +3,22 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { WeftError } from '../error.ts';
 import { packageRoot } from '../package.ts';
-import { hookGroups, type HookAnswer, type HookGroup } from '../table/hooks.ts';
+import { hookGroups, type HookAnswer } from '../table/hooks.ts';
+import { hookAnswerOf, loadAnswerOf } from './answers.ts';
 import type { CompiledHook } from './compile.ts';
 import type { ContextOptions } from './context.ts';
 import { BUDGET_MS, Exchange } from './exchange.ts';
-import type { AskAnswer, LoadAnswer } from './inside.ts';
+import type { LoadAnswer } from './inside.ts';
 
 /** The code of the thread: a bundle of its own. */
 const CODE = join(packageRoot, 'dist/hooks/worker.js');
 
 /** What one hook may have of memory: a heap of its own, and no buffers beside it. */
 const LIMITS = { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 4, stackSizeMb: 1 };
+/** Nothing of how this process was started runs there, and nothing is printed. */
+const ALONE = { execArgv: [], env: {}, stdout: true, stderr: true };
+/** Of a hook that does something about how values become text. */
+const NO_ANSWER: LoadAnswer = ['failed', 'what it says of its name is no answer', 0, 0];
 /** How long a hook may take to be loaded, with its thread. */
 const LOAD_MS = 5000;
 
@@ -40,7 +45,7 @@ export class HookThread {
     this.#hook = hook;
     const { code, file } = hook;
     const workerData: HookThreadStart = { code, file, host, memory: this.#exchange.memory };
-    this.#worker = new Worker(CODE, { workerData, resourceLimits: LIMITS, env: {}, stdout: true, stderr: true });
+    this.#worker = new Worker(CODE, { workerData, resourceLimits: LIMITS, ...ALONE });
   }
 
   /**
@@ -64,8 +69,8 @@ export class HookThread {
           if (!thread.#isClosed) onLost(why);
           thread.#isClosed = true;
         };
-        worker.on('message', (message: string) => {
-          const [kind, text, line = 0, column = 0] = JSON.parse(message) as LoadAnswer;
+        worker.on('message', (message: unknown) => {
+          const [kind, text, line = 0, column = 0] = loadAnswerOf(message) ?? NO_ANSWER;
           if (kind === 'loaded') resolve(text);
           else fail(`${hook.placeOf(line, column)}: ${text}`);
         });
@@ -89,7 +94,7 @@ export class HookThread {
     const outcome = this.#exchange.ask(question);
     switch (outcome.kind) {
       case 'answered':
-        return this.#answerOf(outcome.text);
+        return hookAnswerOf(outcome.text, (line, column) => this.#hook.placeOf(line, column));
       case 'too_long':
         return { kind: 'failed', why: 'what there is to say of the flow is too long', read: hookGroups };
       case 'too_slow':
@@ -106,18 +111,11 @@ export class HookThread {
     this.#isClosed = true;
     void this.#worker.terminate();
   }
-
-  #answerOf(text: string): HookAnswer {
-    const [verdict, reason, digits, line, column] = JSON.parse(text) as AskAnswer;
-    const read = digits.split('').map((digit): HookGroup => hookGroups[Number.parseInt(digit, 36)]!);
-    if (verdict === 'balance') return { kind: 'verdict', verdict, weights: JSON.parse(reason) as number[], read };
-    if (verdict !== 'failed') return { kind: 'verdict', verdict, reason, read };
-    return { kind: 'failed', why: `${this.#hook.placeOf(line, column)}: ${reason}`, read };
-  }
 }
 
-function endText(error: Error & { readonly code?: string }): string {
-  return error.code === 'ERR_WORKER_OUT_OF_MEMORY'
+function endText(error: unknown): string {
+  if (!(error instanceof Error)) return 'its thread has failed';
+  return (error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY'
     ? `it needs more memory than ${LIMITS.maxOldGenerationSizeMb} MiB`
     : error.message;
 }

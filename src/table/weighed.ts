@@ -6,7 +6,7 @@ import type { Choice } from './services.ts';
 
 /**
  * Who is chosen then, which is always the same for one tuple.
- * @param weights one for each candidate; at least one is more than 0
+ * @param weights one for each candidate; if none is more than 0, the choice stays
  */
 export function weighedChoice(choice: Choice, weights: readonly number[], tuple: ProtocolTuple): Choice {
   const { candidates } = choice.selection;
@@ -14,6 +14,7 @@ export function weighedChoice(choice: Choice, weights: readonly number[], tuple:
     const weight = weights[at] ?? 0;
     return weight > 0 ? [{ ...candidate, weight }] : [];
   });
+  if (weighing.length === 0) return choice;
   const { backend, target, pinned } = weighted(weighing, tupleHash(tuple, 0));
   return { ...choice, backend, l4Port: target + offsetOf(choice), pin: pinned.pin, by: 'hook' };
 }

@@ -127,6 +127,39 @@ t.test('a hook that throws has failed about that flow, with its place; it is log
   });
 });
 
+t.test('a hook that changes how text is made of values fails, and nothing else does', async (t) => {
+  const { keeper, set, judge, state } = kept(t);
+  const poisoned = (how: string): string => `(Array.prototype as any).toJSON = () => ${how};`;
+  for (const how of ['5', 'undefined', '["loaded", 5]', '["failed", "why", "1", {}]', '{ throw null; }']) {
+    await set('a', '', { source: `${poisoned(how)}\n${fileOf('a', '')}` });
+    t.match(keeper.failure('a'), /what it says of its name is no answer/, how);
+    t.match(judge(), { kind: 'failed', hook: 'a' });
+  }
+  for (const how of [
+    ...[
+      '5',
+      'undefined',
+      '["accept", "", "", 0, 0]',
+      '["allow", "", "!", 0, 0]',
+      '["allow", "", "0".repeat(99), 0, 0]',
+    ],
+    ...[
+      '["balance", "[-1]", "", 0, 0]',
+      '["balance", "[]", "", 0, 0]',
+      '["failed", "", "", "1", 0]',
+      '{ throw null; }',
+    ],
+    '["deny", "x".repeat(1 << 20), "", 0, 0]',
+  ]) {
+    await set('a', poisoned(how));
+    t.match(judge(), { kind: 'failed', hook: 'a', why: /what it says is no answer, and is not asked/ }, how);
+    state.nowMs += 600_000;
+    await keeper.tick();
+  }
+  await set('a', poisoned('["deny", "red\\u001b[31m", "", 0, 0]'));
+  t.match(judge(), { kind: 'deny', reason: 'red [31m' }, 'nor does a terminal obey it');
+});
+
 t.test('a hook that does not return is ended, and asked again after a while', async (t) => {
   const { keeper, set, judge, state, warnings } = kept(t);
   await set('a', `if (destination.port === 22) for (;;);\n    if (destination.port === 23) return deny('23');`);

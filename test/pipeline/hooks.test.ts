@@ -184,7 +184,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
     t.equal(ask(3, 2000), 0);
     t.equal(drops('hook_failed'), 1);
     const { because } = controller.drops.records()[0]!.decision.stages.at(-1)!;
-    t.match(renderText(because), /^hook a denies what it cannot judge: TypeError/);
+    t.match(renderText(because), /^hook a denies what it cannot judge: a\.ts:3:\d+: TypeError/);
     hook(hookOf('a', `if (destination.port > 1000) null.x`, 'allow'));
     t.equal(ask(3, 2000), 1);
     t.end();

@@ -1,7 +1,7 @@
 /** Flow hooks without a thread, for tests of what is decided by them. */
 import { openContext } from '../../src/hooks/context.ts';
-import type { AskAnswer } from '../../src/hooks/inside.ts';
-import { hookGroups, type FlowHook } from '../../src/table/hooks.ts';
+import { hookAnswerOf } from '../../src/hooks/answers.ts';
+import type { FlowHook } from '../../src/table/hooks.ts';
 
 export interface TestHook extends FlowHook {
   /** How often it was asked. */
@@ -22,11 +22,7 @@ export function hookOf(name: string, body: string, onError: FlowHook['onError'] 
     asked: 0,
     ask: (question) => {
       hook.asked++;
-      const [verdict, reason, digits] = JSON.parse(ask(question)) as AskAnswer;
-      const read = digits.split('').map((digit) => hookGroups[Number.parseInt(digit, 36)]!);
-      if (verdict === 'failed') return { kind: 'failed', why: reason, read };
-      if (verdict === 'balance') return { kind: 'verdict', verdict, weights: JSON.parse(reason) as number[], read };
-      return { kind: 'verdict', verdict, reason, read };
+      return hookAnswerOf(ask(question), (line, column) => `${name}.ts:${line}:${column}`);
     },
   };
   return hook;

@@ -1,0 +1,65 @@
+/**
+ * Reads what comes out of the context of a hook. A hook can change how its context makes text of values (`toJSON`), so nothing of
+ * that is taken for granted: what is no answer is a defect of the hook, and not of the switch.
+ */
+import { hookGroups, type HookAnswer, type HookGroup } from '../table/hooks.ts';
+import { MOST_WEIGHT, type LoadAnswer } from './inside.ts';
+
+/** @param message JSON of a `LoadAnswer` @returns undefined if it is none */
+export function loadAnswerOf(message: unknown): LoadAnswer | undefined {
+  const [kind, text, line, column] = valuesOf(message);
+  if (typeof text !== 'string') return undefined;
+  if (kind === 'loaded') return [kind, printable(text)];
+  return kind === 'failed' && isPlace(line) && isPlace(column) ? [kind, printable(text), line, column] : undefined;
+}
+
+/**
+ * @param message JSON of an `AskAnswer`; if it is none, the hook is unavailable
+ * @param placeOf says where something is in the source
+ */
+export function hookAnswerOf(message: unknown, placeOf: (line: number, column: number) => string): HookAnswer {
+  const [verdict, reason, digits, line, column] = valuesOf(message);
+  const read = groupsOf(digits);
+  if (typeof reason === 'string' && read) {
+    if (verdict === 'allow' || verdict === 'deny' || verdict === 'reject') {
+      return { kind: 'verdict', verdict, reason: printable(reason), read };
+    }
+    const weights = verdict === 'balance' ? weightsOf(reason) : undefined;
+    if (weights) return { kind: 'verdict', verdict: 'balance', weights, read };
+    if (verdict === 'failed' && isPlace(line) && isPlace(column)) {
+      return { kind: 'failed', why: `${placeOf(line, column)}: ${printable(reason)}`, read };
+    }
+  }
+  return { kind: 'unavailable', why: 'what it says is no answer' };
+}
+
+function valuesOf(message: unknown): readonly unknown[] {
+  try {
+    const values: unknown = JSON.parse(String(message));
+    return Array.isArray(values) ? values : [];
+  } catch {
+    return [];
+  }
+}
+
+function printable(text: string): string {
+  return text.replace(/\p{Cc}+/gu, ' ');
+}
+
+function isPlace(number: unknown): number is number {
+  return Number.isSafeInteger(number);
+}
+
+/** @param digits the number of each group with the base 36 */
+function groupsOf(digits: unknown): readonly HookGroup[] | undefined {
+  if (typeof digits !== 'string' || digits.length > hookGroups.length) return undefined;
+  const groups = digits.split('').flatMap((digit) => hookGroups[Number.parseInt(digit, 36)] ?? []);
+  return groups.length === digits.length ? groups : undefined;
+}
+
+function weightsOf(text: string): readonly number[] | undefined {
+  const weights = valuesOf(text);
+  const isWeight = (weight: unknown): weight is number =>
+    typeof weight === 'number' && weight >= 0 && weight <= MOST_WEIGHT;
+  return weights.every(isWeight) && weights.some((weight) => weight > 0) ? weights : undefined;
+}
