@@ -128,7 +128,8 @@ for (const datapath of datapathKinds) {
       t.comment(`${failed} connections failed`);
       t.ok(failed >= CONSECUTIVE, 'not before that');
       // It may be back, and out again, by the time that a command has an answer.
-      const isShown = async (): Promise<boolean> => /one +.*ejected.*, until/.test(await weft.run('services', 'web'));
+      const isShown = async (): Promise<boolean> =>
+        /one +.*ejected.*(refused|no answer to \d+ connections), until/.test(await weft.run('services', 'web'));
       await until(isShown, { what: 'it is shown as ejected' });
       await until(async () => (await weft.status()).health.ejected === 1, { what: 'it is counted' });
     });
