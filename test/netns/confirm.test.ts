@@ -30,8 +30,11 @@ await t.test('apply --confirm', { skip: needsRoot }, async (t) => {
   const db = await attachContainer(lab, weft, 'db', 12);
   const policies = () => weft.client.get('NetworkPolicy');
   const gone = async (t: Test): Promise<void> => {
-    await until(async () => (await policies()).length === 0, { what: 'the policy to be taken back' });
-    t.equal((await weft.status()).confirmation.waiting, null);
+    // The resources go first, what waits afterwards.
+    await until(async () => (await weft.status()).confirmation.waiting === null, {
+      what: 'the policy to be taken back',
+    });
+    t.same(await policies(), []);
     await ping(web.namespace, db.ip4);
   };
 
