@@ -11,7 +11,8 @@
  *
  * Nothing is compared while a change is on its way to the flows or the connections: what differs then is no mismatch. Tables and
  * flows belong to the thread of the switch, as the audit does, so they do not change while it looks. Connections may be closed by
- * threads of the datapath; what is said of one holds if its slot still has it afterwards.
+ * threads of the datapath; what is said of one holds if its slot still has it afterwards. A flow that hooks have a say in is only
+ * compared with what the datapath has: what a hook says may be something else each time, and asking it takes long.
  *
  * The cost is bounded: so many actions and connections a second, in turns of a millisecond or two.
  */
@@ -27,6 +28,7 @@ import type { Decision } from '../pipeline/decide.ts';
 import { denialOf, isDenied, subjectsOf } from '../pipeline/open-connections.ts';
 import type { Tables } from '../pipeline/stage.ts';
 import type { Changes } from '../table/changes.ts';
+import { hooksObject } from '../table/hooks.ts';
 import { sameActions } from './decisions.ts';
 import type { CachedFlow, Flows } from './flows.ts';
 import { ofConnections } from './of-connections.ts';
@@ -76,6 +78,8 @@ export class Audit {
   #isAtWork = false;
   /** Where it goes on: among the flows, of which some go and others come in the meantime, and among the slots of connections. */
   #flows: Iterator<CachedFlow> | undefined;
+  /** How many flows it goes through until it begins again with the oldest: those that come meanwhile wait for the next time. */
+  #flowsLeft = 0;
   #slot = 0;
   #flowsSeen = 0;
   #connectionsSeen = 0;
@@ -119,10 +123,13 @@ export class Audit {
 
   #auditFlows(): void {
     const { flows } = this.#options;
-    this.#flows ??= flows.all();
+    if (!this.#flows) {
+      this.#flows = flows.all();
+      this.#flowsLeft = flows.size;
+    }
     for (let actions = 0; actions < TURN_ACTIONS; ) {
       const { done, value: flow } = this.#flows.next();
-      if (done) {
+      if (done || this.#flowsLeft-- === 0) {
         this.#flows = undefined;
         return;
       }
@@ -149,9 +156,13 @@ export class Audit {
     if (!sameBytes(there.mask, mask) || !sameBytes(applyMask(there.key, mask), applyMask(key, mask)))
       return 'the datapath has it for other packets';
     // Those of connections are decided again with the addresses of each. Whether one could be opened depends on the room for it.
-    if (isOfConnections || first?.op === 'balance' || !isCurrent(key, tables)) return undefined;
-    if (first?.op === 'nat' && !tables.connections.isOpen(first)) return undefined;
-    return differenceOf(decideAgain(key, tables), decision);
+    if (isOfConnections || first?.op === 'balance' || asksHooks(decision, tables)) return undefined;
+    const isOfFrames = (): boolean =>
+      isCurrent(key, tables) && (first?.op !== 'nat' || tables.connections.isOpen(first));
+    if (!isOfFrames()) return undefined;
+    const why = differenceOf(decideAgain(key, tables), decision);
+    // A thread of the datapath may have closed its connection meanwhile.
+    return isOfFrames() ? why : undefined;
   }
 
   #auditConnections(): void {
@@ -171,13 +182,20 @@ export class Audit {
     const { datapath, tables, flows, sweep } = this.#options;
     const { records } = datapath.connections;
     const what = `connection c${slot}`;
-    const connection = records.read(slot);
-    const subjects = subjectsOf(connection, records.owner(slot), tables);
-    const denial = denialOf(connection, tables, undefined, subjects);
-    const taken = [false, true].flatMap((reply) => this.#flowTaken(connection, slot, reply) ?? []);
+    let taken: readonly { readonly flow: FlowId; readonly why: string }[] = [];
+    let denied: string | undefined;
+    try {
+      const connection = records.read(slot);
+      const subjects = subjectsOf(connection, records.owner(slot), tables);
+      const denial = denialOf(connection, tables, undefined, subjects);
+      if (isDenied(denial)) denied = `policies for ${denial.direction} deny it`;
+      taken = [false, true].flatMap((reply) => this.#flowTaken(connection, slot, reply) ?? []);
+    } catch (error) {
+      denied = `policies cannot judge it: ${(error as Error).message}`;
+    }
     if (records.generation(slot) !== generation) return;
-    if (isDenied(denial)) {
-      this.#note({ what, why: `policies for ${denial.direction} deny it` });
+    if (denied !== undefined) {
+      this.#note({ what, why: denied });
       sweep.startAll();
     }
     for (const { flow, why } of taken) {
@@ -196,7 +214,7 @@ export class Audit {
     const flow = flows.get(datapath.connections.records.flow(slot, reply) as FlowId);
     if (!flow?.isOfConnections || !flow.isInForce) return undefined;
     const { key, decision } = flow;
-    if (readNumber(key, fields.ip_frag) !== FRAG_NONE) return undefined;
+    if (readNumber(key, fields.ip_frag) !== FRAG_NONE || asksHooks(decision, tables)) return undefined;
     const own = withTuple(key, connection, reply ? turned(connection.translated) : connection.original);
     // It may have ended, or be another one's by now; then its packets do not take that flow.
     if (withCtState(own, tables) !== own) return undefined;
@@ -212,6 +230,11 @@ export class Audit {
     this.#last = mismatch;
     this.onMismatch(mismatch);
   }
+}
+
+/** True if what it says depends on hooks. */
+function asksHooks({ consulted }: Decision, { hooks }: Tables): boolean {
+  return !hooks.isEmpty && consulted.includes(hooksObject);
 }
 
 function differenceOf(now: Decision | undefined, then: Decision): string | undefined {

@@ -240,16 +240,82 @@ for (const [kind, open] of Object.entries(simulatedDatapaths)) {
     t.end();
   });
 
+  t.test(`${kind}: what hooks say is not asked for again, since it may be something else each time`, (t) => {
+    const { net, web, db, asksDb, tables, controller, datapath, flows, found } = lab();
+    let asked = 0;
+    tables.hooks.set([
+      {
+        ...{ name: 'moody', onError: 'allow' },
+        ask: () =>
+          asked++ === 0
+            ? { kind: 'unavailable', why: 'it is busy' }
+            : { kind: 'verdict', verdict: 'deny', reason: 'no', read: [] },
+      },
+    ]);
+    controller.enforce();
+    web.send(asksDb);
+    t.equal(db.received.length, 1);
+    const before = asked;
+    for (let n = 0; n < 3; n++) net.advance(1000);
+    t.equal(asked, before);
+    t.same(found, []);
+    const first = [...flows.all()].find(({ key }) => readNumber(key, fields.ct_state) === ctState.none)!;
+    datapath.flowDel(first.id);
+    net.advance(1000);
+    t.match(found, [{ what: `flow ${first.id}`, why: 'the datapath does not have it' }]);
+    t.end();
+  });
+
+  t.test(`${kind}: whoever has new flows all the time keeps no others from being looked at`, (t) => {
+    const { web, db, asksDb, audit, datapath, flowTo, found } = lab();
+    let next = 0;
+    const scan = (count: number): void => {
+      for (let n = 0; n < count; n++, next++) web.send(udp(toNobody(next), 1, 2));
+    };
+    web.send(asksDb);
+    audit.tick();
+    scan(400);
+    audit.tick();
+    const { id } = flowTo(db.portNo);
+    datapath.flowDel(id);
+    for (let n = 0; n < 10; n++) {
+      scan(400);
+      audit.tick();
+    }
+    t.ok(found.some(({ what }) => what === `flow ${id}`));
+    t.end();
+  });
+
+  t.test(`${kind}: a connection that a defect keeps from being judged is told, and ends`, (t) => {
+    const { net, web, db, asksDb, answers, tables, found } = lab();
+    web.send(asksDb);
+    db.send(answers);
+    const peerAt = tables.policies.peerAt.bind(tables.policies);
+    tables.policies.peerAt = () => {
+      throw new Error('a defect');
+    };
+    net.advance(1000);
+    tables.policies.peerAt = peerAt;
+    t.match(found, [{ what: /^connection c\d+$/, why: 'policies cannot judge it: a defect' }]);
+    net.advance(1000);
+    t.equal(found.length, 1);
+    t.end();
+  });
+
   t.test(`${kind}: what one second takes is bounded`, (t) => {
-    const { web, audit } = lab();
-    for (let n = 0; n < 600; n++)
-      web.send(
-        udp({ srcMac: macs[0]!, dstMac: macs[2]!, src: addresses[0]!, dst: `10.0.${1 + (n >> 8)}.${n & 255}` }, 1, 2),
-      );
+    const { web, audit, flows } = lab();
+    for (let n = 0; n < 600; n++) web.send(udp(toNobody(n), 1, 2));
+    t.ok(flows.size >= 600, `there are ${flows.size}`);
     audit.tick();
     t.ok(audit.statistics.flows <= 256, `${audit.statistics.flows} flows`);
     t.end();
   });
+}
+
+/** To a workload that nobody knows, another one for each number: a flood, and a flow, for each. */
+function toNobody(n: number) {
+  const dstMac = `02:00:00:01:${[n >> 8, n & 255].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`;
+  return { srcMac: macs[0]!, dstMac, src: addresses[0]!, dst: '10.0.0.99' };
 }
 
 function outputsTo(actions: readonly { readonly op: string; readonly port?: PortNo }[]): PortNo | undefined {
