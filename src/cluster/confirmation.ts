@@ -15,7 +15,7 @@
  *
  * PolicyTests are not asked: what was there before must come back.
  */
-import { WeftError } from '../error.ts';
+import { WeftError, type ErrorCode } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { compareKinds } from '../model/kinds/registry.ts';
 import { parseResource } from '../model/manifest.ts';
@@ -57,8 +57,12 @@ const CHANGE = `${PREFIX}change`;
 const OF = `${PREFIX}of/`;
 /** How much longer other hosts wait than the one that made the change. */
 const GRACE_MS = 30_000;
-/** When it is tried again if the store is away. */
+/** When it is tried again if the store, or this host, cannot do it now. */
 const RETRY_MS = 5000;
+/** How often that is tried before what this host cannot put back is left alone. */
+const MOST_TRIED = 60;
+/** What these say is so however often it is tried. */
+const FINAL: ReadonlySet<ErrorCode> = new Set(['invalid', 'not_found', 'conflict']);
 
 interface Waiting extends UnconfirmedChange {
   readonly revision: number;
@@ -82,7 +86,11 @@ export class Confirmation implements Register {
   /** By the key of the resource. */
   readonly #replaced = new Map<string, ReplacedRecord>();
   #takenBack: ConfirmationReport['takenBack'] = null;
+  /** The revision of the record for which the time runs; 0 if it runs for none. */
+  #armedFor = 0;
   #cancel = (): void => {};
+  /** How often in a row it could not be taken back although the store was there. */
+  #failed = 0;
   #isClosed = false;
 
   constructor(environment: ConfirmationEnvironment) {
@@ -138,11 +146,16 @@ export class Confirmation implements Register {
     this.#arm();
   }
 
-  /** Whoever did not make it counts from when it learned of it: clocks of hosts differ. */
+  /**
+   * Whoever did not make it counts from when it learned of it: clocks of hosts differ. It may be told again, as after each break of
+   * the store.
+   */
   #arm(): void {
-    this.#cancel();
     const { hostName, wallClock } = this.#environment;
     const waiting = this.#waiting;
+    if (waiting?.revision === this.#armedFor) return;
+    this.#cancel();
+    this.#armedFor = waiting?.revision ?? 0;
     if (!waiting) return;
     const { host, at, forMs, takingBack } = waiting;
     const isOwn = host === hostName;
@@ -218,10 +231,12 @@ export class Confirmation implements Register {
       if (!(await change(() => this.#work(left)))) return;
     } catch (error) {
       if (this.#isClosed) return;
-      const { message: why } = error as Error;
+      const { code, message: why } = error as WeftError;
+      if (code !== 'unreachable') this.#failed++;
       logger.warn({ why }, 'a change that nobody confirmed cannot be taken back now: trying again');
       return this.#wait(RETRY_MS);
     }
+    this.#failed = 0;
     this.#takenBack = { at: new Date(wallClock()).toISOString(), resources, left };
     logger.warn({ resources, left }, 'a change was taken back, since nobody has confirmed it in time');
   }
@@ -229,6 +244,7 @@ export class Confirmation implements Register {
   /** Called again with what is left to do if others change the same. @returns false if it was confirmed */
   async #work(left: Left[]): Promise<boolean> {
     const { write } = this.#environment;
+    left.length = 0;
     if (!this.#waiting) return false;
     const { revision, takingBack, ...record } = this.#waiting;
     const made = takingBack ?? revision;
@@ -242,7 +258,9 @@ export class Confirmation implements Register {
     await this.#restore(restored, left);
     for (const one of removed.sort(([a], [b]) => -compareKinds(kindAt(a), kindAt(b)))) await this.#remove(one[0], left);
     const rest = [...this.#replaced.keys()].map((key) => OF + key);
-    await write({ expect: [{ key: CHANGE, revision: this.#waiting.revision }], delete: [CHANGE, ...rest] });
+    // Another host may have come to its end before.
+    if (this.#revision !== 0)
+      await write({ expect: [{ key: CHANGE, revision: this.#revision }], delete: [CHANGE, ...rest] });
     return true;
   }
 
@@ -267,7 +285,7 @@ export class Confirmation implements Register {
       const resources = items.map(([, before]) => parseResource(before));
       await this.#environment.apply(resources, { delete: items.map(([key]) => OF + key) });
     } catch (error) {
-      const why = refusalOf(error);
+      const why = this.#refusalOf(error);
       const [[key]] = items as [Item];
       if (items.length === 1) note(left, key, why);
       else for (const item of items) await this.#restore([item], left);
@@ -279,24 +297,22 @@ export class Confirmation implements Register {
     try {
       await this.#environment.remove(kind, kind.isNamespaced ? nameOf(name) : { name }, { delete: [OF + key] });
     } catch (error) {
-      note(left, key, refusalOf(error));
+      note(left, key, this.#refusalOf(error));
     }
+  }
+
+  /** Why it cannot be taken back. @throws the error if it may be possible later: the disk is full, or the store away */
+  #refusalOf(error: unknown): string {
+    const isOfWeft = error instanceof WeftError && !(error instanceof PlanAgain) && error.code !== 'unreachable';
+    if (!isOfWeft || (!FINAL.has(error.code) && this.#failed < MOST_TRIED)) throw error;
+    return error.message;
   }
 }
 
 type Item = readonly [key: string, before: object | null];
 
 function note(left: Left[], key: string, why: string): void {
-  const resource = nameOfKey(key);
-  // It may be looked at again.
-  if (!left.some((one) => one.resource === resource)) left.push({ resource, why });
-}
-
-/** Why it cannot be taken back. @throws the error if it is only not possible now */
-function refusalOf(error: unknown): string {
-  const isRefusal = error instanceof WeftError && !(error instanceof PlanAgain) && error.code !== 'unreachable';
-  if (!isRefusal) throw error;
-  return error.message;
+  left.push({ resource: nameOfKey(key), why });
 }
 
 function untilOf({ at, forMs }: UnconfirmedChange): string {

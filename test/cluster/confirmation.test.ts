@@ -3,6 +3,8 @@
  * made it. What others have changed since is left alone, and named.
  */
 import t from 'tap';
+import { Confirmation } from '../../src/cluster/confirmation.ts';
+import { WeftError } from '../../src/error.ts';
 import { findKind, kinds } from '../../src/model/kinds/registry.ts';
 import type { Resource } from '../../src/model/resource.ts';
 import { until } from '../support/process.ts';
@@ -10,6 +12,7 @@ import { manifest, openControlPlane, openStore, type ControlPlaneOptions } from 
 
 const FOR_MS = 60_000;
 const GRACE_MS = 30_000;
+const RETRY_MS = 5000;
 const START_MS = Date.parse('2026-01-01T00:00:00Z');
 
 const blue = manifest('Network', 'blue', { subnets: ['10.0.0.0/24'], vni: 100 });
@@ -22,12 +25,17 @@ const endpoint = (name: string, network: string, namespace?: string) =>
 /** Time passes when the test says so: timers that are as long as a confirmation wait for it. */
 class Time {
   nowMs = START_MS;
+  readonly #leastMs: number;
   readonly #timers = new Set<{ readonly delayMs: number; readonly work: () => void }>();
+
+  constructor(leastMs = FOR_MS / 2) {
+    this.#leastMs = leastMs;
+  }
 
   readonly options = {
     wallClock: () => this.nowMs,
     after: (delayMs: number, work: () => void): (() => void) => {
-      if (delayMs >= FOR_MS / 2) {
+      if (delayMs >= this.#leastMs) {
         const timer = { delayMs, work };
         this.#timers.add(timer);
         return () => this.#timers.delete(timer);
@@ -183,6 +191,64 @@ t.test('a test that would fail does not hold it up', async (t) => {
   const { 'policytests/default/new': kept, ...others } = await everything();
   t.ok(kept);
   t.same(others, before);
+});
+
+t.test('what fails for want of room on the disk, or of the store, is tried until it is done', async (t) => {
+  const time = new Time(RETRY_MS);
+  const { confirmed, confirmation, cluster, everything, store, takenBack, warnings } = await open(t, undefined, time);
+  await cluster.apply([blue, policy('a', 80), policy('b', 80)]);
+  const before = await everything();
+  await confirmed([policy('a', 81), policy('b', 81), policy('new', 81)]);
+  const transact = store.transact.bind(store);
+  let [failures, code] = [0, 'system' as 'system' | 'unreachable'];
+  store.transact = (transaction) => {
+    // What is long finds no room. What says that it is all over is short.
+    const isLong = transaction.put?.some(({ key }) => key.startsWith('networkpolicies/'));
+    if (!isLong) return transact(transaction);
+    failures++;
+    return Promise.reject(new WeftError(code, 'no space left on device'));
+  };
+  time.pass(FOR_MS);
+  for (let n = 1; n <= 100; n++) {
+    await until(() => time.waiting.includes(RETRY_MS), { what: 'it to be tried again' });
+    if (n === 3) code = 'unreachable';
+    t.ok(confirmation.report().waiting?.isTakenBack);
+    if (n === 100) store.transact = transact;
+    time.pass(RETRY_MS);
+  }
+  await takenBack();
+  t.ok(failures >= 100, `${failures} failures`);
+  t.same(confirmation.report().takenBack!.left, []);
+  t.same(await everything(), before);
+  t.ok(warnings.some((message) => message.includes('trying again')));
+});
+
+t.test('whoever is told again of a change does not count from then', (t) => {
+  const waits: number[] = [];
+  const confirmation = new Confirmation({
+    ...{ hostName: 'b', wallClock: () => START_MS },
+    after: (delayMs: number) => {
+      waits.push(delayMs);
+      return () => {};
+    },
+  } as unknown as ConstructorParameters<typeof Confirmation>[0]);
+  const key = 'unconfirmed/change';
+  const change = { host: 'a', at: '2026-01-01T00:00:00.000Z', forMs: FOR_MS };
+  const see = (revision: number, more: object = {}) =>
+    confirmation.see([{ key, entry: { key, revision, value: { ...change, ...more } } }]);
+  see(7);
+  confirmation.listed(new Set([key]));
+  see(7);
+  t.same(waits, [FOR_MS + GRACE_MS]);
+  see(9, { takingBack: 7 });
+  confirmation.listed(new Set([key]));
+  t.same(waits, [FOR_MS + GRACE_MS, GRACE_MS], 'whoever takes it back has the time for that');
+  confirmation.listed(new Set());
+  t.equal(confirmation.report().waiting, null);
+  see(12);
+  t.same(waits, [FOR_MS + GRACE_MS, GRACE_MS, FOR_MS + GRACE_MS], 'the next one has its own time');
+  confirmation.close();
+  t.end();
 });
 
 t.test('a daemon that was killed goes on with it when it is there again', async (t) => {
