@@ -2,12 +2,12 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,6 +20,8 @@ namespace weft {
 namespace {
 
 constexpr size_t kReadBytes = 65536;
+// How often it is looked at how much the program has written.
+constexpr int kLookMs = 100;
 
 // A file that only its holders see. -errno on failure.
 int file_in_memory(Fd* file) {
@@ -87,18 +89,31 @@ int start(const Command& command, int input, int output, int errors, pid_t* pid)
   return -error;
 }
 
-// Waits for its end, and kills it if that takes too long. 0 or -ETIME.
-int wait_for(pid_t pid, int longest_ms, int* status) {
+bool is_too_long(int file) {
+  struct stat about;
+  return fstat(file, &about) == 0 && about.st_size > kMostOutputBytes;
+}
+
+// Waits for its end, and kills it if that takes too long, or if it writes too much. 0 or -errno.
+int wait_for(pid_t pid, int longest_ms, int output, int errors, int* status) {
   const Fd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   pollfd ended = {process.get(), POLLIN, 0};
-  int ready;
+  int result = 0;
   // Without a descriptor of the process (none is left) there is no limit.
-  do ready = process.get() < 0 ? 1 : poll(&ended, 1, longest_ms);
-  while (ready < 0 && errno == EINTR);
-  if (ready == 0) kill(pid, SIGKILL);
+  for (int left_ms = longest_ms; process.get() >= 0 && !result;) {
+    const int look_ms = std::min(left_ms, kLookMs);
+    const int ready = poll(&ended, 1, look_ms);
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready != 0) break;
+    left_ms -= look_ms;
+    if (is_too_long(output) || is_too_long(errors)) result = -EFBIG;
+    else if (left_ms <= 0) result = -ETIMEDOUT;
+  }
+  if (result) kill(pid, SIGKILL);
   while (waitpid(pid, status, 0) < 0 && errno == EINTR) {
   }
-  return ready == 0 ? -ETIME : 0;
+  if (!result && (is_too_long(output) || is_too_long(errors))) result = -EFBIG;
+  return result;
 }
 
 int run(Command* command) {
@@ -113,26 +128,16 @@ int run(Command* command) {
   pid_t pid;
   if (const int failed = start(*command, input.get(), output.get(), errors.get(), &pid)) return failed;
   int status = 0;
-  const int result = wait_for(pid, command->longest_ms, &status);
+  if (const int failed = wait_for(pid, command->longest_ms, output.get(), errors.get(), &status)) return failed;
   command->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
   command->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   command->output = read_all(output.get());
   command->errors = read_all(errors.get());
-  return result;
+  return 0;
 }
 
 }  // namespace
 
-void run_command(Command* command) {
-  const auto begin = [](void* argument) -> void* {
-    auto* const own = static_cast<Command*>(argument);
-    own->result = run(own);
-    return nullptr;
-  };
-  pthread_t thread;
-  const int error = pthread_create(&thread, nullptr, begin, command);
-  if (error) command->result = -error;
-  else pthread_join(thread, nullptr);
-}
+void run_command(Command* command) { command->result = run(command); }
 
 }  // namespace weft

@@ -6,10 +6,15 @@
 // Input and output are files in memory. Neither side ever waits for the other one to read or write.
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 #include <vector>
 
 namespace weft {
+
+// How much a program may write to its output, and to its errors.
+constexpr off_t kMostOutputBytes = 64 << 20;
 
 struct Command {
   // The program, a name without a slash, and its arguments.
@@ -28,14 +33,14 @@ struct Command {
   int signal = 0;
   std::string output;
   std::string errors;
-  // 0, -ETIME if it was killed for its time, or
+  // 0; -ETIMEDOUT, -EFBIG if it was killed for its time, or for what it wrote; or
   //   -ENOENT  there is no such program
   //   -EPERM   the namespace may not be entered
   // or another -errno: it was not started.
   int result = 0;
 };
 
-// Blocks until the program has ended. It runs on a thread of its own, so the caller's namespace does not change.
+// Blocks until the program has ended. Leaves the calling thread in the program's network namespace: it has to end then.
 void run_command(Command* command);
 
 }  // namespace weft

@@ -1,10 +1,17 @@
 /** Helper processes: whatever keeps one from starting, or ends it, is reported to the caller, and this process continues. */
 import { execFileSync } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, constants, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t from 'tap';
+import { loadAddon } from '../../src/addon/addon.ts';
+import { errnoName } from '../../src/addon/io-error.ts';
 import { runCommand } from '../../src/link/command.ts';
 import { loadRules } from '../../src/link/nft.ts';
 import { ownAddresses } from '../../src/link/underlay.ts';
+import { until } from '../support/process.ts';
+import { needsRoot } from '../support/root.ts';
 
 const missing = 'it is not installed';
 
@@ -22,6 +29,72 @@ t.test('input, output and exit code', async (t) => {
 t.test('what cannot be started or is killed', async (t) => {
   await t.rejects(runCommand('weft-no-such-program', [], { missing }), { code: 'system', message: missing });
   await t.rejects(runCommand('sh', ['-c', 'kill -9 $$'], { missing }), { code: 'system', message: /was killed/ });
+});
+
+t.test('programs that take long hold up no files', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), `weft-command-${process.pid}-`));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const pipe = join(directory, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  // Whoever reads it waits until nobody has it open who could write to it.
+  const writer = openSync(pipe, constants.O_RDWR);
+  const script = 'exec 3<"$1"; : >"$1-$2"; cat <&3';
+  const count = 8;
+  const all = Array.from({ length: count }, (_, n) =>
+    runCommand('sh', ['-c', script, 'sh', pipe, String(n)], { missing }),
+  );
+  try {
+    t.match(await readFile('/proc/self/stat', 'utf8'), String(process.pid), 'a file is read meanwhile');
+    await until(() => readdirSync(directory).length === 1 + count, { what: 'all to run at once' });
+  } finally {
+    closeSync(writer);
+  }
+  for (const { exitCode } of await Promise.all(all)) t.equal(exitCode, 0);
+  const many = await Promise.all(Array.from({ length: 100 }, () => runCommand('true', [], { missing })));
+  t.ok(
+    many.every(({ exitCode }) => exitCode === 0),
+    'very many wait for their turn',
+  );
+  t.same(children(), []);
+});
+
+t.test('one that does not end, or writes without end, is killed, and reaped', async (t) => {
+  const addon = loadAddon();
+  const path = process.env['PATH']!;
+  const late = await addon.runCommand(['sleep', '600'], path, '', -1, 50);
+  t.equal(errnoName(-late.result), 'ETIMEDOUT');
+  t.same(children(), []);
+  await t.rejects(runCommand('cat', ['/dev/zero'], { missing }), { code: 'system', message: '`cat` wrote too much' });
+  t.same(children(), []);
+});
+
+/** Of this process, also those that have ended and that nobody has waited for. */
+function children(): string[] {
+  return readFileSync(`/proc/${process.pid}/task/${process.pid}/children`, 'utf8').split(' ').filter(Boolean);
+}
+
+t.test('it runs in the network namespace of a descriptor, and nothing else does', { skip: needsRoot }, async (t) => {
+  const addon = loadAddon();
+  const netns = addon.createNetns();
+  t.ok(netns >= 0);
+  try {
+    const links = async (of?: { readonly netns: number }) =>
+      (await runCommand('ip', ['-o', 'link'], { ...of, missing })).stdout.trim().split('\n').length;
+    const before = await links();
+    const counts = await Promise.all([links({ netns }), links(), links({ netns })]);
+    t.same(counts, [1, before, 1]);
+    const file = openSync('/dev/null', 'r');
+    await t.rejects(runCommand('true', [], { netns: file, missing }), { code: 'system', message: /EINVAL/ });
+    closeSync(file);
+  } finally {
+    closeSync(netns);
+  }
+});
+
+t.test('a program has its own input and output, and not those of others that run', async (t) => {
+  const list = () => runCommand('sh', ['-c', 'ls -l /proc/$$/fd'], { missing });
+  for (const { stdout } of await Promise.all(Array.from({ length: 16 }, list)))
+    t.equal(stdout.match(/memfd:/g)?.length, 3);
 });
 
 t.test('without descriptors', async (t) => {
