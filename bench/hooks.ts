@@ -1,6 +1,5 @@
 /** Flow hooks: how long the switch waits for the answer of one that has to be asked. */
-import { compileHook } from '../src/hooks/compile.ts';
-import { HookThread } from '../src/hooks/thread.ts';
+import { HookProcess } from '../src/hooks/process.ts';
 
 const ASKED = 5000;
 const SOURCE = `import { defineHook, deny } from 'weft';
@@ -10,12 +9,12 @@ const QUESTION =
 
 /** The median. */
 export async function askedMicroseconds(): Promise<number> {
-  const { thread } = await HookThread.start(await compileHook(SOURCE, 'a.ts'), { host: 'a', onLost: () => {} });
+  const { process } = await HookProcess.start({ source: SOURCE, file: 'a.ts', host: 'a' });
   const times = Array.from({ length: ASKED }, () => {
     const from = performance.now();
-    thread.ask(QUESTION);
+    process.ask(QUESTION);
     return 1000 * (performance.now() - from);
   });
-  thread.close();
+  process.close();
   return times.sort((a, b) => a - b)[ASKED >> 1]!;
 }

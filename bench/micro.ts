@@ -180,7 +180,7 @@ print(
   ],
 );
 process.stderr.write('hooks\n');
-print(['hooks', 'median'], [['a hook answers in its thread', `${(await askedMicroseconds()).toFixed(1)} µs`]]);
+print(['hooks', 'median'], [['a hook answers in its process', `${(await askedMicroseconds()).toFixed(1)} µs`]]);
 print(
   ['cached flows (native)', 'flows', 'done after ms', 'longest stall ms'],
   (await revalidate(100_000, 1_000)).map(({ what, flows, convergedMs, longestStallMs }) => [

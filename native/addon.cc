@@ -36,6 +36,7 @@
 void InitCommand(Napi::Env env, Napi::Object exports);
 Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports);
 void InitNetns(Napi::Env env, Napi::Object exports);
+void InitPartner(Napi::Env env, Napi::Object exports);
 void InitPassing(Napi::Env env, Napi::Object exports);
 Napi::Object LayoutObject(Napi::Env env);
 
@@ -569,21 +570,18 @@ Napi::Value KeepCapabilities(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), keep_capabilities(info[0].As<Napi::BigInt>().Uint64Value(&lossless)));
 }
 
-// ()
-void DropCapabilities(const Napi::CallbackInfo&) { drop_capabilities(); }
-
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("layout", LayoutObject(env));
   exports.Set("mapFile", Napi::Function::New(env, MapFile, "mapFile"));
   exports.Set("lock", Napi::Function::New(env, Lock, "lock"));
   exports.Set("populate", Napi::Function::New(env, Populate, "populate"));
   exports.Set("keepCapabilities", Napi::Function::New(env, KeepCapabilities, "keepCapabilities"));
-  exports.Set("dropCapabilities", Napi::Function::New(env, DropCapabilities, "dropCapabilities"));
   exports.Set("Connections", ConnectionsObject::Class(env));
   exports.Set("Datapath", DatapathObject::Class(env));
   InitHeap(env, exports);
   InitCommand(env, exports);
   InitNetns(env, exports);
+  InitPartner(env, exports);
   InitPassing(env, exports);
   return InitFrameIo(env, exports);
 }

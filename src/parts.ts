@@ -238,7 +238,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   });
   const policies = policyParts({ forwarding, networks: () => networks, endpoints: () => endpoints });
   const hooks = hookParts({
-    ...{ forwarding, clock, after: foundations.after, warn },
+    ...{ forwarding, clock, warn },
     files: options.hooks,
     host: options.host,
   });

@@ -4,9 +4,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <spawn.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -15,6 +13,7 @@
 #include <algorithm>
 
 #include "fd.h"
+#include "spawn.h"
 
 namespace weft {
 namespace {
@@ -22,22 +21,6 @@ namespace {
 constexpr size_t kReadBytes = 65536;
 // How often it is looked at how much the program has written.
 constexpr int kLookMs = 100;
-
-// A file that only its holders see. -errno on failure.
-int file_in_memory(Fd* file) {
-  *file = Fd(memfd_create("weft", MFD_CLOEXEC));
-  return file->get() < 0 ? -errno : 0;
-}
-
-// Writes the text, and puts the position of the file back to its beginning.
-int write_all(int file, const std::string& text) {
-  for (size_t done = 0; done < text.size();) {
-    const ssize_t written = pwrite(file, text.data() + done, text.size() - done, static_cast<off_t>(done));
-    if (written < 0) return -errno;
-    done += static_cast<size_t>(written);
-  }
-  return 0;
-}
 
 std::string read_all(int file) {
   std::string text;
@@ -52,40 +35,17 @@ std::string read_all(int file) {
 
 // Starts the program with these descriptors as its input, output and errors. 0 or -errno.
 int start(const Command& command, int input, int output, int errors, pid_t* pid) {
-  posix_spawn_file_actions_t files;
-  posix_spawnattr_t attributes;
-  posix_spawn_file_actions_init(&files);
-  posix_spawnattr_init(&attributes);
-  posix_spawn_file_actions_adddup2(&files, input, STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&files, output, STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&files, errors, STDERR_FILENO);
-  // Signals that this process blocks or ignores are nothing to the program.
-  sigset_t signals;
-  sigemptyset(&signals);
-  posix_spawnattr_setsigmask(&attributes, &signals);
-  sigfillset(&signals);
-  posix_spawnattr_setsigdefault(&attributes, &signals);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-
-  std::vector<char*> arguments;
-  for (const std::string& word : command.words) arguments.push_back(const_cast<char*>(word.c_str()));
-  arguments.push_back(nullptr);
-  std::string path = "PATH=" + command.path;
-  char language[] = "LC_ALL=C";
-  char* environment[] = {path.data(), language, nullptr};
-
+  const std::vector<std::string> environment = {"PATH=" + command.path, "LC_ALL=C"};
   int error = ENOENT;
   for (size_t from = 0; from <= command.path.size();) {
     const size_t end = std::min(command.path.find(':', from), command.path.size());
     const std::string file = command.path.substr(from, end - from) + "/" + command.words[0];
     from = end + 1;
-    const int failed = posix_spawn(pid, file.c_str(), &files, &attributes, arguments.data(), environment);
+    const int failed = spawn(file, command.words, environment, {input, output, errors}, pid);
     // Like a shell, it says of a program that cannot be run in one directory and is in no other why it cannot.
     if (failed != ENOENT && failed != ENOTDIR) error = failed;
     if (failed != ENOENT && failed != ENOTDIR && failed != EACCES) break;
   }
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&files);
   return -error;
 }
 
@@ -120,10 +80,10 @@ int run(Command* command) {
   Fd input;
   Fd output;
   Fd errors;
-  for (Fd* file : {&input, &output, &errors}) {
-    if (const int failed = file_in_memory(file)) return failed;
+  if (const int failed = file_in_memory(command->input, &input)) return failed;
+  for (Fd* file : {&output, &errors}) {
+    if (const int failed = file_in_memory("", file)) return failed;
   }
-  if (const int failed = write_all(input.get(), command->input)) return failed;
   if (command->netns >= 0 && setns(command->netns, CLONE_NEWNET) < 0) return -errno;
   pid_t pid;
   if (const int failed = start(*command, input.get(), output.get(), errors.get(), &pid)) return failed;

@@ -1,8 +1,5 @@
 // Programs that weft runs to their end (`ip`, `nft`).
 //
-// A process as large as weft is not copied to start one: posix_spawn(3) borrows its memory until the program begins. fork(2)
-// would copy its page tables, and then each page that any thread writes to, also those that forward.
-//
 // Input and output are files in memory. Neither side ever waits for the other one to read or write.
 #pragma once
 

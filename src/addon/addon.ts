@@ -57,6 +57,15 @@ export interface Addon extends PassingAddon {
     netns: number,
     longestMs: number,
   ): Promise<EndedCommand>;
+  /**
+   * Starts a program that runs beside this one, by its path and arguments. Returns its process, and a descriptor whose reads and
+   * writes wait for no longer than this, or -errno; see native/io/partner.h.
+   */
+  startPartner(words: readonly string[], input: string, waitMs: number): readonly [number, number] | number;
+  /** Kills it, once. */
+  endPartner(pid: number): void;
+  /** Of a process that such a program is: it can only compute and talk over its socket. Returns 0 or -errno. */
+  confine(parent: number): number;
   readonly netnsExchange: ExchangeWithNetns;
   /** Returns a descriptor, or -errno. */
   createNetns(): number;
@@ -68,8 +77,6 @@ export interface Addon extends PassingAddon {
   rulesetGeneration(): number;
   /** Returns the number of threads that could not be reached, or -errno; see native/io/privileges.h. */
   keepCapabilities(bits: bigint): number;
-  /** Concerns only the calling thread. */
-  dropCapabilities(): void;
   /** Addresses of 16 bytes. */
   pathMtu(local: Uint8Array, remote: Uint8Array): number;
   routeMtu(local: Uint8Array, remote: Uint8Array): number;

@@ -14,8 +14,3 @@ export function keepCapabilities(bits: bigint): void {
   const untold = loadAddon().keepCapabilities(bits);
   if (untold < 0) throw new WeftError('system', `capabilities cannot be given up (${errnoName(-untold)}): mount /proc`);
 }
-
-/** The calling thread has no capabilities from now on, for good. */
-export function dropCapabilities(): void {
-  loadAddon().dropCapabilities();
-}

@@ -28,7 +28,7 @@ export interface DeclaredHooksEnvironment {
   };
 }
 
-/** Each has a thread of its own. */
+/** Each has a process of its own. */
 const MOST_HOOKS = 16;
 
 export class DeclaredHooks implements Reconciler {

@@ -1,24 +1,24 @@
 /**
- * Reads what comes out of the context of a hook. A hook can change how its context makes text of values (`toJSON`), so nothing of
+ * Reads what comes from the process of a hook. A hook can change how its context makes text of values (`toJSON`), so nothing of
  * that is taken for granted: what is no answer is a defect of the hook, and not of the switch.
  */
 import { hookGroups, type HookAnswer, type HookGroup } from '../table/hooks.ts';
-import { MOST_WEIGHT, type LoadAnswer } from './inside.ts';
+import { MOST_WEIGHT } from './inside.ts';
+
+/** The name of the hook; or why it cannot be loaded. */
+export type LoadAnswer = readonly ['loaded', string] | readonly ['failed', string, 'invalid' | 'system'];
 
 /** @param message JSON of a `LoadAnswer` @returns undefined if it is none */
-export function loadAnswerOf(message: unknown): LoadAnswer | undefined {
-  const [kind, text, line, column] = valuesOf(message);
+export function loadAnswerOf(message: string): LoadAnswer | undefined {
+  const [kind, text, code] = valuesOf(message);
   if (typeof text !== 'string') return undefined;
   if (kind === 'loaded') return [kind, printable(text)];
-  return kind === 'failed' && isPlace(line) && isPlace(column) ? [kind, printable(text), line, column] : undefined;
+  return kind === 'failed' && (code === 'invalid' || code === 'system') ? [kind, printable(text), code] : undefined;
 }
 
-/**
- * @param message JSON of an `AskAnswer`; if it is none, the hook is unavailable
- * @param placeOf says where something is in the source
- */
-export function hookAnswerOf(message: unknown, placeOf: (line: number, column: number) => string): HookAnswer {
-  const [verdict, reason, digits, line, column] = valuesOf(message);
+/** @param message JSON of an `AskAnswer`; if it is none, the hook is unavailable */
+export function hookAnswerOf(message: string): HookAnswer {
+  const [verdict, reason, digits] = valuesOf(message);
   const read = groupsOf(digits);
   if (typeof reason === 'string' && read) {
     if (verdict === 'allow' || verdict === 'deny' || verdict === 'reject') {
@@ -26,16 +26,14 @@ export function hookAnswerOf(message: unknown, placeOf: (line: number, column: n
     }
     const weights = verdict === 'balance' ? weightsOf(reason) : undefined;
     if (weights) return { kind: 'verdict', verdict: 'balance', weights, read };
-    if (verdict === 'failed' && isPlace(line) && isPlace(column)) {
-      return { kind: 'failed', why: `${placeOf(line, column)}: ${printable(reason)}`, read };
-    }
+    if (verdict === 'failed') return { kind: 'failed', why: printable(reason), read };
   }
   return { kind: 'unavailable', why: 'what it says is no answer' };
 }
 
-function valuesOf(message: unknown): readonly unknown[] {
+function valuesOf(message: string): readonly unknown[] {
   try {
-    const values: unknown = JSON.parse(String(message));
+    const values: unknown = JSON.parse(message);
     return Array.isArray(values) ? values : [];
   } catch {
     return [];
@@ -44,10 +42,6 @@ function valuesOf(message: unknown): readonly unknown[] {
 
 function printable(text: string): string {
   return text.replace(/\p{Cc}+/gu, ' ');
-}
-
-function isPlace(number: unknown): number is number {
-  return Number.isSafeInteger(number);
 }
 
 /** @param digits the number of each group with the base 36 */

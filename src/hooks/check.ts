@@ -11,8 +11,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { WeftError } from '../error.ts';
 import { packageRoot } from '../package.ts';
-import { compileHook } from './compile.ts';
-import { HookThread } from './thread.ts';
+import { HookProcess } from './process.ts';
 
 export interface HookCheckReport {
   readonly name: string;
@@ -30,9 +29,8 @@ export async function checkHook(path: string): Promise<HookCheckReport> {
     throw new WeftError('invalid', `${path} cannot be read: ${(error as Error).message}`, { cause: error });
   }
   const file = basename(path);
-  const compiled = await compileHook(source, file);
-  const { thread, name } = await HookThread.start(compiled, { host: 'localhost', onLost: () => {} });
-  thread.close();
+  const { process, name } = await HookProcess.start({ source, file, host: 'localhost' });
+  process.close();
   return { name, file, wrong: await typeErrors(resolve(path)) };
 }
 

@@ -2,8 +2,8 @@
  * The inside of a hook's context, whose code nobody trusts: it may come from a store that many write to.
  *
  * `inside` is passed to the context as text, and runs there before the hook does. So it uses only its arguments and the language,
- * and everything that it makes is of that context. What goes in and out is text. So no object of the thread's own gets in, by
- * whose constructor the hook would reach Node.
+ * and everything that it makes is of that context. What goes in and out is text. So no object of Node's gets in, by whose constructor
+ * the hook would reach what its process has. It would find little there: the process is confined (`process.ts`).
  *
  *   1. what a hook does not need goes: clocks and randomness, which would make it another function each time; buffers, whose
  *      memory is not part of the heap; and whatever waits
@@ -23,20 +23,25 @@ export const MOST_WEIGHT = 1_000_000;
 export type HookModule = (module: { exports: object }, exports: object, require: (name: string) => unknown) => void;
 
 export interface Inside {
-  /** @returns JSON of a `LoadAnswer` */
+  /** @returns JSON of an `InsideLoadAnswer` */
   readonly load: (run: HookModule) => string;
-  /** @param question JSON: the values of all groups, in their order @returns JSON of an `AskAnswer` */
+  /** @param question JSON: the values of all groups, in their order @returns JSON of an `InsideAnswer` */
   readonly ask: (question: string) => string;
 }
 
-/** The name of the hook; or why it cannot be loaded, with its line and column, 0 if they are not known. */
-export type LoadAnswer = readonly ['loaded', string] | readonly ['failed', string, number, number];
+/** What has gone wrong, and its line and column, 0 if they are not known. */
+export type InsideFailure = readonly [string, number, number];
+
+/** The name of the hook; or why it cannot be loaded. */
+export type InsideLoadAnswer = readonly ['loaded', string] | readonly ['failed', InsideFailure, 'invalid'];
 
 /**
- * What it says; why, or JSON of the weights of the backends; what it has read (the number of each group with the base 36, in order);
- * and for a failure where it is.
+ * What it says; why, or JSON of the weights of the backends; and what it has read: the number of each group with the base 36, in
+ * order.
  */
-export type AskAnswer = readonly ['allow' | 'balance' | 'deny' | 'reject' | 'failed', string, string, number, number];
+export type InsideAnswer =
+  | readonly ['allow' | 'balance' | 'deny' | 'reject', string, string]
+  | readonly ['failed', InsideFailure, string];
 
 export interface InsideOptions {
   readonly host: string;
@@ -61,14 +66,15 @@ export function inside(
     if (typeof name === 'string' && !kept.includes(name)) Reflect.deleteProperty(globalThis, name);
   }
   Reflect.deleteProperty(Math, 'random');
-  // Node would call a function of this name with objects of its own.
+  // Node would call a function of this name, also one that Error inherits.
+  defineProperty(Error, 'prepareStackTrace', { value: undefined });
   freeze(Error);
   defineProperty(globalThis, 'Error', { value: Error, writable: false, configurable: false });
 
   const shortened = (text: string): string => (text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)}…` : text);
 
   /** What it says, and where. */
-  const told = (error: unknown): readonly [string, number, number] => {
+  const told = (error: unknown): InsideFailure => {
     try {
       const stack = error instanceof Error ? `${error.stack}` : '';
       const at = stack.indexOf(`${file}:`);
@@ -97,9 +103,9 @@ export function inside(
         throw new TypeError('its default export is to be defineHook({ name, onFlow(flow, context) { … } })');
       const { name } = hook;
       onFlow = (flow, context) => (hook.onFlow as NonNullable<typeof onFlow>)(flow, context);
-      return stringify(['loaded', shortened(name)]);
+      return stringify(['loaded', shortened(name)] satisfies InsideLoadAnswer);
     } catch (error) {
-      return stringify(['failed', ...told(error)]);
+      return stringify(['failed', told(error), 'invalid'] satisfies InsideLoadAnswer);
     }
   };
 
@@ -209,20 +215,20 @@ export function inside(
     return weights;
   };
 
+  const answer = (answered: InsideAnswer): string => stringify(answered);
   const ask = (question: string): string => {
     values = parse(question) as readonly unknown[];
     read = '';
     try {
       const said = (onFlow!(flow, context) ?? { verdict: 'allow' }) as Said;
       const { verdict, reason } = said;
-      if (verdict === 'balance') return stringify([verdict, stringify(weightsOf(said.backends)), read, 0, 0]);
-      if (verdict === 'allow') return stringify([verdict, '', read, 0, 0]);
+      if (verdict === 'balance') return answer([verdict, stringify(weightsOf(said.backends)), read]);
+      if (verdict === 'allow') return answer([verdict, '', read]);
       if ((verdict === 'deny' || verdict === 'reject') && typeof reason === 'string')
-        return stringify([verdict, shortened(reason), read, 0, 0]);
+        return answer([verdict, shortened(reason), read]);
       throw new TypeError('onFlow returns allow(), deny(reason), reject(reason), balance(backends) or nothing');
     } catch (error) {
-      const [text, line, column] = told(error);
-      return stringify(['failed', text, read, line, column]);
+      return answer(['failed', told(error), read]);
     }
   };
 

@@ -1,14 +1,14 @@
 /**
  * Keeps the hooks that are wanted in force: those that are declared, and those in files of this host.
  *
- *   wanted ──► compiled ──► loaded in a thread of its own ──► in force
+ *   wanted ──► compiled and loaded, in a process of its own ──► in force
  *
  *   - One that cannot be loaded leaves the one in force that was there before. If there was none, it is in force as one that fails
  *     about everything.
  *   - One that throws has failed about that flow. It is told once, and counted.
- *   - One that does not return, is slow again and again, or whose thread ends, loses its thread, and is in quarantine: what it has
- *     said is remembered, and it fails about everything else. Then it is loaded again. The pause doubles each time, until it has
- *     been well for a while.
+ *   - One that does not return, needs too much of a processor, or whose process ends, loses its process, and is in quarantine: what
+ *     it has said is remembered, and it fails about everything else. Then it is loaded again. The pause doubles each time, until it
+ *     has been well for a while.
  *
  * What becomes of a flow about which a hook fails, the hook's `onError` says.
  *
@@ -17,8 +17,7 @@
 import { WeftError } from '../error.ts';
 import type { HookReport } from '../model/report.ts';
 import type { FlowHook, HookAnswer } from '../table/hooks.ts';
-import { compileHook, type CompiledHook } from './compile.ts';
-import { HookThread } from './thread.ts';
+import { HookProcess } from './process.ts';
 
 /** A hook that is to be in force. */
 export interface WantedHook {
@@ -39,22 +38,21 @@ export interface HookKeeperEnvironment {
   readonly host: string;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
-  readonly after?: ((delayMs: number, work: () => void) => () => void) | undefined;
   readonly warn: (message: string, details: object) => void;
 }
 
 /** The pause of the first quarantine, the longest one, and how long a hook is to be well until the next is a first one again. */
 const QUARANTINE_MS = { first: 1000, longest: 300_000, well: 60_000 };
-/** Answers that take as long as this are slow; how much time they may take together at once, and for each second that passes. */
-const SLOW_MS = { answer: 5, atOnce: 500, perSecond: 50 };
+/** How long a hook may run at once, and for each second that passes. If an answer takes as long as `look`, that is looked at. */
+const RUN_MS = { atOnce: 500, perSecond: 250, look: 5 };
 
 /** A version of a hook that was loaded. */
 interface LoadedHook {
-  readonly compiled: CompiledHook;
   readonly source: string;
+  readonly file: string;
   readonly name: string;
   /** Undefined in quarantine. */
-  thread: HookThread | undefined;
+  process: HookProcess | undefined;
 }
 
 interface KeptHook {
@@ -69,11 +67,11 @@ interface KeptHook {
   backAtMs: number;
   inForce: FlowHook;
   /** What it was made of. */
-  madeOf: CompiledHook | undefined;
+  madeOf: LoadedHook | undefined;
   isTold: boolean;
-  /** How much time its slow answers have taken, less what they may take, and when that was. */
-  slowMs: number;
-  slowAtMs: number;
+  /** How long it has run, less what it may run, and when that was. */
+  ranMs: number;
+  ranAtMs: number;
   asked: number;
   failures: number;
   quarantines: number;
@@ -92,8 +90,8 @@ export class HookKeeper {
 
   /** Loads a hook, and ends it again. @throws WeftError that says why it cannot be loaded */
   async check(wanted: WantedHook): Promise<void> {
-    const { thread } = await this.#start(wanted, () => {});
-    thread.close();
+    const { process } = await this.#start(wanted);
+    process!.close();
   }
 
   /** Returns when it is in force, or cannot be. @param id two hooks may have one name, but not one id */
@@ -105,7 +103,7 @@ export class HookKeeper {
     return this.#inTurn(() => {
       const kept = this.#hooks.get(id);
       this.#hooks.delete(id);
-      kept?.loaded?.thread?.close();
+      kept?.loaded?.process?.close();
       if (kept) this.#publish();
     });
   }
@@ -137,6 +135,7 @@ export class HookKeeper {
 
   /** Called about once a second: those whose quarantine is over are loaded again. */
   tick(): Promise<void> {
+    for (const kept of this.#hooks.values()) this.#lookAtTime(kept);
     const nowMs = this.#environment.clock();
     const over = [...this.#hooks.values()].filter(({ quarantine }) => quarantine && quarantine.untilMs <= nowMs);
     return over.length === 0 ? Promise.resolve() : this.#inTurn(() => this.#release(over));
@@ -145,7 +144,10 @@ export class HookKeeper {
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#work;
-    for (const { loaded } of this.#hooks.values()) loaded?.thread?.close();
+    for (const { loaded } of this.#hooks.values()) {
+      loaded?.process?.close();
+      if (loaded) loaded.process = undefined;
+    }
   }
 
   #inTurn(work: () => void | Promise<void>): Promise<void> {
@@ -162,12 +164,12 @@ export class HookKeeper {
     kept.wanted = wanted;
     const { source, file } = wanted;
     const { loaded } = kept;
-    if (source === undefined || loaded?.source !== source || loaded.compiled.file !== file) {
+    if (source === undefined || loaded?.source !== source || loaded.file !== file) {
       try {
-        const next = await this.#start(wanted, (why, compiled) => this.#lost(kept, why, compiled));
-        loaded?.thread?.close();
-        Object.assign(kept, { loaded: { ...next, source: source! }, quarantine: undefined, failure: undefined });
-        Object.assign(kept, { pauseMs: QUARANTINE_MS.first, isTold: false, slowMs: 0 });
+        const next = await this.#start(wanted);
+        loaded?.process?.close();
+        Object.assign(kept, { loaded: next, quarantine: undefined, failure: undefined });
+        Object.assign(kept, { pauseMs: QUARANTINE_MS.first, isTold: false, ranMs: 0 });
       } catch (error) {
         // Whatever it is: what is wanted must not be missing without a word.
         const why = (error as Error).message;
@@ -184,57 +186,44 @@ export class HookKeeper {
   #made(id: string, wanted: WantedHook): KeptHook {
     const none = { loaded: undefined, madeOf: undefined, failure: undefined, quarantine: undefined, isTold: false };
     const counts = { asked: 0, failures: 0, quarantines: 0 };
-    const pause = { pauseMs: QUARANTINE_MS.first, backAtMs: 0, slowMs: 0, slowAtMs: 0 };
+    const pause = { pauseMs: QUARANTINE_MS.first, backAtMs: 0, ranMs: 0, ranAtMs: 0 };
     const inForce: FlowHook = { name: wanted.name ?? wanted.file, onError: wanted.onError, ask: () => notLoaded };
     return { id, wanted, inForce, ...none, ...counts, ...pause };
   }
 
-  /** @throws WeftError */
-  async #start(
-    { source, why, file, name: wantedName }: WantedHook,
-    onLost: OnLost,
-  ): Promise<{ readonly compiled: CompiledHook; readonly thread: HookThread; readonly name: string }> {
+  /** @throws WeftError that says why it cannot be loaded */
+  async #start({ source, why, file, name: wantedName }: WantedHook): Promise<LoadedHook> {
     if (source === undefined) throw new WeftError('invalid', why ?? `${file}: it cannot be read`);
-    const compiled = await compileHook(source, file);
-    const { thread, name } = await this.#startThread(compiled, onLost);
-    if (wantedName === undefined || wantedName === name) return { compiled, thread, name };
-    thread.close();
+    const { process, name } = await HookProcess.start({ source, file, host: this.#environment.host });
+    if (wantedName === undefined || wantedName === name) return { source, file, name, process };
+    process.close();
     const called = `it calls itself ${JSON.stringify(name)}`;
     throw new WeftError('invalid', `${file}: ${called}: give it the name "${wantedName}"`);
-  }
-
-  #startThread(compiled: CompiledHook, onLost: OnLost): ReturnType<typeof HookThread.start> {
-    const { host, after } = this.#environment;
-    return HookThread.start(compiled, { host, after, onLost: (why) => onLost(why, compiled) });
-  }
-
-  #lost(kept: KeptHook, why: string, compiled: CompiledHook): void {
-    if (kept.loaded?.compiled === compiled && kept.loaded.thread) this.#isolate(kept, why);
   }
 
   #putInForce(kept: KeptHook): void {
     const { wanted, loaded, inForce } = kept;
     const { onError } = wanted;
     // What is remembered of it stays if it is the same.
-    if (loaded && kept.madeOf === loaded.compiled && inForce.onError === onError) return;
+    if (loaded && kept.madeOf === loaded && inForce.onError === onError) return;
     const name = loaded?.name ?? wanted.name ?? wanted.file;
     kept.inForce = { name, onError, ask: (question) => this.#ask(kept, question) };
-    kept.madeOf = loaded?.compiled;
+    kept.madeOf = loaded;
   }
 
   #ask(kept: KeptHook, question: string): HookAnswer {
     const { loaded, quarantine, failure } = kept;
-    const thread = loaded?.thread;
-    if (!thread) return { kind: 'unavailable', why: quarantine?.why ?? failure ?? notLoaded.why };
+    const process = loaded?.process;
+    if (!process) return { kind: 'unavailable', why: quarantine?.why ?? failure ?? notLoaded.why };
     kept.asked++;
     const { clock } = this.#environment;
     const fromMs = clock();
-    const answer = thread.ask(question);
+    const answer = process.ask(question);
     if (answer.kind === 'unavailable') {
       this.#isolate(kept, answer.why);
       return { kind: 'unavailable', why: kept.quarantine!.why };
     }
-    if (this.#isTooSlow(kept, clock() - fromMs)) this.#isolate(kept, 'its answers take too much time');
+    if (clock() - fromMs >= RUN_MS.look) this.#lookAtTime(kept);
     if (answer.kind !== 'failed') return answer;
     kept.failures++;
     if (!kept.isTold) this.#warn(kept, 'a hook has failed about a flow', answer.why);
@@ -242,20 +231,22 @@ export class HookKeeper {
     return answer;
   }
 
-  #isTooSlow(kept: KeptHook, tookMs: number): boolean {
-    if (tookMs < SLOW_MS.answer) return false;
+  /** The switch waits whenever a hook runs. */
+  #lookAtTime(kept: KeptHook): void {
+    const process = kept.loaded?.process;
+    if (!process) return;
     const nowMs = this.#environment.clock();
-    const allowedMs = ((nowMs - kept.slowAtMs) / 1000) * SLOW_MS.perSecond;
-    kept.slowMs = Math.max(0, kept.slowMs - allowedMs) + tookMs;
-    kept.slowAtMs = nowMs;
-    return kept.slowMs > SLOW_MS.atOnce;
+    const allowedMs = ((nowMs - kept.ranAtMs) / 1000) * RUN_MS.perSecond;
+    kept.ranMs = Math.max(0, kept.ranMs + process.takeRunMs() - allowedMs);
+    kept.ranAtMs = nowMs;
+    if (kept.ranMs > RUN_MS.atOnce) this.#isolate(kept, 'it needs too much of a processor');
   }
 
   /** Nothing in the tables changes by that: it may happen while a flow is decided. */
   #isolate(kept: KeptHook, why: string): void {
     const nowMs = this.#environment.clock();
-    kept.loaded!.thread!.close();
-    kept.loaded!.thread = undefined;
+    kept.loaded!.process!.close();
+    kept.loaded!.process = undefined;
     if (nowMs - kept.backAtMs > QUARANTINE_MS.well) kept.pauseMs = QUARANTINE_MS.first;
     const { pauseMs } = kept;
     kept.quarantine = { why: `${why}, and is not asked for ${pauseMs / 1000} s`, untilMs: nowMs + pauseMs };
@@ -267,12 +258,11 @@ export class HookKeeper {
   async #release(over: readonly KeptHook[]): Promise<void> {
     for (const kept of over) {
       const { loaded, quarantine, id } = kept;
-      if (!loaded || loaded.thread || !quarantine || this.#hooks.get(id) !== kept) continue;
+      if (!loaded || loaded.process || !quarantine || this.#hooks.get(id) !== kept) continue;
       try {
-        const onLost: OnLost = (why, compiled) => this.#lost(kept, why, compiled);
-        ({ thread: loaded.thread } = await this.#startThread(loaded.compiled, onLost));
+        ({ process: loaded.process } = await HookProcess.start({ ...loaded, host: this.#environment.host }));
         kept.quarantine = undefined;
-        Object.assign(kept, { backAtMs: this.#environment.clock(), slowMs: 0 });
+        Object.assign(kept, { backAtMs: this.#environment.clock(), ranMs: 0 });
       } catch (error) {
         kept.quarantine = { why: (error as Error).message, untilMs: this.#environment.clock() + kept.pauseMs };
       }
@@ -298,8 +288,6 @@ export class HookKeeper {
     });
   }
 }
-
-type OnLost = (why: string, compiled: CompiledHook) => void;
 
 const notLoaded = { kind: 'unavailable', why: 'it is not loaded' } as const;
 

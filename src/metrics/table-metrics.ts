@@ -97,7 +97,7 @@ export const tableMetrics: readonly Metric[] = [
   labelled(
     'counter',
     'weft_hook_quarantines_total',
-    'How often a flow hook was put into quarantine, since it took too long or its thread ended',
+    'How often a flow hook was put into quarantine, since it took too long or its process ended',
     ['hook'],
     ({ status }) => byHook(status, ({ quarantines }) => quarantines),
   ),

@@ -451,7 +451,7 @@ function checkRecord({ kind, name, namespace, why }: RefusedRecordReport): Check
 
 function checkHook({ name, file, state, why, onError, failures, quarantines }: HookReport): CheckReport {
   const check = `hook ${name}`;
-  const hint = `mend it: \`weft hook check ${file}\` finds what is wrong with its text`;
+  const hint = `mend ${file}: \`weft hook check\` finds what is wrong with its text`;
   const then = onError === 'deny' ? 'what it cannot judge is denied' : 'what it cannot judge passes';
   if (state !== 'in_force') return { check, result: 'failed', detail: `${why}: ${then}`, hint };
   if (why !== undefined) return { check, result: 'warning', detail: `an older version is in force: ${why}`, hint };

@@ -31,7 +31,7 @@ await build({
     'src/checks/server.ts',
     'src/discovery/server.ts',
     'src/discovery/worker.ts',
-    'src/hooks/worker.ts',
+    'src/hooks/program.ts',
   ],
   outbase: 'src',
   outdir: 'dist',

@@ -1,4 +1,4 @@
-/** Flow hooks without a thread, for tests of what is decided by them. */
+/** Flow hooks without a process, for tests of what is decided by them. */
 import { openContext } from '../../src/hooks/context.ts';
 import { hookAnswerOf } from '../../src/hooks/answers.ts';
 import type { FlowHook } from '../../src/table/hooks.ts';
@@ -14,7 +14,9 @@ export function hookOf(name: string, body: string, onError: FlowHook['onError'] 
     const { allow, balance, deny, reject, isIn } = require('weft');
     const onFlow = (flow, ctx) => { const { source, destination } = flow; ${body} };
     exports.default = { name: ${JSON.stringify(name)}, onFlow };`;
-  const { loaded, ask } = openContext({ code, file: `${name}.ts`, host: 'here' });
+  const file = `${name}.ts`;
+  const placeOf = (line: number, column: number): string => `${file}:${line}:${column}`;
+  const { loaded, ask } = openContext({ code, file, host: 'here', placeOf });
   if (!loaded.startsWith('["loaded"')) throw new Error(loaded);
   const hook: TestHook = {
     name,
@@ -22,7 +24,7 @@ export function hookOf(name: string, body: string, onError: FlowHook['onError'] 
     asked: 0,
     ask: (question) => {
       hook.asked++;
-      return hookAnswerOf(ask(question), (line, column) => `${name}.ts:${line}:${column}`);
+      return hookAnswerOf(ask(question));
     },
   };
   return hook;
