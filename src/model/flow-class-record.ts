@@ -30,6 +30,7 @@ const classLine = z.strictObject({
   protocol: z.int().min(0).max(255),
   l4Port,
   meant: address,
+  meantPort: l4Port.optional(),
   verdict: z.enum(['allow', 'deny']),
   /** Milliseconds since the epoch. */
   firstSeenMs: z.int().min(0),

@@ -145,8 +145,9 @@ export interface Parties extends Pick<PolicyCase, 'protocol' | 'l4Port'> {
   readonly places: readonly [Place, Place];
   readonly from: Party;
   readonly to: Party;
-  /** The address that the sender means, which of a service is another one than its backend has. */
+  /** The address that the sender means, which of a service is another one than its backend has; and the port there. */
   readonly meant: Uint8Array;
+  readonly meantPort?: number | undefined;
 }
 
 /** The ends of a connection. */
@@ -164,7 +165,8 @@ export function partiesOf(
   const sender = peerAt(place, original.source, tables);
   const port = places[1] === INTERNAL ? original.destinationPort : translated.destinationPort;
   return {
-    ...{ places: [place, places[1]], protocol, l4Port: hasPorts(protocol) ? port : 0, meant: original.destination },
+    ...{ places: [place, places[1]], protocol, l4Port: hasPorts(protocol) ? port : 0 },
+    ...{ meant: original.destination, meantPort: original.destinationPort },
     // So is who is behind a trusted port that does not have the address.
     from: party(isOfOther ? { ...sender, identity: undefined, endpoint: undefined } : sender, from),
     to: party(peerAt(places[1], translated.destination, tables), to),

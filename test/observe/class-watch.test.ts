@@ -82,7 +82,7 @@ async function lab(t: Test) {
   const directory = mkdtempSync(join(tmpdir(), `weft-class-watch-${process.pid}-`));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const records = new ConnectionRecords(new Uint8Array(connectionBytes(SLOTS)));
-  let [now, generation] = [0, 0];
+  let [now, generation, aheadMs] = [0, 0, 0];
   const warnings: object[] = [];
   const listeners = new Set<(event: PolicyEvent) => void>();
   const open = () =>
@@ -100,7 +100,7 @@ async function lab(t: Test) {
         return one && one.host === undefined ? (networks.get(one.resource.spec.network).vni as Vni) : undefined;
       },
       clock: () => now,
-      wallClock: () => 1_800_000_000_000 + now,
+      wallClock: () => 1_800_000_000_000 + now + aheadMs,
       warn: (message, details) => warnings.push({ message, ...details }),
       onError: (error) => t.fail(String(error)),
     });
@@ -130,6 +130,8 @@ async function lab(t: Test) {
     now += ms;
     await keeper.now();
   };
+  /** Sets the clock on the wall, so much ahead of the right time. */
+  const setClock = (ms: number): void => void (aheadMs = ms);
   /** `FROM TO PORT BEFORE VERDICT` of what would be different. */
   const changes = async (...resources: Resource[]): Promise<ClassChangeReport[]> =>
     (await whatIf.diff(resources)).flowClasses.changed;
@@ -157,6 +159,7 @@ async function lab(t: Test) {
     whatIf,
     open: open1,
     advance,
+    setClock,
     changes,
     lines,
     restart,
@@ -263,6 +266,32 @@ t.test(
   },
 );
 
+t.test('a clock that is set makes nobody forget, or remember for longer', async (t) => {
+  const { open, advance, setClock, lines, changes, restart } = await lab(t);
+  const close = open({ from: '10.0.0.12' });
+  await advance(SECOND);
+  close();
+  const admitWeb = policy('db', fromApp('web'));
+  const expected = ['job-1 db tcp/5432 allow deny'];
+  for (const days of [30, -1000]) {
+    setClock(days * DAY);
+    await advance(MINUTE);
+    t.same(await lines(admitWeb), expected, `${days} days ahead`);
+  }
+  setClock(0);
+  await advance(MINUTE);
+  t.equal(Date.parse((await changes(admitWeb))[0]!.lastSeen), 1_800_000_000_000);
+  await restart(() => setClock(-1000 * DAY));
+  await advance(MINUTE);
+  t.same(await lines(admitWeb), expected, 'a machine whose clock is set after its start');
+  setClock(0);
+  await advance(MINUTE);
+  t.same(await lines(admitWeb), expected);
+  setClock(-1000 * DAY);
+  await advance(7 * DAY);
+  t.same(await lines(admitWeb), [], 'a week later it is forgotten');
+});
+
 t.test('a file that is damaged is begun anew, and that is told', async (t) => {
   const { open, advance, lines, restart, warnings, directory, report } = await lab(t);
   open({ from: '10.0.0.12' })();
@@ -309,7 +338,6 @@ for (const [kind, open] of Object.entries(kinds)) {
       records: datapath.connections.records,
       networkOf: (name) => (name.startsWith('shop/') ? BLUE : undefined),
       clock: () => net.nowMs,
-      wallClock: () => net.nowMs,
     });
     const ends = (from: number) => ({
       ...{ srcMac: `02:00:00:00:00:0${from}`, dstMac: '02:00:00:00:00:04' },
@@ -373,7 +401,6 @@ t.test('a scan in the records: so many are read, the rest is counted, and what o
     policyLog: plane.forwarding.controller.policyLog,
     networkOf: () => undefined,
     clock: () => 0,
-    wallClock: () => 1_800_000_000_000,
   });
   await watch.look(false);
   const write = (slot: number, from: string, port: number): void => {

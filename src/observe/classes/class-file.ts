@@ -76,7 +76,7 @@ export async function writeClasses(path: string, classes: Iterable<FlowClass>): 
 function* linesOf(classes: Iterable<FlowClass>): Generator<FlowClassLine> {
   const numbers = new Map<string, number>();
   let count = 0;
-  for (const one of [...classes]) {
+  for (const one of classes) {
     for (const { identity } of [one.from, one.to]) {
       if (!identity || numbers.has(identityKey(identity))) continue;
       numbers.set(identityKey(identity), numbers.size);

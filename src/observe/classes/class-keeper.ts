@@ -1,6 +1,8 @@
 /**
  * Keeps the flow classes of this host: reads them when it forwards, looks at what is going on every few seconds, and writes them now and
  * then, and at its end.
+ *
+ * The clock on the wall is asked when they are read, written or told, and at no other time: it may be set meanwhile.
  */
 import { rm } from 'node:fs/promises';
 import type { FlowClassesReport } from '../../model/policy-report.ts';
@@ -13,6 +15,8 @@ import { FlowClasses, MOST_CLASSES } from './flow-classes.ts';
 export interface ClassKeeperEnvironment extends Omit<ClassWatchEnvironment, 'classes'> {
   /** The file that keeps them. */
   readonly path: string;
+  /** Milliseconds since the epoch. */
+  readonly wallClock: () => number;
   readonly warn: (message: string, details: object) => void;
   /** A look has thrown, which is a defect in weft. */
   readonly onError: (error: unknown) => void;
@@ -52,7 +56,11 @@ export class ClassKeeper {
     const { path, clock, warn } = this.#environment;
     return this.#run(async () => {
       try {
-        await eachInTurns(await readClasses(path), TURN_RESTORED, (one) => this.#classes.restore(one));
+        const kept = await readClasses(path);
+        const [now, aheadMs] = [clock(), this.#aheadMs];
+        // The clock on the wall may have been ahead when they were written.
+        const shifted = (ms: number): number => Math.min(now, ms - aheadMs);
+        await eachInTurns(kept, TURN_RESTORED, (one) => this.#classes.restore(at(one, shifted)));
       } catch (error) {
         warn('the flow classes of the last days cannot be read: they begin anew', {
           path,
@@ -77,7 +85,19 @@ export class ClassKeeper {
   /** The classes, with what is going on now. */
   async now(): Promise<readonly FlowClass[]> {
     await this.#run(() => this.#look());
-    return [...this.#classes.values()];
+    return [...this.#inWallTime()];
+  }
+
+  /** What the clock on the wall shows beyond that of the switch. */
+  get #aheadMs(): number {
+    const { clock, wallClock } = this.#environment;
+    return wallClock() - clock();
+  }
+
+  /** As they are when this begins: they may be changed while somebody goes through them. */
+  *#inWallTime(): Generator<FlowClass> {
+    const aheadMs = this.#aheadMs;
+    for (const one of [...this.#classes.values()]) yield at(one, (ms) => Math.max(0, ms + aheadMs));
   }
 
   /** Nothing is looked at any more. What is known is kept, unless all is to be forgotten. */
@@ -108,7 +128,7 @@ export class ClassKeeper {
     const { path, clock, warn } = this.#environment;
     this.#writtenAtMs = clock();
     try {
-      await writeClasses(path, this.#classes.values());
+      await writeClasses(path, this.#inWallTime());
       this.#toldWhy = undefined;
     } catch (error) {
       const why = (error as Error).message;
@@ -128,4 +148,8 @@ export class ClassKeeper {
       });
     return done;
   }
+}
+
+function at(one: FlowClass, timeOf: (ms: number) => number): FlowClass {
+  return { ...one, firstSeenMs: timeOf(one.firstSeenMs), lastSeenMs: timeOf(one.lastSeenMs) };
 }

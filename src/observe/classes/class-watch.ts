@@ -40,8 +40,6 @@ export interface ClassWatchEnvironment {
   readonly networkOf: (endpoint: string) => Vni | undefined;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
-  /** Milliseconds since the epoch. */
-  readonly wallClock: () => number;
 }
 
 /** What one turn of the event loop does at most. */
@@ -87,13 +85,13 @@ export class ClassWatch {
 
   /** @param isThorough also looks at what has been seen before */
   async look(isThorough: boolean): Promise<void> {
-    const { classes, wallClock } = this.#environment;
+    const { classes, clock } = this.#environment;
     await this.#lookAtRecords(isThorough);
     if (isThorough) {
       await this.#lookAtDenied();
       await eachInTurns([...classes.values()], TURN_CHECKED, (one) => this.#checkEnds(one));
     }
-    classes.keep(wallClock());
+    classes.keep(clock());
   }
 
   async #lookAtRecords(isThorough: boolean): Promise<void> {
@@ -115,7 +113,7 @@ export class ClassWatch {
       if (this.#generations[slot] === generation) {
         const one = isThorough && records.kind(slot) !== 'ended' ? this.#classAt[slot] : undefined;
         // It was given up, and is noted again by the next look.
-        if (one && !classes.refresh(one, this.#lastSeenMs(slot))) this.#generations[slot] = 0;
+        if (one && !classes.refresh(one, records.lastSeenMs(slot))) this.#generations[slot] = 0;
         continue;
       }
       if (noted >= MOST_NOTED) {
@@ -129,7 +127,7 @@ export class ClassWatch {
       this.#classAt[slot] = undefined;
       // At a start, those that are open may have been counted before.
       const opened = this.#hasLooked && !isSeenBefore ? 1 : 0;
-      const lastSeenMs = this.#lastSeenMs(slot);
+      const lastSeenMs = records.lastSeenMs(slot);
       const id = records.classId(slot);
       const known = found.get(id);
       if (known ? classes.noteAgain(known, { lastSeenMs, opened }) : found.has(id)) {
@@ -156,21 +154,21 @@ export class ClassWatch {
     this.#hasLooked = true;
   }
 
-  /** By the clock on the wall. */
-  #lastSeenMs(slot: number): number {
-    const { records, clock, wallClock } = this.#environment;
-    return wallClock() - clock() + records.lastSeenMs(slot);
-  }
-
   /** Undefined: policies are not asked about it. */
   #talkAt(slot: number): Talk | undefined {
     const { records, tables } = this.#environment;
     const connection = records.read(slot);
     if (connection.places[0] === INTERNAL || connection.kind === 'ended') return undefined;
     const subjects = subjectsOf(connection, records.owner(slot), tables);
-    const { from, to, ...talk } = partiesOf(connection, tables, subjects);
+    const { from, to, meantPort, ...talk } = partiesOf(connection, tables, subjects);
     const isToWeft = talk.places[1] === INTERNAL;
-    return { ...talk, from: this.#endOf(from), to: this.#endOf(isToWeft ? { ...to, address: talk.meant } : to) };
+    const isToService = connection.pin !== undefined;
+    return {
+      ...talk,
+      ...(isToService && { meantPort }),
+      from: this.#endOf(from),
+      to: this.#endOf(isToWeft ? { ...to, address: talk.meant } : to),
+    };
   }
 
   #endOf({ address, endpoint, identity, subject }: Party): ClassEnd {
@@ -206,7 +204,7 @@ export class ClassWatch {
 
   /** @param denied how often it has been since it was last noted */
   #noteDenied({ direction, protocol, l4Port, from, to }: Denial, atMs: number, denied: number): void {
-    const { classes, tables, networkOf, clock, wallClock } = this.#environment;
+    const { classes, tables, networkOf } = this.#environment;
     const subject = direction === 'egress' ? from.endpoint : to.endpoint;
     const vni = subject === undefined ? undefined : networkOf(subject);
     if (vni === undefined) return;
@@ -215,14 +213,13 @@ export class ClassWatch {
       const peer = peerAt(place, address, tables);
       return this.#endOf({ ...peer, subject: isSubject ? subject : peer.endpoint });
     };
-    const seenMs = wallClock() - clock() + atMs;
     classes.note(
       {
         ...{ places: [vni, toPlace], protocol, l4Port, meant: to.address },
         from: end(vni, from.address, direction === 'egress'),
         to: end(toPlace, to.address, direction === 'ingress'),
       },
-      { verdict: 'deny', firstSeenMs: seenMs, lastSeenMs: seenMs, opened: 0, denied },
+      { verdict: 'deny', firstSeenMs: atMs, lastSeenMs: atMs, opened: 0, denied },
     );
   }
 

@@ -44,6 +44,8 @@ export interface Talk {
   readonly l4Port: number;
   /** The address that its sender means: that of a service, or of whom it goes to. */
   readonly meant: Uint8Array;
+  /** The port of a service; undefined if it goes to none, or if that is not known. */
+  readonly meantPort?: number | undefined;
 }
 
 export const classLevels = ['exact', 'ports', 'block', 'any'] as const;
@@ -53,7 +55,7 @@ export interface FlowClass extends Talk {
   readonly level: ClassLevel;
   /** When it was last seen, it was allowed, or denied. */
   readonly verdict: FlowVerdict;
-  /** Milliseconds since the epoch. */
+  /** By one clock for all of them: here that of the switch, in the file and for others milliseconds since the epoch. */
   readonly firstSeenMs: number;
   readonly lastSeenMs: number;
   /** How many conversations were opened, and how often one was denied. */

@@ -8,6 +8,8 @@
  *
  * So whoever scans a million ports has some hundred classes of its own, and keeps nobody else from having theirs.
  *
+ * Times are those of a clock that nobody sets: days do not pass because the clock on the wall was wrong for a minute.
+ *
  * Owned by the thread of the switch.
  */
 import { sameBytes } from '../../flow/types.ts';
@@ -108,12 +110,13 @@ export class FlowClasses {
     const key = classKey(level, talk);
     const known = levels[level].classes.get(key);
     if (known) return join(known, talk, seen);
-    const { places, from, to, protocol, l4Port, meant } = talk;
+    const { places, from, to, protocol, l4Port, meant, meantPort } = talk;
     const { verdict, firstSeenMs, lastSeenMs, opened, denied } = seen;
     const entry: Entry = {
       ...{ level, places, from, to, protocol, l4Port },
       // Mostly it is the same one.
       meant: sameBytes(meant, to.address) ? to.address : meant,
+      meantPort,
       ...{ verdict, firstSeenMs, lastSeenMs, opened, denied },
     };
     levels[level].classes.set(key, entry);
@@ -164,14 +167,14 @@ export class FlowClasses {
 }
 
 function noClasses(): Levels {
-  const level = (): Level => ({ classes: new Map(), fullUntilMs: 0 });
+  const level = (): Level => ({ classes: new Map(), fullUntilMs: -Infinity });
   return { exact: level(), ports: level(), block: level(), any: level() };
 }
 
 /** What was seen last is what it is judged by. */
-function join(entry: Entry, { places, from, to, protocol, l4Port, meant }: Talk, seen: Seen): Entry {
+function join(entry: Entry, { places, from, to, protocol, l4Port, meant, meantPort }: Talk, seen: Seen): Entry {
   if (seen.lastSeenMs >= entry.lastSeenMs) {
-    Object.assign(entry, { places, from, to, protocol, l4Port, meant, verdict: seen.verdict });
+    Object.assign(entry, { places, from, to, protocol, l4Port, meant, meantPort, verdict: seen.verdict });
   }
   entry.firstSeenMs = Math.min(entry.firstSeenMs, seen.firstSeenMs);
   entry.lastSeenMs = Math.max(entry.lastSeenMs, seen.lastSeenMs);
