@@ -418,7 +418,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     });
   const telling = policyTelling({
     ...{ forwarding, policies, endpoints, networks, questions, clock, warn, wallClock: foundations.wallClock },
-    ...{ host: options.host, state: options.state },
+    ...{ host: options.host, state: options.state, services: serving.enforcement },
     cluster: () => cluster,
     onError: (error) => logger.error({ err: error }, 'flow classes are not as they should be'),
   });

@@ -42,7 +42,43 @@ export async function diffText(report: DiffReport): Promise<string> {
     answered ? [] : [`host "${name}" has not answered, and what it would do is not among this: ${why}\n`],
   );
   const told = missing.length === 0 ? '' : `\n${missing.join('')}`;
-  return `${changed}${failed}\n${await connectionsText(report)}\n${await classesText(report)}${told}`;
+  return `${changed}${failed}\n${await connectionsText(report)}\n${await classesText(report)}${await servicesText(report)}${told}`;
+}
+
+/** What would become of conversations with services; nothing, if nothing would. */
+async function servicesText({ services: { ended, changed, more }, hosts }: DiffReport): Promise<string> {
+  const parts: string[] = [];
+  if (ended.length > 0) {
+    const count = ended.reduce((sum, { connections }) => sum + connections, 0);
+    const rows = ended.map(({ host, from, to, protocol, port, service, connections, because }): Cell[] => [
+      ...(hosts.length === 0 ? [] : [host ?? '']),
+      ...[endText(from), service, endText(to), `${protocol}/${port}`, connections, because],
+    ]);
+    const heads = [...hostHead(hosts), 'FROM', 'SERVICE', 'BACKEND', 'PORT', 'CONNECTIONS', 'BECAUSE'];
+    const what = count === 1 ? 'connection of a service would lose its' : 'connections of services would lose their';
+    parts.push(`\n${count} live ${what} backend:\n${await table(heads, rows, '')}`);
+  }
+  if (changed.length > 0) {
+    const rows = changed.map((one): Cell[] => [
+      ...(hosts.length === 0 ? [] : [one.host ?? '']),
+      ...[classEndText(one.from), one.service, classEndText(one.to), `${one.protocol}/${one.port}`],
+      ...[coversText[one.covers], Math.max(1, one.opened), ageText(one.lastSeen), thenText(one), one.because],
+    ]);
+    const heads = [
+      ...[...hostHead(hosts), 'FROM', 'SERVICE', 'BACKEND', 'PORT'],
+      ...['AND', 'SEEN', 'LAST', 'THEN', 'BECAUSE'],
+    ];
+    const what = changed.length === 1 ? 'flow class' : 'flow classes';
+    parts.push(`\n${changed.length} ${what} of the last 7 days would go elsewhere:\n${await table(heads, rows, '')}`);
+  }
+  return `${parts.join('')}${more === 0 ? '' : `and ${more} more\n`}`;
+}
+
+/** Who may be chosen. */
+function thenText({ then, thenMore }: DiffReport['services']['changed'][number]): string {
+  if (then.length === 0) return 'nobody';
+  const names = then.map(({ port, ...end }) => `${end.endpoint ?? end.address}:${port}`);
+  return `${names.join(', ')}${thenMore === 0 ? '' : ` and ${thenMore} more`}`;
 }
 
 async function connectionsText({ connections: { live, ended, more }, hosts }: DiffReport): Promise<string> {

@@ -1,16 +1,22 @@
 /**
- * A proposed change as other hosts are told of it, so far as policies depend on it: policies, namespaces, and endpoints with the
- * addresses that they would have. Each host can say what they would decide then without planning anything itself.
+ * A proposed change as other hosts are told of it, so far as policies and services depend on it: policies, namespaces, what services are
+ * made of with what they would be allotted, and endpoints with the addresses that they would have. Each host can say what it would
+ * decide then without planning anything itself.
  */
 import type { EndpointResource } from '../model/kinds/endpoint.ts';
+import type { ServiceResource } from '../model/kinds/service.ts';
 import { parseResource } from '../model/manifest.ts';
 import { proposedRecord, type ProposedRecord } from '../model/records.ts';
 import { idOf, type Resource } from '../model/resource.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { ProposedChange } from './proposed-change.ts';
 import type { Declared } from './reconciler.ts';
+import type { DeclaredService } from './services/service.ts';
 
-const KINDS = ['NetworkPolicy', 'ClusterNetworkPolicy', 'Namespace'] as const;
+const KINDS = [
+  ...['NetworkPolicy', 'ClusterNetworkPolicy', 'Namespace'],
+  ...['EndpointSlice', 'DestinationRule', 'VirtualService'],
+] as const;
 
 /** @param host the name of this one */
 export function recordOf(change: ProposedChange, host: string): ProposedRecord {
@@ -20,12 +26,16 @@ export function recordOf(change: ProposedChange, host: string): ProposedRecord {
       ...{ resource, addresses: [...addresses], mac },
       host: of.host ?? host,
     })),
+    services: [...change.planned<DeclaredService>('Service').values()].map(({ resource, allotted }) => ({
+      resource,
+      allotted: { ...allotted },
+    })),
   };
 }
 
 /** @param host the name of this one @throws WeftError, or of zod, if another version has written it */
 export function changeOfRecord(value: unknown, host: string): ProposedChange {
-  const { resources, endpoints } = proposedRecord.parse(value);
+  const { resources, endpoints, services } = proposedRecord.parse(value);
   const planned = new Map<string, Map<string, Declared>>();
   const add = (declared: Declared): void => {
     const { kind } = declared.resource;
@@ -42,6 +52,10 @@ export function changeOfRecord(value: unknown, host: string): ProposedChange {
     const declared = declaredOf(parseResource(resource) as EndpointResource);
     const endpoint: Endpoint = { ...declared, addresses, mac, host: at === host ? undefined : at, state: 'waiting' };
     add(endpoint);
+  }
+  for (const { resource, allotted } of services) {
+    const service: DeclaredService = { ...declaredOf(parseResource(resource) as ServiceResource), allotted };
+    add(service);
   }
   return {
     planned: <D extends Declared>(kind: string) => (planned.get(kind) ?? new Map()) as ReadonlyMap<string, D>,

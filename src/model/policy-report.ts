@@ -62,8 +62,8 @@ const classChangeReport = policyPacketReport.extend({
   /** How many conversations were opened, and how often one was denied. */
   opened: z.number(),
   denied: z.number(),
-  firstSeen: z.string(),
-  lastSeen: z.string(),
+  firstSeen: z.iso.datetime(),
+  lastSeen: z.iso.datetime(),
 });
 
 /** What a host knows of the conversations of the last days. */
@@ -78,6 +78,32 @@ export const flowClassesReport = z.object({
 
 /** Connections that would end, all alike to policies. */
 const cutReport = policyPacketReport.extend({ host: saidBy, connections: z.number() });
+
+/** A conversation with a service. */
+const servicePartsReport = z.object({
+  host: saidBy,
+  from: classEnd,
+  /** Its backend, and the port there. */
+  to: classEnd,
+  protocol: z.string(),
+  port: z.number(),
+  /** `NAMESPACE/NAME` */
+  service: z.string(),
+  because: z.string(),
+});
+
+/** Connections that would end since the service that they are of does not have their backend any more. */
+const unbackedReport = servicePartsReport.extend({ connections: z.number() });
+
+/** Conversations of the last days that would go by another route, or not to the backend that they had. */
+const rerouteReport = servicePartsReport.extend({
+  /** The backends that may be chosen then, the first ones of them. */
+  then: z.array(packetEnd.extend({ port: z.number() })),
+  thenMore: z.number(),
+  covers: z.enum(['exact', 'ports', 'block', 'any']),
+  opened: z.number(),
+  lastSeen: z.iso.datetime(),
+});
 
 /** What a change would do to conversations of one host, or of all that have answered. */
 export const hostDiffReport = z.object({
@@ -95,6 +121,15 @@ export const hostDiffReport = z.object({
     changed: z.array(classChangeReport),
     more: z.number(),
   }),
+  /** What would become of conversations with services. Earlier versions do not say it. */
+  services: z
+    .object({
+      ended: z.array(unbackedReport),
+      changed: z.array(rerouteReport),
+      /** How many more connections and classes there are that are not told. */
+      more: z.number(),
+    })
+    .default({ ended: [], changed: [], more: 0 }),
 });
 
 export const diffReport = hostDiffReport.extend({
@@ -126,6 +161,8 @@ export const diffReport = hostDiffReport.extend({
 
 export type ClassChangeReport = z.infer<typeof classChangeReport>;
 export type FlowClassesReport = z.infer<typeof flowClassesReport>;
+export type UnbackedReport = z.infer<typeof unbackedReport>;
+export type RerouteReport = z.infer<typeof rerouteReport>;
 export type CutReport = z.infer<typeof cutReport>;
 export type DiffReport = z.infer<typeof diffReport>;
 export type HostDiffReport = z.infer<typeof hostDiffReport>;

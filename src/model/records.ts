@@ -1,7 +1,8 @@
 /** Schemas of the records of a shared store that are no resources. */
 import * as z from 'zod';
 import { vniSchema } from './kinds/network.ts';
-import { cidr, ipAddress, name, quote } from './value.ts';
+import { serviceAllotted } from './kinds/service.ts';
+import { cidr, ipAddress, macAddress, name, quote } from './value.ts';
 
 /** What a network has for itself. */
 const allottedNetwork = z.object({ vni: vniSchema, subnets: z.array(cidr) });
@@ -150,15 +151,17 @@ export const askedRecord = z.object({ host: name, lease: z.string(), question: z
 /** `answers/ID/HOST`, under the same lease. */
 export const answerRecord = z.object({ host: name, answer: z.unknown() });
 
-/** A change that a host proposes, so far as policies depend on it. */
+/** A change that a host proposes, so far as policies and services depend on it. */
 export const proposedRecord = z.object({
-  /** Policies and namespaces. */
+  /** Policies, namespaces, slices of services and rules about them. */
   resources: z.array(z.unknown()),
+  /** Earlier versions say nothing of them. */
+  services: z.array(z.object({ resource: z.unknown(), allotted: serviceAllotted })).default([]),
   endpoints: z.array(
     z.object({
       resource: z.unknown(),
       addresses: z.array(ipAddress),
-      mac: z.string(),
+      mac: macAddress,
       /** Where it would be. */
       host: name,
     }),

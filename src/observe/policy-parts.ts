@@ -6,6 +6,7 @@ import type { Endpoints } from '../cluster/endpoints.ts';
 import type { Networks } from '../cluster/networks.ts';
 import type { Questions } from '../cluster/membership/questions.ts';
 import type { PolicyParts } from '../cluster/policies/parts.ts';
+import type { ServiceEnforcement } from '../cluster/services/service-enforcement.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import { ClassKeeper } from './classes/class-keeper.ts';
@@ -15,6 +16,7 @@ import { WhatIf } from './what-if.ts';
 export interface PolicyTellingEnvironment {
   readonly forwarding: Forwarding;
   readonly policies: Pick<PolicyParts, 'tests' | 'enforcement'>;
+  readonly services: Pick<ServiceEnforcement, 'propose'>;
   readonly cluster: () => Pick<Cluster, 'propose'>;
   readonly endpoints: Endpoints;
   readonly networks: Networks;
@@ -39,7 +41,7 @@ export interface PolicyTelling {
 }
 
 export function policyTelling(environment: PolicyTellingEnvironment): PolicyTelling {
-  const { forwarding, policies, cluster, endpoints, networks, host, questions } = environment;
+  const { forwarding, policies, services, cluster, endpoints, networks, host, questions } = environment;
   const { state, clock, wallClock, warn, onError } = environment;
   const { controller, datapath, tables } = forwarding;
   const { policyLog, sweep, flows } = controller;
@@ -64,6 +66,7 @@ export function policyTelling(environment: PolicyTellingEnvironment): PolicyTell
     cluster,
     tests: policies.tests,
     propose: (change) => policies.enforcement.propose(change),
+    proposeServices: (change) => services.propose(change),
     ...{ records, classes, tables, host, questions },
   });
   return { policyReports, classes, whatIf };

@@ -44,34 +44,52 @@ export function withAnswers(
       count: sum(({ flowClasses }) => flowClasses.count),
       givenUp: sum(({ flowClasses }) => flowClasses.givenUp),
       passedOver: sum(({ flowClasses }) => flowClasses.passedOver),
-      changed: reports
-        .flatMap(({ flowClasses }) => flowClasses.changed)
-        .sort((a, b) => Date.parse(b.lastSeen) - Date.parse(a.lastSeen)),
+      changed: reports.flatMap(({ flowClasses }) => flowClasses.changed).sort(byLastSeen),
       more: sum(({ flowClasses }) => flowClasses.more),
+    },
+    services: {
+      ended: reports.flatMap(({ services }) => services.ended),
+      changed: reports.flatMap(({ services }) => services.changed).sort(byLastSeen),
+      more: sum(({ services }) => services.more),
     },
   };
   return { ...first(together, MOST_TOLD), hosts: hosts.sort((a, b) => (a.name < b.name ? -1 : 1)) };
 }
 
 /** With so many lines of each; the rest is counted. */
-function first({ connections, flowClasses }: HostDiffReport, most: number): HostDiffReport {
+function first({ connections, flowClasses, services }: HostDiffReport, most: number): HostDiffReport {
   const { ended } = connections;
   const { changed } = flowClasses;
-  const left = ended.slice(most).reduce((sum, one) => sum + one.connections, 0);
   return {
-    connections: { ...connections, ended: ended.slice(0, most), more: connections.more + left },
+    connections: { ...connections, ended: ended.slice(0, most), more: connections.more + countOf(ended.slice(most)) },
     flowClasses: {
       ...flowClasses,
       changed: changed.slice(0, most),
       more: flowClasses.more + Math.max(0, changed.length - most),
     },
+    services: {
+      ended: services.ended.slice(0, most),
+      changed: services.changed.slice(0, most),
+      more: services.more + countOf(services.ended.slice(most)) + Math.max(0, services.changed.length - most),
+    },
   };
 }
 
-function saidBy(host: string, { connections, flowClasses }: HostDiffReport): HostDiffReport {
+function countOf(ended: readonly { readonly connections: number }[]): number {
+  return ended.reduce((sum, { connections }) => sum + connections, 0);
+}
+
+/** The latest first. */
+function byLastSeen(a: { readonly lastSeen: string }, b: { readonly lastSeen: string }): number {
+  return Date.parse(b.lastSeen) - Date.parse(a.lastSeen);
+}
+
+function saidBy(host: string, { connections, flowClasses, services }: HostDiffReport): HostDiffReport {
+  const said = <T>(all: readonly T[]): (T & { readonly host: string })[] => all.map((one) => ({ ...one, host }));
   return {
-    connections: { ...connections, ended: connections.ended.map((one) => ({ ...one, host })) },
-    flowClasses: { ...flowClasses, changed: flowClasses.changed.map((one) => ({ ...one, host })) },
+    connections: { ...connections, ended: said(connections.ended) },
+    flowClasses: { ...flowClasses, changed: said(flowClasses.changed) },
+    services: { ...services, ended: said(services.ended), changed: said(services.changed) },
   };
 }
 

@@ -7,18 +7,19 @@
  *   connections    those of this host that policies would end, judged as the sweep judges them afterwards (`control/sweep.ts`): each
  *                  host judges its own end
  *   flow classes   conversations of the last 7 days (`classes/`), open or not, of which policies would say something else
+ *   services       connections that would lose their backend, and conversations that would go elsewhere (`what-if-services.ts`)
  */
 import type { ChangedResource, Cluster } from '../cluster/cluster.ts';
 import { isHere } from '../cluster/endpoint.ts';
 import type { PolicyTests } from '../cluster/policies/policy-tests.ts';
 import type { ProposedPolicies } from '../cluster/policies/proposed-policies.ts';
+import type { ProposedServices } from '../cluster/services/proposed-services.ts';
 import type { Questions } from '../cluster/membership/questions.ts';
 import { noChange, type ProposedChange } from '../cluster/proposed-change.ts';
 import { MOST_JUDGED, MOST_TOLD, TURN_JUDGED, TURN_SCANNED } from '../control/judging-limits.ts';
 import { changeOfRecord, recordOf } from '../cluster/proposed-record.ts';
 import { protocolName, type ConnectionRecords } from '../flow/connection.ts';
 import { OVER } from '../flow/connection-state.ts';
-import { formatIp } from '../flow/types.ts';
 import { summaryOf } from '../forwarding/packet-judgement.ts';
 import type {
   ClassChangeReport,
@@ -28,7 +29,7 @@ import type {
   PolicyTestReport,
 } from '../model/policy-report.ts';
 import type { Resource } from '../model/resource.ts';
-import { denialOf, isDenied, type Denial, subjectsOf, type JudgingTables } from '../pipeline/open-connections.ts';
+import { denialOf, isDenied, type Denial, subjectsOf } from '../pipeline/open-connections.ts';
 import type { Tables } from '../pipeline/stage.ts';
 import { judgementText } from '../pipeline/policy-text.ts';
 import { renderText } from '../pipeline/text.ts';
@@ -39,11 +40,14 @@ import type { ClassKeeper } from './classes/class-keeper.ts';
 import type { ClassEnd, FlowClass } from './classes/flow-class.ts';
 import { fieldChanges } from './field-changes.ts';
 import { boundedAnswer, withAnswers } from './what-if-hosts.ts';
+import { servicesAfter } from './what-if-services.ts';
+import { endReport } from './what-if-text.ts';
 
 export interface WhatIfEnvironment {
   readonly cluster: () => Pick<Cluster, 'propose'>;
   readonly tests: Pick<PolicyTests, 'run'>;
   readonly propose: (change: ProposedChange) => ProposedPolicies;
+  readonly proposeServices: (change: ProposedChange) => ProposedServices;
   readonly records: ConnectionRecords;
   readonly classes: Pick<ClassKeeper, 'now' | 'report'>;
   /** The name of this host. */
@@ -51,7 +55,7 @@ export interface WhatIfEnvironment {
   /** Undefined without a shared store. */
   readonly questions: Pick<Questions, 'ask'> | undefined;
   /** What is in force. */
-  readonly tables: JudgingTables & Pick<Tables, 'neighbors' | 'fdb'>;
+  readonly tables: Pick<Tables, 'policies' | 'topology' | 'neighbors' | 'fdb' | 'services'>;
 }
 
 /** How many classes of flows one turn of the event loop judges. */
@@ -85,7 +89,7 @@ export class WhatIf {
     return { ...report, ...(asking ? withAnswers(host, here, await asking) : { ...here, hosts: [] }) };
   }
 
-  /** What this host says to another one, which proposes a change. Never throws. @param question of `recordOf` */
+  /** What this host says to another one, which proposes a change. @param question of `recordOf` */
   async answer(question: unknown): Promise<object> {
     let change: ProposedChange;
     try {
@@ -98,17 +102,24 @@ export class WhatIf {
 
   /** What policies of this host would say, and end. */
   async #here(change: ProposedChange): Promise<HostDiffReport> {
-    const proposed = this.#environment.propose(change);
-    return { connections: await this.#connections(proposed), flowClasses: await this.#flowClasses(proposed) };
+    const { classes, propose, proposeServices } = this.#environment;
+    const [before, after] = [propose(noChange), propose(change)];
+    const connections = await this.#connections(after);
+    const known = [...(await classes.now())].sort((a, b) => b.lastSeenMs - a.lastSeenMs);
+    const flowClasses = await this.#flowClasses(known, before, after);
+    const services = await servicesAfter(this.#environment, proposeServices(change), [before, after], known);
+    return { connections, flowClasses, services };
   }
 
-  async #flowClasses(after: ProposedPolicies): Promise<DiffReport['flowClasses']> {
-    const { classes, propose, tables } = this.#environment;
+  async #flowClasses(
+    known: readonly FlowClass[],
+    before: ProposedPolicies,
+    after: ProposedPolicies,
+  ): Promise<DiffReport['flowClasses']> {
+    const { classes, tables } = this.#environment;
     const { topology } = tables;
-    const before = propose(noChange);
     const isThere = (endpoint: string): boolean => before.endpoint(endpoint) !== undefined;
     const changed: ClassChangeReport[] = [];
-    const known = [...(await classes.now())].sort((a, b) => b.lastSeenMs - a.lastSeenMs);
     await eachInTurns(known, TURN_CLASSES, (one) => {
       const then = summaryOf(judgeClass(one, before, topology));
       const now = summaryOf(judgeClass(one, after, topology));
@@ -172,12 +183,8 @@ function ofThisHost(proposed: ProposedPolicies): PolicyLookup {
 }
 
 function cutReport({ direction, protocol, l4Port, from, to, judgement }: Denial): CutReport {
-  const end = ({ address, endpoint }: Denial['from']): CutReport['from'] => ({
-    address: formatIp(address),
-    ...(endpoint !== undefined && { endpoint }),
-  });
   return {
-    ...{ from: end(from), to: end(to), protocol: protocolName(protocol), port: l4Port, verdict: 'deny' },
+    ...{ from: endReport(from), to: endReport(to), protocol: protocolName(protocol), port: l4Port, verdict: 'deny' },
     because: `${direction}: ${renderText(judgementText(judgement))}`,
     connections: 1,
   };
@@ -189,11 +196,8 @@ function classReport(
   { verdict, because }: Pick<ClassChangeReport, 'verdict' | 'because'>,
   isThere: (endpoint: string) => boolean,
 ): ClassChangeReport {
-  const end = ({ address, endpoint, isGone }: ClassEnd): ClassChangeReport['from'] => ({
-    address: formatIp(address),
-    ...(endpoint !== undefined && { endpoint }),
-    ...(endpoint !== undefined && (isGone || !isThere(endpoint)) && { gone: true }),
-  });
+  const end = (one: ClassEnd): ClassChangeReport['from'] =>
+    endReport({ ...one, isGone: one.isGone || (one.endpoint !== undefined && !isThere(one.endpoint)) });
   const { from, to, protocol, l4Port, level, opened, denied, firstSeenMs, lastSeenMs } = one;
   return {
     ...{ from: end(from), to: end(to), protocol: protocolName(protocol), port: l4Port },

@@ -11,7 +11,8 @@
  *   5. of these, those that are near, if there are any (KEP-3015): on this host, or else in its zone. If it is not known
  *      of all of them where they are, all are as near. There are never more than a Maglev table can have.
  */
-import { isIp4 } from '../flow/types.ts';
+import { OUTSIDE } from '../flow/connection.ts';
+import { isIp4, type Vni } from '../flow/types.ts';
 import type { Fault, FaultKind } from './health.ts';
 import { MOST_BACKENDS } from './maglev.ts';
 import { spreadOf, type Backend, type Service, type ServicePort, type Spread, type TrafficPolicy } from './service.ts';
@@ -68,6 +69,11 @@ export interface Surroundings {
   readonly reaches: (backend: Backend) => boolean;
   /** What is wrong with it, as far as that excludes it. */
   readonly faultOf: (backend: Backend) => Fault | undefined;
+}
+
+/** The policy for clients from there. */
+export function policyFor({ externalPolicy, internalPolicy }: Service, from: Vni | typeof OUTSIDE): TrafficPolicy {
+  return from === OUTSIDE ? externalPolicy : internalPolicy;
 }
 
 export function candidatesOf(

@@ -29,7 +29,7 @@ import { Backends, type PinnedBackend, type RepliesIn } from './backends.ts';
 import type { BackendSelection, Candidate, Eligibility, Scope } from './balancer.ts';
 import { isBalancedByTable, nobodyIn, pick, routeHash, withoutFull } from './balancer.ts';
 import { BalancingTables, type Balancing } from './balancing-tables.ts';
-import { candidatesOf, type BackendIndex } from './candidates.ts';
+import { candidatesOf, policyFor, type BackendIndex, type Surroundings } from './candidates.ts';
 import type { Changes } from './changes.ts';
 import { ConnectionLimits, type LimitedConnections } from './connection-limits.ts';
 import { Health, type Fault, type FaultKind } from './health.ts';
@@ -514,20 +514,9 @@ export class Services {
   ): Omit<PortScope, 'id' | 'balanced'> {
     const { service, port, version } = balanced;
     const reach = reachFrom(this.#topology, from);
-    const policy = from === OUTSIDE ? service.externalPolicy : service.internalPolicy;
-    const { name: host, zone } = this.#host;
-    const { chosen, excluded, refusal } = candidatesOf(
-      service,
-      port,
-      { isV4, policy, subset },
-      {
-        host,
-        zone,
-        // Addresses of services are nowhere else: a packet to one would leave by the way outside.
-        reaches: (backend) => !this.isInRange(backend.address) && reach.has(backend),
-        faultOf: (backend) => this.#health.of(service.id, backend),
-      },
-    );
+    const policy = policyFor(service, from);
+    const surroundings = this.surroundings(service.id, from, reach);
+    const { chosen, excluded, refusal } = candidatesOf(service, port, { isV4, policy, subset }, surroundings);
     const candidates = chosen.map((at): Candidate => {
       const backend = service.backends[at]!;
       return { backend, weight: backend.weight, target: port.targets[at]!, pinned: this.#ports.pinnedOf(balanced, at) };
@@ -542,6 +531,17 @@ export class Services {
       balancing: undefined,
       version,
       networksVersion: this.#topology.networksVersion,
+    };
+  }
+
+  /** What the candidates of a service depend on besides it, for clients from there. */
+  surroundings(id: string, from: ClientOrigin, reach = reachFrom(this.#topology, from)): Surroundings {
+    const { name: host, zone } = this.#host;
+    return {
+      ...{ host, zone },
+      // Addresses of services are nowhere else: a packet to one would leave by the way outside.
+      reaches: (backend) => !this.isInRange(backend.address) && reach.has(backend),
+      faultOf: (backend) => this.#health.of(id, backend),
     };
   }
 

@@ -121,6 +121,29 @@ export const diff: DiffReport = {
     ],
     more: 1,
   },
+  services: {
+    ended: [
+      {
+        from: { address: '10.0.0.2', endpoint: 'web' },
+        to: { address: '10.0.0.3', endpoint: 'db' },
+        ...{ protocol: 'tcp', port: 5432, service: 'sql', connections: 2 },
+        because: 'it is no backend of the service any more',
+      },
+    ],
+    changed: [
+      {
+        from: { address: '10.0.0.4', endpoint: 'job-1', gone: true },
+        to: { address: '10.0.0.3', endpoint: 'db' },
+        ...{ protocol: 'tcp', port: 5432, service: 'sql', because: 'its backend cannot be chosen any more' },
+        then: [
+          { address: '10.0.0.5', endpoint: 'db-2', port: 5432 },
+          { address: '10.0.0.6', port: 5433 },
+        ],
+        ...{ thenMore: 3, covers: 'exact', opened: 24, lastSeen: '2025-01-01T00:00:00.000Z' },
+      },
+    ],
+    more: 4,
+  },
 };
 
 export const flow: FlowReport = {

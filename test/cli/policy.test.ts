@@ -89,6 +89,15 @@ job-1 (10.0.0.4), gone   db (10.0.0.3)   tcp/5432   -   allow → deny   24   AG
 web (10.0.0.2)   198.51.100.3   icmp   further peers   deny → allow   1   AGE   no policy selects either end
 and 1 more
 3 conversations are in no class, since too many began at once.
+
+2 live connections of services would lose their backend:
+FROM   SERVICE   BACKEND   PORT   CONNECTIONS   BECAUSE
+web (10.0.0.2)   sql   db (10.0.0.3)   tcp/5432   2   it is no backend of the service any more
+
+1 flow class of the last 7 days would go elsewhere:
+FROM   SERVICE   BACKEND   PORT   AND   SEEN   LAST   THEN   BECAUSE
+job-1 (10.0.0.4), gone   sql   db (10.0.0.3)   tcp/5432   -   24   AGE   db-2:5432, 10.0.0.6:5433 and 3 more   its backend cannot be chosen any more
+and 4 more
 `,
   );
   const json = await weft(['diff', '-f', file, '-o', 'json']);
@@ -97,12 +106,13 @@ and 1 more
     await diffText({
       ...{ resources: [], policyTests: [], hosts: [], connections: { live: 1, ended: [], more: 0 } },
       flowClasses: { ...{ count: 1, givenUp: 2, passedOver: 0 }, changed: [], more: 0 },
+      services: { ended: [], changed: [], more: 0 },
     }),
     'Nothing would change.\n\nNone of 1 live connection of this host would end.\n\n' +
       'None of 1 flow class of the last 7 days would have another verdict.\n' +
       '2 classes were given up, since there were too many.\n',
   );
-  const { connections, flowClasses } = diff;
+  const { connections, flowClasses, services } = diff;
   const of = <T>(host: string, [one]: readonly T[]) => [{ ...one!, host }];
   const onHosts = await diffText({
     ...{ resources: [], policyTests: [] },
@@ -113,9 +123,12 @@ and 1 more
     ],
     connections: { ...connections, ended: of('b', connections.ended) },
     flowClasses: { ...flowClasses, changed: of('a', flowClasses.changed) },
+    services: { ...services, ended: of('a', services.ended), changed: of('b', services.changed) },
   });
   t.match(onHosts, /^3 of 7 live connections of 2 hosts would end:\nHOST +FROM .*\nb +web \(10\.0\.0\.2\) /m);
   t.match(onHosts, /^HOST +FROM +TO .* BECAUSE\na +job-1 \(10\.0\.0\.4\), gone /m);
+  t.match(onHosts, /^HOST +FROM +SERVICE .*\na +web .* sql /m);
+  t.match(onHosts, /^HOST +FROM +SERVICE .* THEN .*\nb +job-1 .* sql /m);
   t.match(onHosts, /\nhost "c" has not answered, and what it would do is not among this: it is down\n$/);
   t.match(await plain(t, ['diff']), { code: 2, stderr: /--filename/ });
 });

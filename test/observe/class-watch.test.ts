@@ -111,6 +111,7 @@ async function lab(t: Test) {
     cluster: () => cluster,
     tests: policies.tests,
     propose: (change) => policies.enforcement.propose(change),
+    proposeServices: (change) => plane.serving.enforcement.propose(change),
     ...{ records, classes, tables: forwarding.tables, host: 'here', questions: undefined },
   });
   /** Opens a connection in the next slot; returns how to close it. */

@@ -46,7 +46,8 @@ export class EndpointSlices extends Declarations<EndpointSliceResource> {
   /** The services that have an address. */
   withAddress(address: string): Iterable<string> {
     const at = this.#byAddress.get(address) ?? [];
-    return new Set((typeof at === 'string' ? [at] : [...at]).map((slice) => serviceOf(this.find(slice)!.resource)!));
+    const slices = typeof at === 'string' ? [at] : [...at];
+    return new Set(slices.map((slice) => serviceOfSlice(this.find(slice)!.resource)!));
   }
 
   get hasAddresses(): boolean {
@@ -78,7 +79,7 @@ export class EndpointSlices extends Declarations<EndpointSliceResource> {
   }
 
   #enter(name: string, slice: EndpointSliceResource): void {
-    const service = serviceOf(slice);
+    const service = serviceOfSlice(slice);
     if (service === undefined) return;
     const others = this.#byService.get(service);
     if (others) others.add(name);
@@ -94,7 +95,7 @@ export class EndpointSlices extends Declarations<EndpointSliceResource> {
 
   #leave(name: string): void {
     const slice = this.find(name)?.resource;
-    const service = slice && serviceOf(slice);
+    const service = slice && serviceOfSlice(slice);
     if (service === undefined) return;
     const others = this.#byService.get(service)!;
     others.delete(name);
@@ -113,7 +114,8 @@ function addressesOf({ endpoints }: EndpointSliceResource): string[] {
   return endpoints.flatMap(({ addresses: [first] }) => first ?? []);
 }
 
-function serviceOf({ metadata: { namespace, labels } }: EndpointSliceResource): string | undefined {
+/** The service that it is for, by `idOf`. */
+export function serviceOfSlice({ metadata: { namespace, labels } }: EndpointSliceResource): string | undefined {
   const name = labels[SERVICE_NAME];
   return name === undefined ? undefined : idOf({ name, namespace });
 }

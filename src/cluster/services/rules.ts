@@ -6,6 +6,7 @@
 import { WeftError } from '../../error.ts';
 import { idOf, type Resource } from '../../model/resource.ts';
 import { Declarations } from '../declarations.ts';
+import type { ProposedChange } from '../proposed-change.ts';
 import type { Declared, Draft, Planned, Stored } from '../reconciler.ts';
 
 export interface RulesEnvironment {
@@ -41,6 +42,15 @@ export class Rules<R extends Resource> extends Declarations<R> {
     if (first === undefined) return undefined;
     const rule = draft ? draft.find<Declared<R>>(this.#kind, first) : this.find(first);
     return rule && this.#servicesOf(rule.resource).includes(service) ? rule.resource : undefined;
+  }
+
+  /** The one that would hold for a service if a change that was planned came into force. */
+  proposed(service: string, change: ProposedChange): R | undefined {
+    const planned = change.planned<Declared<R>>(this.#kind);
+    const added = [...planned.values()].filter(({ resource }) => this.#servicesOf(resource).includes(service));
+    const kept = (this.#byService.get(service) ?? []).filter((name) => !planned.has(name));
+    const [first] = [...kept, ...added.map(({ name }) => name)].sort();
+    return first === undefined ? undefined : (planned.get(first) ?? this.find(first))?.resource;
   }
 
   override plan(resource: R, draft: Draft): Planned {

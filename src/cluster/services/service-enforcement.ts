@@ -26,10 +26,12 @@ import type { RoutedClient } from '../../table/service-routes.ts';
 import { eachInTurns } from '../../turns.ts';
 import { isHere, isShared, type Endpoint } from '../endpoint.ts';
 import type { Network } from '../network.ts';
+import type { ProposedChange } from '../proposed-change.ts';
 import type { Draft } from '../reconciler.ts';
 import { derivedSlices, serviceOfMade } from './derived-slices.ts';
 import type { EndpointSlices } from './endpoint-slices.ts';
 import { LabelledEndpoints, matches, Selectors, type Labels } from './label-index.ts';
+import { ProposedServices } from './proposed-services.ts';
 import type { Rules } from './rules.ts';
 import { serviceValue, withEndpoints, type EndpointState, type ServiceSources } from './service-value.ts';
 import { selectorOf, type DeclaredService } from './service.ts';
@@ -214,6 +216,24 @@ export class ServiceEnforcement {
     const name = serviceOfMade(own);
     const service = name === undefined ? undefined : services.find(idOf({ name, namespace }));
     for (const one of service ? this.#derivedOf(service) : []) if (one.metadata.name === own) yield one;
+  }
+
+  /** What services would be with a change. */
+  propose(change: ProposedChange): ProposedServices {
+    const { services, endpoint, destinationRules, virtualServices } = this.#environment;
+    return new ProposedServices(
+      {
+        service: (name) => services().find(name),
+        sourcesOf: (service) => ({
+          ...this.#sourcesOf(service),
+          isNobodys: (address) => this.#isNobodys(address),
+        }),
+        endpoint,
+        destinationRules: destinationRules(),
+        virtualServices: virtualServices(),
+      },
+      change,
+    );
   }
 
   #derivedOf(service: DeclaredService): Resource[] {
