@@ -40,6 +40,8 @@ const LEASE_MS = 15_000;
 const LOOKED_AT_PER_TURN = 4096;
 /** How often a transaction without expectations is tried while others change the same entries. */
 const ATTEMPTS = 20;
+/** How many `done` keys there have to be until it is looked which of them are of no use any more: everything is read for that. */
+const MOST_DONE = 16;
 
 /** Makes a store without a limit. */
 export function unlimited(store: Store): Store {
@@ -55,6 +57,8 @@ interface Read {
 class StagedStore extends StoreOnAnother {
   readonly operationLimit = Infinity;
   readonly lengthLimitBytes = Infinity;
+  /** How many `done` keys were of use when that was looked at last. */
+  #used = 0;
 
   async get(key: string): Promise<Entry | undefined> {
     const entry = await this.store.get(key);
@@ -182,11 +186,15 @@ class StagedStore extends StoreOnAnother {
     return (await this.store.get(`${DONE}${id}`))?.revision;
   }
 
-  /** Deletes `done` keys whose ID no entry is marked with any more. */
+  /** Deletes `done` keys whose ID no entry is marked with any more, once there are twice as many as were of use the last time. */
   async #forgetDone(): Promise<void> {
+    const done = (await this.store.list(DONE)).entries.length;
+    if (done < Math.max(MOST_DONE, 2 * this.#used)) return;
     const { entries } = await this.store.list('');
     const used = new Set(entries.map(markedWith));
-    const unused = entries.filter(({ key }) => key.startsWith(DONE) && !used.has(key.slice(DONE.length)));
+    const all = entries.filter(({ key }) => key.startsWith(DONE));
+    const unused = all.filter(({ key }) => !used.has(key.slice(DONE.length)));
+    this.#used = all.length - unused.length;
     for (const batch of batches(
       unused.map(({ key }) => key),
       this.store,

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { WeftError } from '../../src/error.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import { unlimited } from '../../src/store/staged.ts';
@@ -10,21 +10,55 @@ import type { WatchEvent } from '../../src/store/store.ts';
 import { until } from '../support/process.ts';
 import { Hooked } from '../support/switch.ts';
 
-t.test('a watch whose store cannot be read ends, as one that has lost its place', async (t) => {
+const LIMIT = 8;
+
+async function open(t: Test) {
   const directory = mkdtempSync(join(tmpdir(), `weft-staged-${process.pid}-`));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const embedded = await openEmbeddedStore({
     directory,
     onWarning: (message) => t.fail(message),
     after: () => () => {},
-    operationLimit: 8,
+    operationLimit: LIMIT,
   });
   t.teardown(() => embedded.close());
-  const hooked = new Hooked(embedded, 8);
-  const store = unlimited(hooked);
+  const hooked = new Hooked(embedded, LIMIT);
+  return { embedded, hooked, store: unlimited(hooked) };
+}
+
+t.test('a watch whose store cannot be read ends, as one that has lost its place', async (t) => {
+  const { hooked, store } = await open(t);
   hooked.beforeList = () => Promise.reject(new WeftError('unreachable', 'the store is away'));
   const events: WatchEvent[] = [];
   store.watch('', 1, (event) => events.push(event));
   await until(() => events.length > 0, { what: 'the end of the watch' });
   t.same(events, [{ kind: 'compacted' }]);
 });
+
+t.test(
+  'not everything is read after each large transaction, and what records them is forgotten in the end',
+  async (t) => {
+    const { embedded, hooked, store } = await open(t);
+    const done = async () => (await embedded.list('staged/done/')).entries.length;
+    const listed: string[] = [];
+    const list = hooked.list.bind(hooked);
+    hooked.list = (prefix, ...more) => {
+      listed.push(prefix);
+      return list(prefix, ...more);
+    };
+    /** One that changes so many entries, of which others change them again. */
+    const change = (of: string) =>
+      store.transact({ put: Array.from({ length: 2 * LIMIT }, (_, n) => ({ key: `${of}/${n}`, value: { of, n } })) });
+    for (let n = 0; n < 10; n++) await change('a');
+    t.equal(listed.filter((prefix) => prefix === '').length, 0);
+    for (let n = 0; n < 10; n++) await change('a');
+    t.ok((await done()) < 10, `${await done()} are left`);
+    for (let n = 0; n < 40; n++) await change(`b${n}`);
+    listed.length = 0;
+    for (let n = 40; n < 80; n++) await change(`b${n}`);
+    t.ok(listed.filter((prefix) => prefix === '').length <= 2, 'also if all of them are of use');
+    const { entries } = await store.list('');
+    t.equal(entries.length, 81 * 2 * LIMIT);
+    t.ok(entries.every(({ key, value }) => key.startsWith((value as { readonly of: string }).of)));
+  },
+);
