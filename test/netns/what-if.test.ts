@@ -10,7 +10,7 @@
  * conversations it would allow or deny; when it is applied, it ends exactly these. cron was there an hour ago. `weft policy test` and
  * `weft apply` hold what is proposed against PolicyTests.
  */
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { ClassChangeReport, DiffReport } from '../../src/model/policy-report.ts';
@@ -149,6 +149,10 @@ await t.test('what-if', { skip: needsRoot }, async (t) => {
     t.match(await crons(), [{ from: { endpoint: 'shop/cron', gone: true }, verdict: 'deny' }], 'also when it has gone');
     await later.stop();
     await weft.start();
+    const known = async () => (await crons()).map(({ opened: count, from }) => [count, from.gone]);
+    t.same(await known(), [[1, true]]);
+    await weft.takeOver();
+    t.same(await known(), [[1, true]], 'the daemon that takes over knows it from the one before');
     write(policy('db', { podSelector: { matchLabels: { app: 'db' } }, ingress: [{}] }));
     await weft.run('apply', '-f', file);
   });
@@ -201,5 +205,13 @@ await t.test('what-if', { skip: needsRoot }, async (t) => {
       stderr: /"shop\/no-ping" expects deny/,
     });
     t.equal(await resources(), before, 'nothing is changed');
+  });
+
+  await t.test('purged, nobody knows who has talked to whom', async (t) => {
+    const kept = join(weft.state, 'flow-classes');
+    t.ok(existsSync(kept));
+    await weft.run('down', '--purge');
+    await weft.ended();
+    t.notOk(existsSync(kept));
   });
 });
