@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
 import { heldText } from '../model/held.ts';
+import { someOf } from '../model/name.ts';
 import type { HookReport, StatusReport } from '../model/report.ts';
 import { idOf } from '../model/name.ts';
 import { ageText, colours, fields, numberText, pairsText, print, table, type Cell } from './print.ts';
@@ -215,7 +216,7 @@ function withPath({ pathMtus, pathSources, peerStates }: StatusReport, peer: str
 function confirmationRows({ waiting, takenBack }: StatusReport['confirmation']): (readonly [string, string])[] {
   const told: (readonly [string, string])[] = [];
   if (waiting) {
-    const what = `a change of ${waiting.resources.join(', ')}, made on host ${waiting.host}`;
+    const what = `a change of ${someOf(waiting.resources)}, made on host ${waiting.host}`;
     const then = waiting.isTakenBack
       ? 'is being taken back'
       : `is taken back at ${waiting.until}: \`weft confirm\` keeps it`;
@@ -223,8 +224,9 @@ function confirmationRows({ waiting, takenBack }: StatusReport['confirmation']):
   }
   if (takenBack) {
     const { at, resources, left } = takenBack;
-    const others = left.map(({ resource, why }) => `; ${resource} stays: ${why}`).join('');
-    told.push(['Taken back', `the change of ${resources.join(', ')}, at ${at}${others}`]);
+    const stays = left.map(({ resource, why }) => `${resource} stays: ${why}`);
+    const others = left.length === 0 ? '' : `; ${someOf(stays, '; ')}`;
+    told.push(['Taken back', `the change of ${someOf(resources)}, at ${at}${others}`]);
   }
   return told;
 }

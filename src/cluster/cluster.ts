@@ -14,12 +14,11 @@ import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
 import type { AcceptReport, ApplyReport } from '../model/report.ts';
-import type { PolicyEventReport } from '../model/talk-report.ts';
 import { DEFAULT_NAMESPACE, idOf, nameOf, type Resource, type ResourceName } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import { joined, type Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
-import { Confirmation, withUntil } from './confirmation.ts';
+import { Confirmation } from './confirmation.ts';
 import { marked, unmarked } from './deletions.ts';
 import { FileDraft } from './draft.ts';
 import { isHere, type Endpoint } from './endpoint.ts';
@@ -33,6 +32,7 @@ import { changeOf, removalOf, type ProposedChange } from './proposed-change.ts';
 import { PENDING, type Declared } from './reconciler.ts';
 import type { RefusedRecords } from './refused-records.ts';
 import { Serial } from './serial.ts';
+import { withSwept, type Swept } from './swept.ts';
 import { Writes, type WritesEnvironment } from './writes.ts';
 
 export interface ClusterEnvironment extends EnforcementEnvironment, WritesEnvironment {
@@ -61,13 +61,6 @@ export interface ApplyOptions {
   readonly dryRun?: boolean;
   /** For how long the change waits to be confirmed, before it is taken back. */
   readonly confirmMs?: number | undefined;
-}
-
-/** What policies have ended while a change came into force. */
-export interface Swept {
-  readonly events: readonly PolicyEventReport[];
-  /** How many connections there are beside those that `events` tell. */
-  readonly more: number;
 }
 
 /** What a change would do to a resource. */
@@ -155,7 +148,7 @@ export class Cluster {
   apply(resources: readonly Resource[], options: ApplyOptions = {}): Promise<ApplyReport[]> {
     const work = async (): Promise<ApplyReport[]> => {
       const reports = await this.applyNow(resources, options);
-      return options.confirmMs === undefined ? reports : withUntil(reports, this.confirmation.until);
+      return this.#withUntil(reports, options.confirmMs !== undefined);
     };
     return this.change(options.dryRun ? work : () => this.#withSwept(work));
   }
@@ -178,6 +171,22 @@ export class Cluster {
     }
   }
 
+  /** Adds until when resources are to be confirmed: those of this change, if that waits, and those that a change made that waits. */
+  #withUntil(reports: readonly ApplyReport[], isToConfirm: boolean): ApplyReport[] {
+    const { until: unconfirmedUntil } = this.confirmation;
+    if (unconfirmedUntil === undefined) return [...reports];
+    return reports.map((report) => {
+      const kind = kindOf(report);
+      const id = idIn(kind, report);
+      const isAsMade = this.confirmation.hasMade(
+        keyOf(kind, id),
+        this.#environment.reconcilers.get(kind.kind)!.find(id)?.revision,
+      );
+      const waits = report.action === 'unchanged' ? isAsMade : isToConfirm;
+      return waits ? { ...report, unconfirmedUntil } : report;
+    });
+  }
+
   /** Adds to what is reported of a change which connections policies have ended because of it. */
   async #withSwept(work: () => Promise<ApplyReport[]>): Promise<ApplyReport[]> {
     const swept = this.#environment.noteSwept?.();
@@ -185,8 +194,8 @@ export class Cluster {
     try {
       reports = await work();
     } finally {
-      const { events, more } = (await swept?.()) ?? { events: [], more: 0 };
-      if (events.length > 0) reports = withSwept(reports, events, more);
+      const all = await swept?.();
+      if (all && all.events.length > 0) reports = withSwept(reports, all);
     }
     return reports;
   }
@@ -548,30 +557,6 @@ async function plan(draft: FileDraft, ordered: readonly Resource[]): Promise<rea
   const actions: ApplyReport['action'][] = [];
   for await (const resource of inTurns(ordered, PLANNED_PER_TURN)) actions.push(await draft.apply(resource));
   return actions;
-}
-
-/** Tells them with the policy that decides, if that is one of them, else with the last one that has changed. */
-function withSwept(reports: readonly ApplyReport[], events: readonly PolicyEventReport[], more: number): ApplyReport[] {
-  const last = reports.findLastIndex(({ action }) => action !== 'unchanged');
-  const at = (event: PolicyEventReport): number => {
-    const names = policiesOf(event).map(({ kind, name }) => `${kind} ${name}`);
-    const found = reports.findIndex(({ kind, name, namespace }) =>
-      names.includes(`${kind} ${namespace === undefined ? name : `${namespace}/${name}`}`),
-    );
-    return found >= 0 ? found : Math.max(0, last);
-  };
-  const places = events.map(at);
-  return reports.map((report, place) => {
-    const swept = events.filter((_, n) => places[n] === place);
-    const isLast = place === Math.max(...places);
-    return { ...report, ...(swept.length > 0 && { swept }), ...(isLast && more > 0 && { sweptMore: more }) };
-  });
-}
-
-/** The policies that decide. */
-function policiesOf({ event, judgement: { because, staged } }: PolicyEventReport) {
-  const what = event === 'staged' && staged ? staged.because : because;
-  return what.kind === 'rule' ? [what.policy] : what.kind === 'isolated' ? what.policies : [];
 }
 
 /** Closing the switch refuses everything that was still queued. */

@@ -20,7 +20,7 @@ import type { KindDefinition } from '../model/kinds/kind.ts';
 import { compareKinds } from '../model/kinds/registry.ts';
 import { parseResource } from '../model/manifest.ts';
 import { unconfirmedChange, unconfirmedOf, type UnconfirmedChange } from '../model/records.ts';
-import type { ApplyReport, ConfirmReport, ConfirmationReport } from '../model/report.ts';
+import type { ConfirmReport, ConfirmationReport } from '../model/report.ts';
 import { nameOf, type Resource, type ResourceName } from '../model/resource.ts';
 import type { Change, Entry, Put, Transaction } from '../store/store.ts';
 import type { Feed } from './feed/feed.ts';
@@ -193,9 +193,15 @@ export class Confirmation implements Register {
     };
   }
 
-  /** Until when a change is to be confirmed that was just made; undefined if none waits. */
+  /** Until when a change is to be confirmed; undefined if none waits. */
   get until(): string | undefined {
     return this.#waiting && untilOf(this.#waiting);
+  }
+
+  /** True if a resource is as the change has made it that waits. @param revision that it has now */
+  hasMade(key: string, revision: number | undefined): boolean {
+    const { takingBack, revision: made } = this.#waiting ?? {};
+    return this.#replaced.has(key) && revision === (takingBack ?? made);
   }
 
   /** Keeps the change that waits. @throws WeftError if there is none, or if it is too late */
@@ -321,12 +327,4 @@ function untilOf({ at, forMs }: UnconfirmedChange): string {
 
 function kindAt(key: string): { readonly kind: string } {
   return { kind: resourceAt(key)!.kind.kind };
-}
-
-/** The resources of a report that waits to be confirmed. */
-export function withUntil(reports: readonly ApplyReport[], until: string | undefined): ApplyReport[] {
-  return reports.map((report) => ({
-    ...report,
-    ...(until !== undefined && report.action !== 'unchanged' && { unconfirmedUntil: until }),
-  }));
 }

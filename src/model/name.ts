@@ -22,3 +22,12 @@ export function nameOf(id: string): Required<ResourceName> & { namespace: string
   const slash = id.indexOf('/');
   return { name: id.slice(slash + 1), namespace: slash === -1 ? DEFAULT_NAMESPACE : id.slice(0, slash) };
 }
+
+/** How many are named where there may be very many. */
+const MOST_NAMED = 10;
+
+/** The first of them, and how many more there are. */
+export function someOf(texts: readonly string[], separator = ', '): string {
+  const named = texts.slice(0, MOST_NAMED).join(separator);
+  return texts.length > MOST_NAMED ? `${named} and ${texts.length - MOST_NAMED} more` : named;
+}

@@ -8,7 +8,7 @@ import { missingCapabilities, threadCapabilities, type ThreadCapabilities } from
 import { requireTun } from '../link/tun.ts';
 import type { OutsideState } from '../outside/state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
-import { idOf } from '../model/name.ts';
+import { idOf, someOf } from '../model/name.ts';
 import { portText } from '../model/publish.ts';
 import type {
   CheckReport,
@@ -218,15 +218,19 @@ function checkConfirmation({ confirmation: { waiting, takenBack } }: DoctorEnvir
   const warning = (detail: string, hint: string): CheckReport => ({
     ...{ check: 'confirmation', result: 'warning', detail, hint },
   });
-  const left = (takenBack?.left ?? []).map(({ resource, why }) =>
-    warning(
-      `${resource} stayed as it is when a change was taken back at ${takenBack!.at}: ${why}`,
-      'see whether it is as you want it',
-    ),
-  );
+  const stayed = (takenBack?.left ?? []).map(({ resource, why }) => `${resource} (${why})`);
+  const left =
+    stayed.length === 0
+      ? []
+      : [
+          warning(
+            `when a change was taken back at ${takenBack!.at}, these stayed as they were: ${someOf(stayed)}`,
+            'see whether they are as you want them',
+          ),
+        ];
   if (!waiting) return left;
   const { host, until, resources, isTakenBack } = waiting;
-  const what = `a change of ${resources.join(', ')}, made on host "${host}",`;
+  const what = `a change of ${someOf(resources)}, made on host "${host}",`;
   if (isTakenBack)
     return [...left, warning(`${what} is being taken back`, 'if that does not end, see the log of weft up')];
   return [...left, warning(`${what} is taken back at ${until}`, '`weft confirm` keeps it')];

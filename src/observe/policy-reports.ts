@@ -1,5 +1,5 @@
 /** What `weft policy log` shows, and what is told of the connections that policies have ended. */
-import type { Swept } from '../cluster/cluster.ts';
+import type { Swept } from '../cluster/swept.ts';
 import type { Endpoints } from '../cluster/endpoints.ts';
 import type { PolicyEvent, PolicyLog } from '../control/policy-log.ts';
 import type { PolicyEventReport, TalkFilter } from '../model/talk-report.ts';

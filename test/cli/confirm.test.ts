@@ -57,6 +57,9 @@ t.test('status tells what waits, and what was taken back', async (t) => {
     stdout,
     /Unconfirmed: +a change of networkpolicy "db", .*, is taken back at 2025-01-01T00:01:00\.000Z: `weft confirm`/,
   );
+  const many = Array.from({ length: 12 }, (_, n) => `network "n${n}"`);
+  sw.status = () => ({ ...status(), confirmation: { waiting: { ...unconfirmed, resources: many }, takenBack: null } });
+  t.match((await weft(['status'])).stdout, /Unconfirmed: +a change of network "n0", .* "n9" and 2 more, made on/);
   t.match(stdout, /Taken back: +the change of network "blue", at .*; network "red" stays: it was changed since/);
   t.match(stdout, /Audit: +7 flows and 3 connections decided again: as cached/);
 });

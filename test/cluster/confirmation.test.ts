@@ -163,6 +163,9 @@ t.test('one change waits at a time; others are applied meanwhile', async (t) => 
   t.match(await cluster.apply([red], { confirmMs: FOR_MS, dryRun: true }), [{ action: 'created' }]);
   t.equal(confirmation.report().waiting, null, 'nothing was done');
   await confirmed([policy('a', 80)]);
+  const told = { action: 'unchanged', unconfirmedUntil: '2026-01-01T00:01:00.000Z' };
+  t.match(await cluster.apply([policy('a', 80), blue]), [{ action: 'unchanged', unconfirmedUntil: undefined }, told]);
+  t.match(await confirmed([policy('a', 80)]), [told], 'whoever applies it again learns that it is taken back');
   const before = await everything();
   await t.rejects(confirmed([policy('b', 80)]), {
     code: 'conflict',
@@ -170,6 +173,8 @@ t.test('one change waits at a time; others are applied meanwhile', async (t) => 
   });
   t.same(await everything(), before);
   await cluster.apply([policy('b', 80)]);
+  await cluster.apply([policy('a', 81)]);
+  t.match(await cluster.apply([policy('a', 81)]), [{ action: 'unchanged', unconfirmedUntil: undefined }], 'it stays');
 });
 
 t.test('a test that would fail does not hold it up', async (t) => {
