@@ -92,8 +92,9 @@ export const hooksObject = 'hooks';
 /** Whether there are any. */
 export const anyHooksObject = 'hooks/any';
 
-/** How much is remembered of what one hook has said. Beyond that, it is forgotten. */
-const MOST_REMEMBERED = 8192;
+/** How much is remembered of what one hook has said, in characters, and what an answer counts beside its text. Beyond that, it is forgotten. */
+const MOST_REMEMBERED = 4 * 1024 * 1024;
+const ANSWER_CHARACTERS = 512;
 
 export class Hooks {
   readonly #changes: Changes;
@@ -110,6 +111,8 @@ export class Hooks {
 
   /** Puts these into force, all at once, in the place of those that there were. What is not new keeps what is remembered. */
   set(hooks: readonly FlowHook[]): void {
+    const isSame = hooks.length === this.#hooks.length && hooks.every((hook, at) => hook === this.#hooks[at]!.hook);
+    if (isSame) return;
     const wasEmpty = this.isEmpty;
     const known = new Map(this.#hooks.map((one) => [one.hook, one]));
     this.#hooks = hooks.map((hook) => known.get(hook) ?? new Remembering(hook));
@@ -186,7 +189,7 @@ class Remembering {
     }
     if (at) return this.#forget();
     put(said);
-    this.#size++;
+    this.#size += path.reduce((sum, { value }) => sum + value.length, ANSWER_CHARACTERS);
   }
 
   #forget(): void {

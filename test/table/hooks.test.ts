@@ -138,12 +138,27 @@ t.test('decisions depend on hooks, and what is known of a hook that stays is kep
   hooks.judge(flow().question);
   hooks.set([a, b]);
   t.same(changes.drain().changed, [hooksObject]);
+  hooks.set([a, b]);
+  t.same(changes.drain().changed, [], 'nothing is another than it was');
   hooks.judge(flow().question);
   t.equal(a.asked, 1);
   hooks.available();
   t.same(changes.drain().changed, [hooksObject]);
   hooks.set([]);
   t.same(changes.drain().changed, [hooksObject, anyHooksObject]);
+  t.end();
+});
+
+t.test('of long values, less is remembered', (t) => {
+  const hook = hookOf('a', `if (flow.backends.length > 1) return deny('many')`);
+  const hooks = inForce(hook);
+  const long = (n: number): Values => ({ backends: [['10.0.0.3', n, nobody, [{ text: 'x'.repeat(100_000) }, {}], 1]] });
+  for (let n = 0; n < 100; n++) hooks.judge(flow(long(n)).question);
+  t.equal(hook.asked, 100);
+  hooks.judge(flow(long(99)).question);
+  t.equal(hook.asked, 100);
+  hooks.judge(flow(long(0)).question);
+  t.equal(hook.asked, 101, 'what is beyond 4 Mi characters is forgotten');
   t.end();
 });
 
