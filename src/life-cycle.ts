@@ -52,7 +52,7 @@ export class LifeCycle {
     return cluster.serial.run(async () => {
       await outside.prepare();
       // Before any port opens.
-      await hooks.files.start();
+      await hooks.files.look();
       await underlay.keep();
       await cluster.start(
         () => this.#started(hasBacklog),
@@ -113,7 +113,6 @@ export class LifeCycle {
     health.unhealthy.close();
     this.#parts.questions?.close();
     paths.close();
-    hooks.files.close();
     await Promise.all([cluster.serial.close(), blocks?.close(), classes.close({ purge })]);
     try {
       if (purge) {

@@ -352,7 +352,7 @@ export class SimulatedHost {
     source: string,
     { onError = 'deny' }: { readonly onError?: 'deny' | 'allow' } = {},
   ): Promise<void> {
-    await this.#hooks.set(name, { name, file: `${name}.ts`, source, onError });
+    await this.#hooks.set([[name, { name, file: `${name}.ts`, source, onError }]]);
     const why = this.#hooks.failure(name);
     if (why !== undefined) throw new WeftError('invalid', why);
   }

@@ -57,6 +57,7 @@ export class Upkeep {
       this.#renew('endpoints', async () => {
         if (await endpoints.renew()) await outside.keep();
       });
+      void hooks.files.look();
       void hooks.keeper.tick();
       forwarding.controller.tick();
       forwarding.controller.audit.tick();

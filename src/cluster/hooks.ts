@@ -21,7 +21,8 @@ export interface DeclaredHooksEnvironment {
   readonly keeper: {
     /** @throws WeftError that says why it cannot be loaded */
     check(wanted: DeclaredHook): Promise<void>;
-    set(id: string, wanted: DeclaredHook): Promise<void>;
+    /** All at one moment, by their ids. */
+    set(all: readonly (readonly [string, DeclaredHook])[]): Promise<void>;
     remove(id: string): Promise<void>;
     failure(id: string): string | undefined;
     isLoaded(id: string): boolean;
@@ -72,18 +73,17 @@ export class DeclaredHooks implements Reconciler {
 
   async put(stored: readonly Stored<HookResource>[]): Promise<void> {
     await this.#declared.put(stored);
-    const { keeper } = this.#environment;
-    for (const { name, resource } of stored) await keeper.set(name, wantedOf(resource));
+    await this.#environment.keeper.set(stored.map(({ name, resource }) => [name, wantedOf(resource)]));
   }
 
   /** What was in force under such a name stays so. If there was nothing, nobody knows what it would deny. */
   async refused(records: readonly Unread[]): Promise<void> {
     const { keeper } = this.#environment;
     const why = 'its record cannot be read';
-    for (const { name } of records) {
-      if (keeper.isLoaded(name)) continue;
-      await keeper.set(name, { name, file: fileOf(name), source: undefined, why, onError: 'deny' });
-    }
+    const unread = records.filter(({ name }) => !keeper.isLoaded(name));
+    await keeper.set(
+      unread.map(({ name }) => [name, { name, file: fileOf(name), source: undefined, why, onError: 'deny' }]),
+    );
   }
 
   async remove(names: readonly string[]): Promise<void> {

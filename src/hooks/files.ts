@@ -1,13 +1,17 @@
-/** Hooks in files of this host: they are read again whenever they have changed. */
-import { readFileSync, watch, type FSWatcher } from 'node:fs';
-import { basename, dirname } from 'node:path';
-import type { HookKeeper } from './keeper.ts';
+/**
+ * Hooks in files of this host: they are read again and again, and loaded again when they have changed. Their directories are not
+ * watched, since a file may also be another one by a symbolic link anywhere on its path.
+ */
+import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import type { HookKeeper, WantedHook } from './keeper.ts';
 
 export class HookFiles {
   readonly #paths: readonly string[];
   readonly #keeper: Pick<HookKeeper, 'set'>;
+  /** What was read the last time; undefined if it could not be read. */
   readonly #texts = new Map<string, string | undefined>();
-  readonly #watchers: FSWatcher[] = [];
+  #isLooking = false;
 
   /** @param paths absolute */
   constructor(paths: readonly string[], keeper: Pick<HookKeeper, 'set'>) {
@@ -15,35 +19,27 @@ export class HookFiles {
     this.#keeper = keeper;
   }
 
-  /** Returns when they are in force, or cannot be. */
-  async start(): Promise<void> {
-    for (const path of this.#paths) {
-      const file = basename(path);
-      // Editors put another file into its place, so it is the directory that is watched.
-      const watcher = watch(dirname(path), { persistent: false }, (_, name) => {
-        if (name === null || name === file) void this.#follow(path);
-      });
-      watcher.on('error', () => {});
-      this.#watchers.push(watcher);
-      await this.#follow(path);
-    }
+  /** Called at the start, when it returns once they are in force, or cannot be, and then about once a second. */
+  async look(): Promise<void> {
+    if (this.#isLooking) return;
+    this.#isLooking = true;
+    const changed = await Promise.all(this.#paths.map((path) => this.#changeOf(path)));
+    const all = changed.flatMap((wanted, at) => (wanted ? [[this.#paths[at]!, wanted] as const] : []));
+    if (all.length > 0) await this.#keeper.set(all);
+    this.#isLooking = false;
   }
 
-  close(): void {
-    for (const watcher of this.#watchers) watcher.close();
-  }
-
-  async #follow(path: string): Promise<void> {
-    const file = basename(path);
+  /** Undefined if it is as it was. */
+  async #changeOf(path: string): Promise<WantedHook | undefined> {
     let source: string | undefined;
     let why: string | undefined;
     try {
-      source = readFileSync(path, 'utf8');
+      source = await readFile(path, 'utf8');
     } catch (error) {
       why = `${path} cannot be read: ${(error as Error).message}`;
     }
-    if (this.#texts.has(path) && this.#texts.get(path) === source) return;
+    if (this.#texts.has(path) && this.#texts.get(path) === source) return undefined;
     this.#texts.set(path, source);
-    await this.#keeper.set(path, { name: undefined, file, source, onError: 'deny', ...(why !== undefined && { why }) });
+    return { name: undefined, file: basename(path), source, onError: 'deny', ...(why !== undefined && { why }) };
   }
 }

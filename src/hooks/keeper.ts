@@ -94,9 +94,17 @@ export class HookKeeper {
     process!.close();
   }
 
-  /** Returns when it is in force, or cannot be. @param id two hooks may have one name, but not one id */
-  set(id: string, wanted: WantedHook): Promise<void> {
-    return this.#inTurn(() => this.#load(id, wanted));
+  /**
+   * Returns when they are in force, or cannot be. That is at one moment for all, so that nothing passes in between which one gives
+   * up to deny, and another one denies from now on.
+   * @param all by their ids: two hooks may have one name, but not one id
+   */
+  set(all: readonly (readonly [string, WantedHook])[]): Promise<void> {
+    return this.#inTurn(async () => {
+      const loaded = await Promise.all(all.map(([id, wanted]) => this.#load(id, wanted)));
+      for (const put of loaded) put();
+      this.#publish();
+    });
   }
 
   remove(id: string): Promise<void> {
@@ -138,7 +146,12 @@ export class HookKeeper {
     for (const kept of this.#hooks.values()) this.#lookAtTime(kept);
     const nowMs = this.#environment.clock();
     const over = [...this.#hooks.values()].filter(({ quarantine }) => quarantine && quarantine.untilMs <= nowMs);
-    return over.length === 0 ? Promise.resolve() : this.#inTurn(() => this.#release(over));
+    if (over.length === 0) return Promise.resolve();
+    return this.#inTurn(async () => {
+      await Promise.all(over.map((kept) => this.#release(kept)));
+      this.#environment.tables.available();
+      this.#environment.enforce();
+    });
   }
 
   async close(): Promise<void> {
@@ -158,29 +171,33 @@ export class HookKeeper {
     return done;
   }
 
-  async #load(id: string, wanted: WantedHook): Promise<void> {
-    const known = this.#hooks.get(id);
-    const kept = known ?? this.#made(id, wanted);
-    kept.wanted = wanted;
+  /** Starts what is wanted, if it is not there. @returns how to put that into the place of what there was; it is to be called */
+  async #load(id: string, wanted: WantedHook): Promise<() => void> {
     const { source, file } = wanted;
-    const { loaded } = kept;
-    if (source === undefined || loaded?.source !== source || loaded.file !== file) {
-      try {
-        const next = await this.#start(wanted);
-        loaded?.process?.close();
-        Object.assign(kept, { loaded: next, quarantine: undefined, failure: undefined });
+    const known = this.#hooks.get(id)?.loaded;
+    const isThere = source !== undefined && known?.source === source && known.file === file;
+    let next: LoadedHook | undefined;
+    let why: string | undefined;
+    try {
+      if (!isThere) next = await this.#start(wanted);
+    } catch (error) {
+      // Whatever it is: what is wanted must not be missing without a word.
+      why = (error as Error).message;
+      const then = known ? 'the one before stays in force' : thenText(wanted);
+      this.#environment.warn(`a hook cannot be loaded: ${then}`, { hook: wanted.name ?? known?.name ?? file, why });
+    }
+    return () => {
+      const kept = this.#hooks.get(id) ?? this.#made(id, wanted);
+      kept.wanted = wanted;
+      kept.failure = why;
+      if (next) {
+        kept.loaded?.process?.close();
+        Object.assign(kept, { loaded: next, quarantine: undefined });
         Object.assign(kept, { pauseMs: QUARANTINE_MS.first, isTold: false, ranMs: 0 });
-      } catch (error) {
-        // Whatever it is: what is wanted must not be missing without a word.
-        const why = (error as Error).message;
-        kept.failure = why;
-        const then = loaded ? 'the one before stays in force' : thenText(wanted);
-        this.#environment.warn(`a hook cannot be loaded: ${then}`, { hook: wanted.name ?? file, why });
       }
-    } else kept.failure = undefined;
-    this.#hooks.set(id, kept);
-    this.#putInForce(kept);
-    this.#publish();
+      this.#hooks.set(id, kept);
+      this.#putInForce(kept);
+    };
   }
 
   #made(id: string, wanted: WantedHook): KeptHook {
@@ -255,20 +272,16 @@ export class HookKeeper {
     this.#warn(kept, 'a hook is in quarantine', kept.quarantine.why);
   }
 
-  async #release(over: readonly KeptHook[]): Promise<void> {
-    for (const kept of over) {
-      const { loaded, quarantine, id } = kept;
-      if (!loaded || loaded.process || !quarantine || this.#hooks.get(id) !== kept) continue;
-      try {
-        ({ process: loaded.process } = await HookProcess.start({ ...loaded, host: this.#environment.host }));
-        kept.quarantine = undefined;
-        Object.assign(kept, { backAtMs: this.#environment.clock(), ranMs: 0 });
-      } catch (error) {
-        kept.quarantine = { why: (error as Error).message, untilMs: this.#environment.clock() + kept.pauseMs };
-      }
+  async #release(kept: KeptHook): Promise<void> {
+    const { loaded, quarantine, id } = kept;
+    if (!loaded || loaded.process || !quarantine || this.#hooks.get(id) !== kept) return;
+    try {
+      ({ process: loaded.process } = await HookProcess.start({ ...loaded, host: this.#environment.host }));
+      kept.quarantine = undefined;
+      Object.assign(kept, { backAtMs: this.#environment.clock(), ranMs: 0 });
+    } catch (error) {
+      kept.quarantine = { why: (error as Error).message, untilMs: this.#environment.clock() + kept.pauseMs };
     }
-    this.#environment.tables.available();
-    this.#environment.enforce();
   }
 
   #warn({ inForce, wanted }: KeptHook, message: string, why: string): void {

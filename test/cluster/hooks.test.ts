@@ -1,5 +1,6 @@
 /** Declared hooks: what is wrong is refused before it is stored; what another program stores in a wrong way opens nothing. */
 import t from 'tap';
+import type { HookGroup } from '../../src/table/hooks.ts';
 import { findKind } from '../../src/model/kinds/registry.ts';
 import { manifest, openControlPlane } from './control-plane.ts';
 
@@ -32,6 +33,27 @@ t.test('a hook is loaded before it is stored, and in force when it is', async (t
   t.ok(hooks.isEmpty);
 });
 
+t.test('those of one change are in force at one moment', async (t) => {
+  const { cluster, forwarding } = await openControlPlane(t);
+  const closed = `if (flow.destination.port === 22) return deny('no')`;
+  await cluster.apply([hook('a', text('a', closed))]);
+  let isDone = false;
+  let judged = 0;
+  const load = (async () => {
+    while (!isDone) {
+      if (forwarding.tables.hooks.judge(question(22)).kind !== 'deny') t.fail('it passes');
+      judged++;
+      await new Promise(setImmediate);
+    }
+  })();
+  // What one of them gives up, the other one denies; and back.
+  await cluster.apply([hook('a'), hook('b', text('b', closed))]);
+  await cluster.apply([hook('a', text('a', closed)), hook('b')]);
+  isDone = true;
+  await load;
+  t.ok(judged > 10, `${judged}`);
+});
+
 t.test('there are 16 of them at most', async (t) => {
   const { cluster } = await openControlPlane(t);
   await cluster.apply(Array.from({ length: 16 }, (_, n) => hook(`h${n}`)));
@@ -40,11 +62,17 @@ t.test('there are 16 of them at most', async (t) => {
   t.match(await cluster.apply([hook('h3', text('h3', '// the same'))]), [{ action: 'configured' }]);
 });
 
+/** About a flow to that port. */
+const question = (port: number) => ({
+  read: (group: HookGroup) => (group === 'destination_port' ? String(port) : '[null,null,null]'),
+  all: () => `[["tcp",4],"",0,[],[{},{}],"",${port},[],[{},{}],null,[]]`,
+  balance: () => {},
+});
+
 t.test('what another program stores', async (t) => {
   const { cluster, forwarding, write } = await openControlPlane(t);
   const { hooks } = forwarding.tables;
-  const all = '[["tcp",4],"",0,[],[{},{}],"",0,[],[{},{}],null,[]]';
-  const asked = { read: () => '[null,null,null]', all: () => all, balance: () => {} };
+  const asked = question(0);
   const resource = (source: unknown) => ({ resource: { ...hook('odd'), spec: { source, onError: 'deny' } } });
   await write({ 'hooks/odd': resource('const x = ;') });
   t.match(hooks.judge(asked), { kind: 'failed', hook: 'odd', why: /^odd\.ts:1:11/ }, 'what cannot be loaded denies');

@@ -33,7 +33,7 @@ function kept(t: Test, stepMs = 0) {
   t.teardown(() => keeper.close());
   /** @param body what the function does; undefined for a whole file in `source` */
   const set = (id: string, body: string, more: Partial<WantedHook> = {}): Promise<void> =>
-    keeper.set(id, { name: id, file: `${id}.ts`, onError: 'deny', source: fileOf(id, body), ...more });
+    keeper.set([[id, { name: id, file: `${id}.ts`, onError: 'deny', source: fileOf(id, body), ...more }]]);
   const judge = (given: Partial<Record<HookGroup, unknown>> = {}): HookJudgement => {
     const text = (group: HookGroup): string => JSON.stringify({ ...values, ...given }[group]);
     return tables.judge({ read: text, all: () => `[${hookGroups.map(text).join()}]`, balance: () => {} });
