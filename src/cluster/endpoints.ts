@@ -268,12 +268,13 @@ export class Endpoints implements Reconciler {
   }
 
   /**
-   * Called once, when everything declared has been put into force: removes what a crash has left behind.
+   * Called once, when everything declared has been put into force: removes what a crash has left behind, and the interfaces
+   * of what was deleted or went to another host in the meantime.
    * @param isDeclared tells whether the store has such an endpoint, be it one that this version does not accept
    */
   async started(isDeclared: (name: string) => boolean): Promise<void> {
     this.#placing.started();
-    const left = this.#records.names().filter((name) => !isDeclared(name));
+    const left = this.#records.names().filter((name) => !isDeclared(name) || this.#hasMoved(name));
     for (const name of left) {
       const local = this.#records.find(name)!;
       if (local.bootId === this.#environment.bootId) await this.#attachments.removeLeft(name, local);
@@ -377,6 +378,12 @@ export class Endpoints implements Reconciler {
     if (!isLocal(endpoint)) return;
     const isLimitSame = isDeepStrictEqual(known.resource.spec.rateLimit, endpoint.resource.spec.rateLimit);
     this.#attachments.change(endpoint, { isLimitSame });
+  }
+
+  /** Whoever has the name of this host now has not got its interfaces: those stay. */
+  #hasMoved(name: string): boolean {
+    const host = this.#index.find(name)?.host;
+    return host !== undefined && host !== this.#environment.hostName;
   }
 
   #localOf(name: string): { readonly local?: LocalRecord } {

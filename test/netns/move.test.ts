@@ -29,6 +29,7 @@ for (const datapath of datapathKinds) {
     const before = await b.attach(app, { name: 'app', network: 'blue', arguments: ['--label', 'tier=data', '--wait'] });
     const [ip4 = '', ip6 = ''] = before.addresses;
     const talk = await startTalk(client, app, ip4);
+    const back = await lab.namespace('back');
 
     await t.test('without --move it is refused, naming the host', async (t) => {
       t.match(await c.attempt('attach', 'app', '--network', 'blue', '--netns', app.name), {
@@ -58,7 +59,6 @@ for (const datapath of datapathKinds) {
 
     await t.test('what an owner sends that does not know of the move is refused', async (t) => {
       await cluster.cut(cluster.hosts[2]!, [etcdAddress]);
-      const back = await lab.namespace('back');
       const moved = await b.attach(back, { name: 'app', network: 'blue', arguments: ['--move'] });
       t.match(moved, { state: 'attached', host: 'b', addresses: before.addresses });
       await until(async () => (await a.client.endpoints()).find(({ name }) => name === 'app')?.host === 'b', {
@@ -93,6 +93,20 @@ for (const datapath of datapathKinds) {
       await until(async () => (await client.attempt(['ping', '-c', '1', '-W', '1', ip4])).code === 0, {
         what: 'it answers',
       });
+    });
+
+    await t.test('a host that did not run meanwhile removes its interface when it starts', async (t) => {
+      const isThere = async (): Promise<boolean> => (await back.links()).some((link) => link.includes('eth'));
+      t.ok(await isThere(), 'nobody else could remove it');
+      await b.start();
+      await until(async () => !(await isThere()), { what: 'b removes it' });
+      await b.client.detach('app');
+      await b.attach(back, { name: 'app', network: 'blue', arguments: ['--wait'] });
+      await b.stop();
+      await until(async () => (await c.attempt('delete', 'endpoint', 'app')).code === 0, { what: 'c may delete it' });
+      await c.attach(app, { name: 'app', network: 'blue', arguments: ['--wait'] });
+      await b.start();
+      await until(async () => !(await isThere()), { what: 'b removes it, which is another one by now' });
     });
     await talk.stop();
   });
