@@ -32,6 +32,8 @@ export class LifeCycle {
   readonly #parts: Parts;
   readonly #environment: LifeCycleEnvironment;
   #isForwarding = false;
+  /** The start is over, and it does not forward yet: a shared store is away. */
+  #isLate = false;
   #isClosed = false;
 
   constructor(options: SwitchOptions, parts: Parts, environment: LifeCycleEnvironment) {
@@ -45,11 +47,11 @@ export class LifeCycle {
   }
 
   /** Puts the configuration and the store into force, before whatever happens meanwhile. Called once. */
-  start(): Promise<void> {
+  async start(): Promise<void> {
     const { cluster, hooks, membership, metricsServer, outside, underlay } = this.#parts;
     metricsServer.keep();
     const hasBacklog = (this.#options.descriptors?.spareTaps().length ?? 0) > 0;
-    return cluster.serial.run(async () => {
+    await cluster.serial.run(async () => {
       await outside.prepare();
       // Before any port opens.
       await hooks.files.look();
@@ -59,6 +61,7 @@ export class LifeCycle {
         () => membership.start(),
       );
     });
+    this.#isLate = !this.#isForwarding;
   }
 
   /** Called when everything that is declared is in force: it forwards by now. What follows restores what was changed. */
@@ -79,6 +82,7 @@ export class LifeCycle {
     this.#environment.upkeep.start();
     blocks?.start();
     this.#isForwarding = true;
+    if (this.#isLate) this.#options.logger.info({ host: this.#options.host }, 'forwarding');
   }
 
   /**

@@ -108,6 +108,7 @@ class Daemon {
       resume: () => this.#resume(),
       onDone: (pid) => this.#replacedBy(pid),
       log: (message, details) => logger.info(details, message),
+      warn: (message, details) => logger.warn(details, message),
     });
   }
 

@@ -109,7 +109,7 @@ export class EndpointPlan {
     if (!this.#draft.mayMove(this.#name) && !this.#environment.isDown(from)) {
       throw new WeftError(
         'conflict',
-        `endpoint "${this.#name}" is on host "${from}": detach it there first, or take it over with \`weft attach --move\``,
+        `endpoint "${this.#name}" is on host "${from}": detach it first, or take it over with \`weft attach --move\``,
       );
     }
     refuseOtherIdentity(known, this.#resource);

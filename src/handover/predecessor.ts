@@ -40,6 +40,7 @@ export interface PredecessorOptions {
   /** The new daemon has this pid, and forwards. */
   readonly onDone: (pid: number) => void;
   readonly log: (message: string, details: object) => void;
+  readonly warn: (message: string, details: object) => void;
 }
 
 /** One takeover, until it is done or given up. */
@@ -142,7 +143,7 @@ export class Predecessor {
     }
     successor.connection.close();
     this.#successor = undefined;
-    this.#options.log('the new daemon does not take over: this one goes on', { pid: successor.pid, why });
+    this.#options.warn('the new daemon does not take over: this one goes on', { pid: successor.pid, why });
   }
 
   async #give(successor: Successor): Promise<void> {
@@ -187,7 +188,7 @@ export class Predecessor {
     if (successor.phase !== 'given') return;
     successor.phase = 'ended';
     successor.cancelTimer();
-    const { log, resume } = this.#options;
+    const { warn, resume } = this.#options;
     if (!successor.isGone) {
       // It has everything open by now, and must not use it any more. Its end closes the connection.
       const gone = new Promise<void>((resolve) => (successor.onGone = resolve));
@@ -197,7 +198,7 @@ export class Predecessor {
       cancel();
     }
     successor.connection.close();
-    log('the new daemon has failed: this one goes on', { pid: successor.pid, why });
+    warn('the new daemon has failed: this one goes on', { pid: successor.pid, why });
     try {
       await resume();
     } finally {

@@ -178,7 +178,7 @@ t.test('what only its host can do is refused by name', async (t) => {
   );
   await refuses(
     manifest('Endpoint', 'db', { network: 'blue', netns: '/proc/self/ns/net' }),
-    'endpoint "db" is on host "right": detach it there first, or take it over with `weft attach --move`',
+    'endpoint "db" is on host "right": detach it first, or take it over with `weft attach --move`',
   );
 });
 

@@ -36,6 +36,7 @@ async function offered(t: Test): Promise<Ends> {
     resume: async () => void t.fail('it does not go on'),
     onDone: () => onDone(),
     log: () => {},
+    warn: () => {},
   });
   predecessor.offer({ format: TAKEOVER_FORMAT, version: '1.0.1', at, place });
   const connection = acceptPackets(listener);

@@ -4,7 +4,7 @@
  * A daemon on an etcd cluster that asks for certificates and a user, reached over IPv6, in the bundle that operators run;
  * and what an operator reads when something about that is wrong.
  */
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { startEtcd, type Etcd } from '../support/etcd.ts';
@@ -59,6 +59,17 @@ t.test('a daemon on etcd with TLS and users, over IPv6', { skip: needsRoot }, as
   t.match(await weft.run('network', 'ls'), /^blue /m, 'the network is in force');
   writeFileSync(join(lab.directory, 'password'), 'other\n');
   await until(async () => !(await weft.run('status')).includes('cannot be reached'), { what: 'the new password' });
+
+  // One that knows nothing of the cluster waits for it, and says when it begins.
+  await weft.stop();
+  rmSync(weft.state, { recursive: true });
+  writeFileSync(join(lab.directory, 'password'), 'wrong\n');
+  const starting = weft.start();
+  await until(() => weft.log().includes('"msg":"waiting for the state of the cluster"'), { what: 'it waits' });
+  t.notMatch(weft.log(), '"msg":"forwarding"');
+  writeFileSync(join(lab.directory, 'password'), 'other\n');
+  await starting;
+  await until(() => weft.log().includes('"msg":"forwarding"'), { what: 'it says that it forwards' });
 
   const missing = configured(lab, etcd, { passwordFile: '/nowhere/password' });
   const second = [...weft.upCommand().slice(0, -2), '--config', missing].map((word) =>

@@ -34,7 +34,7 @@ for (const datapath of datapathKinds) {
     await t.test('without --move it is refused, naming the host', async (t) => {
       t.match(await c.attempt('attach', 'app', '--network', 'blue', '--netns', app.name), {
         code: 1,
-        stderr: /endpoint "app" is on host "b": detach it there first, or take it over with `weft attach --move`/,
+        stderr: /endpoint "app" is on host "b": detach it first, or take it over with `weft attach --move`/,
       });
     });
 
