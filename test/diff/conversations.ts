@@ -44,6 +44,7 @@ const macOf = (port: number): string => `02:00:00:00:00:0${port}`;
 /** The first packets of a few conversations, so that they repeat. */
 export function say(random: Random): Said {
   if (random.chance(0.15)) return sayAsHost(random);
+  if (random.chance(0.15)) return beginAnother(random);
   const [port, isV6] = [random.pick(speakers), random.chance(0.5)];
   const to = random.pick([2, 3, 3, 3, 4, 5].filter((other) => other !== port));
   const isSwitched = port !== 3 && port !== 5 && (to === 2 || to === 4);
@@ -60,10 +61,7 @@ export function say(random: Random): Said {
   };
   const payload = new Uint8Array(random.pick([0, 20, 20, 200]));
   if (random.chance(0.04)) return { port, frame: notIp(ends, random) };
-  // A client that opens one connection after another to the same service: the datapath opens the later ones by itself.
-  const isFurther = isForService && random.chance(0.4);
-  const sourcePort = isFurther ? 2000 + random.int(100) : random.pick([1234, 1235, 1236]);
-  const destinationPort = isFurther ? 80 : random.pick([53, 80]);
+  const [sourcePort, destinationPort] = [random.pick([1234, 1235, 1236]), random.pick([53, 80])];
   switch (random.pick(isForService ? toServices : toOthers)) {
     case 'echo':
       return { port, frame: frames.echo(ends, random.int(3), 1, payload) };
@@ -72,6 +70,19 @@ export function say(random: Random): Said {
     default:
       return { port, frame: frames.tcp(ends, { sourcePort, destinationPort, options: mss }) };
   }
+}
+
+/** A client opens one connection after another to a service: the datapath opens the later ones by itself. */
+function beginAnother(random: Random): Said {
+  const [port, family] = [random.pick([2, 2, 2, 5]), random.pick(['ip4', 'ip6'] as const)];
+  const ends = {
+    srcMac: macOf(port),
+    dstMac: formatMac(gatewayMac((port === 5 ? 100 : 1) as Vni)),
+    src: addressOf(port, family === 'ip6'),
+    dst: random.pick(VIPS.slice(0, 2))[family],
+  };
+  const ports = { sourcePort: 2000 + random.int(100), destinationPort: 80 };
+  return { port, frame: random.chance(0.2) ? frames.udp(ends, ports.sourcePort, 80) : frames.tcp(ends, ports) };
 }
 
 const toOthers = ['echo', 'udp', 'udp', 'tcp'] as const;

@@ -30,7 +30,7 @@ import {
   type OutsidePort,
 } from '../../src/table/topology.ts';
 import { randomHooks } from '../support/random-hooks.ts';
-import type { Random } from '../support/random.ts';
+import { inTurn, type Random } from '../support/random.ts';
 import type { Decider, DeciderContext } from './differential.ts';
 import { SHARING_VTEP } from './conversations.ts';
 import { changeServices, HOST, RANGES, ZONE } from './services.ts';
@@ -42,6 +42,11 @@ const vnis = [1, 100] as Vni[];
 const vteps = ['192.0.2.2', '192.0.2.3', '2001:db8::2'].map(parseIp);
 const INTERESTING_KEYS = 200;
 const FIRST_CHANGES = 6;
+/**
+ * How likely services change in a step. In every other session that is seldom, since what the datapath has for choosing their backends
+ * goes with each change.
+ */
+const SERVICE_CHANGES = [0.1, 0.005];
 
 export class PipelineDecider implements Decider {
   /** Defects found in cached flows. */
@@ -59,12 +64,14 @@ export class PipelineDecider implements Decider {
   readonly #keys: FlowKey[] = [];
   #upcalls = 0;
   #serviceChanges: number;
+  readonly #changing: number;
   #made: Controller | undefined;
 
   constructor(context: DeciderContext) {
     this.#context = context;
     this.#hooks = randomHooks(context.random, this.#changes);
     this.#serviceChanges = context.turn;
+    this.#changing = inTurn(SERVICE_CHANGES, context.turn);
     for (const vni of vnis) this.#setNetwork(vni);
     for (const vtep of vteps) {
       const isSharing = sameBytes(vtep, SHARING_VTEP);
@@ -157,7 +164,7 @@ export class PipelineDecider implements Decider {
       this.#controller.tick();
       this.#controller.audit.tick();
     }
-    if (random.chance(0.1)) {
+    if (random.chance(this.#changing)) {
       this.#changeServices(random);
       this.#controller.endings.endPinned();
     }
