@@ -1,4 +1,5 @@
 // What the table of connections does with those that a balancing table chooses.
+#include <algorithm>
 #include <utility>
 
 #include "connection_table.h"
@@ -40,16 +41,34 @@ ConnectionTable::Found ConnectionTable::open_balanced(uint32_t id, const uint32_
   while (count < kBalanceOwners && owners[count] != 0) look_on(&owners_[owners[count++]]);
   const uint32_t goes = room(owners, count, table.quota, table.unproven_quota, Of::workers, now_ms);
   if (goes == kNone) return {};
+  if (is_refused(goes, protocol, owners, count, table.unproven_quota, now_ms)) return {.refused = true};
   const uint32_t also = rival.slot == goes ? kNone : rival.slot;
   const uint32_t slot = put(opening, owners[0], now_ms, {given_up(goes), given_up(also)});
   return slot == kNone ? Found{} : Found{&records_[slot], slot, records_[slot].generation, false};
+}
+
+// True if the connection in that slot is one of these owners that was never established, and may not be given up now for one with
+// this protocol: `unproven_quota` of them may be at once, and a second. If it may be, it counts.
+bool ConnectionTable::is_refused(uint32_t slot, uint8_t protocol, const uint32_t* owners, size_t count, uint32_t unproven_quota,
+                                 double now_ms) {
+  constexpr uint8_t kTcp = 6;
+  constexpr double kAheadMs = 1000;
+  if (slot == kFree || protocol != kTcp || was_established(records_[slot])) return false;
+  if (std::find(owners, owners + count, records_[slot].owner) == owners + count) return false;
+  const auto has_reached = [&](uint32_t owner) { return owners_[owner].given_up_until_ms - now_ms >= kAheadMs; };
+  if (std::any_of(owners, owners + count, has_reached)) return true;
+  for (size_t i = 0; i < count; ++i) {
+    double& until_ms = owners_[owners[i]].given_up_until_ms;
+    until_ms = std::max(until_ms, now_ms) + kAheadMs / std::max(unproven_quota, 1u);
+  }
+  return false;
 }
 
 bool ConnectionTable::claim(uint32_t slot, uint32_t generation) {
   std::lock_guard guard(mutex_);
   if (slot >= used_ || generation == 0 || records_[slot].generation != generation) return false;
   count_balanced(records_[slot], -1);
-  records_[slot].table = 0;
+  relaxed_store(records_[slot].table, 0u);
   return true;
 }
 

@@ -10,9 +10,9 @@
 // Who writes what. The head of a record is everything except its halves. It is written in a single
 // call of the table that finds connections (connection_table.h has the rules), while no thread can be
 // looking at it. Afterwards only `generation`, the links of the lists, `kind`, `verdict` and `table` change, all under
-// the table's lock; workers load `kind` without it. Each half is written by the thread that runs the frames of its direction, and
-// read by all threads, so its fields are loaded and stored one by one, with no order between them. The state
-// of TCP follows from both halves and is not stored.
+// the table's lock; workers load `kind` and `table` without it. Each half is written by the thread that runs the
+// frames of its direction, and read by all threads, so its fields are loaded and stored one by one, with no order
+// between them. The state of TCP follows from both halves and is not stored.
 #pragma once
 
 #include <atomic>
@@ -133,6 +133,13 @@ inline ConnectionState state_of(Connection& connection) {
 inline bool is_expendable(Connection& connection) {
   const ConnectionState state = state_of(connection);
   return state != ConnectionState::answered && state != ConnectionState::established && state != ConnectionState::closing;
+}
+
+// True unless it is TCP, and the handshake has never been completed, whatever has become of it.
+inline bool was_established(Connection& connection) {
+  constexpr uint8_t kTcp = 6;
+  if (connection.protocol != kTcp) return true;
+  return relaxed_load(connection.half(0).seen) & relaxed_load(connection.half(1).seen) & kSeenAck;
 }
 
 // True if both sides have said that it is over.

@@ -226,7 +226,7 @@ void ConnectionTable::end(uint32_t slot, double now_ms, uint32_t generation, uin
   Connection& connection = records_[slot];
   const bool was_found = is_found(opening_of(connection), kOriginal);
   count_balanced(connection, -1);
-  connection.table = 0;
+  relaxed_store(connection.table, 0u);
   count_kind(connection, -1);
   connection.verdict = verdict;
   relaxed_store(connection.kind, ConnectionKind::ended);

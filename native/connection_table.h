@@ -23,6 +23,10 @@
 // than that. The cost of finding one to give up does not depend on their number: each is found to be
 // in use once, and few of the proven ones are looked at.
 //
+// Who floods a service with SYNs gets no further than that either: of TCP connections that were never established, an owner gives up
+// as many a second for other balanced ones as may be unproven. What begins beyond that is refused. So a backend is asked for no more,
+// however many come, and what it answers takes nothing from its other clients.
+//
 // Tracked connections are owned by the port where they began, or by the host that they came from. They never take the room of
 // others: a tracked one takes only the place of another tracked one, and if all are taken, a tracked one gives way to a
 // translated one, before one of the others does; only `limits.reserved` are left to the tracked ones. A tracked connection that
@@ -174,6 +178,8 @@ class ConnectionTable {
     bool reply = false;
     // If nothing was found: a connection goes on with this tuple.
     bool taken = false;
+    // If none was opened: too many of its owners were never established.
+    bool refused = false;
 
     explicit operator bool() const { return at; }
     // True if it is still the same connection. Call this for anything found before the last `pass`.
@@ -229,7 +235,7 @@ class ConnectionTable {
   // Opens a connection to the backend that this table chooses, in the place of one between the same ends that is over. Its
   // owner is the first one; 0 is none. Finds none if the controlling thread has to decide: there is no such table, the
   // place of replies is not known, the backend is the client itself, a tuple is taken, or only a connection of the
-  // controlling thread could make room.
+  // controlling thread could make room. If none may be opened now, it says that it is refused.
   Found open_balanced(uint32_t table, const uint32_t (&owners)[kBalanceOwners], const TupleKey& key, double now_ms);
 
   // The controlling thread's side
@@ -326,6 +332,8 @@ class ConnectionTable {
     uint32_t next, previous;  // owner + 1: in the list of those with about as many
     uint32_t size_class;  // the number of that list; 0: in none
     double search_from_ms;  // until then, its proven ones are not searched for a tracked one again
+    // Until then, as many that were never established have been given up as may be; at most a second ahead.
+    double given_up_until_ms;
 
     uint32_t size() const { return unproven.size + proven.size; }
   };
@@ -407,6 +415,7 @@ class ConnectionTable {
   template <typename FindOne>
   uint32_t oldest(const uint32_t* owners, size_t count, FindOne find_one);
   uint32_t room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota, Of whose, double now_ms);
+  bool is_refused(uint32_t slot, uint8_t protocol, const uint32_t* owners, size_t count, uint32_t unproven_quota, double now_ms);
 
   ConnectionsHeader* const header_;
   Connection* const records_;

@@ -267,7 +267,14 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
   }
   if (flow && flow->program.begin()->op == Op::balance) {
     count(flow, frame);
-    flow = connection ? nullptr : balance(*flow, undecided, frame, &connection);
+    if (!connection) connection = balance(*flow->program.begin(), undecided, frame);
+    if (connection.refused) return drop(number, Reason::half_open_limit);
+    flow = nullptr;
+  }
+  if (!flow && connection) {
+    Words current = undecided;
+    current.set_ct_state(ct_state_of(connection, undecided, frame));
+    flow = take_flow_of_others(connection, current);
   }
   if (!flow) return miss(number, key, frame);
   count(flow, frame);
@@ -319,7 +326,9 @@ void Datapath::execute(Token token, const Action* actions, size_t count) {
   const Key key = released.key.key();
   for (size_t i = 0; i < released.decided; ++i) {
     const Frame frame = released.frames[i].frame();
-    deliver(actions, count, frame, key, released.port, find_connection(released.key, frame));
+    const Found connection = find_connection(released.key, frame);
+    if (connection) note_flow(connection);
+    deliver(actions, count, frame, key, released.port, connection);
   }
   for (size_t i = released.decided; i < released.frames.size(); ++i) {
     decide(released.port, released.key_of(released.frames[i]), released.frames[i].frame(), kNoArrival);

@@ -216,7 +216,9 @@ class Datapath {
   Found named(const Action& action, const Key& key) const;
   Reason relate(const Action& action, const Frame& frame, const Key& key);
   Found open(const Action& track, const Frame& frame, const Key& key);
-  Flow* balance(const Flow& by, const Words& words, const Frame& frame, Found* connection);
+  Found balance(const Action& action, const Words& words, const Frame& frame);
+  Flow* take_flow_of_others(const Found& connection, const Words& key);
+  void note_flow(const Found& connection);
   void count(Flow* flow, const Frame& frame);
   void fragment(const Action* actions, size_t count, uint32_t mtu, const Frame& frame, const Key& key, uint16_t from);
   void output(uint16_t to, const Frame& frame, const Key& key, uint16_t from);

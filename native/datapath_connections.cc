@@ -213,36 +213,41 @@ void Datapath::give_flow(const Found& connection, const Flow& flow) {
   relaxed_store(half.flow, flow.id);
 }
 
-// Balance: the packet begins a connection to the backend that a table chooses. Returns the flow that it takes, if others to
-// that backend have taken one that covers it. Null if JavaScript has to decide, whether or not it is open now. `words` are
-// the key without what the connection says about it, and `by` is the flow that they hit.
-Flow* Datapath::balance(const Flow& by, const Words& words, const Frame& frame, Found* connection) {
+// Balance: the packet begins a connection to the backend that a table chooses. Finds none if JavaScript has to decide, or if it is
+// refused. `words` are the key without what the connection says about it.
+Datapath::Found Datapath::balance(const Action& action, const Words& words, const Frame& frame) {
   TupleKey tuple;
-  const Action& action = *by.program.begin();
   const uint32_t place = place_of(words);
-  if (!connections_ || place == kNowhere || !may_be_balanced(words.key(), frame)) return nullptr;
-  if (!tuple_of(words, place, &tuple)) return nullptr;
+  if (!connections_ || place == kNowhere || !may_be_balanced(words.key(), frame)) return {};
+  if (!tuple_of(words, place, &tuple)) return {};
   const BalanceOwners owners(action);
   const Found opened = connections_->open_balanced(action.argument, owners.at, tuple, now_ms_);
-  if (!opened) return nullptr;
-  *connection = opened;
+  const BalancedWays::Way* const way = opened ? ways_.of(*opened.at) : nullptr;
+  // Its first reply is spared a search.
+  if (way) relaxed_store(opened.at->half(true).flow, way->flows[true]);
+  return opened;
+}
 
-  BalancedWays::Way& way = ways_.of(by.id, *opened.at);
-  Connection* const last = way.generation ? connections_->at(way.slot, way.generation) : nullptr;
-  for (const bool reply : {false, true}) {
-    const uint32_t seen = last ? relaxed_load(last->half(reply).flow) : 0;
-    if (seen) way.flows[reply] = seen;
-    if (way.flows[reply]) relaxed_store(opened.at->half(reply).flow, way.flows[reply]);
-  }
-  Words current = words;
-  current.set_ct_state(kCtOriginal);
-  Flow* const flow = flow_of(opened, current);
-  // One without a flow is being asked about, so the next one looks there again.
-  if (flow || !last) {
-    way.slot = opened.slot;
-    way.generation = opened.generation;
-  }
+// For a packet that hit no flow: that of others of its kind, if the direction of its connection has none, and if that covers it.
+Flow* Datapath::take_flow_of_others(const Found& connection, const Words& key) {
+  ConnectionHalf& half = connection.at->half(connection.reply);
+  const uint32_t own = relaxed_load(half.flow);
+  uint32_t slot = relaxed_load(half.flow_slot);
+  if (own && cache_.by_id(own, &slot)) return flow_of(connection, key);
+  const BalancedWays::Way* const way = ways_.of(*connection.at);
+  const uint32_t id = way ? way->flows[connection.reply] : 0;
+  Flow* const flow = id ? cache_.by_id(id, &slot) : nullptr;
+  if (!flow || !cache_.covers(flow, key)) return nullptr;
+  relaxed_store(half.flow_slot, slot);
+  relaxed_store(half.flow, id);
   return flow;
+}
+
+// It was decided about a packet of this connection, so its direction has its flow by now: others of its kind take that, too.
+void Datapath::note_flow(const Found& connection) {
+  BalancedWays::Way* const way = ways_.of(*connection.at);
+  const uint32_t id = relaxed_load(connection.at->half(connection.reply).flow);
+  if (way && id) way->flows[connection.reply] = id;
 }
 
 // 8. Connect

@@ -29,7 +29,7 @@
   X(gateway_elsewhere) X(gateway_refused) X(martian) X(ttl_exceeded) X(no_route)     \
   X(route_blackhole) X(route_unreachable) X(route_prohibit) X(too_big) X(neighbor_unresolved) \
   X(connection_gone) X(connection_limit) X(nat_ports) X(nat_protocol) X(no_connection) X(icmp_unrelated) \
-  X(vxlan_injection) \
+  X(vxlan_injection) X(half_open_limit) \
   X(service_unknown) X(service_no_backend) X(service_local) X(service_full) \
   X(policy_egress) X(policy_ingress) \
   X(hook_denied) X(hook_failed)

@@ -37,6 +37,10 @@
  * - `track` opens a connection for the first packet that belongs to none. Its owner is the port where
  *   the packet came in. If there is no room, the packet is dropped (`connection_limit`). A packet that
  *   cannot belong to a connection goes on untracked.
+ * - `balance` opens a connection (flow/balancing.ts), whose directions take the flows of others of the same client, service and
+ *   backend: those that one had when a packet of it was decided about. Of TCP connections that were never established,
+ *   an owner gives up as many a second for new TCP ones as it may have unproven; what begins beyond that is dropped
+ *   (`half_open_limit`).
  * - `onUpcall` and `transmit` may call the datapath. `onUpcall` is not entered again before it returns,
  *   and memory ports transmit in the order of decisions.
  * - A superframe passes uncut to ports that accept it, and is cut for ports that do not and for the

@@ -1,5 +1,12 @@
 /** How long connections are kept, by their state. native/connection.h has the same numbers. */
-import { endVerdicts, SEEN_OTHER, SEEN_SYN, type ConnectionRecords, type ConnectionState } from './connection.ts';
+import {
+  endVerdicts,
+  SEEN_ACK,
+  SEEN_OTHER,
+  SEEN_SYN,
+  type ConnectionRecords,
+  type ConnectionState,
+} from './connection.ts';
 
 /** States in which a connection may be given up for a new one: half-open, or over. */
 export const EXPENDABLE: ReadonlySet<ConnectionState> = new Set([
@@ -12,6 +19,11 @@ export const EXPENDABLE: ReadonlySet<ConnectionState> = new Set([
 
 /** States in which both sides have said that it is over. */
 export const OVER: ReadonlySet<ConnectionState> = new Set(['time_wait', 'closed']);
+
+/** True unless it is TCP, and the handshake has never been completed, whatever has become of it. */
+export function wasEstablished(records: ConnectionRecords, slot: number): boolean {
+  return records.protocol(slot) !== TCP || (records.seen(slot, false) & records.seen(slot, true) & SEEN_ACK) !== 0;
+}
 
 /**
  * The acknowledgment number by which the SYN of a connection with a choice of backends is answered; undefined if that has

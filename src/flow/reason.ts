@@ -116,6 +116,10 @@ export const dropReasons = [
   ],
   ['icmp_unrelated', 'an ICMP error that is not about a live connection'],
   ['vxlan_injection', 'VXLAN from a workload to the underlay'],
+  [
+    'half_open_limit',
+    'begins a TCP connection through a service, and its endpoint has begun too many that were never established',
+  ],
   // service
   ['service_unknown', 'to an address or port of the services that none of them has'],
   ['service_no_backend', 'no backend of the service is ready that the client’s network can reach'],

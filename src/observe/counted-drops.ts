@@ -31,6 +31,10 @@ function factsOf(reason: DropReason, endpoint: EndpointReport | undefined): stri
       return [
         `a port may send ${TO_SOCKETS.sockets.perSecond} packets a second to DNS and the like, ${TO_SOCKETS.unanswered.perSecond} of UDP before they are answered`,
       ];
+    case 'half_open_limit':
+      return [
+        'a quarter of the connections that an endpoint may have may be half-open, or refused, and as many a second give way to new ones: it floods a service, or its backends do not answer',
+      ];
     case 'too_big':
       return [
         ...(mtu === undefined ? [] : [`its interface has an MTU of ${mtu}`]),

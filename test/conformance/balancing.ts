@@ -5,7 +5,9 @@
  *                                        └──► port 3 (10.1.0.3:8080)     which is in place 2
  */
 import {
+  SEEN_ACK,
   SEEN_RST,
+  SEEN_SYN,
   connectionBytes,
   turned,
   type ConnectionTuples,
@@ -20,7 +22,7 @@ import { emptyKey, readNumber, writeNumber, type FlowKey } from '../../src/flow/
 import { parseIp } from '../../src/flow/types.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { tcp, udp, type Ends } from '../support/frames.ts';
-import { flowId, maskOf, output, type Harness, type HarnessOptions, type Open } from './harness.ts';
+import { flowId, maskOf, output, portNo, type Harness, type HarnessOptions, type Open } from './harness.ts';
 import { conformanceTests } from './suite.ts';
 
 const [SYN, ACK] = [2, 16];
@@ -46,6 +48,10 @@ function original(sourcePort: number, protocol = IP_TCP, destinationPort = 80): 
 }
 
 const syn = (sourcePort: number, ends = asks): Uint8Array => tcp(ends, { sourcePort, destinationPort: 80, flags: SYN });
+/** From the first backend to this port of the client. */
+const answers: Ends = { src: '10.0.0.2', dst: '10.0.0.1' };
+const synAck = (destinationPort: number): Uint8Array =>
+  tcp(answers, { sourcePort: 8080, destinationPort, flags: SYN | ACK, acknowledgment: 1 });
 
 /** Source ports whose connections this table leads to that backend. */
 function portsTo(table: BalancingTable, pin: number, count: number): number[] {
@@ -144,27 +150,53 @@ export function runBalancing(name: string, open: Open): void {
   );
 
   test(
-    'its replies begin with the flow that others take, too',
+    'its replies begin with the flow that others take, too, whichever of these was answered first',
     (t, h) => {
       balanced(h, tableOf([first]));
       h.inject(1, syn(1));
       answer(h, 1, 2, 2);
-      h.dp.connections.records.setFlow(slotOf(h, 1), true, 4);
-      h.inject(1, syn(2));
-      h.take(2);
-      h.inject(
-        2,
-        tcp({ src: '10.0.0.2', dst: '10.0.0.1' }, { sourcePort: 8080, destinationPort: 2, flags: SYN | ACK }),
+      for (const port of [2, 3, 4]) h.inject(1, syn(port));
+      h.inject(2, synAck(3));
+      t.equal(h.upcalls.length, 2, 'the flow of replies is decided');
+      h.inject(2, synAck(4));
+      t.equal(h.upcalls.length, 3, 'it is not known yet');
+      h.dp.connections.records.setFlow(slotOf(h, 3), true, 4);
+      h.answer(1, [NAT_BY_TUPLE, ...output(1)]);
+      h.answer(2, [NAT_BY_TUPLE, ...output(1)]);
+      h.inject(1, syn(5));
+      h.inject(2, synAck(2), synAck(5));
+      t.equal(h.upcalls.length, 3);
+      t.same(
+        h.take(1).map((reply) => [...reply.subarray(26, 30)]),
+        Array.from({ length: 4 }, () => [10, 96, 0, 1]),
       );
-      t.equal(h.upcalls.length, 1);
-      const [reply] = h.take(1);
-      t.same([...reply!.subarray(26, 30)], [10, 96, 0, 1]);
     },
     options(),
   );
 
   test(
-    'connections that wait for a decision do not hide the one whose flow is known',
+    'a flow is looked for where one is decided about, and not where the rate of upcalls does not allow that',
+    (t, h) => {
+      balanced(h, tableOf([first]));
+      h.dp.portSet(portNo(1), { upcalls: { perSecond: 4, burst: 4 } });
+      for (const port of [1, 2, 3]) h.inject(1, syn(port));
+      t.equal(h.upcalls.length, 2);
+      for (const port of [1, 2]) h.dp.connections.close(slotOf(h, port));
+      h.inject(1, syn(4));
+      t.same(h.counters().drops, { upcall_rate_limit: 2 });
+      h.nowMs += 1000;
+      h.inject(1, syn(5));
+      h.dp.connections.records.setFlow(slotOf(h, 5), false, 2);
+      for (let at = 0; at < 3; at++) h.answer(at, [{ op: 'consume' }]);
+      for (let port = 6; port < 20; port++) h.inject(1, syn(port));
+      t.equal(h.upcalls.length, 3);
+      t.equal(h.take(2).length, 14);
+    },
+    options(),
+  );
+
+  test(
+    'the flow of the first connection that is decided about is known, however many wait, and another one when that has gone',
     (t, h) => {
       balanced(h, tableOf([first]));
       for (const port of [1, 2, 3]) h.inject(1, syn(port));
@@ -177,10 +209,11 @@ export function runBalancing(name: string, open: Open): void {
       for (const port of [5, 6]) h.inject(1, syn(port));
       t.equal(h.upcalls.length, 5, 'that flow has gone');
       put(h, 9, 1, [NAT_BY_TUPLE, ...output(2)], ctState.original, true);
-      h.dp.connections.records.setFlow(slotOf(h, 4), false, 9);
+      h.dp.connections.records.setFlow(slotOf(h, 6), false, 9);
+      h.answer(4, [NAT_BY_TUPLE, ...output(2)]);
       h.inject(1, syn(7));
       t.equal(h.upcalls.length, 5);
-      for (let at = 1; at < 5; at++) h.answer(at, [NAT_BY_TUPLE, ...output(2)]);
+      for (let at = 1; at < 4; at++) h.answer(at, [NAT_BY_TUPLE, ...output(2)]);
     },
     options(),
   );
@@ -306,6 +339,53 @@ export function runBalancing(name: string, open: Open): void {
       t.equal(connections.size, 2);
       t.ok(connections.find(1 as Place, IP_UDP, own.original) >= 0);
       h.answer(1, [{ op: 'consume' }]);
+    },
+    options(),
+  );
+
+  test(
+    'TCP that was never established makes room as often a second as so many may be unproven, and what begins beyond is refused',
+    (t, h) => {
+      const { connections } = h.dp;
+      balanced(h, tableOf([first], { quota: 8, unprovenQuota: 4 }));
+      h.inject(1, syn(1));
+      answer(h, 1, 2, 2);
+      for (let port = 2; port <= 12; port++) h.inject(1, syn(port));
+      t.same([h.upcalls.length, h.counters().drops], [1, { half_open_limit: 4 }]);
+      const known = (): number[] =>
+        Array.from({ length: 30 }, (_, port) => port).filter((port) => slotOf(h, port) >= 0);
+      t.same(known(), [5, 6, 7, 8]);
+      t.equal(h.take(2).length, 8);
+      h.nowMs += 250;
+      h.inject(1, syn(13), syn(14));
+      t.same([known(), h.counters().drops], [[6, 7, 8, 13], { half_open_limit: 5 }]);
+      h.nowMs += 60_000;
+      for (let port = 15; port <= 24; port++) h.inject(1, syn(port));
+      t.same([known(), h.counters().drops], [[15, 16, 17, 18], { half_open_limit: 11 }], 'no more have been saved up');
+      reset(h, 15);
+      h.inject(1, syn(25));
+      t.same([known(), h.counters().drops], [[15, 16, 17, 18], { half_open_limit: 12 }], 'one that was refused counts');
+      const [there, back] = [false, true].map((reply) => connections.records.half(slotOf(h, 15), reply));
+      connections.records.writeHalf(slotOf(h, 15), false, { ...there!, packets: 2, seen: SEEN_SYN | SEEN_ACK });
+      connections.records.writeHalf(slotOf(h, 15), true, { ...back!, seen: SEEN_SYN | SEEN_ACK | SEEN_RST });
+      h.inject(1, syn(26));
+      t.same(known(), [16, 17, 18, 26], 'one that is over does not');
+      h.inject(1, syn(16), udp(asks, 27, 80));
+      t.same([known(), h.counters().drops], [[17, 18, 26], { half_open_limit: 12 }], 'nor do what has begun, and UDP');
+    },
+    options(),
+  );
+
+  test(
+    'UDP makes room for as many as come',
+    (t, h) => {
+      balanced(h, tableOf([first], { quota: 8, unprovenQuota: 2 }));
+      h.inject(1, udp(asks, 1, 80));
+      h.dp.connections.records.setFlow(h.dp.connections.find(1 as Place, IP_UDP, original(1, IP_UDP)) >> 1, false, 2);
+      h.answer(0, [NAT_BY_TUPLE, ...output(2)]);
+      for (let port = 2; port <= 20; port++) h.inject(1, udp(asks, port, 80));
+      t.same([h.dp.connections.size, h.upcalls.length, h.counters().drops], [2, 1, {}]);
+      t.equal(h.take(2).length, 20);
     },
     options(),
   );

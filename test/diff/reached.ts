@@ -75,6 +75,7 @@ const toReach = {
       'too_big',
       'connection_gone',
       'icmp_unrelated',
+      'half_open_limit',
     ],
   },
   pipeline: {

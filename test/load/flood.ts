@@ -160,7 +160,7 @@ function flood(
       mostBytes,
       laterBytes: residentBytes(pid),
       isAlive: isAlive(pid) && status !== undefined,
-      drops: JSON.stringify(status?.datapath.drops ?? {}),
+      drops: (status?.ports ?? []).map(({ name, drops }) => `${name} ${JSON.stringify(drops)}`).join(', '),
     };
   }, memoryBytes);
 }

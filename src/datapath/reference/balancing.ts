@@ -3,7 +3,7 @@
  * by them, and which flows these take. native/balancing.h and native/balancing.cc do the same.
  */
 import { isBalancingTable, type BalancingTable } from '../../flow/balancing.ts';
-import type { FlowId } from '../../flow/types.ts';
+import type { ConnectionRecords } from '../../flow/connection.ts';
 
 /** Connections with a table, by their backend and by their table. */
 export class BalancedCounts {
@@ -48,30 +48,47 @@ export class ReferenceTables {
 
 /** The flows of connections with a client and a backend in common. */
 export interface BalancedWay {
-  /** The flow that balanced its connections. */
-  readonly flow: FlowId;
+  readonly table: number;
+  readonly owner: number;
   readonly pin: number;
-  readonly replies: number;
-  /** A connection whose flows are looked at. */
-  slot: number;
-  generation: number;
-  /** The ids that were seen there last, by direction; 0: none yet. */
+  /** Protocol and port. */
+  readonly service: number;
+  /** The ids that were seen last, by direction; 0: none yet. */
   readonly flows: [original: number, reply: number];
 }
 
 /** As many ways as native/balancing.h has. */
 const SHIFT = 18;
 
+/** native/balancing.h says what they are for. */
 export class BalancedWays {
+  readonly #records: ConnectionRecords;
   readonly #ways = new Map<number, BalancedWay>();
 
-  /** The entry for connections that this flow has balanced. It may take the place of that of others. */
-  of(flow: FlowId, pin: number, replies: number): BalancedWay {
-    const at = (Math.imul(flow, 0x9e3779b1) ^ Math.imul(pin, 0x85ebca6b)) >>> SHIFT;
+  constructor(records: ConnectionRecords) {
+    this.#records = records;
+  }
+
+  /** The entry for connections like this one; undefined if no balancing table chose it. It may take the place of that of others. */
+  of(slot: number): BalancedWay | undefined {
+    const records = this.#records;
+    const [table, owner, pin] = [records.table(slot), records.owner(slot), records.pin(slot)];
+    if (table === 0) return undefined;
+    const service = (records.protocol(slot) << 16) | records.read(slot).original.destinationPort;
+    const [ofTable, ofPin] = [Math.imul(table, 0x9e3779b1), Math.imul(pin, 0x85ebca6b)];
+    const at = (ofTable ^ ofPin ^ Math.imul(owner, 0xc2b2ae35) ^ Math.imul(service, 0x27d4eb2f)) >>> SHIFT;
     const known = this.#ways.get(at);
-    if (known?.flow === flow && known.pin === pin && known.replies === replies) return known;
-    const way: BalancedWay = { flow, pin, replies, slot: 0, generation: 0, flows: [0, 0] };
+    const isIts = known?.table === table && known.owner === owner && known.pin === pin && known.service === service;
+    if (isIts) return known;
+    const way: BalancedWay = { table, owner, pin, service, flows: [0, 0] };
     this.#ways.set(at, way);
     return way;
+  }
+
+  /** It was decided about a packet of this connection: others of its kind take the flow of that direction, too. */
+  note(slot: number, reply: boolean): void {
+    const way = this.of(slot);
+    const flow = this.#records.flow(slot, reply);
+    if (way && flow !== 0) way.flows[Number(reply)] = flow;
   }
 }

@@ -14,6 +14,7 @@ const ALL_LOOKED_SELDOM = 256;
 const OWNERS_LOOKED = 32;
 const SEARCH_AGAIN_MS = 1;
 const LOOKED_ON = 8;
+const GIVEN_UP_AHEAD_MS = 1000;
 
 const WORDS_PER_RECORD = CONNECTION_BYTES / 4;
 /** Offsets in a record, in words. */
@@ -48,6 +49,8 @@ export class OwnerLists {
   readonly #searchFromMs = new Map<Uint32Array, number>();
   /** The same for those of all owners. */
   #searchAllFromMs = 0;
+  /** Until then, an owner has given up as many that were never established as it may; at most a second ahead. */
+  readonly #givenUpUntilMs = new Map<number, number>();
 
   constructor(records: ConnectionRecords) {
     const { buffer, byteOffset, byteLength } = records.memory;
@@ -161,6 +164,19 @@ export class OwnerLists {
         if (!this.#isExpendable(at - 1)) this.#prove(owner, at - 1);
       }
     }
+  }
+
+  /**
+   * True if one that was never established may be given up now: `unprovenQuota` of them at once, and a second. If so, it
+   * counts.
+   */
+  mayGiveUpOne(owners: readonly number[], unprovenQuota: number, nowMs: number): boolean {
+    const untilOf = (owner: number): number => this.#givenUpUntilMs.get(owner) ?? 0;
+    if (owners.some((owner) => untilOf(owner) - nowMs >= GIVEN_UP_AHEAD_MS)) return false;
+    for (const owner of owners) {
+      this.#givenUpUntilMs.set(owner, Math.max(untilOf(owner), nowMs) + GIVEN_UP_AHEAD_MS / Math.max(unprovenQuota, 1));
+    }
+    return true;
   }
 
   /** The oldest connection of these that has never been in use; -1: none. */

@@ -27,13 +27,16 @@ import {
   type ConnectionStoreOptions,
 } from '../../flow/connection-store.ts';
 import { backendOf, type BalancingTable } from '../../flow/balancing.ts';
-import { connectionTimeoutMs, OVER } from '../../flow/connection-state.ts';
+import { connectionTimeoutMs, OVER, wasEstablished } from '../../flow/connection-state.ts';
 import { sameBytes } from '../../flow/types.ts';
-import { IP_UDP } from '../../wire/ipv4.ts';
+import { IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
 import { BalancedCounts, ReferenceTables } from './balancing.ts';
 import { ConnectionIndex, ORIGINAL } from './connection-index.ts';
 import { OwnerLists, type Whose } from './connection-owners.ts';
 import { isPlausible } from './plausible.ts';
+
+/** Another result of `openBalanced`: its owners give up no more for it now. */
+export const REFUSED = -3;
 
 /** The same as in native/connection_table.cc. */
 const SWEPT = 4096;
@@ -329,7 +332,8 @@ export class ReferenceConnections implements ConnectionStore {
 
   /**
    * Opens a connection to the backend that this table chooses, in the place of one between the same ends that is over.
-   * @param owners the first one is its owner @returns its slot; -1 if whoever opens connections has to decide
+   * @param owners the first one is its owner
+   * @returns its slot; -1 if whoever opens connections has to decide; REFUSED if it may not be opened now
    */
   openBalanced(id: number, owners: readonly number[], place: Place, original: ProtocolTuple, nowMs: number): number {
     const table = this.#tables.get(id);
@@ -350,9 +354,19 @@ export class ReferenceConnections implements ConnectionStore {
     this.#owners.lookOn(owners);
     const room = this.#room(owners, table.quota, table.unprovenQuota, 'datapath', nowMs);
     if (room === ROOM_NONE) return -1;
+    if (this.#isRefused(room, protocol, owners, table.unprovenQuota, nowMs)) return REFUSED;
     const places = [place, replies] as const;
     const connection = { kind: 'translated', places, protocol, original, translated, pin, table: id } as const;
     return this.open(connection, owners[0]!, nowMs, this.#givenUp(room, rival === room ? -1 : rival));
+  }
+
+  /**
+   * True if the connection in that slot is one of these owners that was never established, and may not be given up now for one
+   * with this protocol.
+   */
+  #isRefused(slot: number, protocol: number, owners: readonly number[], unprovenQuota: number, nowMs: number): boolean {
+    if (slot === ROOM_FREE || protocol !== IP_TCP || wasEstablished(this.records, slot)) return false;
+    return owners.includes(this.#owners.number(slot)) && !this.#owners.mayGiveUpOne(owners, unprovenQuota, nowMs);
   }
 
   /** True if the connection found by an original tuple makes room for another one between the same ends. */

@@ -26,7 +26,7 @@ import {
   TCP_SYN,
 } from '../../wire/l4.ts';
 import { BalancedWays } from './balancing.ts';
-import type { ReferenceConnections } from './connections.ts';
+import { REFUSED, type ReferenceConnections } from './connections.ts';
 import type { CacheEntry, FlowCache } from './flow-cache.ts';
 import { l4Offset, translateAddresses, translateRelated } from './nat.ts';
 import { hasRightIpv4Header, type Frame } from './offload.ts';
@@ -59,7 +59,7 @@ export class Connector {
   readonly #placeOf: PacketOrigins['placeOf'];
   readonly #isFromTunnel: PacketOrigins['isFromTunnel'];
   readonly #clock: () => number;
-  readonly #ways = new BalancedWays();
+  readonly #ways: BalancedWays;
 
   constructor(
     store: ReferenceConnections,
@@ -68,6 +68,7 @@ export class Connector {
     clock: () => number,
   ) {
     this.#store = store;
+    this.#ways = new BalancedWays(store.records);
     this.#cache = cache;
     this.#placeOf = placeOf;
     this.#isFromTunnel = isFromTunnel;
@@ -150,32 +151,41 @@ export class Connector {
   }
 
   /**
-   * Begins a connection to the backend that a table chooses, for a packet that hit the flow `by`. If it is open, it has the
-   * flow that it takes, if others to that backend have taken one that covers it. Undefined if it cannot be opened here.
+   * Begins a connection to the backend that a table chooses. Undefined if it cannot be opened here; or why it may not be
+   * opened now.
    */
   balance(
     { table, owners }: Extract<Action, { op: 'balance' }>,
-    by: FlowId,
     key: FlowKey,
     frame: Frame,
-  ): { readonly connection: ConnectionFound; readonly flow: CacheEntry | undefined } | undefined {
+  ): ConnectionFound | 'half_open_limit' | undefined {
     const packet = this.#packetOf(key);
     if (!packet || !mayBeBalanced(key, frame)) return undefined;
     const { records } = this.#store;
     const slot = this.#store.openBalanced(table, owners, packet.place, packet.tuple, this.#clock());
+    if (slot === REFUSED) return 'half_open_limit';
     if (slot < 0) return undefined;
-    const way = this.#ways.of(by, records.pin(slot), records.read(slot).places[1]);
-    const hasLast = way.generation !== 0 && records.generation(way.slot) === way.generation;
-    for (const reply of [false, true]) {
-      const seen = hasLast ? records.flow(way.slot, reply) : 0;
-      if (seen !== 0) way.flows[Number(reply)] = seen;
-      records.setFlow(slot, reply, way.flows[Number(reply)]!);
-    }
-    const connection = { slot, reply: false };
-    const flow = this.flowOf(connection, this.keyOf(connection, key, frame));
-    // One without a flow is being asked about, so the next one looks there again.
-    if (flow || !hasLast) [way.slot, way.generation] = [slot, records.generation(slot)];
-    return { connection, flow };
+    // Its first reply is spared a search.
+    records.setFlow(slot, true, this.#ways.of(slot)!.flows[1]);
+    return { slot, reply: false };
+  }
+
+  /**
+   * For a packet that hit no flow: that of others of its kind, if the direction of its connection has none, and if that covers
+   * it.
+   */
+  takeFlowOfOthers(connection: ConnectionFound, key: FlowKey): CacheEntry | undefined {
+    const { slot, reply } = connection;
+    if (this.#cache.byId(this.#store.records.flow(slot, reply))) return this.flowOf(connection, key);
+    const flow = this.#cache.byId(this.#ways.of(slot)?.flows[Number(reply)] ?? 0);
+    if (!flow || !covers(flow.key, flow.mask, key)) return undefined;
+    this.#store.records.setFlow(slot, reply, flow.id);
+    return flow;
+  }
+
+  /** It was decided about a packet of this connection, so its direction has its flow by now. */
+  noteFlow({ slot, reply }: ConnectionFound): void {
+    this.#ways.note(slot, reply);
   }
 
   /**

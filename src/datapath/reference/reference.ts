@@ -330,8 +330,12 @@ class Reference implements ReferenceDatapath {
     const [only] = flow?.actions ?? [];
     if (flow && only?.op === 'balance') {
       this.#count(flow, frame);
-      const balanced = connection ? undefined : this.#connector.balance(only, flow.id, key, frame);
-      ({ connection, flow } = balanced ?? { connection, flow: undefined });
+      const balanced = connection ?? this.#connector.balance(only, key, frame);
+      if (balanced === 'half_open_limit') return this.#tally.dropped(port, balanced);
+      [connection, flow] = [balanced, undefined];
+    }
+    if (connection && !flow) {
+      flow = this.#connector.takeFlowOfOthers(connection, this.#connector.keyOf(connection, key, frame));
     }
     if (flow) {
       this.#count(flow, frame);
@@ -390,7 +394,9 @@ class Reference implements ReferenceDatapath {
     if (!released) return;
     const { port, parked, decided } = released;
     for (const { key, frame } of parked.slice(0, decided)) {
-      this.#deliver(actions, frame, key, port, this.#connector.find(key, frame));
+      const connection = this.#connector.find(key, frame);
+      if (connection) this.#connector.noteFlow(connection);
+      this.#deliver(actions, frame, key, port, connection);
     }
     for (const { key, frame } of parked.slice(decided)) this.#decide(port, key, frame);
   }
