@@ -264,9 +264,8 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     isRunning,
     randomHostId: foundations.randomHostId,
     setHostId: (hostId) => forwarding.setHostId(hostId),
-    settled: async () => {
-      await Promise.all([forwarding.controller.revalidator.settled(), feed.kept()]);
-    },
+    settled: () => forwarding.controller.revalidator.settled(),
+    kept: () => feed.kept(),
     clock,
     wallClock: foundations.wallClock,
     after: foundations.after,

@@ -146,6 +146,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     randomHostId: () => randomBytes(3),
     setHostId: (hostId) => forwarding.setHostId(hostId),
     settled: () => forwarding.controller.revalidator.settled(),
+    kept: () => feed.kept(),
     clock: () => performance.now(),
     wallClock: Date.now,
     after,

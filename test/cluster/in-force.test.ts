@@ -157,6 +157,23 @@ t.test('what the datapath does not have yet is waited for, too', async (t) => {
   t.ok((await waiting).revision >= a.networks.find('blue')!.revision);
 });
 
+t.test('what the copy on the disk does not have yet is waited for, too', async (t) => {
+  stayAlive(t);
+  const root = await openStore(t);
+  const [shared, applied] = [within(root, 'state/'), within(root, 'applied/')];
+  const a = await openControlPlane(t, undefined, { host: 'a', shared, applied });
+  await until(() => a.membership.live.find('a') !== undefined, { what: 'it is registered' });
+  const kept = a.feed.kept.bind(a.feed);
+  const writes: (() => void)[] = [];
+  a.feed.kept = () => new Promise((resolve) => writes.push(resolve));
+  await a.cluster.apply([network('blue', 1)]);
+  t.not(a.networks.find('blue'), undefined, 'it is in force');
+  await t.rejects(a.membership.inForce.wait(SHORT_MS), { code: 'unreachable' }, 'and would not be after a crash');
+  a.feed.kept = kept;
+  for (const write of writes) write();
+  t.ok((await a.membership.inForce.wait(LONG_MS)).revision >= a.networks.find('blue')!.revision);
+});
+
 t.test('what was written while the store was away is waited for until the store and all hosts have it', async (t) => {
   stayAlive(t);
   const root = await openStore(t);

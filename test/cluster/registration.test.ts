@@ -99,6 +99,7 @@ async function lab(t: Test) {
       randomHostId: () => Uint8Array.of(1, 2, 3),
       setHostId: (bytes) => void (hostId = bytes),
       settled: async () => {},
+      kept: async () => {},
       clock: () => time.nowMs,
       wallClock: () => Date.UTC(2026, 0, 1) + time.nowMs,
       after: time.after,

@@ -37,6 +37,12 @@ const subsets = istio('DestinationRule', {
 });
 const routes = (subset: string, match: object[] = []) =>
   istio('VirtualService', { hosts: ['db'], tcp: [{ match, route: [{ destination: { host: 'db', subset } }] }] });
+const slice = parseResource({
+  ...{ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', addressType: 'IPv4' },
+  metadata: { name: 'db-a', namespace: 'default', labels: { 'kubernetes.io/service-name': 'db' } },
+  ports: [{ port: 5432, protocol: 'TCP' }],
+  endpoints: [{ addresses: ['10.0.0.21'] }],
+});
 const web = (labels: object = {}) =>
   manifest(
     'Endpoint',
@@ -133,6 +139,7 @@ const changes: Readonly<Record<string, readonly [Resource[], readonly string[], 
   'another target port': [[db({ ports: [{ port: 5432, targetPort: 5433 }] })], ['db-1', 'db-2'], [ONE, TWO]],
   'another port': [[db({ ports: [{ port: 5433, targetPort: 5432 }] })], ['db-1', 'db-2'], [ONE, TWO]],
   'a backend that is drained': [[backend('db-1', 1, { 'weft.dev/drain': 'true' })], ['db-1'], [ONE]],
+  'a slice instead of a selector': [[manifest('Service', 'db', { ports: [{ port: 5432 }] }), slice], ['db-2'], [TWO]],
   'one more backend': [[backend('db-3', 3, {})], [], []],
   'a route to a subset': [[subsets, routes('v1')], ['db-1', 'db-2'], []],
   'a route for other clients': [[subsets, routes('v1', [{ sourceLabels: { app: 'job' } }])], [], []],

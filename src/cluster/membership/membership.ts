@@ -41,8 +41,10 @@ export interface MembershipEnvironment {
   readonly randomHostId: () => Uint8Array;
   /** Gives this host the MAC that these 3 bytes make. */
   readonly setHostId: (hostId: Uint8Array) => void;
-  /** Resolves when the datapath has everything in force that the tables have, and this host would have it after a crash, too. */
+  /** Resolves when the datapath has everything in force that the tables have. */
   readonly settled: () => Promise<void>;
+  /** Resolves when this host would have after a crash what it has in force (`Feed.kept`). */
+  readonly kept: () => Promise<void>;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   /** Milliseconds since the epoch. */
@@ -175,7 +177,8 @@ export class Membership {
   /** The state is in force in the tables up to this revision. @param latest its last change that is known */
   reached(revision: number, latest: number): void {
     this.inForce.declared(latest);
-    void this.#environment.settled().then(() => {
+    const { settled, kept } = this.#environment;
+    void Promise.all([settled(), kept()]).then(() => {
       this.inForce.reached(revision, latest);
       this.#presence?.applied(revision);
     });
