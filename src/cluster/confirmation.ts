@@ -89,6 +89,8 @@ export class Confirmation implements Register {
   /** The revision of the record for which the time runs; 0 if it runs for none. */
   #armedFor = 0;
   #cancel = (): void => {};
+  /** Why it could not be taken back the last time. */
+  #toldWhy: string | undefined;
   /** How often in a row it could not be taken back although the store was there. */
   #failed = 0;
   #isClosed = false;
@@ -239,10 +241,13 @@ export class Confirmation implements Register {
       if (this.#isClosed) return;
       const { code, message: why } = error as WeftError;
       if (code !== 'unreachable') this.#failed++;
-      logger.warn({ why }, 'a change that nobody confirmed cannot be taken back now: trying again');
+      if (why !== this.#toldWhy)
+        logger.warn({ why }, 'a change that nobody confirmed cannot be taken back now: trying again');
+      this.#toldWhy = why;
       return this.#wait(RETRY_MS);
     }
     this.#failed = 0;
+    this.#toldWhy = undefined;
     this.#takenBack = { at: new Date(wallClock()).toISOString(), resources, left };
     logger.warn({ resources, left }, 'a change was taken back, since nobody has confirmed it in time');
   }

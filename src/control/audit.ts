@@ -70,9 +70,11 @@ const TURN_ACTIONS = 32;
 /** How many connections one turn looks at, and how many records it passes over to find them. */
 const TURN_CONNECTIONS = 8;
 const TURN_PASSED_OVER = 2048;
+/** How many mismatches are told in a second; the others are only counted. */
+const MOST_TOLD = 5;
 
 export class Audit {
-  /** Called with each mismatch, after it was repaired. */
+  /** Called with mismatches, after each was repaired: with the first ones of each second. */
   onMismatch: (mismatch: Mismatch) => void = () => {};
   readonly #options: AuditOptions;
   #isAtWork = false;
@@ -84,6 +86,7 @@ export class Audit {
   #flowsSeen = 0;
   #connectionsSeen = 0;
   #mismatches = 0;
+  #told = 0;
   #last: Mismatch | undefined;
 
   constructor(options: AuditOptions) {
@@ -103,6 +106,7 @@ export class Audit {
   tick(): void {
     if (this.#isAtWork) return;
     this.#isAtWork = true;
+    this.#told = 0;
     let turns = 0;
     inTurns(this.#options.later, () => {
       const isOver = ++turns > TURNS || !this.#isAtRest();
@@ -228,7 +232,7 @@ export class Audit {
   #note(mismatch: Mismatch): void {
     this.#mismatches++;
     this.#last = mismatch;
-    this.onMismatch(mismatch);
+    if (this.#told++ < MOST_TOLD) this.onMismatch(mismatch);
   }
 }
 

@@ -225,7 +225,8 @@ t.test('what fails for want of room on the disk, or of the store, is tried until
   t.ok(failures >= 100, `${failures} failures`);
   t.same(confirmation.report().takenBack!.left, []);
   t.same(await everything(), before);
-  t.ok(warnings.some((message) => message.includes('trying again')));
+  const told = warnings.filter((message) => message.includes('trying again'));
+  t.equal(told.length, 1, 'the same reason is told once');
 });
 
 t.test('whoever is told again of a change does not count from then', (t) => {
@@ -312,6 +313,16 @@ t.test(
     const seen = (waits: boolean) =>
       until(() => (b.cluster.confirmation.report().waiting !== null) === waits, { what: `b to know that it ${waits}` });
     await a.cluster.apply([policy('db', 80)]);
+    const both = await Promise.allSettled(
+      [a, b].map(({ cluster }, n) => cluster.apply([policy(`new-${n}`, 80)], { confirmMs: FOR_MS })),
+    );
+    const refused = both.flatMap((one) => (one.status === 'rejected' ? [one.reason as WeftError] : []));
+    t.match(refused, [{ code: 'conflict', message: /^another change, made on host "[ab]", waits to be confirmed/ }]);
+    t.equal(refused.length, 1, 'of two at once, one waits');
+    await seen(true);
+    await b.cluster.confirmation.confirm();
+    await until(() => a.cluster.confirmation.report().waiting === null, { what: 'a to know' });
+
     await a.cluster.apply([policy('db', 81)], { confirmMs: FOR_MS });
     await seen(true);
     t.match(await b.cluster.confirmation.confirm(), { host: 'a', resources: ['networkpolicy "db"'] });

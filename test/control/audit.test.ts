@@ -302,6 +302,18 @@ for (const [kind, open] of Object.entries(simulatedDatapaths)) {
     t.end();
   });
 
+  t.test(`${kind}: of very many mismatches some are told, and all are counted`, (t) => {
+    const { web, audit, flows, datapath, found } = lab();
+    for (let n = 0; n < 20; n++) web.send(udp(toNobody(n), 1, 2));
+    const count = flows.size;
+    t.ok(count >= 20);
+    for (const { id } of flows.all()) datapath.flowDel(id);
+    while (flows.size > 0) audit.tick();
+    t.equal(audit.statistics.mismatches, count);
+    t.equal(found.length, 5);
+    t.end();
+  });
+
   t.test(`${kind}: what one second takes is bounded`, (t) => {
     const { web, audit, flows } = lab();
     for (let n = 0; n < 600; n++) web.send(udp(toNobody(n), 1, 2));
