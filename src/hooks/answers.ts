@@ -40,8 +40,9 @@ function valuesOf(message: string): readonly unknown[] {
   }
 }
 
+/** Without what a terminal obeys, or shows as something else. */
 function printable(text: string): string {
-  return text.replace(/\p{Cc}+/gu, ' ');
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ');
 }
 
 /** @param digits the number of each group with the base 36 */

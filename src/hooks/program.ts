@@ -18,8 +18,14 @@ import { BEGUN, type HookProcessStart } from './process.ts';
 
 const { parent, source, file, host } = JSON.parse(readFileSync(0, 'utf8')) as HookProcessStart;
 
-/** When memory runs out, the kernel ends this process before others. */
-const OOM_SCORE = '1000';
+/** When memory runs out, the kernel is to end this process before others. */
+function offerToOomKiller(): void {
+  try {
+    writeFileSync('/proc/self/oom_score_adj', '1000');
+  } catch {
+    // It is as likely as others, then.
+  }
+}
 
 function say(text: string): void {
   writeSync(PARTNER_SOCKET, Buffer.byteLength(text) > MOST_MESSAGE_BYTES ? NO_ANSWER : text);
@@ -27,7 +33,7 @@ function say(text: string): void {
 
 try {
   const compiled = await compileHook(source, file);
-  writeFileSync('/proc/self/oom_score_adj', OOM_SCORE);
+  offerToOomKiller();
   confine(parent);
   say(BEGUN);
   const { loaded, ask } = openContext({ ...compiled, host });

@@ -72,6 +72,12 @@ t.test('the first that denies has the say, in the order that is given', (t) => {
   t.end();
 });
 
+t.test('what it says can be printed', (t) => {
+  const hooks = inForce(hookOf('a', "return deny('one\\u001b[2Jtwo\\u202ethree\\u2028four\\nfive')"));
+  t.match(hooks.judge(flow().question), { reason: 'one [2Jtwo three four five' });
+  t.end();
+});
+
 t.test('one that throws denies, or lets the others say', (t) => {
   const broken = `source.labels.team.length`;
   const why = /TypeError: Cannot read properties of undefined/;
