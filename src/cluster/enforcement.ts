@@ -54,6 +54,8 @@ export class Enforcement {
   #revision = 0;
   /** The revision of the last change that was more than a sign of life. */
   #latest = 0;
+  /** The revision of which was told last that it is in force. */
+  #told = 0;
   /** Keys of what is in force and not stored yet. */
   readonly #unstored = new Set<string>();
   /** Called when everything that there was at the start is in force; undefined from then on. */
@@ -114,7 +116,12 @@ export class Enforcement {
     }
     const concern = changes.filter(({ key }) => !key.startsWith(LIVE));
     this.#note(hasGoneBack, { ...news, changes: concern });
-    if (keys || hasGoneBack || concern.length > 0) this.#environment.onInForce?.(revision, this.#latest);
+    // What this host has stored itself is known before the watch has come so far: what was told of then is not all.
+    const wasBehind = this.#told < this.#latest && revision > this.#told;
+    if (keys || hasGoneBack || concern.length > 0 || wasBehind) {
+      this.#told = revision;
+      this.#environment.onInForce?.(revision, this.#latest);
+    }
     return changed.size > 0;
   }
 

@@ -103,5 +103,9 @@ export async function storeOutage(
   await ping(db, appIp);
   t.same((await b.client.endpoints()).map(({ name }) => name).toSorted(), ['app', 'db', 'more', 'web']);
   t.same((await shared(a)).lost, []);
+  for (const weft of [a, b]) {
+    const behind = async () => (await weft.status()).inForce!.hosts.filter(({ state }) => state !== 'in force');
+    await until(async () => (await behind()).length === 0, { what: 'all hosts to say that they have it in force' });
+  }
   await a.run('detach', 'more');
 }
