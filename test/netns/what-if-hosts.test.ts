@@ -18,7 +18,7 @@ import { until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 import { overlay, overlayIps } from '../support/topology.ts';
 import type { Weft } from '../support/weft.ts';
-import { changes, clientsOf, namespace, serveDb } from '../support/what-if.ts';
+import { changes, clientsOf, namespace, policy, serveDb } from '../support/what-if.ts';
 
 t.setTimeout(600_000);
 
@@ -118,6 +118,40 @@ await t.test('what-if on two hosts', { skip: needsRoot }, async (t) => {
     });
   }
   t.ok(ended.a > 0 && ended.b > 0, `ended: ${ended.a} on a, ${ended.b} on b`);
+
+  await t.test('of services, each host says what becomes of its clients', async (t) => {
+    const forDb = { podSelector: { matchLabels: { app: 'db' } } };
+    const nobody = { podSelector: { matchLabels: { app: 'none' } } };
+    const service = (targetPort: number) => ({
+      ...{ apiVersion: 'v1', kind: 'Service', metadata: { name: 'db', namespace: 'shop' } },
+      spec: { selector: { app: 'db' }, ports: [{ port: 9000, targetPort }] },
+    });
+    write(policy('db', { ...forDb, ingress: [{}] }), policy('all', nobody), policy('none', nobody), service(9000));
+    await a.run('apply', '-f', file, '--wait=60s');
+    const { spec } = (await a.json('get', 'svc', 'db', '-n', 'shop')) as {
+      readonly spec: { readonly clusterIP: string };
+    };
+    const { inside } = clients[1]!;
+    const [sources] = await clientsOf([inside], [spec.clusterIP])();
+    t.equal(sources!.length, 2);
+    const left = async () => (await established(b)).filter(({ source }) => sources!.includes(source)).length;
+    t.equal(await left(), 2);
+
+    write(service(9001));
+    const { services } = await diff();
+    const one = {
+      host: 'b',
+      from: { endpoint: 'shop/other' },
+      to: { endpoint: 'shop/db' },
+      port: 9000,
+      service: 'shop/db',
+    };
+    t.match(services.ended, [{ ...one, connections: 2 }]);
+    t.match(services.changed, [{ ...one, opened: 2, then: [{ endpoint: 'shop/db', port: 9001 }] }]);
+    t.equal(await left(), 2);
+    await a.run('apply', '-f', file, '--wait=60s');
+    await until(async () => (await left()) === 0, { what: 'they have ended' });
+  });
 
   await t.test('a host that does not answer is named, and nothing stays in the store', async (t) => {
     const kept = () => cluster.etcd.ctl(['get', '--prefix', '--keys-only', 'weft/questions/']);
