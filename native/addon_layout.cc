@@ -54,6 +54,7 @@ Napi::Object LayoutObject(Napi::Env env) {
   numbers["KEY_BYTES"] = number(kKeyBytes);
   numbers["ACTION_BYTES"] = number(kActionBytes);
   numbers["PENDING_PER_PORT"] = number(kPendingPerPort);
+  numbers["PENDING_BALANCED_PER_PORT"] = number(kPendingBalancedPerPort);
   numbers["PARKED_PER_FLOW"] = number(kParkedPerFlow);
   numbers["PARKED_FRAGMENTS"] = number(kParkedFragments);
   numbers["DATAGRAMS_PER_PORT"] = number(kDatagramsPerPort);

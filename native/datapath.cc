@@ -276,7 +276,7 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
     current.set_ct_state(ct_state_of(connection, undecided, frame));
     flow = take_flow_of_others(connection, current);
   }
-  if (!flow) return miss(number, key, frame);
+  if (!flow) return miss(number, key, frame, connection);
   count(flow, frame);
   const Action* actions = flow->program.begin();
   if (too_big(actions, frame, key)) return stopped(number, key, frame);
@@ -303,10 +303,11 @@ void Datapath::count(Flow* flow, const Frame& frame) {
   flow->last_used_ms = now_ms_;
 }
 
-void Datapath::miss(uint16_t number, const Key& key, const Frame& frame) {
+void Datapath::miss(uint16_t number, const Key& key, const Frame& frame, const Found& connection) {
   const Port* port = this->port(number);
   if (port && port->upcalls && !port->upcalls->miss(key, now_ms_)) return drop(number, Reason::upcall_rate_limit);
-  const Reason refused = pending_.open(number, key, frame);
+  const bool is_balanced = connection && relaxed_load(connection.at->table) != 0;
+  const Reason refused = pending_.open(number, key, frame, is_balanced);
   if (refused != kNoDrop) return drop(number, refused);
   ++counters_.upcalls;
 }

@@ -208,7 +208,7 @@ class Datapath {
   void drop_queued(Port* port);
   void gather(uint16_t number, Key key, const Frame& frame);
   void decide(uint16_t number, const Words& key, const Frame& frame, size_t arrival);
-  void miss(uint16_t number, const Key& key, const Frame& frame);
+  void miss(uint16_t number, const Key& key, const Frame& frame, const Found& connection);
   void stopped(uint16_t number, const Key& key, const Frame& frame);
   void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from,
            const Found& connection);

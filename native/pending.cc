@@ -31,12 +31,13 @@ Reason PendingTable::park(uint32_t handle, const Words& key, const Frame& frame)
   return hold(&pending, &shares_[pending.port], key, frame);
 }
 
-Reason PendingTable::open(uint16_t port, const Key& key, const Frame& frame) {
+Reason PendingTable::open(uint16_t port, const Key& key, const Frame& frame, bool is_balanced) {
   Share& share = shares_[port];
   const bool slots_full = free_.empty() && slots_.size() == size_t{1} << kSlotBits;
   if (share.pendings == kPendingPerPort || slots_full || share.bytes + frame.length > kParkedBytesPerPort) {
     return Reason::upcall_queue_full;
   }
+  if (is_balanced && share.balanced == kPendingBalancedPerPort) return Reason::upcall_queue_full;
   uint32_t slot;
   if (free_.empty()) {
     slot = static_cast<uint32_t>(slots_.size());
@@ -50,9 +51,11 @@ Reason PendingTable::open(uint16_t port, const Key& key, const Frame& frame) {
   pending.key = words;
   pending.port = port;
   pending.used = true;
+  pending.balanced = is_balanced;
   pending.hash = hash(words.flow());
   by_flow_.insert(pending.hash, slot);
   ++share.pendings;
+  share.balanced += is_balanced;
   hold(&pending, &share, words, frame);
 
   UpcallRecord& upcall = (key.eth_dst[0] & 1 ? group_ : single_).add(port);
@@ -125,6 +128,7 @@ PendingTable::Released PendingTable::take(uint32_t slot) {
   Share& share = shares_[pending.port];
   for (const ParkedFrame& frame : released.frames) share.bytes -= frame.length;
   --share.pendings;
+  share.balanced -= pending.balanced;
   held_ -= released.frames.size();
   by_flow_.erase(pending.hash, slot);
   pending.used = false;

@@ -33,6 +33,7 @@
 namespace weft {
 
 inline constexpr size_t kPendingPerPort = 1024;
+inline constexpr size_t kPendingBalancedPerPort = 256;
 inline constexpr size_t kParkedPerFlow = 8;
 inline constexpr size_t kParkedFragments = 64;
 inline constexpr size_t kParkedBytesPerPort = 8 << 20;
@@ -83,8 +84,9 @@ class PendingTable {
 
   // Parks a copy behind the others. kNoDrop, or why not.
   Reason park(uint32_t handle, const Words& key, const Frame& frame);
-  // Opens an undecided flow with a copy of its first frame, and its upcall. kNoDrop, or why not.
-  Reason open(uint16_t port, const Key& key, const Frame& frame);
+  // Opens an undecided flow with a copy of its first frame, and its upcall. kNoDrop, or why not. `is_balanced`: it is one direction
+  // of a balanced connection, and as soon as the first of them is decided, others like it need no decision.
+  Reason open(uint16_t port, const Key& key, const Frame& frame, bool is_balanced = false);
 
   // Moves up to `max` upcalls, round robin over the ports: one for a unicast frame, then one for a
   // multicast or broadcast frame, and so on while there are both.
@@ -129,6 +131,7 @@ class PendingTable {
     Words key;  // of the first frame
     uint16_t port = 0;
     bool used = false;
+    bool balanced = false;
     uint32_t generation = 1;
     uint32_t hash = 0;
     std::vector<ParkedFrame> frames;
@@ -147,6 +150,7 @@ class PendingTable {
   // What waits from one port.
   struct Share {
     size_t pendings = 0;
+    size_t balanced = 0;
     size_t bytes = 0;
   };
 

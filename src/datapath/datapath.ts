@@ -18,7 +18,8 @@
  *   have keys that differ in nothing but TOS and TTL. `execute(token, …)` releases those with the key of
  *   the upcall, in order, up to the first with another key; that one and what is behind it are decided
  *   as if they arrived then.
- * - Undecided flows are bounded per port (PENDING_PER_PORT, `upcall_queue_full` beyond). Batches are
+ * - Undecided flows are bounded per port (PENDING_PER_PORT, and PENDING_BALANCED_PER_PORT for directions of connections that
+ *   `balance` chose; `upcall_queue_full` beyond). Batches are
  *   filled round robin over the ports. If frames to group addresses and to single stations both wait,
  *   every second upcall is one to a group, so that single stations wait for few of these.
  * - `upcalls` limits the upcalls of a port, and of that half for each sender that was admitted before

@@ -2,6 +2,11 @@
 
 /** Undecided flows that may wait from one port. */
 export const PENDING_PER_PORT = 1024;
+/**
+ * Of these, directions of connections that the datapath has opened by itself: the others like them need no decision once the first
+ * one is decided, and what else begins at the port finds room.
+ */
+export const PENDING_BALANCED_PER_PORT = 256;
 /** Frames that may wait for one decision, the first included. */
 export const PARKED_PER_FLOW = 8;
 /** The same for fragments: a datagram that lacks one of them is lost as a whole. */

@@ -19,6 +19,7 @@ import { FIRST_FREE_OWNER, type ConnectionStoreOptions } from '../../src/flow/co
 import { NAT_BY_TUPLE, type Action } from '../../src/flow/action.ts';
 import { ctState, fields } from '../../src/flow/fields.ts';
 import { emptyKey, readNumber, writeNumber, type FlowKey } from '../../src/flow/key.ts';
+import { PENDING_BALANCED_PER_PORT } from '../../src/flow/bounds.ts';
 import { parseIp } from '../../src/flow/types.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { tcp, udp, type Ends } from '../support/frames.ts';
@@ -374,6 +375,25 @@ export function runBalancing(name: string, open: Open): void {
       t.same([known(), h.counters().drops], [[17, 18, 26], { half_open_limit: 12 }], 'nor do what has begun, and UDP');
     },
     options(),
+  );
+
+  test(
+    'connections that wait for the flow of others leave room for what else begins at the port',
+    (t, h) => {
+      balanced(h, tableOf([first], { quota: 2000, unprovenQuota: 2000 }));
+      const most = PENDING_BALANCED_PER_PORT;
+      for (let port = 1; port <= most + 10; port++) h.inject(1, syn(port));
+      t.same([h.upcalls.length, h.counters().drops], [most, { upcall_queue_full: 10 }]);
+      h.dp.flowDel(flowId(1));
+      h.inject(1, syn(most + 11));
+      t.equal(h.upcalls.length, most + 1);
+      h.answer(0, [{ op: 'consume' }]);
+      put(h, 1, 1, [balance()], ctState.none, false);
+      h.inject(1, syn(most + 12), syn(most + 13));
+      t.same([h.upcalls.length, h.counters().drops], [most + 2, { upcall_queue_full: 11 }], 'one has been answered');
+      for (let at = 1; at < most + 2; at++) h.answer(at, [{ op: 'consume' }]);
+    },
+    { connections: room(1000), places },
   );
 
   test(

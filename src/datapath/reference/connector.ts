@@ -183,6 +183,11 @@ export class Connector {
     return flow;
   }
 
+  /** True if the datapath may close it by itself, since a table chose its backend. */
+  isBalanced({ slot }: ConnectionFound): boolean {
+    return this.#store.records.table(slot) !== 0;
+  }
+
   /** It was decided about a packet of this connection, so its direction has its flow by now. */
   noteFlow({ slot, reply }: ConnectionFound): void {
     this.#ways.note(slot, reply);

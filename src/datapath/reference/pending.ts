@@ -7,7 +7,8 @@
  * arrived then.
  *
  * Everything is bounded for each input port, so that a port which sends nothing but new flows uses up
- * only its own share: PENDING_PER_PORT entries, PARKED_PER_FLOW frames in each (PARKED_FRAGMENTS if
+ * only its own share: PENDING_PER_PORT entries, PENDING_BALANCED_PER_PORT of them for connections that the datapath has opened by
+ * itself, PARKED_PER_FLOW frames in each (PARKED_FRAGMENTS if
  * they are fragments), PARKED_BYTES_PER_PORT bytes together. Upcalls are handed out once each, in turn
  * over the ports. Those for multicast and broadcast frames, which take longest because many ports get
  * the frames, are at most every second one.
@@ -17,7 +18,14 @@ import { bytesId, readBytes, type FlowKey } from '../../flow/key.ts';
 import type { DropReason } from '../../flow/reason.ts';
 import { isGroupMac, type PortNo } from '../../flow/types.ts';
 import { type Upcall, type UpcallToken } from '../datapath.ts';
-import { HEAD_BYTES, PARKED_FRAGMENTS, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL_BATCH } from '../../flow/bounds.ts';
+import {
+  HEAD_BYTES,
+  PARKED_FRAGMENTS,
+  PARKED_PER_FLOW,
+  PENDING_BALANCED_PER_PORT,
+  PENDING_PER_PORT,
+  UPCALL_BATCH,
+} from '../../flow/bounds.ts';
 import { packetBytes, type Frame } from './offload.ts';
 
 /** Bytes of frames that may wait from one port. */
@@ -33,6 +41,7 @@ interface Pending {
   readonly port: PortNo;
   /** `flowId` of its frames. */
   readonly flow: string;
+  readonly isBalanced: boolean;
   readonly parked: Parked[];
 }
 
@@ -49,6 +58,7 @@ type Undelivered = Map<PortNo, Pending[]>;
 /** What waits from one port. */
 interface Share {
   readonly pendings: Set<Pending>;
+  balanced: number;
   bytes: number;
 }
 
@@ -80,15 +90,20 @@ export class PendingTable {
     return this.#hold(pending, this.#shares.get(pending.port)!, { key, frame });
   }
 
-  /** Opens an undecided flow with a copy of its first frame. Keeps `key`. Returns why not, if it cannot. */
-  open(port: PortNo, key: FlowKey, frame: Frame): DropReason | undefined {
-    const share = this.#shares.get(port) ?? { pendings: new Set(), bytes: 0 };
+  /**
+   * Opens an undecided flow with a copy of its first frame. Keeps `key`. Returns why not, if it cannot.
+   * @param isBalanced it is one direction of a balanced connection
+   */
+  open(port: PortNo, key: FlowKey, frame: Frame, isBalanced = false): DropReason | undefined {
+    const share = this.#shares.get(port) ?? { pendings: new Set(), balanced: 0, bytes: 0 };
     if (share.pendings.size >= PENDING_PER_PORT) return 'upcall_queue_full';
-    const pending = { token: this.#lastToken + 1, port, flow: flowId(key), parked: [] };
+    if (isBalanced && share.balanced >= PENDING_BALANCED_PER_PORT) return 'upcall_queue_full';
+    const pending = { token: this.#lastToken + 1, port, flow: flowId(key), isBalanced, parked: [] };
     const refused = this.#hold(pending, share, { key, frame });
     if (refused) return refused;
     this.#lastToken++;
     share.pendings.add(pending);
+    if (isBalanced) share.balanced++;
     this.#shares.set(port, share);
     this.#byFlow.set(pending.flow, pending);
     this.#byToken.set(pending.token, pending);
@@ -156,6 +171,7 @@ export class PendingTable {
     for (const { frame } of pending.parked) share.bytes -= frame.bytes.length;
     this.#held -= pending.parked.length;
     share.pendings.delete(pending);
+    if (pending.isBalanced) share.balanced--;
     if (share.pendings.size === 0) this.#shares.delete(pending.port);
     this.#byFlow.delete(pending.flow);
     this.#byToken.delete(pending.token);

@@ -361,7 +361,8 @@ class Reference implements ReferenceDatapath {
     }
     const may = this.#rates.upcalls(port)?.miss(key, this.#clock()) ?? true;
     if (!may) return this.#tally.dropped(port, 'upcall_rate_limit');
-    const refused = this.#pending.open(port, key, frame);
+    const isBalanced = connection !== undefined && this.#connector.isBalanced(connection);
+    const refused = this.#pending.open(port, key, frame, isBalanced);
     if (refused) this.#tally.dropped(port, refused);
     else this.#tally.upcalls++;
   }
