@@ -28,6 +28,12 @@ int spawn(const std::string& file, const std::vector<std::string>& words, const 
   for (size_t number = 0; number < files.size(); ++number) {
     posix_spawn_file_actions_adddup2(&actions, files[number], static_cast<int>(number));
   }
+#if defined(__GLIBC__)
+#if __GLIBC_PREREQ(2, 34)
+  // What this process has got from whoever has started it, and does not know of.
+  posix_spawn_file_actions_addclosefrom_np(&actions, static_cast<int>(files.size()));
+#endif
+#endif
   // Signals that this process blocks or ignores are nothing to the program.
   sigset_t signals;
   sigemptyset(&signals);

@@ -13,8 +13,8 @@
 
 namespace weft {
 
-// Starts the program with these descriptors as its 0, 1, 2 and so on, which are no others' numbers here. It has this
-// environment, and no signal is blocked or ignored. Returns 0 or an errno.
+// Starts the program with these descriptors as its 0, 1, 2 and so on, which are no others' numbers here, and without all others. It
+// has this environment, and no signal is blocked or ignored. Returns 0 or an errno.
 int spawn(const std::string& file, const std::vector<std::string>& words, const std::vector<std::string>& environment,
           const std::vector<int>& files, pid_t* pid);
 

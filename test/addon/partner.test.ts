@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { endPartner, PARTNER_SOCKET, startPartner, type Partner } from '../../src/addon/partner.ts';
 import { packageRoot } from '../../src/package.ts';
-import { until } from '../support/process.ts';
+import { attempt, until } from '../support/process.ts';
 
 const ADDON = JSON.stringify(join(packageRoot, 'build/Release/weft.node'));
 /** How long a read waits, and how many there are at most. */
@@ -22,7 +22,7 @@ function answerOf({ socket }: Partner): string | undefined {
       const length = readSync(socket, message, 0, message.length, null);
       return length === 0 ? undefined : message.toString('utf8', 0, length);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      if (!/^(?:EAGAIN|EINTR)$/.test((error as NodeJS.ErrnoException).code!)) throw error;
     }
   }
   throw new Error('it says nothing');
@@ -109,6 +109,20 @@ t.test('a confined one ends with the process that has started it, whatever it do
   t.notOk(isGone(pid));
   middle.kill('SIGKILL');
   await until(() => Promise.resolve(isGone(pid)), { what: 'it is gone' });
+});
+
+t.test('a partner gets nothing of what the daemon was started with', async (t) => {
+  const list = `const fs = require('fs');
+    const open = fs.readdirSync('/proc/self/fd').map((fd) => { try { return fs.readlinkSync('/proc/self/fd/' + fd); } catch { return ''; } });
+    fs.writeSync(${PARTNER_SOCKET}, String(open.includes('/dev/full')));`;
+  const daemon = `const fs = require('fs'), answer = Buffer.alloc(100);
+    const [, socket] = require(${ADDON}).startPartner([process.execPath, '-e', ${JSON.stringify(list)}], '', 60_000);
+    fs.writeSync(1, answer.toString('utf8', 0, fs.readSync(socket, answer)));`;
+  const { code, stdout } = await attempt(['sh', '-c', 'exec 9>/dev/full; exec "$0" -e "$1"', process.execPath, daemon]);
+  t.same({ code, stdout }, { code: 0, stdout: 'false' });
+  // Node.js marks those that follow each other.
+  const far = await attempt(['bash', '-c', 'exec 200>/dev/full; exec "$0" -e "$1"', process.execPath, daemon]);
+  t.equal(far.stdout, 'false');
 });
 
 t.test('one that cannot be started', (t) => {
