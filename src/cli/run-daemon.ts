@@ -232,7 +232,10 @@ class Daemon {
     const target = {
       sw: this.#sw,
       isStopping: () => this.#stopping !== undefined || this.#isReplaced,
-      shutdown: (how: Shutdown) => this.#shutdown(how),
+      shutdown: async (how: Shutdown) => {
+        if (how.purge) this.#refusePurge();
+        await this.#shutdown(how);
+      },
       takeover: (request: Parameters<Predecessor['offer']>[0]) => this.#predecessor.offer(request),
     };
     await this.#api.serve(target, (error) => this.#logger.error({ err: error }, 'internal error'));
@@ -328,6 +331,16 @@ class Daemon {
   #shutdown(how: Shutdown): Promise<void> {
     this.#stopping ??= this.#stop(how).finally(() => this.#end());
     return this.#stopping;
+  }
+
+  /** What a shared store has of this host would stay there. @throws WeftError('unreachable') */
+  #refusePurge(): void {
+    const { sharedStore } = this.#sw.status();
+    if (!sharedStore || sharedStore.reachable) return;
+    throw new WeftError(
+      'unreachable',
+      `the store cannot be reached (${sharedStore.why}): what it has of this host cannot be removed, so nothing was; \`weft down\` stops weft and keeps it`,
+    );
   }
 
   async #stop(how: Shutdown): Promise<void> {

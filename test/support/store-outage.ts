@@ -72,6 +72,10 @@ export async function storeOutage(
   t.equal(refused.code, 1);
   t.match(refused.stderr, /^weft: the store cannot be reached \(.+, since \S+Z\): .+ cannot be changed meanwhile\n$/);
   t.match((await a.attempt('doctor')).stdout, /store +failed +cannot be reached/);
+  t.match(await b.attempt('down', '--purge'), {
+    code: 1,
+    stderr: /^weft: the store cannot be reached \(.+\): what it has of this host cannot be removed, so nothing was/,
+  });
   await a.attempt('attach', 'more', '--network', 'blue', '--netns', more.name);
   let rounds = 0;
   while (performance.now() - beganMs < seconds * 1000) {
