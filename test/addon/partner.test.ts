@@ -8,6 +8,8 @@ import { endPartner, PARTNER_SOCKET, startPartner, type Partner } from '../../sr
 import { packageRoot } from '../../src/package.ts';
 import { attempt, until } from '../support/process.ts';
 
+t.setTimeout(120_000);
+
 const ADDON = JSON.stringify(join(packageRoot, 'build/Release/weft.node'));
 /** How long a read waits, and how many there are at most. */
 const WAIT_MS = 100;

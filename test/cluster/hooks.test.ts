@@ -4,7 +4,7 @@ import type { HookGroup } from '../../src/table/hooks.ts';
 import { findKind } from '../../src/model/kinds/registry.ts';
 import { manifest, openControlPlane } from './control-plane.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(300_000);
 
 const text = (name: string, body = ''): string =>
   `import { defineHook, deny } from 'weft';\nexport default defineHook({ name: '${name}', onFlow(flow) {\n${body}\n} });\n`;

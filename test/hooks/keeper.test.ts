@@ -6,7 +6,7 @@ import { Changes } from '../../src/table/changes.ts';
 import { hookGroups, Hooks, type HookGroup, type HookJudgement } from '../../src/table/hooks.ts';
 import { until } from '../support/process.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const values: Readonly<Record<HookGroup, unknown>> = {
   ...{ protocol: ['tcp', 4], source_address: '10.0.0.2', source_port: 4000, source_endpoint: ['web', 'shop', 'blue'] },
