@@ -187,6 +187,8 @@ inline bool rewrite_related(const Frame& frame, const Key& key, uint32_t l4, uin
   const bool v4 = key.eth_type[0] == 0x08;
   if (l4 == 0 || frame.pieces || key.ip_frag != kFragNone) return false;
   if (key.ip_proto != (v4 ? nat::kIcmp : nat::kIcmpv6) || nat::is_v4(from.source) != v4) return false;
+  const bool has_ports = protocol == nat::kTcp || protocol == nat::kUdp;
+  if (!has_ports && protocol != key.ip_proto) return false;  // no other protocol is translated
   uint8_t* icmp = frame.data + l4;
   const size_t present = frame.length - l4;
   const size_t size = v4 ? 4 : 16;
@@ -200,7 +202,6 @@ inline bool rewrite_related(const Frame& frame, const Key& key, uint32_t l4, uin
   if (quoted[v4 ? 9 : has_fragment_header ? 40 : 6] != protocol) return false;
   if (v4 ? load16(quoted + 6) & 0x1fff : has_fragment_header && load16(quoted + 42) & 0xfff8) return false;
   uint8_t* quoted_l4 = quoted + header_bytes;
-  const bool has_ports = protocol == nat::kTcp || protocol == nat::kUdp;
   const bool is_same = memcmp(quoted + addresses, nat::address(from.source, v4), size) == 0 &&
                        memcmp(quoted + addresses + size, nat::address(from.destination, v4), size) == 0 &&
                        memcmp(quoted_l4 + (has_ports ? 0 : 4), from.source_port, 2) == 0 &&

@@ -225,6 +225,23 @@ export function runTracked(name: string, open: Open): void {
   );
 
   test(
+    'an error is translated only if its protocol can be',
+    (t, h) => {
+      h.memory(1, 2);
+      h.forward(1, [track, ...output(2)]);
+      for (const [slot, one] of [sctp(there, 7, 9), ip(there, GRE, new Uint8Array(8))].entries()) {
+        h.inject(1, one);
+        const generation = h.dp.connections.records.generation(slot);
+        h.forward(2, [{ op: 'related', slot, generation, reply: true }, ...output(1)]);
+        h.inject(2, errorAbout(back, IP_ICMP, one));
+        t.same(h.take(1), []);
+        t.equal(h.drops().icmp_unrelated, slot + 1);
+      }
+    },
+    options(),
+  );
+
+  test(
     'an error about a translated connection is decided about alone',
     (t, h) => {
       h.memory(1, 2);

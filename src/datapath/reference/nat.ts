@@ -186,11 +186,13 @@ function rewriteRelated(
   const v4 = readNumber(key, fields.eth_type) === ETH_IPV4;
   if (icmp === 0 || key[fields.ip_frag.offset] !== FRAG_NONE) return false;
   if (key[fields.ip_proto.offset] !== (v4 ? IP_ICMP : IP_ICMPV6) || isIp4(from.source) !== v4) return false;
+  const hasPorts = protocol === IP_TCP || protocol === IP_UDP;
+  // No other protocol is translated.
+  if (!hasPorts && protocol !== key[fields.ip_proto.offset]) return false;
   const quoted = icmp + 8;
   const found = readQuoted(frame.subarray(quoted), v4);
   if (found?.protocol !== protocol || !sameTuple(found.tuple, from)) return false;
   const quotedL4 = quoted + found.headerBytes;
-  const hasPorts = protocol === IP_TCP || protocol === IP_UDP;
   const [addresses, size] = v4 ? [12, 4] : [8, 16];
 
   // The quoted headers. `icmpChange` collects the change of what the error's own checksum covers.
