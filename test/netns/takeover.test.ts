@@ -35,6 +35,8 @@ const SLOW_RATE = '8kbit';
 /** Datagrams that fit into the burst and the queue behind it. */
 const MANY = 200;
 const WAYS = ['switched', 'routed', 'translated', 'published'];
+/** Those of the programs that a daemon runs, and of what it asks namespaces, come and go. */
+const PASSING = /^(\/memfd:weft |anon_inode:\[pidfd\]|net:\[)/;
 const PLAYER = fileURLToPath(new URL('../handover/player.process.ts', import.meta.url));
 
 for (const datapath of datapathKinds) {
@@ -428,17 +430,17 @@ async function play(lab: Lab, weft: Weft, steps: readonly string[]): Promise<Bac
   return player;
 }
 
-/** Those of the programs that a daemon runs, and of what it asks namespaces, come and go. */
-const PASSING = /^(\/memfd:weft |anon_inode:\[pidfd\]|net:\[)/;
-
 function descriptorsOf(pid: number): number {
   const directory = `/proc/${pid}/fd`;
   return readdirSync(directory).filter((descriptor) => {
+    let what: string;
     try {
-      return !PASSING.test(readlinkSync(join(directory, descriptor)));
-    } catch {
-      return false;
+      what = readlinkSync(join(directory, descriptor));
+    } catch (error) {
+      if (/^(ENOENT|ESRCH)$/.test((error as NodeJS.ErrnoException).code ?? '')) return false;
+      throw error;
     }
+    return !PASSING.test(what);
   }).length;
 }
 
