@@ -38,7 +38,7 @@
         "native/io/nftables.cc",
         "native/io/partner.cc",
         "native/io/passing.cc",
-        "native/io/route_mtu.cc",
+        "native/io/path_mtu.cc",
         "native/io/privileges.cc",
         "native/io/spawn.cc",
         "native/io/steering.cc",

@@ -16,7 +16,7 @@
 #include "addon_tap.h"
 #include "io/conntrack.h"
 #include "io/frame_io.h"
-#include "io/route_mtu.h"
+#include "io/path_mtu.h"
 #include "offload.h"
 
 namespace {
@@ -215,16 +215,15 @@ Napi::Value ProbeOffloads(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// (local: 16 bytes, remote: 16 bytes) → bytes | -errno
-Napi::Value PathMtu(const Napi::CallbackInfo& info) {
+// (local: 16 bytes, remotes: 16 bytes each) → Int32Array: of each remote two numbers, see PathMtu
+Napi::Value PathMtus(const Napi::CallbackInfo& info) {
+  static_assert(sizeof(weft::PathMtu) == 2 * sizeof(int32_t));
   const uint8_t* local = info[0].As<Napi::Uint8Array>().Data();
-  return Napi::Number::New(info.Env(), weft::path_mtu(local, info[1].As<Napi::Uint8Array>().Data()));
-}
-
-// (local: 16 bytes, remote: 16 bytes) → bytes | -errno
-Napi::Value RouteMtu(const Napi::CallbackInfo& info) {
-  const uint8_t* local = info[0].As<Napi::Uint8Array>().Data();
-  return Napi::Number::New(info.Env(), weft::route_mtu(local, info[1].As<Napi::Uint8Array>().Data()));
+  const auto remotes = info[1].As<Napi::Uint8Array>();
+  const size_t count = remotes.ByteLength() / 16;
+  auto result = Napi::Int32Array::New(info.Env(), 2 * count);
+  weft::path_mtus(local, remotes.Data(), count, reinterpret_cast<weft::PathMtu*>(result.Data()));
+  return result;
 }
 
 class ForgetStaleUdp : public Napi::AsyncWorker {
@@ -307,8 +306,7 @@ Napi::Value ForgetConnectionsOf(const Napi::CallbackInfo& info) {
 
 Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports) {
   exports.Set("probeOffloads", Napi::Function::New(env, ProbeOffloads));
-  exports.Set("pathMtu", Napi::Function::New(env, PathMtu));
-  exports.Set("routeMtu", Napi::Function::New(env, RouteMtu));
+  exports.Set("pathMtus", Napi::Function::New(env, PathMtus));
   exports.Set("forgetStaleUdp", Napi::Function::New(env, ForgetStaleUdpOf));
   exports.Set("forgetConnections", Napi::Function::New(env, ForgetConnectionsOf));
   exports.Set("FrameIo", FrameIoObject::Class(env));

@@ -380,21 +380,4 @@ Refused Underlay::send(const uint8_t remote[16], uint32_t entropy, uint8_t tos, 
   return refused;
 }
 
-int path_mtu(const uint8_t local[16], const uint8_t remote[16]) {
-  const bool v6 = !is_ip4(remote);
-  if (is_ip4(local) == v6) return -EAFNOSUPPORT;
-  const int fd = bound_socket(local, 0);
-  if (fd < 0) return fd;
-  SocketAddress to;
-  const socklen_t length = to_socket_address(remote, 4789, &to);
-  int mtu = 0;
-  socklen_t size = sizeof mtu;
-  const bool asked = connect(fd, &to.any, length) == 0 &&
-                     getsockopt(fd, v6 ? static_cast<int>(IPPROTO_IPV6) : static_cast<int>(IPPROTO_IP),
-                                v6 ? IPV6_MTU : IP_MTU, &mtu, &size) == 0;
-  const int result = asked ? mtu : -errno;
-  ::close(fd);
-  return result;
-}
-
 }  // namespace weft

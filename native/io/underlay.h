@@ -108,9 +108,4 @@ class Underlay {
   uint64_t asked_ends_ = 0, asked_bytes_ = 0;
 };
 
-// The largest IP packet that the kernel believes to pass from `local` to `remote` (IPv4-mapped or
-// IPv6): the MTU of the interface, or less if an ICMP error said so (RFC 1191, RFC 8201). Anybody
-// can forge such an error, so packets sent here are not limited by it. Or -errno.
-int path_mtu(const uint8_t local[16], const uint8_t remote[16]);
-
 }  // namespace weft

@@ -77,9 +77,8 @@ export interface Addon extends PassingAddon {
   rulesetGeneration(): number;
   /** Returns the number of threads that could not be reached, or -errno; see native/io/privileges.h. */
   keepCapabilities(bits: bigint): number;
-  /** Addresses of 16 bytes. */
-  pathMtu(local: Uint8Array, remote: Uint8Array): number;
-  routeMtu(local: Uint8Array, remote: Uint8Array): number;
+  /** Addresses of 16 bytes, concatenated. Returns two numbers for each remote one; see native/io/path_mtu.h. */
+  pathMtus(local: Uint8Array, remotes: Uint8Array): Int32Array;
   /** Returns how many were deleted, or -errno. Addresses are concatenated; fronts are records of `FRONT_BYTES`. */
   forgetStaleUdp(own: Uint8Array, targets: Uint8Array, ports: Uint16Array, fronts: Uint8Array): Promise<number>;
   /** Takes records of `HOST_CONNECTION_BYTES`. Returns how many of them existed, or -errno. */

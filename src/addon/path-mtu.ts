@@ -1,21 +1,30 @@
-/** The MTU towards another host: according to the interface, and as the kernel believes. */
+/** The MTUs towards other hosts: according to interfaces, and as the kernel believes. */
 import { loadAddon } from './addon.ts';
 
-/**
- * The largest IP packet from `local` to `remote` as the kernel believes, in bytes: less than the
- * interface's MTU if an ICMP error said so. Undefined without a route.
- * @param local 16 bytes, like `remote`: IPv4-mapped or IPv6
- */
-export function pathMtu(local: Uint8Array, remote: Uint8Array): number | undefined {
-  const result = loadAddon().pathMtu(local, remote);
-  return result < 0 ? undefined : result;
+const ADDRESS_BYTES = 16;
+
+export interface PathMtu {
+  /**
+   * According to the interface, or to the route if an administrator gave it an MTU, in bytes of an IP packet. ICMP errors, which
+   * anybody can forge, are ignored.
+   */
+  readonly routeBytes: number;
+  /** As the kernel believes: less if an ICMP error said so. */
+  readonly believedBytes: number;
 }
 
 /**
- * The same according to the interface, or to the route if an administrator gave it an MTU. ICMP
- * errors, which anybody can forge, are ignored.
+ * Asks the kernel, some microseconds for each host.
+ * @param local 16 bytes, like each of `remotes`: IPv4-mapped or IPv6
+ * @returns one for each of `remotes`, in their order; undefined without a route
  */
-export function routeMtu(local: Uint8Array, remote: Uint8Array): number | undefined {
-  const result = loadAddon().routeMtu(local, remote);
-  return result < 0 ? undefined : result;
+export function pathMtus(local: Uint8Array, remotes: readonly Uint8Array[]): (PathMtu | undefined)[] {
+  const all = new Uint8Array(ADDRESS_BYTES * remotes.length);
+  for (const [i, remote] of remotes.entries()) all.set(remote, ADDRESS_BYTES * i);
+  const mtus = loadAddon().pathMtus(local, all);
+  return remotes.map((_, i) => {
+    const [routeBytes, believedBytes] = [mtus[2 * i]!, mtus[2 * i + 1]!];
+    if (routeBytes < 0) return undefined;
+    return { routeBytes, believedBytes: believedBytes < 0 ? routeBytes : Math.min(routeBytes, believedBytes) };
+  });
 }

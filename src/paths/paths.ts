@@ -6,7 +6,7 @@
  *   ICMP errors ─► kernel ─► hint ─┼─► PathProber ─► what passes
  *   probes ────────────────────────┘
  */
-import { pathMtu, routeMtu } from '../addon/path-mtu.ts';
+import { pathMtus } from '../addon/path-mtu.ts';
 import { parseIp } from '../flow/types.ts';
 import type { Probe } from './probe.ts';
 import { PathProber, unprobed, type KnownPath } from './path-prober.ts';
@@ -86,15 +86,11 @@ export class Paths {
   /** Asks the kernel. */
   #read(peers: readonly string[]): void {
     const local = this.#options.local();
-    for (const peer of peers) {
-      const remote = parseIp(peer);
-      const ceilingBytes = local && routeMtu(local, remote);
-      if (ceilingBytes === undefined) {
-        this.#forget(peer);
-        continue;
-      }
-      const hintBytes = pathMtu(local!, remote) ?? ceilingBytes;
-      this.#known.set(peer, { ceilingBytes, hintBytes: Math.min(ceilingBytes, hintBytes) });
+    const mtus = local ? pathMtus(local, peers.map(parseIp)) : [];
+    for (const [i, peer] of peers.entries()) {
+      const mtu = mtus[i];
+      if (mtu) this.#known.set(peer, { ceilingBytes: mtu.routeBytes, hintBytes: mtu.believedBytes });
+      else this.#forget(peer);
     }
   }
 

@@ -39,6 +39,8 @@ const ON_ITS_WAY_MS = 200;
 /** Something that goes wrong, and is put right. */
 interface Disturbance {
   readonly what: string;
+  /** The daemon or the member of etcd that it is done to, if it is one. */
+  readonly to?: string;
   /** Pairs of hosts whose traffic may suffer. */
   readonly between: readonly (readonly [string, string])[];
   begin(): Promise<void>;
@@ -116,8 +118,9 @@ class Chaos {
     while (monotonicMs() < endMs) {
       const chosen = [this.#draw()];
       if (random.chance(0.3)) chosen.push(this.#draw());
+      // What is done to one process is done by one: a daemon that was killed cannot be followed by another.
       const begun = new Set<string>();
-      const now = chosen.filter(({ what }) => !begun.has(what) && begun.add(what));
+      const now = chosen.filter(({ what, to = what }) => !begun.has(to) && begun.add(to));
       this.#t.comment(`${now.map(({ what }) => what).join(' and ')}`);
       const sufferings = now
         .flatMap(({ between }) => between)
@@ -213,7 +216,13 @@ class Chaos {
           const end = async (): Promise<void> => {
             if (!member.isRunning) await member.start({ wait: false });
           };
-          return { what: `etcd ${member.name} is killed`, between: nobody, begin: () => member.kill(), end };
+          return {
+            what: `etcd ${member.name} is killed`,
+            to: member.name,
+            between: nobody,
+            begin: () => member.kill(),
+            end,
+          };
         },
       ],
       [
@@ -231,6 +240,7 @@ class Chaos {
           const member = random.pick(members);
           return {
             what: `etcd ${member.name} hangs`,
+            to: member.name,
             between: nobody,
             begin: async () => member.pause(),
             end: async () => member.resume(),
@@ -241,6 +251,7 @@ class Chaos {
         'daemon',
         () => ({
           what: `the daemon of ${a.name} is killed`,
+          to: a.name,
           between: pairsOf(a, hosts),
           begin: async () => void (await a.weft.kill()),
           end: () => a.weft.start(),
@@ -250,6 +261,7 @@ class Chaos {
         'daemon',
         () => ({
           what: `the daemon of ${a.name} is followed by another`,
+          to: a.name,
           between: nobody,
           begin: () => a.weft.takeOver(),
           end: nothing,

@@ -442,9 +442,8 @@ export class SharedFeed implements Feed {
 
   /** Writes some of what the store does not have of this host. @returns true if there may be more to do */
   async #makeUp(): Promise<boolean> {
-    const isPossible =
-      this.#isGiven && this.#following.isWatching && !this.#barred && !unreachable(this.#environment.store);
-    if (!isPossible || !this.#ownWrites.isDue) return false;
+    if (!this.#ownWrites.isDue || !this.#isGiven || !this.#following.isWatching) return false;
+    if (this.#barred || unreachable(this.#environment.store)) return false;
     try {
       await this.#ownWrites.run();
       this.#failures.delete(NOT_STORED);

@@ -15,6 +15,7 @@
  * on one machine, or if it hands over its state directory. After a reboot it cannot be seen, and the record goes with its lease: until then, the host waits with what it
  * knows. If the record stays for longer, another machine renews it, with a copy of this host's state directory.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../../error.ts';
 import { WEFT_V1 } from '../../model/kinds/kind.ts';
 import type { HostResource } from '../../model/kinds/host.ts';
@@ -224,6 +225,8 @@ export function isAnother(
   own: ProcessIdentity,
   isRunning: RegistrationEnvironment['isRunning'],
 ): boolean {
+  // The usual case, and often asked: nothing has to be looked up.
+  if (isDeepStrictEqual(process, own)) return false;
   const isThere = isRunning(process);
   return isThere === undefined || (isThere && process.stateDirectory !== own.stateDirectory);
 }
