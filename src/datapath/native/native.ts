@@ -3,7 +3,7 @@
  * the path of a frame; here is only what crosses between it and JavaScript.
  *
  * With threads, these move frames between TAPs and the underlay. Upcalls are taken from the event
- * loop, one batch per turn, so that a flood of misses does not starve the process. With 0 threads,
+ * loop, for some milliseconds in each turn, so that a flood of misses does not starve the process. With 0 threads,
  * frames move between memory ports during `inject` and `execute`. As in the reference datapath, frames
  * that they transmit wait in an outbox until the addon has returned, and upcalls are delivered before
  * the outermost of these calls returns.
@@ -42,7 +42,6 @@ import { errnoName, ioError, lostText } from '../../addon/io-error.ts';
 import { NativeConnections } from './connections.ts';
 import { NativeLiveness } from './liveness.ts';
 import { readCounters, readFlows, readMirrored, readUpcalls } from './records.ts';
-import { UpcallLimit } from './upcall-limit.ts';
 import { renewedText, tapTarget } from '../../addon/tap.ts';
 
 export interface NativeOptions extends DatapathOptions {
@@ -52,6 +51,11 @@ export interface NativeOptions extends DatapathOptions {
   readonly workers?: number;
   readonly descriptors?: PortDescriptors | undefined;
 }
+
+/** How long a turn of the event loop goes on taking upcalls, so that everything else is answered in the meantime. */
+export const TURN_MS = 3;
+/** With how many a turn begins: of each two, one is to a group if any waits. */
+const FIRST_UPCALLS = 2;
 
 /** Address and TOS: `UnderlaySource` of native/frame.h. */
 const SOURCE_BYTES = 17;
@@ -71,12 +75,12 @@ class Native implements NativeSwitch {
   readonly #ports = new Map<PortNo, PortSpec>();
   /** The names of the descriptors of ports. */
   readonly #names = new Map<PortNo, string>();
-  readonly #limit = new UpcallLimit();
   #sink: MirrorSink | undefined;
   #outbox: (() => void)[] = [];
   #transmitting = false;
   #inside = false;
   #closed = false;
+  #isTurnPlanned = false;
 
   constructor(options: NativeOptions) {
     this.#options = options;
@@ -88,8 +92,8 @@ class Native implements NativeSwitch {
       options.copyDscp ?? false,
       this.connections.table,
       {
-        // An exception inside a native callback would only become a warning.
-        wake: () => queueMicrotask(() => this.#turn()),
+        // In a turn of its own: as long as upcalls keep coming, Node.js calls this back again before anything else gets its turn.
+        wake: () => this.#planTurn(),
         transmit: (port, frame, flags, gsoType, gsoSize, csumStart, csumOffset) => {
           const spec = this.#ports.get(port as PortNo);
           if (spec?.kind !== 'memory') return;
@@ -266,7 +270,6 @@ class Native implements NativeSwitch {
   // Upcalls
 
   execute(what: UpcallToken | OriginatedFrame, actions: readonly Action[]): void {
-    this.#limit.count(actions.length);
     const encoded = encodeActions(actions);
     this.#enter(() => {
       if (typeof what === 'number') this.#native.execute(what, encoded);
@@ -301,19 +304,32 @@ class Native implements NativeSwitch {
     }
   }
 
-  /** One turn of the event loop, with threads. */
+  #planTurn(): void {
+    if (this.#isTurnPlanned) return;
+    this.#isTurnPlanned = true;
+    setImmediate(() => {
+      this.#isTurnPlanned = false;
+      this.#turn();
+    });
+  }
+
+  /**
+   * One turn of the event loop, with threads. It begins with few upcalls, and goes on with twice as many each time while there is
+   * time: code that runs for the first time, and answers that send a frame to every port of a large network, take a hundred times
+   * as long as others.
+   */
   #turn(): void {
     if (this.#closed) return;
-    const most = this.#limit.beginTurn();
+    const { clock } = this.#options;
+    const endMs = clock() + TURN_MS;
     try {
-      const upcalls = this.#deliver(most);
-      this.#limit.endTurn(upcalls);
-      if (upcalls < most) return;
+      for (let most = FIRST_UPCALLS; this.#deliver(most) === most; most = Math.min(2 * most, UPCALL_BATCH)) {
+        if (clock() >= endMs) return this.#planTurn();
+      }
     } catch (error) {
-      setImmediate(() => this.#turn());
+      this.#planTurn();
       throw error;
     }
-    setImmediate(() => this.#turn());
   }
 
   /** Hands over what waits, with `most` upcalls at most. Returns the number of upcalls. */
