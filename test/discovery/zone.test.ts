@@ -1,8 +1,10 @@
 /** What weft's names mean to a client. The numbers of tests are those of the list of known traps of DNS for containers. */
 import t from 'tap';
+import { zoneService } from '../../src/discovery/records.ts';
 import { MOST_RECORDS } from '../../src/discovery/zone.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
+import { backend, service as declared } from '../support/services.ts';
 import { anyBelow, endpoint, inBlue, inRed, network, prefix, service, shown, zoneOf } from './zone-lab.ts';
 
 const http = { name: 'http', protocol: IP_TCP, l4Port: 80, targets: [] as number[] };
@@ -129,6 +131,19 @@ t.test('headless services: the addresses that the client reaches, and a name for
   t.same(shown(zone, `far.${name}`, 'A'), ['NXDOMAIN'], 'which is not reached from here');
   t.same(shown(zone, `far.${name}`, 'A', inGreen), ['NOERROR', `far.${name} A 10.46.0.2`]);
   t.same(shown(zone, `a.web-0.${name}`, 'A'), ['NXDOMAIN']);
+});
+
+t.test('headless services: all that are ready, whatever the service says of clients of its address', async (t) => {
+  const at = (ip: string, host: string, more = {}) => backend(ip, { vni: 1 as Vni, host, ...more });
+  const value = zoneService(
+    declared({
+      ...{ id: 'default/set', vips: [], internalPolicy: 'local', externalPolicy: 'local', distribution: 'same-node' },
+      backends: [at('10.44.0.2', 'here'), at('10.44.0.3', 'there'), at('10.44.0.4', 'there', { ready: false })],
+    }),
+  );
+  const zone = zoneOf([network('red', 1, ['10.44.0.0/24']), { kind: 'service', id: 'default/set', value }]);
+  const name = 'set.default.svc.cluster.local';
+  t.same(shown(zone, name, 'A'), ['NOERROR', `${name} A 10.44.0.2`, `${name} A 10.44.0.3`]);
 });
 
 t.test('13: SRV for named ports, with a target that has addresses, in the additional section, too', async (t) => {

@@ -113,6 +113,25 @@ for kind, port in [(socket.SOCK_STREAM, 80), (socket.SOCK_DGRAM, 53)] * 20:
 print(round(longest * 1000, 2))
 `;
 
+/** Asks over UDP from one socket, without a pause, until it is answered. Prints when it is refused for the first time, and the answer. */
+const persistent = `
+import socket, sys
+s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(0.01)
+s.connect((sys.argv[1], 53))
+refused = False
+while True:
+    try:
+        s.send(b'?')
+        print(s.recv(64).decode())
+        break
+    except ConnectionRefusedError:
+        if not refused: print('refused')
+        refused = True
+    except TimeoutError:
+        pass
+`;
+
 /** Opens so many connections to port 9000, and keeps them. */
 const holder = `
 import signal, socket, sys
@@ -323,12 +342,19 @@ for (const datapath of datapathKinds) {
         const longestMs = await from.run(['python3', '-c', refused, address]);
         t.comment(`of 40 refusals by ${address}, the longest took ${longestMs.trim()} ms`);
       }
+      const waiting = [VIP[4], VIP[6]].map((address) => from.start(['python3', '-u', '-c', persistent, address]));
+      for (const socket of waiting) await socket.says('refused');
       await apply('app: web');
       t.same(
         await ask({ from, kind: 'udp', address: VIP[4] }),
         [`one ${asking.ip4}`],
         'and as soon as there is one, not',
       );
+      // Whoever asked before goes on with the same socket.
+      for (const [at, ip] of [asking.ip4, asking.ip6].entries()) {
+        t.equal(await waiting[at]!.wait(), 0);
+        t.same(waiting[at]!.stdout.trim().split('\n'), ['refused', `one ${ip}`]);
+      }
     });
 
     await Promise.all(servers.map((one) => one.stop('SIGKILL')));
