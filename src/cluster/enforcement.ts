@@ -109,7 +109,8 @@ export class Enforcement {
     this.#revision = revision;
     const changed = await this.#enforceAll(changes, revision);
     // What clashed with others before may be possible now.
-    if (changed.size > 0) await this.#enforceAll(this.refused.clashing(changed), revision);
+    const refused = this.refused.clashing(changed);
+    if (refused.length > 0) await this.#enforceAll(refused, revision);
     if (keys) {
       for (const register of registers) await register.listed?.(keys, revision);
       for (const reconciler of reconcilers.values()) await reconciler.listed?.(keys, revision);

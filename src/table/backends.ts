@@ -183,6 +183,11 @@ export class Backends {
     for (const [pin, one] of unclaimed ?? []) if (one.back.service !== undefined || take(one)) unclaimed!.delete(pin);
   }
 
+  /** True if a service may claim what was recovered. */
+  get hasUnclaimed(): boolean {
+    return this.#unclaimed.size > 0;
+  }
+
   /** All services are known: nobody else will claim what was recovered. */
   endUnclaimed(): void {
     for (const all of this.#unclaimed.values()) {

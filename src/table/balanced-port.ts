@@ -164,6 +164,7 @@ export class BalancedPorts {
 
   /** Gives `to` those of its backends that connections to `known` from before a restart have. */
   claimAll(known: KnownService, to = known): void {
+    if (!this.#backends.hasUnclaimed) return;
     let leads: Leads | undefined;
     const portsOf: PortsOf = (id) => (leads ??= leadsOf(to.service)).get(id)!.ports;
     for (const address of addressesOf(known.service)) this.#claim(known, bytesId(address), to, portsOf);

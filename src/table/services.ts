@@ -210,6 +210,7 @@ export class Services {
   /** All services that there are have been set: connections from before a restart that belong to none of them end. */
   loaded(): void {
     this.#isLoaded = true;
+    if (!this.#backends.hasUnclaimed) return;
     // Those that routes have led to other services are claimed last, when these are known.
     for (const known of this.#services.values()) {
       for (const id of routedServices(known.service)) {

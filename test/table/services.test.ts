@@ -216,6 +216,18 @@ t.test('a range of ports has as many node ports, of which each leads to its own 
   t.same(changes.drain().changed, [...ports, 'published-backend/10.0.1.1', 'service/a/sip']);
 });
 
+t.test('that all services are known is said after each change, and costs nothing for each of them', async (t) => {
+  const { services } = serviceTable();
+  let looks = 0;
+  const watched = service({ backends: backends(1) });
+  Object.defineProperty(watched, 'routing', { get: () => void looks++ });
+  services.set(watched, 0);
+  looks = 0;
+  services.set(service({ id: 'default/other' }), 0);
+  services.loaded();
+  t.equal(looks, 0);
+});
+
 t.test('without a backend that is ready, there is nobody to choose', async (t) => {
   const { services } = serviceTable();
   services.set(service(), 0);
