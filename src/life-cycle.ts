@@ -50,11 +50,12 @@ export class LifeCycle {
   async start(): Promise<void> {
     const { cluster, hooks, membership, metricsServer, outside, underlay } = this.#parts;
     metricsServer.keep();
+    hooks.keeper.start();
     const hasBacklog = (this.#options.descriptors?.spareTaps().length ?? 0) > 0;
     await cluster.serial.run(async () => {
-      await outside.prepare();
-      // Before any port opens.
+      // They are loaded beside all that follows.
       await hooks.files.look();
+      await outside.prepare();
       await underlay.keep();
       await cluster.start(
         () => this.#started(hasBacklog),
@@ -66,9 +67,9 @@ export class LifeCycle {
 
   /** Called when everything that is declared is in force: it forwards by now. What follows restores what was changed. */
   async #started(hasBacklog: boolean): Promise<void> {
-    const { blocks, classes, cluster, endpoints, forwarding, internal, outside } = this.#parts;
+    const { blocks, classes, cluster, endpoints, forwarding, hooks, internal, outside } = this.#parts;
     forwarding.endConnections(endpoints.isGone());
-    await outside.start();
+    await Promise.all([outside.start(), hooks.keeper.inForce()]);
     // What policies do not allow any more must not go on, not even for a moment.
     forwarding.controller.sweep.startAll();
     await forwarding.controller.sweep.done();

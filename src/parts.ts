@@ -33,6 +33,7 @@ import { openForwarding } from './host-forwarding.ts';
 import { isRunning, ownProcess, readBootId } from './link/process-identity.ts';
 import { hostRoutes } from './link/host-routes.ts';
 import { hookParts, type HookParts } from './hooks/parts.ts';
+import type { ReadyHooks } from './hooks/ready.ts';
 import type { NetnsWatcher } from './link/netns-watcher.ts';
 import { ownAddresses, underlayInterface } from './link/underlay.ts';
 import type { Entries } from './model/publish.ts';
@@ -67,6 +68,8 @@ export interface SwitchOptions extends DaemonConfig {
   readonly connectionsFile?: string;
   /** What other processes of weft have left open for this one, and are to get from it. */
   readonly descriptors?: Descriptors;
+  /** Hooks that may be loaded already. */
+  readonly readyHooks?: ReadyHooks;
   /** Servers of weft itself, which containers reach at the addresses of their gateways; by default, that of DNS. */
   readonly servers?: readonly ServerSpec[];
 }
@@ -239,7 +242,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const policies = policyParts({ forwarding, networks: () => networks, endpoints: () => endpoints });
   const hooks = hookParts({
     ...{ forwarding, clock, warn },
-    files: options.hooks,
+    ...{ files: options.hooks, ready: options.readyHooks },
     host: options.host,
   });
   const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || (!allotment && draft.count('Host') > 0);

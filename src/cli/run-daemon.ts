@@ -1,9 +1,9 @@
 /**
  * The life of the daemon.
  *
- *   1. configuration; capabilities that are not needed are dropped
- *   2. with --takeover: everything that the running daemon has open is taken over from it; otherwise what a
- *      killed one has left is found
+ *   1. configuration; capabilities that are not needed are dropped; hooks in files begin to be loaded
+ *   2. with --takeover: all hooks are loaded, and then everything that the running daemon has open is taken over
+ *      from it; otherwise what a killed one has left is found
  *   3. claim the socket: a second daemon is refused before it touches anything
  *   4. the switch: from here on frames are forwarded
  *   5. the API; descriptors are kept in another process, so that they survive a crash
@@ -17,6 +17,7 @@ import { HeapTrimmer, limitHeap } from '../addon/heap.ts';
 import { keepCapabilities } from '../addon/privileges.ts';
 import { Client } from '../api/client.ts';
 import { openApi, API_DESCRIPTOR, type ApiServer } from '../api/server.ts';
+import { textOf } from '../cluster/hooks.ts';
 import { loadConfig, type DaemonConfig } from '../config.ts';
 import { WeftError } from '../error.ts';
 import { connectionFileHeader } from '../flow/connection.ts';
@@ -25,8 +26,11 @@ import { Holder } from '../handover/holder.ts';
 import { Predecessor } from '../handover/predecessor.ts';
 import { Successor } from '../handover/successor.ts';
 import { Systemd } from '../handover/systemd.ts';
+import { loadFiles } from '../hooks/files.ts';
+import { ReadyHooks } from '../hooks/ready.ts';
 import { keptCapabilities, missingCapabilities } from '../link/capabilities.ts';
 import { heapBytesOf, memoryBytes } from '../memory.ts';
+import type { HookResource } from '../model/kinds/hook.ts';
 import { version } from '../package.ts';
 import { createSwitch, type Switch } from '../switch.ts';
 import { openLogger } from './logger.ts';
@@ -37,6 +41,8 @@ const TRIM_MS = 3000;
 const CLOSE_MS = 1000;
 /** How long connections may take to end when everything has stopped. To a store that is silent, they do not. */
 const LEAVE_MS = 2000;
+/** How often a takeover looks at most whether there are other hooks, since they have changed while those before were loaded. */
+const HOOK_LOOKS = 5;
 /** The pause before a holder that has ended is started again, which doubles each time until one stays. */
 const HOLDER_PAUSE_MS = { first: 1000, longest: 600_000 };
 /** How often the daemon checks whether the next one would find the holder. */
@@ -72,6 +78,7 @@ class Daemon {
   readonly #systemd: Systemd | undefined;
   readonly #descriptors: Descriptors;
   readonly #predecessor: Predecessor;
+  readonly #hooks: ReadyHooks;
   #holder: Holder | undefined;
   #holderPauseMs = HOLDER_PAUSE_MS.first;
   #holderTimer: NodeJS.Timeout | undefined;
@@ -93,6 +100,7 @@ class Daemon {
     this.#logger = logger;
     this.#systemd = Systemd.of(process.env, (error) => logger.warn({ err: error }, 'systemd cannot be notified'));
     this.#descriptors = new Descriptors(this.#systemd?.take(process.env));
+    this.#hooks = new ReadyHooks(config.host);
     this.#predecessor = new Predecessor({
       place: {
         host: config.host,
@@ -116,7 +124,9 @@ class Daemon {
     const { socket, signal } = this.#options;
     const ended = new Promise<void>((resolve) => (this.#end = resolve));
     if (this.#systemd) process.on('SIGHUP', () => this.#startNext());
-    const successor = this.#options.takeover ? await this.#succeed() : undefined;
+    const { takeover } = this.#options;
+    if (!takeover) void loadFiles(this.#config.hooks, this.#hooks);
+    const successor = takeover ? await this.#succeed() : undefined;
     for (const one of this.#descriptors.allSpare()) this.#systemd?.assume(one);
     this.#api = await openApi(socket, {
       onRefused: (error) => this.#logger.warn({ err: error }, 'a connection to the API could not be accepted'),
@@ -170,6 +180,7 @@ class Daemon {
   async #succeed(): Promise<Successor | undefined> {
     const { socket } = this.#options;
     const client = new Client(socket);
+    for (let look = 0; look < HOOK_LOOKS; look++) if (!(await this.#loadHooks(client))) break;
     const taken = await Successor.take({
       socket,
       state: this.#config.state,
@@ -199,6 +210,23 @@ class Daemon {
     return undefined;
   }
 
+  /**
+   * Loads the hooks that this daemon will probably need, while the running one still forwards. What is in force is what is
+   * declared when it has let go: a hook that is another one by then is loaded anew.
+   * @returns false if all of them were loaded before
+   */
+  async #loadHooks(client: Client): Promise<boolean> {
+    const declared = await client.get('Hook').catch((error: unknown) => {
+      // None runs, or it is of a version without hooks. If it is something else, the request to take over says so.
+      if (error instanceof WeftError) return [];
+      throw error;
+    });
+    const isNew = declared.map((hook) => this.#hooks.load(textOf(hook as HookResource)));
+    isNew.push(await loadFiles(this.#config.hooks, this.#hooks));
+    await this.#hooks.loaded();
+    return isNew.includes(true);
+  }
+
   /** Everything is in force: the old daemon has nothing left to do. @throws WeftError if it is not */
   async #follow(successor: Successor): Promise<void> {
     const { forwarding, endpoints } = this.#sw.status();
@@ -223,7 +251,8 @@ class Daemon {
   #openSwitch(): Promise<Switch> {
     const { socket } = this.#options;
     const options = { ...this.#config, connectionsFile: connectionsBeside(socket), descriptors: this.#descriptors };
-    return createSwitch({ ...options, logger: this.#logger });
+    const opened = createSwitch({ ...options, readyHooks: this.#hooks, logger: this.#logger });
+    return opened.finally(() => this.#hooks.endOthers());
   }
 
   // 5. The API, and what is kept elsewhere

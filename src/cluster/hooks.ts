@@ -97,8 +97,14 @@ export class DeclaredHooks implements Reconciler {
   }
 }
 
-function wantedOf({ metadata: { name }, spec: { source, onError } }: HookResource): DeclaredHook {
-  return { name, file: fileOf(name), source, onError };
+function wantedOf(resource: HookResource): DeclaredHook {
+  const { metadata, spec } = resource;
+  return { name: metadata.name, onError: spec.onError, ...textOf(resource) };
+}
+
+/** What is loaded of it. */
+export function textOf({ metadata: { name }, spec: { source } }: HookResource): { source: string; file: string } {
+  return { source, file: fileOf(name) };
 }
 
 /** How places in its text are told. */

@@ -5,6 +5,20 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { HookKeeper, WantedHook } from './keeper.ts';
+import type { ReadyHooks } from './ready.ts';
+
+/**
+ * Begins to load those that can be read. The others are told when they are to be put into force.
+ * @param paths absolute @returns false if all of them were loaded before
+ */
+export async function loadFiles(paths: readonly string[], ready: Pick<ReadyHooks, 'load'>): Promise<boolean> {
+  let isAnyNew = false;
+  for (const path of paths) {
+    const source = await readFile(path, 'utf8').catch(() => undefined);
+    if (source !== undefined && ready.load({ source, file: basename(path) })) isAnyNew = true;
+  }
+  return isAnyNew;
+}
 
 export class HookFiles {
   readonly #paths: readonly string[];
@@ -19,7 +33,7 @@ export class HookFiles {
     this.#keeper = keeper;
   }
 
-  /** Called at the start, when it returns once they are in force, or cannot be, and then about once a second. */
+  /** Called at the start, and then about once a second. Returns as `HookKeeper.set` does. */
   async look(): Promise<void> {
     if (this.#isLooking) return;
     this.#isLooking = true;

@@ -12,12 +12,16 @@
  *
  * What becomes of a flow about which a hook fails, the hook's `onError` says.
  *
+ * At a start, nothing is forwarded until all of them are in force. So until then nobody waits for one to be loaded: all are loaded
+ * at the same time, beside whatever else the start does (`start`, `inForce`).
+ *
  * Owned by the thread of the switch. Time comes from the clock that is passed in, and with `tick`.
  */
 import { WeftError } from '../error.ts';
 import type { HookReport } from '../model/report.ts';
 import type { FlowHook, HookAnswer } from '../table/hooks.ts';
-import { HookProcess } from './process.ts';
+import type { HookProcess } from './process.ts';
+import { ReadyHooks } from './ready.ts';
 
 /** A hook that is to be in force. */
 export interface WantedHook {
@@ -36,6 +40,8 @@ export interface HookKeeperEnvironment {
   /** Decides again what depends on what has changed in the tables. */
   readonly enforce: () => void;
   readonly host: string;
+  /** Those that are loaded already. */
+  readonly ready?: ReadyHooks | undefined;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   readonly warn: (message: string, details: object) => void;
@@ -80,12 +86,28 @@ interface KeptHook {
 export class HookKeeper {
   readonly #environment: HookKeeperEnvironment;
   readonly #hooks = new Map<string, KeptHook>();
+  readonly #ready: ReadyHooks;
+  /** During a start, what was set. */
+  #starting: Promise<void>[] | undefined;
   /** Work is done one after the other. */
   #work: Promise<void> = Promise.resolve();
   #isClosed = false;
 
   constructor(environment: HookKeeperEnvironment) {
     this.#environment = environment;
+    this.#ready = environment.ready ?? new ReadyHooks(environment.host);
+  }
+
+  /** A start begins: until `inForce`, nobody waits for what is set. */
+  start(): void {
+    this.#starting = [];
+  }
+
+  /** Returns when all that was set during the start is in force, or cannot be. From then on, whoever sets something waits for it. */
+  async inForce(): Promise<void> {
+    const starting = this.#starting ?? [];
+    this.#starting = undefined;
+    await Promise.all(starting);
   }
 
   /** Loads a hook, and ends it again. @throws WeftError that says why it cannot be loaded */
@@ -95,16 +117,22 @@ export class HookKeeper {
   }
 
   /**
-   * Returns when they are in force, or cannot be. That is at one moment for all, so that nothing passes in between which one gives
-   * up to deny, and another one denies from now on.
+   * Returns when they are in force, or cannot be; during a start, at once. They come into force at one moment, so that nothing passes
+   * in between which one gives up to deny, and another one denies from now on.
    * @param all by their ids: two hooks may have one name, but not one id
    */
   set(all: readonly (readonly [string, WantedHook])[]): Promise<void> {
-    return this.#inTurn(async () => {
+    if (this.#starting) {
+      for (const [, { source, file }] of all) if (source !== undefined) this.#ready.load({ source, file });
+    }
+    const done = this.#inTurn(async () => {
       const loaded = await Promise.all(all.map(([id, wanted]) => this.#load(id, wanted)));
       for (const put of loaded) put();
       this.#publish();
     });
+    if (!this.#starting) return done;
+    this.#starting.push(done);
+    return Promise.resolve();
   }
 
   remove(id: string): Promise<void> {
@@ -211,7 +239,7 @@ export class HookKeeper {
   /** @throws WeftError that says why it cannot be loaded */
   async #start({ source, why, file, name: wantedName }: WantedHook): Promise<LoadedHook> {
     if (source === undefined) throw new WeftError('invalid', why ?? `${file}: it cannot be read`);
-    const { process, name } = await HookProcess.start({ source, file, host: this.#environment.host });
+    const { process, name } = await this.#ready.take({ source, file });
     if (wantedName === undefined || wantedName === name) return { source, file, name, process };
     process.close();
     const called = `it calls itself ${JSON.stringify(name)}`;
@@ -276,7 +304,7 @@ export class HookKeeper {
     const { loaded, quarantine, id } = kept;
     if (!loaded || loaded.process || !quarantine || this.#hooks.get(id) !== kept) return;
     try {
-      ({ process: loaded.process } = await HookProcess.start({ ...loaded, host: this.#environment.host }));
+      ({ process: loaded.process } = await this.#ready.take(loaded));
       kept.quarantine = undefined;
       Object.assign(kept, { backAtMs: this.#environment.clock(), ranMs: 0 });
     } catch (error) {

@@ -4,9 +4,10 @@
  *   │ guest            ─┘          TCP 8080 and 9000   │
  *   └──────────────────────────────────────────────────┘
  *
- * Hooks say who reaches db, and programs notice. One that loops, throws or is not TypeScript does not stop the switch.
+ * Hooks say who reaches db, and programs notice. One that loops, throws or is not TypeScript does not stop the switch. At a takeover,
+ * they are loaded while the old daemon forwards, and what is in force then is what is declared then.
  */
-import { writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { openLab, type Namespace } from '../support/lab.ts';
@@ -48,6 +49,45 @@ for line in sys.stdin:
     try: s.sendall(b'.'); print('answered' if s.recv(1) else 'closed', flush=True)
     except OSError as e: print(type(e).__name__, flush=True)
 `;
+
+/** Says whenever a connection is answered. */
+const prober = `
+import socket, sys
+print('probing', flush=True)
+while True:
+    try: socket.create_connection((sys.argv[1], 8080), 0.2).close(); print('yes', flush=True)
+    except OSError: pass
+`;
+
+/** The processes of hooks of daemons at this socket, but for those of that one. */
+function hookProcesses(socket: string, but: number): number[] {
+  const of = (pid: string | number, file: string): string => readFileSync(`/proc/${pid}/${file}`, 'utf8');
+  return readdirSync('/proc').flatMap((pid) => {
+    try {
+      if (!/^\d+$/.test(pid) || !of(pid, 'cmdline').includes('hooks/program.js')) return [];
+      const parent = Number(/^PPid:\s*(\d+)$/m.exec(of(pid, 'status'))?.[1]);
+      return parent !== but && of(parent, 'cmdline').split('\0').includes(socket) ? [Number(pid)] : [];
+    } catch {
+      return []; // it has ended
+    }
+  });
+}
+
+/** Stops the processes of hooks of another daemon than that one, as they appear, before they have loaded anything. @returns how they go on */
+async function holdHooks(socket: string, but: number, count: number): Promise<() => void> {
+  const held = new Set<number>();
+  const hold = (): boolean => {
+    for (const pid of hookProcesses(socket, but)) {
+      if (!held.has(pid)) process.kill(pid, 'SIGSTOP');
+      held.add(pid);
+    }
+    return held.size === count;
+  };
+  while (!hold()) await new Promise(setImmediate);
+  return () => {
+    for (const pid of held) process.kill(pid, 'SIGCONT');
+  };
+}
 
 const text = (name: string, body: string): string =>
   `import { allow, defineHook, deny, isIn, reject } from 'weft';\nexport default defineHook({ name: '${name}', onFlow({ protocol, source, destination }) {\n${body}\n} });\n`;
@@ -163,5 +203,51 @@ for (const datapath of datapathKinds) {
       t.equal(await asks(guest.inside), 'refused');
       t.equal(await asks(web.inside), 'yes');
     });
+
+    await t.test('killed, they are loaded at the same time, and nothing is forwarded until they are', async (t) => {
+      const passed = guest.inside.start(['python3', '-u', '-c', prober, db.ip4]);
+      await passed.says('probing');
+      const { pid } = weft;
+      await weft.kill();
+      const started = weft.start();
+      const goOn = await holdHooks(weft.socket, pid, 2);
+      t.equal(await asks(web.inside, 1), 'no', 'it does not forward');
+      goOn();
+      await started;
+      t.equal(await asks(guest.inside), 'refused');
+      t.equal(await asks(web.inside), 'yes');
+      await passed.stop('SIGKILL');
+      t.notMatch(passed.stdout, 'yes');
+    });
+
+    await t.test(
+      'taken over, the old daemon forwards until they are loaded, and what has changed is loaded anew',
+      async (t) => {
+        await apply('kept', `if (source.endpoint === 'guest') return deny('before');`);
+        const { pid } = weft;
+        const taken = weft.takeOver();
+        const goOn = await holdHooks(weft.socket, pid, 2);
+        t.equal(await asks(web.inside), 'yes');
+        t.equal((await weft.status()).pid, pid, 'the old one');
+        const passed = guest.inside.start(['python3', '-u', '-c', prober, db.ip4]);
+        await passed.says('probing');
+        await apply('kept', `if (source.endpoint === 'guest') return reject('after');`);
+        writeFileSync(fence, text('fence', `if (source.endpoint === 'web') return reject('by the fence');`));
+        await until(async () => (await asks(web.inside)) === 'refused', { what: 'the old one has read the file' });
+        goOn();
+        await taken;
+        t.not(weft.pid, pid);
+        t.equal(await asks(web.inside), 'refused', 'by the file as it is now');
+        t.equal(await asks(guest.inside), 'refused', 'as it is declared now');
+        t.match((await weft.status()).hooks, [{ state: 'in_force' }, { state: 'in_force' }]);
+        await until(() => Promise.resolve(hookProcesses(weft.socket, 0).length === 2), {
+          what: 'no process is left over',
+        });
+        await passed.stop('SIGKILL');
+        t.notMatch(passed.stdout, 'yes');
+        talking.write('\n');
+        await talking.says('answered');
+      },
+    );
   });
 }

@@ -1,0 +1,67 @@
+/**
+ * Hooks that are loaded before they are wanted: while another daemon still forwards, which this one takes over from, or while a
+ * start has other things to do. Whoever wants a hook with that text gets its process; if there is none, it is loaded then.
+ *
+ * So nothing depends on what is ready: a text that has changed meanwhile is not taken, and ended.
+ */
+import { HookProcess } from './process.ts';
+
+export interface HookText {
+  readonly source: string;
+  /** How it is called where places in it are told. */
+  readonly file: string;
+}
+
+type Started = Awaited<ReturnType<typeof HookProcess.start>>;
+
+export class ReadyHooks {
+  readonly #host: string;
+  readonly #started = new Map<string, Promise<Started>>();
+
+  constructor(host: string) {
+    this.#host = host;
+  }
+
+  /** Begins to load it. @returns false if that has begun before */
+  load(text: HookText): boolean {
+    const id = idOf(text);
+    if (this.#started.has(id)) return false;
+    const started = this.#start(text);
+    // Whoever takes it learns of that.
+    started.catch(() => {});
+    this.#started.set(id, started);
+    return true;
+  }
+
+  /** Resolves when all of them are loaded, or cannot be. */
+  async loaded(): Promise<void> {
+    await Promise.allSettled(this.#started.values());
+  }
+
+  /** Its process, which belongs to the caller. @throws WeftError that says why it cannot be loaded */
+  take(text: HookText): Promise<Started> {
+    const id = idOf(text);
+    const started = this.#started.get(id);
+    this.#started.delete(id);
+    return started ?? this.#start(text);
+  }
+
+  /** Ends those that nobody has taken. More can be loaded afterwards. */
+  endOthers(): void {
+    for (const started of this.#started.values()) {
+      started.then(
+        ({ process }) => process.close(),
+        () => {},
+      );
+    }
+    this.#started.clear();
+  }
+
+  #start({ source, file }: HookText): Promise<Started> {
+    return HookProcess.start({ source, file, host: this.#host });
+  }
+}
+
+function idOf({ source, file }: HookText): string {
+  return `${file}\0${source}`;
+}
