@@ -20,7 +20,7 @@ export function hook(program: Command): void {
       const { name, file, wrong } = report;
       const text = (): string => [...wrong, `${file}: hook ${name} can be loaded`].map((line) => `${line}\n`).join('');
       await print(globals(command).output, report, text);
-      const lines = wrong.length === 1 ? '1 line of the above is' : `${wrong.length} lines of the above are`;
-      if (wrong.length > 0) throw new WeftError('invalid', `${file}: ${lines} wrong`);
+      const errors = wrong.length === 1 ? '1 error' : `${wrong.length} errors`;
+      if (wrong.length > 0) throw new WeftError('invalid', `${file}: ${errors} in its types, as told above`);
     });
 }

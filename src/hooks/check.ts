@@ -16,7 +16,7 @@ import { HookProcess } from './process.ts';
 export interface HookCheckReport {
   readonly name: string;
   readonly file: string;
-  /** What is wrong with its types, with places. */
+  /** What is wrong with its types, with places: a text for each error. */
   readonly wrong: readonly string[];
 }
 
@@ -34,7 +34,7 @@ export async function checkHook(path: string): Promise<HookCheckReport> {
   return { name, file, wrong: await typeErrors(resolve(path)) };
 }
 
-/** A line for each: `fence.ts(3,5): error TS2339: …`. */
+/** A text for each, `fence.ts(3,5): error TS2339: …`, of more than one line if the compiler explains it. */
 async function typeErrors(path: string): Promise<readonly string[]> {
   const compiler = compilerFor(path);
   const types = ['dist/hooks/api.d.ts', 'src/hooks/api.ts'].map((file) => join(packageRoot, file)).find(existsSync);
@@ -56,7 +56,8 @@ async function typeErrors(path: string): Promise<readonly string[]> {
     };
     writeFileSync(project, JSON.stringify({ compilerOptions, files: [path] }));
     const output = await run([compiler, '-p', project, '--pretty', 'false'], dirname(path));
-    return output.split('\n').filter((line) => line.trim() !== '');
+    // What explains an error is indented.
+    return output.split(/\n(?=\S)/).flatMap((error) => error.trimEnd() || []);
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

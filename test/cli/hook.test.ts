@@ -38,7 +38,10 @@ t.test('what is wrong', async (t) => {
   t.match(stdout, /fence\.ts\(5,21\): error TS2551: Property 'adress' does not exist/);
   t.match(stdout, /Cannot find name 'process'/);
   t.match(stdout, /Argument of type 'number' is not assignable/);
-  t.equal(stderr, 'weft: fence.ts: 3 lines of the above are wrong\n');
+  t.equal(stderr, 'weft: fence.ts: 3 errors in its types, as told above\n');
   t.match(JSON.parse((await check(path, '-o', 'json')).stdout), { name: 'fence', wrong: { length: 3 } });
+  write(`return { verdict: 'deny', reason: 5 };`);
+  const explained = await check(path);
+  t.match(explained, { stderr: 'weft: fence.ts: 1 error in its types, as told above\n', stdout: /TS2322: .*\n {2}\S/ });
   t.match(await check(join(directory, 'none.ts')), { code: 1, stderr: /none\.ts cannot be read/ });
 });
