@@ -14,6 +14,7 @@ import { parseDocuments } from './model/document.ts';
 import { peerKey } from './model/peer-key.ts';
 import { secondOfFamily } from './model/records.ts';
 import { storeField, storeOf, storeText, type StoreConfig } from './model/store-config.ts';
+import { checkCredentials } from './store/etcd/credential-files.ts';
 import { validate, type Locate } from './model/validate.ts';
 import { cidr, ipAddress, name, quote, unicastAddress } from './model/value.ts';
 import { VXLAN_L4_PORT } from './wire/vxlan.ts';
@@ -160,6 +161,10 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     value === undefined ? undefined : validate(schema, value, { field });
 
   const storeOption = option(storeText, '--store', options.store);
+  const store = storeOption === undefined ? (file.store ?? 'embedded') : storeOf(storeOption, file.store);
+  if (store !== 'embedded') {
+    checkCredentials(store, (field) => `${locate(['store', ...field.split('.')], 'value')}store.${field}`);
+  }
   if (state === '') throw new WeftError('invalid', '--state: "" is not accepted: a directory is expected');
   const given = peer?.map(peerOption);
   const chosen = {
@@ -177,7 +182,7 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     peerKey: file.peerKey,
     peerKeys: new Map([...Object.entries(file.peerKeys ?? {}), ...(given ?? []).flatMap(keyEntry)]),
     liveness: file.liveness ?? { intervalMs: 300, multiplier: 3 },
-    store: storeOption === undefined ? (file.store ?? 'embedded') : storeOf(storeOption, file.store),
+    store,
     state: state === undefined ? (file.state ?? '/var/lib/weft') : resolve(state),
     datapath: option(datapath, '--datapath', options.datapath) ?? file.datapath ?? 'native',
     copyDscp: options.copyDscp ?? file.copyDscp ?? false,

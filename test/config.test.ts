@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { loadConfig, type ConfigOptions } from '../src/config.ts';
 import { flowCapOf, memoryBytes } from '../src/memory.ts';
+import { certificates } from './support/certificates.ts';
 
 const directory = mkdtempSync(join(tmpdir(), `weft-config-${process.pid}-`));
 t.teardown(() => rmSync(directory, { recursive: true }));
@@ -153,18 +154,22 @@ t.test('the store that several hosts share', async (t) => {
   const url = 'etcd://10.0.0.1:2379,[FD00:0::1]:2379,etcd-1.example:2381';
   t.same(loadConfig({ store: url }).store, { endpoints: members, prefix: 'weft/' });
   t.same(store(`store: '${url}'\n`), { endpoints: members, prefix: 'weft/' });
-  const all = `store:
+  const { ca, client } = certificates(directory, []);
+  const passwordFile = join(directory, 'password');
+  writeFileSync(passwordFile, 'w\n');
+  const withFiles = (files: { readonly password?: string; readonly key?: string }): string => `store:
   endpoints: [10.0.0.1:2379, '[fd00::1]:2379', etcd-1.example:2381]
   prefix: clusters/a/
   user: weft
-  passwordFile: /etc/weft/password
-  tls: { ca: /etc/weft/ca.pem, certificate: /etc/weft/client.pem, key: /etc/weft/client.key }
+  passwordFile: ${files.password ?? passwordFile}
+  tls: { ca: ${ca}, certificate: ${client.certificate}, key: ${files.key ?? client.key} }
 `;
+  const all = withFiles({});
   const fields = {
     endpoints: members,
     prefix: 'clusters/a/',
-    user: { name: 'weft', passwordFile: '/etc/weft/password' },
-    tls: { ca: '/etc/weft/ca.pem', certificate: '/etc/weft/client.pem', key: '/etc/weft/client.key' },
+    user: { name: 'weft', passwordFile },
+    tls: { ca, ...client },
   };
   t.same(store(all), fields);
   t.same(store(all, { store: 'etcd://10.0.0.9:2379' }), { ...fields, endpoints: ['10.0.0.9:2379'] }, 'the rest stays');
@@ -197,11 +202,31 @@ t.test('the store that several hosts share', async (t) => {
     etcd('prefix: weft'),
     `1:36: store.prefix: "weft" is not accepted: letters, digits, "-", "_", "." and "/" are expected, with "/" at the end`,
   );
+  for (const wrong of ['weft/state/', 'weft/applied/b/', 'weft/questions/'])
+    refusesFile(
+      t,
+      etcd(`prefix: ${wrong}`),
+      `1:36: store.prefix: "${wrong}" is not accepted: "state", "applied" and "questions" are where another cluster would have its own keys: choose another name`,
+    );
+  for (const prefix of ['weft/b/', 'state/', 'weft/my-state/'])
+    t.match(store(etcd(`prefix: ${prefix}`)), { prefix }, 'it can lie below that of another cluster');
   refusesFile(
     t,
     etcd('passwd: x'),
     `1:28: store.passwd is not supported here: accepted are endpoints, prefix, user, passwordFile, tls`,
   );
+
+  const missing = join(directory, 'missing');
+  const unreadable = `${missing} cannot be read: ENOENT: no such file or directory, open '${missing}'`;
+  refusesFile(t, withFiles({ password: missing }), `5:17: store.passwordFile: ${unreadable}`);
+  const text = withFiles({ key: ca });
+  const column = text.split('\n')[5]!.lastIndexOf(ca) + 1;
+  refuses(
+    t,
+    { config: file(text) },
+    new RegExp(`^${path}:6:${column}: store\\.tls\\.key: ${ca} does not hold a private key in PEM: `),
+  );
+  t.equal(store(withFiles({ password: missing }), { store: 'embedded' }), 'embedded', 'it needs no credentials');
 });
 
 t.test('where metrics are served', async (t) => {

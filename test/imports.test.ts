@@ -38,7 +38,7 @@ const mayImport: Readonly<Record<string, string>> = {
   internal: 'forwarding addon link model table flow package node',
   paths: 'addon flow node raw-socket',
   observe: 'pipeline table flow wire control addon datapath model forwarding cluster link outside paths turns node',
-  config: 'model memory node wire zod yaml',
+  config: 'model store memory node wire zod yaml',
   'host-forwarding': 'forwarding config datapath addon pino',
   switch: '*',
   parts: '*',

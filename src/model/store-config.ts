@@ -53,6 +53,10 @@ export const storeText = z.string().transform((text, context): 'embedded' | read
 });
 
 const file = z.string().regex(/^\/[^\0]*$/, 'the absolute path of a file is expected');
+/** What a cluster has below its prefix (`stores.ts`). Another cluster may be there, too, but not in one of these. */
+const OWN_PART = /\/(?:state|applied|questions)\//;
+const OWN_PARTS =
+  '"state", "applied" and "questions" are where another cluster would have its own keys: choose another name';
 const withKey = 'certificate and key go together: both or none';
 
 const etcd = z
@@ -62,6 +66,7 @@ const etcd = z
     prefix: z
       .string()
       .regex(/^[\w./-]{0,200}\/$/, 'letters, digits, "-", "_", "." and "/" are expected, with "/" at the end')
+      .refine((prefix) => !OWN_PART.test(prefix), OWN_PARTS)
       .optional(),
     user: z.string().min(1, 'the name of a user is expected').optional(),
     /** Its first line is the password. */

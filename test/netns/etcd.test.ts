@@ -7,6 +7,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { etcdCluster } from '../support/cluster.ts';
 import { startEtcd, type Etcd } from '../support/etcd.ts';
 import { openLab, type Lab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
@@ -77,6 +78,35 @@ t.test('a daemon on etcd with TLS and users, over IPv6', { skip: needsRoot }, as
   );
   const [command = '', ...rest] = second;
   const { code, stderr } = await host.attempt([command, ...rest]);
-  t.match(stderr, /weft: store\.passwordFile: \/nowhere\/password cannot be read: ENOENT/);
-  t.equal(code, 1);
+  t.match(stderr, /^weft: \S+weft\.yaml:1:\d+: store\.passwordFile: \/nowhere\/password cannot be read: ENOENT.*\n$/);
+  t.equal(code, 2);
 });
+
+t.test(
+  'a cluster whose prefix is below that of another one has nothing to do with it',
+  { skip: needsRoot },
+  async (t) => {
+    const lab = openLab(t);
+    const cluster = await etcdCluster(lab, 2);
+    const [hostA, hostB] = cluster.hosts;
+    const a = await Weft.up(lab, hostA!.namespace, 'a', cluster.options(hostA!, 'native'));
+    const config = join(lab.directory, 'below.yaml');
+    const endpoints = cluster.etcd.members.map(({ clientAddress }) => clientAddress);
+    writeFileSync(config, JSON.stringify({ store: { endpoints, prefix: 'weft/b/' } }));
+    const options = { datapath: 'native', underlay: hostB!.underlay, arguments: ['--config', config] } as const;
+    const b = await Weft.up(lab, hostB!.namespace, 'b', options);
+    for (const weft of [a, b]) await weft.createNetwork('blue --subnet 10.44.0.0/24');
+    const names = async (weft: Weft) => (await weft.client.networks()).map(({ name }) => name);
+    const keys = await cluster.etcd.ctl(['get', '--prefix', '--keys-only', 'weft/']);
+    for (const key of ['weft/state/networks/blue', 'weft/b/state/networks/blue']) t.match(keys, `${key}\n`);
+    await a.run('network', 'rm', 'blue');
+    await a.createNetwork('red --subnet 10.45.0.0/24');
+    t.same([await names(a), await names(b)], [['red'], ['blue']]);
+    for (const weft of [a, b])
+      t.match(await weft.status(), { peers: [], clashes: [], sharedStore: { lost: [], held: [] } });
+    await cluster.etcd.ctl(['del', '--prefix', 'weft/b/']);
+    await until(async () => (await b.status()).sharedStore!.held.length > 0, { what: 'what the one below has lost' });
+    await a.run('label', 'network', 'red', 'kept=yes');
+    t.match((await a.status()).sharedStore, { held: [], signs: [] });
+  },
+);

@@ -71,8 +71,11 @@ await t.test('users and certificates', async (t) => {
   const other = certificates(join(lab.directory, 'other'), []);
   const authority = 'its certificate is not of the authority in tls.ca';
   await refuses('a server of another authority', { tls: { ...tls, ca: other.ca } }, authority);
-  await refuses('no authority of the system', { tls: { ...tls, ca: undefined } }, authority);
-  await refuses('no certificate', { tls: { ca } }, 'it does not accept tls.certificate');
+  const unknown =
+    'its certificate is of an authority that this system does not know: set tls.ca to the file of that authority';
+  await refuses('no authority of the system', { tls: { ...tls, ca: undefined } }, unknown);
+  const required = 'it requires a certificate of its clients: set tls.certificate and tls.key';
+  await refuses('no certificate', { tls: { ca } }, required);
   await refuses('one of another authority', { tls: { ca, ...other.client } }, 'it does not accept tls.certificate');
   await refuses('no TLS', { tls: undefined }, 'it ends the connection at once: it may expect TLS (tls)');
   const old = issue('old', { days: -1 });

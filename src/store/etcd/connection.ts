@@ -23,7 +23,7 @@ export interface EtcdConnectionOptions extends Omit<SessionOptions, 'endpoint' |
   readonly prefix: string;
   /** @throws WeftError if the files cannot be used */
   readonly credentials: (host: string) => SessionOptions['credentials'];
-  readonly isTls: boolean;
+  readonly tls: Access['tls'];
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   /** Milliseconds since the epoch. */
@@ -63,7 +63,7 @@ export class Connection {
 
   constructor(options: EtcdConnectionOptions) {
     this.#options = options;
-    this.#access = { prefix: options.prefix, user: options.user?.name, isTls: options.isTls };
+    this.#access = { prefix: options.prefix, user: options.user?.name, tls: options.tls };
     this.name = `etcd at ${options.endpoints.join(', ')}`;
     this.#health = { isReachable: false, since: options.wallClock(), why: 'not connected yet' };
     void this.#keep();

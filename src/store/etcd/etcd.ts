@@ -24,13 +24,14 @@ import {
   type WatchEvent,
 } from '../store.ts';
 import { Connection, type EtcdConnectionOptions } from './connection.ts';
+import { checkCredentials, passwordOf, type TlsFiles } from './credential-files.ts';
 import { Failure } from './failure.ts';
 import { entryOf, leaseId } from './keys.ts';
 import { endedError, Leases } from './leases.ts';
 import { readListing } from './listing.ts';
 import * as etcd from './messages.ts';
 import type { Limits } from './session.ts';
-import { openCredentials, passwordOf, readCredentials, type TlsFiles } from './tls.ts';
+import { openCredentials } from './tls.ts';
 import { EtcdWatch, type Anchor } from './watch.ts';
 
 export interface EtcdStoreOptions
@@ -101,13 +102,12 @@ class EtcdStore implements Store {
     const limits = { ...LIMITS, ...options.limits };
     this.#limits = limits;
     // Now, so that files that cannot be used are told at once; and later again.
-    if (tls) readCredentials(tls);
-    if (user) passwordOf(user.passwordFile);
+    checkCredentials(options);
     this.#connection = new Connection({
       ...options,
       limits,
       credentials: (host) => openCredentials(tls, host, options.wallClock()),
-      isTls: tls !== undefined,
+      tls: tls && { hasCa: tls.ca !== undefined, hasCertificate: tls.certificate !== undefined },
       user: user && { name: user.name, password: () => passwordOf(user.passwordFile) },
       probed: { key: Buffer.from(options.prefix) },
     });

@@ -8,7 +8,8 @@ export interface Access {
   readonly prefix: string;
   /** Undefined if etcd knows the user by the certificate, or asks for none. */
   readonly user: string | undefined;
-  readonly isTls: boolean;
+  /** Undefined without TLS. */
+  readonly tls: { readonly hasCa: boolean; readonly hasCertificate: boolean } | undefined;
 }
 
 /** Why a call was not answered as it should be. Never leaves this folder. */
@@ -88,10 +89,20 @@ const NEVER_SENT = /^No connection established|^etcdserver: no leader/;
 type Meaning = string | ((access: Access) => string);
 
 /** Who expects another protocol answers and resets the connection. Which of the two comes first is a matter of chance. */
-const brokenOff = ({ isTls }: Access): string =>
-  isTls
+const brokenOff = ({ tls }: Access): string =>
+  tls
     ? 'it ends the connection, or does not answer with TLS: if it has none, leave tls out'
     : 'it ends the connection at once: it may expect TLS (tls)';
+
+const untrusted = ({ tls }: Access): string =>
+  tls?.hasCa
+    ? 'its certificate is not of the authority in tls.ca'
+    : 'its certificate is of an authority that this system does not know: set tls.ca to the file of that authority';
+
+const certificateRefused = ({ tls }: Access): string =>
+  tls?.hasCertificate
+    ? 'it does not accept tls.certificate'
+    : 'it requires a certificate of its clients: set tls.certificate and tls.key';
 
 const userText = ({ user }: Access): string => (user === undefined ? 'the user of tls.certificate' : `user "${user}"`);
 
@@ -101,12 +112,12 @@ const MEANINGS: readonly (readonly [pattern: RegExp, meaning: Meaning])[] = [
   [/EHOSTUNREACH|ENETUNREACH/, 'there is no route to it'],
   [/ENOTFOUND|EAI_AGAIN|Name resolution failed/, 'its name cannot be resolved'],
   [/ETIMEDOUT/, 'it does not answer'],
-  [/self-signed|unable to verify|unable to get (?:local )?issuer/, 'its certificate is not of the authority in tls.ca'],
+  [/self-signed|unable to verify|unable to get (?:local )?issuer/, untrusted],
   [/certificate has expired/, 'its certificate has expired'],
   [/certificate is not yet valid/, 'its certificate is not valid yet: compare the clocks'],
   [/does not match certificate's altnames/, 'its certificate is not for this address'],
   [/alert certificate expired/, 'it says that the certificate in tls.certificate has expired'],
-  [/alert (?:bad certificate|unknown ca|certificate required|handshake failure)/, 'it does not accept tls.certificate'],
+  [/alert (?:bad certificate|unknown ca|certificate required|handshake failure)/, certificateRefused],
   [
     /wrong version number|packet length too long|before secure TLS|Failed to connect|ECONNRESET|socket hang up/,
     brokenOff,
