@@ -13,6 +13,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, realpathSync } from 'node:fs';
 import type { Logger } from 'pino';
+import { removeConnections } from '../addon/connection-memory.ts';
 import { HeapTrimmer, limitHeap } from '../addon/heap.ts';
 import { keepCapabilities } from '../addon/privileges.ts';
 import { Client } from '../api/client.ts';
@@ -24,6 +25,7 @@ import { connectionFileHeader } from '../flow/connection.ts';
 import { closeAll, Descriptors } from '../handover/descriptors.ts';
 import { Holder } from '../handover/holder.ts';
 import { Predecessor } from '../handover/predecessor.ts';
+import { FORWARD_MS } from '../handover/request.ts';
 import { Successor } from '../handover/successor.ts';
 import { Systemd } from '../handover/systemd.ts';
 import { loadFiles } from '../hooks/files.ts';
@@ -127,6 +129,7 @@ class Daemon {
     const { takeover } = this.#options;
     if (!takeover) void loadFiles(this.#config.hooks, this.#hooks);
     const successor = takeover ? await this.#succeed() : undefined;
+    const late = successor && setTimeout(() => this.#giveUp(successor), FORWARD_MS).unref();
     for (const one of this.#descriptors.allSpare()) this.#systemd?.assume(one);
     this.#api = await openApi(socket, {
       onRefused: (error) => this.#logger.warn({ err: error }, 'a connection to the API could not be accepted'),
@@ -135,6 +138,7 @@ class Daemon {
     try {
       if (!successor && !this.#systemd) this.#findHeld();
       this.#sw = await this.#openSwitch();
+      clearTimeout(late);
       if (successor) await this.#follow(successor);
       const startMs = Math.round(performance.now());
       const what = this.#sw.status().forwarding ? 'forwarding' : WAITING;
@@ -239,6 +243,14 @@ class Daemon {
     this.#logger.info({ endpoints }, 'taken over from the daemon that was running');
   }
 
+  /** The daemon that has let go waits no longer. This one must not use anything any more, so it closes nothing either. */
+  #giveUp(successor: Successor): void {
+    if (successor.isAlone) return;
+    const why = `this daemon does not forward after ${FORWARD_MS / 1000} s, and the machine may be too busy`;
+    process.stderr.write(`weft: nothing is taken over from the running daemon, which goes on: ${why}\n`);
+    process.exit(1);
+  }
+
   #findHeld(): void {
     const found = Holder.find(this.#config.state);
     if (!found) return;
@@ -248,11 +260,19 @@ class Daemon {
 
   // 4. The switch
 
-  #openSwitch(): Promise<Switch> {
-    const { socket } = this.#options;
-    const options = { ...this.#config, connectionsFile: connectionsBeside(socket), descriptors: this.#descriptors };
-    const opened = createSwitch({ ...options, readyHooks: this.#hooks, logger: this.#logger });
-    return opened.finally(() => this.#hooks.endOthers());
+  async #openSwitch(): Promise<Switch> {
+    const connectionsFile = connectionsBeside(this.#options.socket);
+    const isNew = !existsSync(connectionsFile);
+    const options = { ...this.#config, connectionsFile, descriptors: this.#descriptors };
+    try {
+      return await createSwitch({ ...options, readyHooks: this.#hooks, logger: this.#logger });
+    } catch (error) {
+      // Nothing is in it, and nobody may ever start here again.
+      if (isNew) removeConnections(connectionsFile);
+      throw error;
+    } finally {
+      this.#hooks.endOthers();
+    }
   }
 
   // 5. The API, and what is kept elsewhere

@@ -6,14 +6,16 @@
  *             anything up, and passed on duplicates of all that it had open
  *   done      the new one forwards: this one has nothing left to do
  *
- * Only one of the two uses anything at a time. If the new daemon ends, or does not forward in time, it is killed and
- * this one opens its switch again, with the same descriptors: what arrived in between has waited in the kernel.
+ * Only one of the two uses anything at a time. If the new daemon does not forward in time, it says so where it was started
+ * and ends; one that cannot even do that is killed. When it has ended, this one opens its switch again, with the same
+ * descriptors: what arrived in between has waited in the kernel.
  */
 import { connectPackets, type PacketConnection, type PassedMessage } from '../addon/passing.ts';
 import { WeftError } from '../error.ts';
 import { closeAll, type Descriptors } from './descriptors.ts';
 import {
   checkTakeover,
+  FORWARD_MS,
   messageOf,
   textOf,
   type TakeoverAnswer,
@@ -21,9 +23,11 @@ import {
   type TakeoverRequest,
 } from './request.ts';
 
-/** How long the new daemon may take until it says `go`, and from then on until it forwards. */
+/** How long the new daemon may take until it says `go`. */
 const PREPARE_MS = 30_000;
-const FORWARD_MS = 5000;
+/** How long one that does not forward in time may take to end by itself. */
+const ENDING_MS = 1000;
+const LATE = `it does not forward after ${FORWARD_MS / 1000} s`;
 /** How long a killed process may take to end. */
 const DYING_MS = 30_000;
 
@@ -50,6 +54,8 @@ interface Successor {
   readonly connection: PacketConnection;
   phase: 'offered' | 'given' | 'ended';
   isGone: boolean;
+  /** It has not forwarded in time. */
+  isLate: boolean;
   /** Called when it is gone. */
   onGone: () => void;
   cancelTimer: () => void;
@@ -82,6 +88,7 @@ export class Predecessor {
       connection,
       phase: 'offered',
       isGone: false,
+      isLate: false,
       onGone: () => {},
       cancelTimer: after(PREPARE_MS, () => this.#withdraw(successor, 'it did not begin in time')),
     };
@@ -158,22 +165,21 @@ export class Predecessor {
         successor.connection.send(textOf({ say: 'descriptors', name }), own);
       }
       successor.connection.send(textOf({ say: 'all' }));
-      successor.onGone = () => void this.#goOn(successor, 'it has ended');
+      successor.onGone = () => void this.#goOn(successor, successor.isLate ? LATE : 'it has ended');
       successor.cancelTimer = after(FORWARD_MS, () => this.#late(successor));
     } catch (error) {
       await this.#goOn(successor, (error as Error).message);
     }
   }
 
-  /** It may have said just now that it forwards. */
+  /** It ends by itself now. */
   #late(successor: Successor): void {
-    try {
-      const last = successor.connection.receive(0);
-      if (last && messageOf(last.bytes).say === 'forwarding') return this.#finish(successor);
-    } catch {
-      // It is gone, and `goOn` says so.
-    }
-    void this.#goOn(successor, `it does not forward after ${FORWARD_MS / 1000} s`);
+    if (hasSaidForwarding(successor)) return this.#finish(successor);
+    successor.isLate = true;
+    successor.cancelTimer = this.#options.after(ENDING_MS, () => {
+      if (hasSaidForwarding(successor)) return this.#finish(successor);
+      void this.#goOn(successor, LATE);
+    });
   }
 
   #finish(successor: Successor): void {
@@ -205,6 +211,16 @@ export class Predecessor {
       this.#successor = undefined;
       this.#settle();
     }
+  }
+}
+
+/** It may have done so just now. */
+function hasSaidForwarding({ connection }: Successor): boolean {
+  try {
+    const last = connection.receive(0);
+    return last !== undefined && messageOf(last.bytes).say === 'forwarding';
+  } catch {
+    return false; // it is gone
   }
 }
 

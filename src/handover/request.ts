@@ -8,6 +8,9 @@ import { WeftError } from '../error.ts';
 /** Of the request and of the messages that follow. */
 export const TAKEOVER_FORMAT = 1;
 
+/** How long the new daemon may take to forward when it has everything. Then it gives up, and the running one goes on. */
+export const FORWARD_MS = 5000;
+
 export interface TakeoverRequest {
   readonly format: number;
   readonly version: string;

@@ -31,6 +31,8 @@ export interface SuccessorOptions {
 
 export class Successor {
   readonly #connection: PacketConnection;
+  /** The other daemon has ended: nobody goes on if this one does not. */
+  isAlone = false;
   #onStop: (how: { readonly purge: boolean }) => void = () => {};
   #stop: { readonly purge: boolean } | undefined;
   #onMessage: (message: { readonly bytes: Uint8Array; readonly descriptors: readonly number[] } | undefined) => void =
@@ -119,7 +121,10 @@ export class Successor {
 
   /** The connection ends with the old daemon. */
   #hear(message: { readonly bytes: Uint8Array; readonly descriptors: readonly number[] } | undefined): void {
-    if (!message) return this.#connection.close();
+    if (!message) {
+      this.isAlone = true;
+      return this.#connection.close();
+    }
     closeAll(message.descriptors);
     const said = messageOf(message.bytes);
     if (said.say !== 'stop') return;

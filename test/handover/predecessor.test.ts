@@ -7,6 +7,7 @@ import { acceptPackets, listenPackets, type PacketConnection } from '../../src/a
 import { closeAll, Descriptors } from '../../src/handover/descriptors.ts';
 import { Predecessor } from '../../src/handover/predecessor.ts';
 import { TAKEOVER_FORMAT, textOf } from '../../src/handover/request.ts';
+import { until } from '../support/process.ts';
 
 t.setTimeout(60_000);
 
@@ -16,10 +17,16 @@ interface Ends {
   readonly connection: PacketConnection;
   /** Resolves when the new daemon has taken over. */
   readonly done: Promise<void>;
+  /** What is due later, the latest last. */
+  readonly timers: (() => void)[];
+  /** What was warned of. */
+  readonly warnings: string[];
+  /** Resolves when this one goes on. */
+  readonly resumed: Promise<void>;
 }
 
 /** A daemon that another one is about to take over from. */
-async function offered(t: Test): Promise<Ends> {
+async function offered(t: Test, { goesOn = false } = {}): Promise<Ends> {
   const directory = mkdtempSync(join(tmpdir(), 'weft-takeover-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
   const at = join(directory, 't');
@@ -27,16 +34,26 @@ async function offered(t: Test): Promise<Ends> {
   const place = { host: 'a', state: directory, connections: '00' };
   let onDone = (): void => {};
   const done = new Promise<void>((resolve) => (onDone = resolve));
+  const timers: (() => void)[] = [];
+  const warnings: string[] = [];
+  let resume = (): void => {};
+  const resumed = new Promise<void>((resolve) => (resume = resolve));
   const predecessor = new Predecessor({
     place,
     version: '1.0.0',
     descriptors: new Descriptors(),
-    after: () => () => {},
+    after: (_, work) => {
+      timers.push(work);
+      return () => {};
+    },
     letGo: async () => {},
-    resume: async () => void t.fail('it does not go on'),
+    resume: async () => {
+      if (!goesOn) t.fail('it does not go on');
+      resume();
+    },
     onDone: () => onDone(),
     log: () => {},
-    warn: () => {},
+    warn: (message, { why }: { readonly why?: string }) => void warnings.push(`${message}: ${why}`),
   });
   predecessor.offer({ format: TAKEOVER_FORMAT, version: '1.0.1', at, place });
   const connection = acceptPackets(listener);
@@ -45,7 +62,7 @@ async function offered(t: Test): Promise<Ends> {
     connection.close();
     predecessor.close();
   });
-  return { predecessor, connection, done };
+  return { predecessor, connection, done, timers, warnings, resumed };
 }
 
 /** A daemon that another one has taken over from. */
@@ -86,4 +103,16 @@ t.test('one that is not ready in time is told, although it has just said that it
   t.equal(await predecessor.stop({ purge: false }), false);
   const message = connection.receive(1000);
   t.same(message && Buffer.from(message.bytes).toString(), textOf({ say: 'withdrawn', why: 'this daemon stops' }));
+});
+
+t.test('one that does not forward in time ends by itself, and is not killed', async (t) => {
+  const { connection, timers, warnings, resumed } = await offered(t, { goesOn: true });
+  connection.send(textOf({ say: 'go' }));
+  await until(() => timers.length === 2, { what: 'it has everything' });
+  // To kill it would end this process, which plays the new daemon, too.
+  timers[1]!();
+  t.same(warnings, []);
+  connection.close();
+  await resumed;
+  t.same(warnings, ['the new daemon has failed: this one goes on: it does not forward after 5 s']);
 });

@@ -7,6 +7,7 @@ import { connectPackets, type PacketConnection } from '../../src/addon/passing.t
 import { Descriptors } from '../../src/handover/descriptors.ts';
 import { textOf } from '../../src/handover/request.ts';
 import { Successor } from '../../src/handover/successor.ts';
+import { until } from '../support/process.ts';
 
 t.setTimeout(60_000);
 
@@ -56,8 +57,10 @@ t.test('one that is killed afterwards', async (t) => {
     connection.send(textOf({ say: 'all' }));
     connection.close();
   });
-  t.type(await take, Successor);
+  const successor = (await take) as Successor;
+  t.type(successor, Successor);
   t.equal(descriptors.allSpare().length, 1);
+  await until(() => successor.isAlone, { what: 'it knows that nobody else goes on' });
 });
 
 t.test('one that says that it does not hand over', async (t) => {

@@ -7,7 +7,7 @@
  * Hosts that share a store: all that one of them declares is in force on all, MACs and addresses are known everywhere so
  * that no ARP and no neighbor discovery crosses the tunnel, and a host must own the workload that it speaks for.
  */
-import { writeFileSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import t from 'tap';
 import { formatMac, type Vni } from '../../src/flow/types.ts';
 import { gatewayMac } from '../../src/table/topology.ts';
@@ -180,6 +180,8 @@ s.sendto(struct.pack('!II', 0x08000000, VNI << 8) + frame, ('192.0.2.1', 4789))
         stderr: /host "b" .* runs already, .* is a copy/,
       });
       t.same((await a.status()).peers, ['192.0.2.2', '192.0.2.3']);
+      const left = readdirSync(lab.directory).filter((name) => name.includes('.second'));
+      t.same(left, [], 'none of them leaves anything beside its socket');
     });
 
     await t.test('kill -9 and restart is no clash', async () => {

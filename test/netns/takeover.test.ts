@@ -37,6 +37,16 @@ const MANY = 200;
 const WAYS = ['switched', 'routed', 'translated', 'published'];
 /** Those of the programs that a daemon runs, and of what it asks namespaces, come and go. */
 const PASSING = /^(\/memfd:weft |anon_inode:\[pidfd\]|net:\[)/;
+/** A daemon with this module waits for good when it reads a file of a hook for the third time. */
+const NEVER_READ = `
+import promises from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
+const { readFile } = promises;
+let reads = 0;
+promises.readFile = (path, ...more) =>
+  String(path).endsWith('slow.ts') && ++reads === 3 ? new Promise(() => {}) : readFile(path, ...more);
+syncBuiltinESMExports();
+`;
 const PLAYER = fileURLToPath(new URL('../handover/player.process.ts', import.meta.url));
 
 for (const datapath of datapathKinds) {
@@ -263,6 +273,21 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
     await until(async () => (await weft.status()).forwarding, { what: 'the old one forwards' });
     t.equal((await weft.status()).pid, pid);
     t.match(weft.log(), /it does not forward after 5 s/);
+    await passes();
+  });
+
+  await t.test('one that is too slow says so, and ends by itself', async (t) => {
+    const { pid } = weft;
+    // It is read twice while the other daemon forwards. The third time is before any port opens, and never ends.
+    const [hook, slow] = ['slow.ts', 'slow.mjs'].map((name) => join(lab.directory, name)) as [string, string];
+    writeFileSync(hook, '');
+    writeFileSync(slow, NEVER_READ);
+    const { code, stderr } = await weft.attemptTakeOver(['--hook', hook], { NODE_OPTIONS: `--import=${slow}` });
+    t.equal(code, 1);
+    t.match(stderr, /^weft: nothing is taken over from the running daemon, which goes on: .* after 5 s/m);
+    await until(async () => (await weft.status()).forwarding, { what: 'the old one forwards' });
+    t.equal((await weft.status()).pid, pid);
+    t.match(weft.log(), /"msg":"the new daemon has failed: this one goes on"/);
     await passes();
   });
 

@@ -157,8 +157,12 @@ export class Weft {
   }
 
   /** Starts a daemon that is to take over, and waits until it has ended; this one stays the one in use. */
-  async attemptTakeOver(more: readonly string[] = []): Promise<{ code: number | null; stderr: string }> {
-    const next = this.#lab.start([...this.upCommand(), '--takeover', ...more]);
+  async attemptTakeOver(
+    more: readonly string[] = [],
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<{ code: number | null; stderr: string }> {
+    const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+    const next = this.#lab.start(['env', ...variables, ...this.upCommand(), '--takeover', ...more]);
     const code = await next.exited;
     return { code, stderr: next.stderr };
   }
