@@ -62,6 +62,17 @@ t.test('a change is in force everywhere when that was waited for', async (t) => 
   }
 });
 
+t.test('what somebody has deleted of it by hand comes back', async (t) => {
+  const { root, a } = await lab(t);
+  await a.cluster.apply([network('blue', 1)]);
+  await a.membership.inForce.wait(LONG_MS);
+  const before = (await root.get('applied/b'))!.value;
+  await root.transact({ delete: ['applied/b'] });
+  await until(() => root.get('applied/b'), { what: 'it is published again' });
+  t.same((await root.get('applied/b'))!.value, before);
+  t.match((await a.membership.inForce.wait(LONG_MS)).hosts, { length: 3 });
+});
+
 t.test('what hosts publish is listed once while somebody waits, and an older listing takes nothing back', async (t) => {
   const applied = within(await openStore(t), 'applied/');
   let lists = 0;

@@ -82,9 +82,10 @@ export class InForce {
     return { revision: latest, hosts };
   }
 
-  /** Asks what the hosts have in force. @throws WeftError of the store */
-  async look(): Promise<void> {
+  /** Asks what the hosts have in force. @returns what this one has published @throws WeftError of the store */
+  async look(): Promise<number | undefined> {
     await this.#published?.look();
+    return this.#published?.of(this.#environment.host);
   }
 
   /**

@@ -252,7 +252,10 @@ export class Membership {
     this.#cancelLook = this.#environment.after(delayMs, () => {
       void this.inForce
         .look()
-        .catch(() => {})
+        .then(
+          (published) => this.#presence?.seen(published),
+          () => {},
+        )
         .then(() => this.#lookLater());
     });
   }

@@ -118,6 +118,13 @@ export class Presence {
     this.#publish();
   }
 
+  /** It was looked what all hosts have published: somebody may have deleted what this one has. */
+  seen(published: number | undefined): void {
+    if (published !== undefined || this.#publishing) return;
+    this.#published = 0;
+    this.#publish();
+  }
+
   /** The underlay has another address: it is registered at once. */
   moved(): void {
     if (this.#registeredAs !== undefined && this.#environment.underlay() !== this.#registeredAs) void this.#keep();
