@@ -1,7 +1,8 @@
 /**
- * Gives the addresses of one subnet to endpoints where several hosts share it (`blocks.ts`): those of this host's blocks in
- * ascending order, those first that no endpoint has had, then those that have rested longest. The next block is claimed
- * while a few addresses are left. When all blocks are taken, other hosts are asked for single addresses.
+ * Gives the addresses of one subnet to endpoints where several hosts share it (`blocks.ts`): to an endpoint that was here
+ * before, the address that it had; to others those of this host's blocks in ascending order, those first that no endpoint has
+ * had, then those that have rested longest. The next block is claimed while a few addresses are left. When all blocks are
+ * taken, other hosts are asked for single addresses.
  */
 import { createHash } from 'node:crypto';
 import { WeftError } from '../../error.ts';
@@ -242,18 +243,23 @@ export class BlockPool implements Pool {
 
   #choose(owner: string, draft: Draft): bigint {
     const now = this.#environment.clock();
+    let fresh: bigint | undefined;
     let oldest: { readonly value: bigint; readonly since: number } | undefined;
     for (const holding of this.#ownBlocks(draft)) {
       for (const value of this.#in(holding)) {
         if (this.#owners.has(value) || !this.#mayUseIn(draft, value) || this.#waiting(value, owner)) continue;
         const used = holding.used.get(value);
-        if (!used) return value;
+        if (used?.endpoint === owner) return value;
+        if (!used) {
+          fresh ??= value;
+          continue;
+        }
         if (holding.restsFor(value, owner, now, REST_MS) > 0) continue;
         const since = used.freeSince ?? now;
         if (!oldest || since < oldest.since) oldest = { value, since };
       }
     }
-    const value = oldest?.value ?? this.#freeSingle(owner, now);
+    const value = fresh ?? oldest?.value ?? this.#freeSingle(owner, now);
     if (value !== undefined) return value;
     const next = this.#nextBlock(draft);
     if (!next) throw this.#exhausted(owner);
