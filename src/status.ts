@@ -59,7 +59,8 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
 }
 
 /** The other hosts, and what is known of the way to each. */
-export async function hostsOf({ membership, peers }: Parts): Promise<HostReport[]> {
+export async function hostsOf({ cluster, membership, peers }: Parts): Promise<HostReport[]> {
+  cluster.requireKnown();
   await membership.inForce.look().catch(() => {}); // what they had before is shown then
   const known = membership.describe();
   return peers.report().map((peer) => ({ ...peer, ...known.get(peer.name ?? '') }));

@@ -170,6 +170,7 @@ export class Switch {
   }
 
   networks(): NetworkReport[] {
+    this.#parts.cluster.requireKnown();
     return this.#parts.networks.all().map((network) => this.#parts.networks.report(network));
   }
 
@@ -203,6 +204,7 @@ export class Switch {
   }
 
   endpoints(): EndpointReport[] {
+    this.#parts.cluster.requireKnown();
     return this.#parts.endpoints.all().map((endpoint) => this.#parts.endpoints.report(endpoint));
   }
 
@@ -257,6 +259,7 @@ export class Switch {
 
   /** The services, or the named one. @throws WeftError('not_found') */
   services(which: Partial<ResourceName> = {}): AsyncIterable<ServiceReport> {
+    this.#parts.cluster.requireKnown();
     return this.#parts.observer.services(which);
   }
 

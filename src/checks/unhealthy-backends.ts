@@ -11,9 +11,9 @@
  * take it back. What cannot be stored is stored later, and counts here at once. For some seconds after
  * a start, what the daemon before it has said counts as well: by then, everything has been checked once.
  */
-import { keyOf, type Keys } from '../cluster/keys.ts';
+import { keyOf } from '../cluster/keys.ts';
 import { UNHEALTHY } from '../cluster/membership/registration.ts';
-import type { Register } from '../cluster/register.ts';
+import type { Keys, Register } from '../cluster/register.ts';
 import { hostKind } from '../model/kinds/host.ts';
 import type { ClashReport } from '../model/report.ts';
 import { unhealthyRecord } from '../model/records.ts';

@@ -45,8 +45,10 @@ async function statusText(report: StatusReport): Promise<string> {
     ...rows(() => report.clashes.map(({ detail }) => ['Clash', paint('yellow', detail)] as const)),
     ...row('Store', () => storeText(report)),
     ...rows(() => {
-      const { held = [], pending = [], lost = [] } = report.sharedStore ?? {};
+      const { held = [], losses = [], pending = [], lost = [] } = report.sharedStore ?? {};
       const told: (readonly [string, Cell])[] = [];
+      if (losses.length > 0)
+        told.push(['Would go', paint('yellow', `${heldText(losses)}, with \`weft doctor --accept-store\``)]);
       if (held.length > 0) told.push(['Held', paint('yellow', `${heldText(held)}: \`weft doctor\` says why`)]);
       if (pending.length > 0)
         told.push(['Pending', paint('yellow', `other hosts do not know of ${pending.join(', ')} yet`)]);

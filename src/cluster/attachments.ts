@@ -456,14 +456,14 @@ export class Attachments {
     return planInterface(this.#wanted(endpoint, attachment), given, link, facts);
   }
 
-  #wanted({ resource, addresses, mac }: LocalEndpoint, { queues = 0 }: Attachment): InterfaceWanted {
+  #wanted({ name, resource, addresses, mac }: LocalEndpoint, { queues = 0 }: Attachment): InterfaceWanted {
     const network = this.#environment.networks.get(resource.spec.network);
     const pools = network.pools.filter((pool) => addresses.some((ip) => pool.contains(ip)));
     return {
       mac,
       isTrusted: resource.spec.trust,
       mtu: network.mtu,
-      addresses: addresses.map((ip) => ({ ip, prefixLength: poolOf(network, ip).prefixLength })),
+      addresses: addresses.map((ip) => ({ ip, prefixLength: poolOf(network, ip, name).prefixLength })),
       gateways: pools.map(({ gateway }) => gateway),
       hasOutside: network.resource.spec.outside,
       queues,

@@ -16,7 +16,7 @@ import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
 import type { AcceptReport, ApplyReport } from '../model/report.ts';
 import { DEFAULT_NAMESPACE, idOf, nameOf, type Resource, type ResourceName } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
-import { joined, type Transaction } from '../store/store.ts';
+import { joined, type Entry, type Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import { Confirmation } from './confirmation.ts';
 import { marked, unmarked } from './deletions.ts';
@@ -25,7 +25,7 @@ import { isHere, type Endpoint } from './endpoint.ts';
 import { Enforcement, type EnforcementEnvironment } from './enforcement.ts';
 import type { Followers } from './followers.ts';
 import { isReferredTo, refuseInUse } from './in-use.ts';
-import { keyOf } from './keys.ts';
+import { keyOf, nameOfKey } from './keys.ts';
 import { namespaceRecord } from './migration.ts';
 import { PlanAgain } from './plan-again.ts';
 import { changeOf, removalOf, type ProposedChange } from './proposed-change.ts';
@@ -381,11 +381,21 @@ export class Cluster {
 
   /** From here on, nobody begins to refer to it (`deletions.ts`). @throws WeftError('conflict') if somebody does already */
   async #mark(kind: KindDefinition, name: string, revision: number): Promise<void> {
-    const { feed, hostName } = this.#environment;
+    const { hostName } = this.#environment;
     const key = keyOf(kind, name);
-    const stored = await feed.get(key);
+    const stored = await this.#stored(key);
     await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value: marked(stored?.value, hostName) }] });
     refuseInUse(kind, name, this.#all());
+  }
+
+  /** A record as it is stored, which is about to be changed. @throws WeftError that names it */
+  async #stored(key: string): Promise<Entry | undefined> {
+    try {
+      return await this.#environment.feed.get(key);
+    } catch (error) {
+      const { code, message } = error as WeftError;
+      throw new WeftError(code, `${message}: ${nameOfKey(key)} cannot be changed meanwhile`, { cause: error });
+    }
   }
 
   /** Takes off what is left of this host's marks. @param keys those that may be left */
@@ -401,8 +411,16 @@ export class Cluster {
     }
   }
 
+  /** @throws WeftError while a shared store has never been reached: nobody here knows then what there is */
+  requireKnown(): void {
+    const waiting = this.#environment.feed.waitsFor();
+    if (!waiting) return;
+    throw new WeftError(waiting.code, `this host knows nothing of the cluster yet: ${waiting.message}`);
+  }
+
   /** The resources as declared. @throws WeftError('not_found') if `name` does not exist */
   get(kind: KindDefinition, { name, namespace }: Partial<ResourceName> = {}): Resource[] {
+    this.requireKnown();
     const reconciler = this.#environment.reconcilers.get(kind.kind)!;
     if (name !== undefined) {
       const id = idIn(kind, { name, namespace });
@@ -442,7 +460,7 @@ export class Cluster {
     validate(kind.schema, labelled);
     await this.#environment.check(changeOf(declared, labelled));
     const key = keyOf(kind, name);
-    const stored = await feed.get(key);
+    const stored = await this.#stored(key);
     const value = { ...(stored?.value as object), resource: labelled };
     await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
     logger.info({ kind: kind.kind, name }, 'configured');

@@ -24,9 +24,9 @@ import type { ConfirmReport, ConfirmationReport } from '../model/report.ts';
 import { nameOf, type Resource, type ResourceName } from '../model/resource.ts';
 import type { Change, Entry, Put, Transaction } from '../store/store.ts';
 import type { Feed } from './feed/feed.ts';
-import { keyOf, nameOfKey, resourceAt, type Keys } from './keys.ts';
+import { keyOf, nameOfKey, resourceAt } from './keys.ts';
 import { PlanAgain } from './plan-again.ts';
-import type { Register } from './register.ts';
+import type { Keys, Register } from './register.ts';
 
 export interface ConfirmationEnvironment {
   readonly hostName: string;

@@ -125,9 +125,10 @@ export class EndpointPlacing {
       if (owner !== undefined && owner !== name) {
         throw new WeftError('conflict', `endpoint "${name}": mac ${endpoint.mac} is taken by endpoint "${owner}"`);
       }
-      const isNew = (address: string): boolean => poolOf(network, address).ownerOf(addressValue(address)) !== name;
+      const isNew = (address: string): boolean =>
+        poolOf(network, address, name).ownerOf(addressValue(address)) !== name;
       const claimed = endpoint.addresses.filter(isNew);
-      for (const address of endpoint.addresses) poolOf(network, address).claim(name, address, isHere(endpoint));
+      for (const address of endpoint.addresses) poolOf(network, address, name).claim(name, address, isHere(endpoint));
       if (claimed.length > 0) this.#environment.onAddressesClaimed(endpoint);
       if (isHere(endpoint)) return true;
       this.#parts.remotes.enter(endpoint, isNews);

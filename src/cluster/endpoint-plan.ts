@@ -116,7 +116,7 @@ export class EndpointPlan {
     const netns = await this.#refuseHost();
     this.#refusePublish(known.addresses);
     const local = this.#localRecord(netns);
-    for (const address of known.addresses) poolOf(this.#network, address).move(this.#name, address, this.#draft);
+    for (const address of known.addresses) this.#poolOf(address).move(this.#name, address, this.#draft);
     const declared: Endpoint = { ...known, resource: this.#resource, host: undefined, state: 'detached', local };
     return {
       action: 'configured',
@@ -151,7 +151,7 @@ export class EndpointPlan {
 
   #create(netns: NetnsRef | undefined): Planned {
     const { spec } = this.#resource;
-    for (const address of spec.addresses) poolOf(this.#network, address).check(this.#name, address);
+    for (const address of spec.addresses) this.#poolOf(address).check(this.#name, address);
     refuseTakenMac(this.#inNetwork(), this.#resource);
     if (netns) refuseUnplannedAddresses(this.#network, this.#resource, (range) => this.#mayChoose(range));
     const served = this.#pools().map(({ gateway }) => gateway);
@@ -190,11 +190,15 @@ export class EndpointPlan {
   /** Takes the declared addresses, and one from each other subnet that weft may choose from. */
   #takeAddresses(): string[] {
     const { addresses: requested, host } = this.#resource.spec;
-    const asked = requested.map((address) => poolOf(this.#network, address).plan(this.#name, address, this.#draft));
+    const asked = requested.map((address) => this.#poolOf(address).plan(this.#name, address, this.#draft));
     const chosen = (host === undefined ? this.#pools() : [])
       .filter((pool) => !requested.some((address) => pool.contains(address)))
       .map((pool) => pool.plan(this.#name, undefined, this.#draft));
     return [...asked, ...chosen];
+  }
+
+  #poolOf(address: string): Network['pools'][number] {
+    return poolOf(this.#network, address, this.#name);
   }
 
   /** The pools that give a new local endpoint an address. */

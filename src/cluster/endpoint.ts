@@ -90,12 +90,13 @@ export function hasWildcard({ metadata }: EndpointResource): boolean {
   return readEndpointAnnotations(metadata.annotations).hasWildcard;
 }
 
-/** The pool that contains `address`. @throws WeftError('invalid') if no subnet of the network does */
-export function poolOf(network: Network, address: string) {
+/** The pool that contains an address of `endpoint`. @throws WeftError('invalid') if no subnet of the network does */
+export function poolOf(network: Network, address: string, endpoint: string) {
   const pool = network.pools.find((candidate) => candidate.contains(address));
   if (!pool) {
     const subnets = network.pools.map((candidate) => candidate.subnet).join(', ');
-    throw new WeftError('invalid', `ip ${address} is outside the subnets of network "${network.name}" (${subnets})`);
+    const where = `outside the subnets of network "${network.name}" (${subnets})`;
+    throw new WeftError('invalid', `endpoint "${endpoint}": ip ${address} is ${where}`);
   }
   return pool;
 }

@@ -1,10 +1,9 @@
-/** The store keys of resources: `networks/blue`, `endpoints/shop/web`. */
+/** The store keys of resources: `networks/blue`, `endpoints/shop/web`; and what records are called in messages. */
+import { addressText } from '../model/address.ts';
 import { kinds } from '../model/kinds/registry.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { idOf, nameOf } from '../model/resource.ts';
-
-/** All that there are. What this host writes while they are asked for may already be among them, or not any more. */
-export type Keys = Pick<ReadonlySet<string>, 'has' | 'keys'>;
+import { blockOfKey } from './addresses/block.ts';
 
 export function keyOf({ plural, isNamespaced }: KindDefinition, name: string): string {
   if (!isNamespaced) return `${plural}/${name}`;
@@ -21,8 +20,10 @@ export function resourceAt(key: string): { readonly kind: KindDefinition; readon
   return { kind, name: idOf({ name, namespace }) };
 }
 
-/** `network "blue"`; for what is no resource, its key. */
+/** `network "blue"`, `address block 10.0.0.16 of network "blue"`; for anything else, its key. */
 export function nameOfKey(key: string): string {
   const at = resourceAt(key);
-  return at ? `${at.kind.kind.toLowerCase()} "${at.name}"` : `record "${key}"`;
+  if (at) return `${at.kind.kind.toLowerCase()} "${at.name}"`;
+  const block = blockOfKey(key);
+  return block ? `address block ${addressText(block.first)} of network "${block.network}"` : `record "${key}"`;
 }

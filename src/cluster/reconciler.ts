@@ -13,7 +13,7 @@ import type { WeftError } from '../error.ts';
 import type { ApplyReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
 import type { Expectation, Put, Transaction } from '../store/store.ts';
-import type { Keys } from './keys.ts';
+import type { Keys } from './register.ts';
 
 /** What is said of a resource that the shared store does not have yet. */
 export const PENDING = 'the store does not have it yet: other hosts do not know of it';

@@ -3,7 +3,9 @@
  * the resources of the same revision, which are put into force after it.
  */
 import type { Change } from '../store/store.ts';
-import type { Keys } from './keys.ts';
+
+/** All that there are. What this host writes while they are asked for may already be among them, or not any more. */
+export type Keys = Pick<ReadonlySet<string>, 'has' | 'keys'>;
 
 export interface Register {
   /** Of the keys that concern it. */

@@ -5,7 +5,8 @@
  * They are recognized from decisions to drop, when those are made and for as long as frames match
  * them. Anybody on the underlay can forge them, so they are only reported to the operator and decide
  * nothing. Of each kind, the latest MOST_OF_A_KIND are kept until they have not been seen for
- * KEPT_MS, or whatever they clashed with is gone.
+ * KEPT_MS, or whatever they clashed with is gone. Some show themselves rarely, such as an address that is asked for now and
+ * then, so it is told when each was seen last.
  */
 import { fields } from '../flow/fields.ts';
 import { bytesId, readBytes, readNumber, type FlowKey } from '../flow/key.ts';
@@ -28,15 +29,16 @@ export type Clash = { readonly vtep: Uint8Array } & (
   | { readonly kind: 'address'; readonly vni: Vni; readonly ip: Uint8Array }
 );
 
-interface Seen {
+export interface SeenClash {
   readonly clash: Clash;
+  /** When it was seen last. */
   readonly atMs: number;
 }
 
 export class Clashes {
   readonly #tables: Pick<Tables, 'topology' | 'fdb' | 'neighbors'>;
   /** By kind, least recently seen first. */
-  readonly #seen: Readonly<Record<Clash['kind'], Map<string, Seen>>> = {
+  readonly #seen: Readonly<Record<Clash['kind'], Map<string, SeenClash>>> = {
     stranger: new Map(),
     vni: new Map(),
     mac: new Map(),
@@ -60,11 +62,9 @@ export class Clashes {
   }
 
   /** All that still are clashes, the latest last. */
-  all(nowMs: number): Clash[] {
+  all(nowMs: number): SeenClash[] {
     return Object.values(this.#seen).flatMap((seen) =>
-      [...seen.values()]
-        .filter(({ clash, atMs }) => nowMs - atMs < KEPT_MS && this.#isOne(clash))
-        .map(({ clash }) => clash),
+      [...seen.values()].filter(({ clash, atMs }) => nowMs - atMs < KEPT_MS && this.#isOne(clash)),
     );
   }
 

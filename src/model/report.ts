@@ -128,6 +128,8 @@ export const sharedStoreReport = z.object({
   revision: z.number(),
   /** Why nothing is taken from it or written to it, although it answers. */
   refused: z.string().optional(),
+  /** What `weft doctor --accept-store` would take away or change here, if it is refused as that of another cluster. */
+  losses: z.array(heldRecordReport).optional(),
   /** Set if it answers, and this host has not followed it for half a minute: why not, and since when. */
   notFollowed: z.object({ why: z.string(), since: z.string() }).optional(),
   /** Resources of this host that the store does not have yet. */
@@ -144,6 +146,7 @@ export const sharedStoreReport = z.object({
 
 /** What `weft doctor --accept-store` has put into force. */
 export const acceptReport = z.object({
+  /** What was held; or what this host has lost because it belongs to another cluster. */
   accepted: z.array(heldRecordReport),
   /** The id of the cluster that this host belongs to from now on, if that is another one. */
   cluster: z.string().optional(),

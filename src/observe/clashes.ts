@@ -1,9 +1,10 @@
 /** Conflicts with other hosts or routes, in the operator's words: what does not fit together, and how to fix it. */
 import { findOverlap } from '../cluster/addresses/subnet.ts';
-import type { Clash } from '../control/clashes.ts';
+import type { Clash, SeenClash } from '../control/clashes.ts';
 import { formatIp, formatMac, sameBytes, type Vni } from '../flow/types.ts';
 import { findListeners } from '../link/listeners.ts';
 import type { HostRoute } from '../link/host-routes.ts';
+import { lastSeenText } from '../model/last-seen.ts';
 import { portText, type PublishedPort } from '../model/publish.ts';
 import type { ClashReport } from '../model/report.ts';
 import type { Fdb } from '../table/fdb.ts';
@@ -15,22 +16,33 @@ export interface TunnelNames {
   readonly neighbors: Pick<NeighborTable, 'lookup'>;
   /** Name of an endpoint, by its port. */
   readonly portName: (port: number) => string;
+  /** True if all hosts have their networks from one store. */
+  readonly isShared: boolean;
 }
 
 /** Conflicts seen in frames from the tunnel. */
-export function tunnelClash(clash: Clash, names: TunnelNames): ClashReport {
-  const { hostMac, neighbors } = names;
+export function tunnelClash({ clash, atMs }: SeenClash, names: TunnelNames, nowMs: number): ClashReport {
+  const { detail, hint } = clashText(clash, names);
+  return { detail: `${detail}${lastSeenText(nowMs - atMs)}`, hint };
+}
+
+function clashText(clash: Clash, names: TunnelNames): ClashReport {
+  const { hostMac, neighbors, isShared } = names;
   const vtep = formatIp(clash.vtep);
   switch (clash.kind) {
     case 'stranger':
       return {
         detail: `${vtep} sends VXLAN to this host, and is not a peer of it`,
-        hint: `give weft up --peer ${vtep} here, or take this host out of the peers there`,
+        hint: isShared
+          ? 'see with `weft status` there which store it uses: hosts that share one, with one prefix, know each other by themselves; if it is not weft, take this host out of its peers, or apply a Host for it'
+          : `give weft up --peer ${vtep} here, or take this host out of the peers there`,
       };
     case 'vni':
       return {
         detail: `peer ${vtep} sends VNI ${clash.vni}, which no network here has`,
-        hint: 'give a network the same VNI on all hosts; where only other hosts have this network, nothing is wrong',
+        hint: isShared
+          ? 'the network was deleted, and that host does not know it yet: `weft hosts` says whether it is behind'
+          : 'give a network the same VNI on all hosts; where only other hosts have this network, nothing is wrong',
       };
     case 'mac': {
       const mac = formatMac(clash.mac);

@@ -67,6 +67,8 @@ export interface DoctorEnvironment {
   }>;
   /** Undefined if this host has its store for itself. */
   readonly store: SharedStoreReport | undefined;
+  /** Why nothing is known of the cluster yet; undefined if that is not so. */
+  readonly waitsFor: string | undefined;
   /** Null if this host has its store for itself. */
   readonly registration: StatusReport['registration'];
   readonly inForce: StatusReport['inForce'];
@@ -88,14 +90,14 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     checkTun(),
     checkCapabilities(),
     ...checkOffloads(environment.offloads),
-    ...(environment.store ? checkStore(environment.store) : []),
+    ...(environment.store ? checkStore(environment.store, environment.waitsFor) : []),
     ...checkMembership(environment),
     checkUpcalls(environment),
     checkAudit(environment),
     ...checkFlowCache(environment),
     ...(environment.outside ? checkOutside(await environment.outside()) : []),
     ...(await checkPublished(environment)),
-    ...checkInternal(environment.internal),
+    ...checkInternal(environment),
     ...environment.clashes.map((clash) => ({ check: 'clash', result: 'warning', ...clash }) as const),
     ...(await environment.policies()).map((doubt) => ({ check: 'policy', result: 'warning', ...doubt }) as const),
     ...environment.hooks.map(checkHook),
@@ -115,17 +117,20 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
   }
   checks.push(...(await checkUnderlay(environment, underlay)));
   checks.push(...(await Promise.all(environment.peers.map((peer) => checkPeer(environment, peer)))));
-  for (const host of environment.hosts) checks.push(checkTunnel(host, environment.vxlanPort));
+  for (const host of environment.hosts) checks.push(checkTunnel(host, environment));
   for (const [peer, path] of environment.paths) checks.push(checkPath(environment, peer, path));
   return { checks };
 }
 
 /** Without them, containers have no names. */
-function checkInternal(internal: StatusReport['internal']): CheckReport[] {
+function checkInternal({ internal, waitsFor }: DoctorEnvironment): CheckReport[] {
   if (!internal) return [];
+  const check = 'own sockets';
   const { open: isOpen, listening, why } = internal;
-  if (isOpen) return [ok('own sockets', `${listening.join(', ')} at the gateways`)];
-  return [{ check: 'own sockets', result: 'failed', detail: why ?? 'they are not open yet', hint: RENEWED }];
+  if (isOpen) return [ok(check, `${listening.join(', ')} at the gateways`)];
+  if (waitsFor !== undefined)
+    return [{ check, result: 'failed', detail: `they are opened when the cluster is known: ${waitsFor}` }];
+  return [{ check, result: 'failed', detail: why ?? 'they are not open yet', hint: RENEWED }];
 }
 
 function checkKernel(): CheckReport {
@@ -400,10 +405,18 @@ async function checkPeer({ probe, vxlanPort }: DoctorEnvironment, peer: string):
 /** Whether frames get through the tunnel to this host, and back. */
 function checkTunnel(
   { underlay, state, why, since, roundTripMs, lossIn, lossOut }: HostReport,
-  vxlanPort: number,
+  { vxlanPort, store }: DoctorEnvironment,
 ): CheckReport {
   const check = `tunnel ${underlay}`;
-  if (state === 'unprobed') return ok(check, `not known to be alive: ${why}`);
+  if (state === 'unprobed') {
+    const key = store ? '' : ', and give both the same key (`weft key`), so that they see it themselves';
+    return {
+      check,
+      result: 'warning',
+      detail: `nobody knows whether frames arrive: ${why}`,
+      hint: `let UDP ${vxlanPort} through between the hosts${key}; what is not weft never answers`,
+    };
+  }
   if (state !== 'up') {
     return {
       check,

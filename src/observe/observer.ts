@@ -79,6 +79,8 @@ export interface ObserverEnvironment {
   readonly underlayPort: PortNo;
   /** True if a host is known not to run, or cannot be reached from here. */
   readonly isHostDown: (host: string) => boolean;
+  /** True if all hosts have their networks from one store. */
+  readonly isShared: boolean;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   /** Milliseconds since the epoch. */
@@ -176,10 +178,11 @@ export class Observer {
 
   /** Frames from the tunnel that show a conflict between another host and this one. */
   tunnelClashes(): ClashReport[] {
-    const { forwarding, clock } = this.#environment;
+    const { forwarding, clock, isShared } = this.#environment;
     const { topology, fdb, neighbors } = forwarding.tables;
-    const names = { hostMac: topology.hostMac, fdb, neighbors, portName: this.#portName };
-    return forwarding.controller.clashes.all(clock()).map((clash) => tunnelClash(clash, names));
+    const names = { hostMac: topology.hostMac, fdb, neighbors, portName: this.#portName, isShared };
+    const now = clock();
+    return forwarding.controller.clashes.all(now).map((seen) => tunnelClash(seen, names, now));
   }
 
   /**

@@ -2,9 +2,10 @@
 import { heldText } from '../model/held.ts';
 import type { CheckReport, SharedStoreReport } from '../model/report.ts';
 
-export function checkStore(store: SharedStoreReport): CheckReport[] {
+/** @param waitsFor why nothing is known of the cluster yet; undefined if that is not so */
+export function checkStore(store: SharedStoreReport, waitsFor: string | undefined): CheckReport[] {
   const { signs, held, lost, audit } = store;
-  const checks: CheckReport[] = [reached(store)];
+  const checks: CheckReport[] = [reached(store, waitsFor === undefined)];
   if (held.length > 0) {
     checks.push({
       check: 'held',
@@ -27,19 +28,15 @@ export function checkStore(store: SharedStoreReport): CheckReport[] {
   return checks;
 }
 
-function reached({
-  reachable,
-  why,
-  since,
-  refused,
-  notFollowed,
-  revision,
-  pending,
-  cluster,
-  audit,
-}: SharedStoreReport): CheckReport {
+function reached(
+  { reachable, why, since, refused, losses = [], notFollowed, revision, pending, cluster, audit }: SharedStoreReport,
+  isKnown: boolean,
+): CheckReport {
   const check = 'store';
-  if (refused !== undefined) return { check, result: 'failed', detail: refused };
+  if (refused !== undefined) {
+    const hint = `what goes or changes here with that: ${heldText(losses)}`;
+    return { check, result: 'failed', detail: refused, ...(losses.length > 0 && { hint }) };
+  }
   if (notFollowed) {
     return {
       check,
@@ -57,6 +54,8 @@ function reached({
     check,
     result: 'failed',
     detail: `cannot be reached (${why}, since ${since ?? 'the start'})${waiting}`,
-    hint: 'what is known stays in force, and weft tries again',
+    hint: isKnown
+      ? 'what is known stays in force, and weft tries again'
+      : 'this host knows nothing of the cluster yet, and forwards nothing: weft goes on when the store can be used',
   };
 }

@@ -2,6 +2,7 @@
 import { queryObjects } from 'node:v8';
 import t, { type Test } from 'tap';
 import { Holding } from '../../src/cluster/addresses/holding.ts';
+import { nameOfKey } from '../../src/cluster/keys.ts';
 import { WeftError } from '../../src/error.ts';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
@@ -506,8 +507,27 @@ t.test('a daemon that starts without the store goes on with what it holds, and g
     [...given].every((ip) => Number(ip.split('.')[3]) < 16),
     'all of its own block',
   );
-  await t.rejects(attach(a, 'late'), { code: 'unreachable' }, 'no other block can be claimed');
-  await t.rejects(attach(a, 'x', '10.0.0.17'), { code: 'unreachable' });
+  // Neither names what only the store has a word for.
+  const isAway = 'the store cannot be reached (it is away)';
+  await t.rejects(attach(a, 'late'), {
+    code: 'unreachable',
+    message: `${isAway}: endpoint "late": this host has no address of network "blue" left, and cannot claim more meanwhile`,
+  });
+  for (const ip of ['10.0.0.99', '10.0.0.201']) {
+    await t.rejects(attach(a, 'x', ip), {
+      code: 'unreachable',
+      message: `${isAway}: endpoint "x": ip ${ip} is in no block of this host, and cannot be claimed meanwhile: without --ip, it gets one that this host has`,
+    });
+  }
+  await t.rejects(attach(a, 'x', '10.9.0.1'), {
+    code: 'invalid',
+    message: 'endpoint "x": ip 10.9.0.1 is outside the subnets of network "blue" (10.0.0.0/24)',
+  });
+  await t.rejects(a.cluster.label(endpointKind, { name: 'taken' }, { tier: 'data' }), {
+    code: 'unreachable',
+    message: `${isAway}: endpoint "taken" cannot be changed meanwhile`,
+  });
+  t.equal(nameOfKey('blocks/blue/4-10.0.0.16'), 'address block 10.0.0.16 of network "blue"');
 });
 
 t.test('nothing is left of the blocks of networks that come and go', async (t) => {

@@ -2,7 +2,9 @@
 import t from 'tap';
 import { Peers } from '../../src/cluster/membership/peers.ts';
 import type { LivenessSettings, PeerLiveness } from '../../src/datapath/liveness.ts';
+import type { DropReason } from '../../src/flow/reason.ts';
 import { formatIp, parseIp } from '../../src/flow/types.ts';
+import type { ClashReport } from '../../src/model/report.ts';
 
 t.test('hosts are looked at only when they, networks or keys have changed', async (t) => {
   let [vteps, networks, key]: [readonly string[], { name: string; vni: number }[], Uint8Array] = [
@@ -63,8 +65,29 @@ t.test('hosts are looked at only when they, networks or keys have changed', asyn
 const VTEP = '192.0.2.2';
 const KEY = Buffer.alloc(32, 1);
 
-/** @param heardMs when the last authentic probe of the peer came @param lastMs when one was refused */
-function clashes(heardMs: number | undefined, lastMs: number, sender = VTEP): string[] {
+interface Seen {
+  /** The reason for which a probe was refused. */
+  readonly reason?: DropReason;
+  readonly sender?: string;
+  /** When the last authentic probe of the peer came. */
+  readonly heardMs?: number;
+  /** For how long the last refused one is past. */
+  readonly agoMs?: number;
+  readonly isKeyed?: boolean;
+  readonly isShared?: boolean;
+}
+
+const NOW_MS = 100_000;
+
+function clashes(seen: Seen): ClashReport[] {
+  const {
+    reason = 'probe_unknown_peer',
+    sender = VTEP,
+    heardMs,
+    agoMs = 500,
+    isKeyed = false,
+    isShared = false,
+  } = seen;
   const address = parseIp(VTEP);
   const peer = {
     ...{ address, state: 'up', fault: 'none', hasTwin: false, sinceMs: 0, heardMs, roundTripMs: 1 },
@@ -75,28 +98,56 @@ function clashes(heardMs: number | undefined, lastMs: number, sender = VTEP): st
       remote: {
         setLiveness: () => {},
         peers: () => [peer],
-        strangers: () => [{ address: parseIp(sender), reason: 'probe_unknown_peer', count: 1, lastMs }],
+        strangers: () => [{ address: parseIp(sender), reason, count: 1, lastMs: NOW_MS - agoMs }],
       },
     },
     liveness: { session: Buffer.alloc(8), intervalMs: 300, multiplier: 3 },
     vteps: () => [VTEP],
     sources: () => [],
     nameOf: () => 'there',
-    keyOf: () => KEY,
+    keyOf: () => (isKeyed ? KEY : undefined),
     networks: () => [],
     pathMtu: () => undefined,
-    isShared: true,
+    isShared,
     vxlanPort: 4789,
-    clock: () => 1000,
+    clock: () => NOW_MS,
     wallClock: () => 0,
     onChange: () => {},
   });
-  return peers.clashes().map(({ detail }) => detail);
+  return peers.clashes();
 }
 
-t.test('probes that came before their host was known are not told of once it is', async (t) => {
-  t.same(clashes(undefined, 500), [`peer ${VTEP} probes this host, which has no key for it`]);
-  t.same(clashes(400, 500), [`peer ${VTEP} probes this host, which has no key for it`]);
-  t.same(clashes(600, 500), []);
-  t.same(clashes(600, 500, '192.0.2.3'), ['192.0.2.3 probes this host, and is no peer of it']);
+const details = (seen: Seen): string[] => clashes(seen).map(({ detail }) => detail);
+
+t.test('probes that came before their host or its key was known are not told of once it is', async (t) => {
+  const noKey = [`peer ${VTEP} probes this host, which has no key for it`];
+  t.same(details({}), noKey);
+  t.same(details({ heardMs: NOW_MS - 600 }), noKey);
+  t.same(details({ heardMs: NOW_MS - 400 }), []);
+  t.same(details({ isKeyed: true }), []);
+  t.same(details({ sender: '192.0.2.3', heardMs: NOW_MS - 400 }), ['192.0.2.3 probes this host, and is no peer of it']);
+});
+
+t.test('of probes that have ceased, it is said when the last one came, and soon nothing', async (t) => {
+  const stranger = { sender: '192.0.2.3' };
+  const isNone = '192.0.2.3 probes this host, and is no peer of it';
+  t.same(details({ ...stranger, agoMs: 1000 }), [isNone]);
+  t.same(details({ ...stranger, agoMs: 12_000 }), [`${isNone} (last 12 s ago)`]);
+  t.same(details({ ...stranger, agoMs: 31_000 }), []);
+
+  const wrong = { reason: 'probe_unauthentic', isKeyed: true } as const;
+  const hasWrong = `probes from ${VTEP} have a wrong key, or are for another host`;
+  t.same(details({ ...wrong, agoMs: 12_000 }), [`${hasWrong} (last 12 s ago)`]);
+  t.same(details({ ...wrong, agoMs: 12_000, heardMs: NOW_MS }), [], 'it has the right one by now');
+  t.same(details({ ...wrong, heardMs: NOW_MS }), [hasWrong], 'somebody else sends from its address');
+});
+
+t.test('what to do about a stranger depends on where the peers come from', async (t) => {
+  const hints = (isShared: boolean): string[] =>
+    [{ sender: '192.0.2.3' }, { reason: 'probe_unauthentic', isKeyed: true } as const].map(
+      (seen) => clashes({ ...seen, isShared })[0]!.hint,
+    );
+  t.match(hints(false), [/^give weft up --peer 192\.0\.2\.3,KEY here/, /^give both hosts the same key/]);
+  t.match(hints(true), [/which store it uses/, /which store it uses/]);
+  t.notMatch(hints(true).join(), '--peer');
 });

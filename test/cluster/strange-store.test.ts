@@ -302,7 +302,10 @@ t.test('a store that belongs to another cluster', async (t) => {
   t.same(await contents(other), there, 'nothing is written to it');
   t.ok(starting.log.some((line) => why.test(line)));
 
-  t.same(await starting.accept(), { accepted: [], cluster: 'cluster-x' });
+  const losses = ['network "blue"', 'endpoint "db"'].map((name) => ({ name, change: 'deleted' as const }));
+  t.same(starting.report.losses, losses, 'what goes is told before');
+  t.same(await starting.accept(), { accepted: losses, cluster: 'cluster-x' });
+  t.equal(starting.report.losses, undefined);
   await starting.until(() => starting.report.pending.length === 0, 'its own records');
   await x.until(() => x.inForce.has('endpoints/default/app') && x.inForce.has(WEB), 'what it brings along');
   t.same(starting.values(), x.values());

@@ -29,7 +29,7 @@ function lab(t: Test) {
     });
   const comes = (vtep: string, { vni = Number(VNI), srcMac = far.mac } = {}): void =>
     brings(vtep, udp({ srcMac, dstMac: web.mac, src: far.ip, dst: web.ip }, 1, 2), vni);
-  const told = (): string[] => forwarding.controller.clashes.all(net.nowMs).map(clashText);
+  const told = (): string[] => forwarding.controller.clashes.all(net.nowMs).map(({ clash }) => clashText(clash));
   return { net, host, port, forwarding, brings, comes, told };
 }
 
@@ -106,7 +106,7 @@ for (const [family, ip] of [
     const first = a.attach({ ...attached, mac: web.mac });
     const second = b.attach({ ...attached, mac: far.mac });
     const told = (): string[][] =>
-      [a, b].map(({ forwarding }) => forwarding.controller.clashes.all(net.nowMs).map(clashText));
+      [a, b].map(({ forwarding }) => forwarding.controller.clashes.all(net.nowMs).map(({ clash }) => clashText(clash)));
     const came = (): number[] => [a, b, other].map(({ forwarding }) => forwarding.datapath.counters().rx);
     const announce = (): void => {
       b.forwarding.announce(second.portNo);

@@ -98,7 +98,28 @@ await t.test('etcd is away when a host starts for the first time ever', { skip: 
   );
   const refused = await weft.attempt('network', 'create', 'blue', '--subnet', '10.44.0.0/24');
   t.equal(refused.code, 1);
-  t.match(refused.stderr, /^weft: the store cannot be reached \(.*\): weft goes on when it can be used\n$/);
+  const away = `the store cannot be reached \\(${etcdAddress}:.*\\): weft goes on when it can be used`;
+  t.match(refused.stderr, new RegExp(`^weft: ${away}\\n$`));
+  for (const command of [
+    'get host',
+    'get network',
+    'network ls',
+    'endpoints',
+    'services',
+    'hosts',
+    'describe host a',
+  ]) {
+    const asked = await weft.attempt(...command.split(' '));
+    t.equal(asked.code, 1, command);
+    t.match(asked.stderr, new RegExp(`^weft: this host knows nothing of the cluster yet: ${away}\\n$`), command);
+    t.equal(asked.stdout, '', command);
+  }
+  const { stdout: checks } = await weft.attempt('doctor');
+  t.match(
+    checks,
+    /^store +failed +cannot be reached \(.*\): this host knows nothing of the cluster yet, and forwards/m,
+  );
+  t.match(checks, /^own sockets +failed +they are opened when the cluster is known: the store cannot be reached \(/m);
   await etcd.start();
   await until(async () => (await weft.client.status()).forwarding, { what: 'it to forward' });
   await weft.run('network', 'create', 'blue', '--subnet', '10.44.0.0/24');

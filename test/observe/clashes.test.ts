@@ -1,5 +1,6 @@
 /** Conflicts in an operator's words, and which subnets are in conflict. */
 import t from 'tap';
+import type { Clash } from '../../src/control/clashes.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { listenerClashes, routeClashes, subnetClashes, tunnelClash } from '../../src/observe/clashes.ts';
 import { Changes } from '../../src/table/changes.ts';
@@ -17,28 +18,40 @@ t.test('what comes by the tunnel', async (t) => {
   const neighbors = new NeighborTable({ quota: 1 }, changes);
   const ip = parseIp('10.0.0.1');
   neighbors.set(vni, ip, mac);
-  const names = { hostMac, fdb, neighbors, portName: (port: number) => (port === 3 ? 'web' : '?') };
+  const names = { hostMac, fdb, neighbors, portName: (port: number) => (port === 3 ? 'web' : '?'), isShared: false };
+  const about = (clash: Clash, more: { isShared?: boolean; agoMs?: number } = {}) =>
+    tunnelClash({ clash, atMs: 1000 }, { ...names, ...more }, 1000 + (more.agoMs ?? 0));
   const vtep = parseIp('192.0.2.3');
-  t.match(tunnelClash({ kind: 'stranger', vtep }, names), {
+  t.match(about({ kind: 'stranger', vtep }), {
     detail: '192.0.2.3 sends VXLAN to this host, and is not a peer of it',
     hint: /--peer 192\.0\.2\.3 here/,
   });
-  t.match(tunnelClash({ kind: 'vni', vtep, vni: 778 as Vni }, names), {
+  t.match(about({ kind: 'vni', vtep, vni: 778 as Vni }), {
     detail: 'peer 192.0.2.3 sends VNI 778, which no network here has',
     hint: /same VNI/,
   });
-  t.match(tunnelClash({ kind: 'mac', vtep, vni, mac }, names), {
+  t.match(about({ kind: 'mac', vtep, vni, mac }), {
     detail: 'peer 192.0.2.3 sends from 02:00:00:00:00:01, the MAC of endpoint "web" of this host',
     hint: /--mac/,
   });
-  t.match(tunnelClash({ kind: 'address', vtep, vni, ip }, names), {
+  t.match(about({ kind: 'address', vtep, vni, ip }), {
     detail: 'peer 192.0.2.3 says that it has 10.0.0.1, the address of endpoint "web" of this host',
     hint: /--ip/,
   });
-  t.match(tunnelClash({ kind: 'mac', vtep, vni, mac: hostMac }, names), {
+  t.match(about({ kind: 'mac', vtep, vni, mac: hostMac }), {
     detail: /peer 192\.0\.2\.3 has the identity of this host/,
     hint: /state directory/,
   });
+  const detail = '192.0.2.3 sends VXLAN to this host, and is not a peer of it';
+  for (const [agoMs, last] of [
+    [0, ''],
+    [40_000, ' (last 40 s ago)'],
+    [300_000, ' (last 5 min ago)'],
+  ] as const)
+    t.equal(about({ kind: 'stranger', vtep }, { agoMs }).detail, `${detail}${last}`);
+  const ofStore = about({ kind: 'stranger', vtep }, { isShared: true });
+  t.match(ofStore, { detail, hint: /which store it uses/ });
+  t.notMatch(ofStore.hint, '--peer', 'hosts of a store are peers by themselves');
 });
 
 t.test('subnets that the host has routes to', async (t) => {

@@ -1,7 +1,7 @@
 /** What `weft doctor` says about a machine. */
 import t from 'tap';
 import type { OutsideState } from '../../src/outside/state.ts';
-import type { CheckReport } from '../../src/model/report.ts';
+import type { CheckReport, HostReport, SharedStoreReport } from '../../src/model/report.ts';
 import type { Probe } from '../../src/paths/probe.ts';
 import type { UnderlayInterface } from '../../src/link/underlay.ts';
 import type { Path } from '../../src/paths/paths.ts';
@@ -21,6 +21,7 @@ const everything = { udpSegment: true, udpGro: true, tapUso: true };
 async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport[]> {
   const { checks } = await diagnose({
     store: undefined,
+    waitsFor: undefined,
     policies: () => Promise.resolve([]),
     registration: null,
     inForce: null,
@@ -111,6 +112,52 @@ t.test('whether containers can ask for names', async (t) => {
     result: 'failed',
     detail: 'they cannot be opened',
     hint: /weft status/,
+  });
+  const waitsFor = 'the store cannot be reached (nothing listens there): weft goes on when it can be used';
+  t.same(only(await checksWith({ internal: { open: false, listening }, waitsFor }), 'own sockets'), {
+    ...{ check: 'own sockets', result: 'failed' },
+    detail: `they are opened when the cluster is known: ${waitsFor}`,
+  });
+});
+
+t.test('a peer that is not probed may be behind a firewall, which is a warning', async (t) => {
+  const unprobed: HostReport = {
+    ...{ name: null, underlay: '192.0.2.2', state: 'unprobed' as const, why: 'there is no key for it', since: '' },
+    ...{ roundTripMs: null, lossIn: { lost: 0, of: 0 }, lossOut: { lost: 0, of: 0 }, pathMtu: null, vnis: null },
+  };
+  const underlay = {
+    underlay: '192.0.2.1',
+    underlayInterface: async () => ({ name: 'eth0', mtu: 1500, isLoopback: false }),
+  };
+  t.match(only(await checksWith({ ...underlay, hosts: [unprobed] }), 'tunnel 192.0.2.2'), {
+    result: 'warning',
+    detail: 'nobody knows whether frames arrive: there is no key for it',
+    hint: /^let UDP 4789 through between the hosts, and give both the same key \(`weft key`\)/,
+  });
+});
+
+const store: SharedStoreReport = {
+  ...{ cluster: 'a', reachable: true, revision: 7, pending: [], lost: [], signs: [], held: [] },
+  audit: { runs: 1, mismatches: 0 },
+};
+
+t.test('a store of which nothing is known here, or that is another one', async (t) => {
+  t.match(only(await checksWith({ store }), 'store'), { result: 'ok' });
+  const away = { ...store, cluster: null, reachable: false, why: '192.0.2.100:2379: nothing listens there' };
+  const detail = 'cannot be reached (192.0.2.100:2379: nothing listens there, since the start)';
+  t.match(only(await checksWith({ store: away }), 'store'), { result: 'failed', detail, hint: /^what is known stays/ });
+  t.match(only(await checksWith({ store: away, waitsFor: 'it' }), 'store'), {
+    detail,
+    hint: /knows nothing of the cluster/,
+  });
+  const refused = {
+    ...store,
+    refused: 'it is another one',
+    losses: [{ name: 'network "blue"', change: 'deleted' as const }],
+  };
+  t.match(only(await checksWith({ store: refused }), 'store'), {
+    detail: 'it is another one',
+    hint: 'what goes or changes here with that: network "blue" (deleted)',
   });
 });
 

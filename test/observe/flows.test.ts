@@ -27,6 +27,7 @@ function observed(open: SimulationOptions['open'], count: number) {
   for (let n = 0; n < count; n++) put(n);
   const observer = new Observer({
     isHostDown: () => false,
+    isShared: false,
     forwarding,
     endpoints: { portName: () => undefined } as unknown as Endpoints,
     underlayPort: 1 as PortNo,

@@ -10,8 +10,7 @@ import { allotmentRecord, type AllottedNetwork } from '../../model/records.ts';
 import type { Change, Put, Transaction } from '../../store/store.ts';
 import { NetworkClaims } from './network-claims.ts';
 import type { Draft } from '../reconciler.ts';
-import type { Keys } from '../keys.ts';
-import type { Register } from '../register.ts';
+import type { Keys, Register } from '../register.ts';
 
 const KEY = 'allotment/networks';
 

@@ -44,8 +44,7 @@ import { BLOCKS, REST_MS } from './block.ts';
 import { recordOf, type BlockContent, type Holding, type Want } from './holding.ts';
 import { Holdings, spaceOf } from './holdings.ts';
 import { leftError, leftIn, type Left } from './left-blocks.ts';
-import type { Keys } from '../keys.ts';
-import type { Register } from '../register.ts';
+import type { Keys, Register } from '../register.ts';
 
 const LOST =
   'its address belongs to another host now: unless it is moving there, detach it, and attach it again to get another one';

@@ -13,7 +13,7 @@ import type { WeftError } from '../../error.ts';
 import type { KindDefinition } from '../../model/kinds/kind.ts';
 import type { AcceptReport, SharedStoreReport } from '../../model/report.ts';
 import type { Change, Entry, Store, Transaction } from '../../store/store.ts';
-import type { Keys } from '../keys.ts';
+import type { Keys } from '../register.ts';
 
 export interface News {
   /** Everything up to there is in force afterwards, although there may be no change. It goes back if the store was restored. */

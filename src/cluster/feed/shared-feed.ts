@@ -26,12 +26,13 @@
  */
 import { WeftError } from '../../error.ts';
 import type { KindDefinition } from '../../model/kinds/kind.ts';
-import type { AcceptReport, SharedStoreReport } from '../../model/report.ts';
+import type { AcceptReport, HeldRecordReport, SharedStoreReport } from '../../model/report.ts';
 import type { Change, Entry, Store, Transaction } from '../../store/store.ts';
 import { FeedMonitor } from './feed-monitor.ts';
 import type { Feed, News } from './feed.ts';
 import { judgeEvent, leadsAway } from './event-judgement.ts';
 import { compareListing } from './listing-comparison.ts';
+import { lossesBy } from './losses.ts';
 import { keysOf, MadeWrites } from './made-writes.ts';
 import { OwnWrites } from './own-writes.ts';
 import { SharedState } from './shared-state.ts';
@@ -100,6 +101,8 @@ export class SharedFeed implements Feed {
   #ticks = 0;
   #ticksToAudit: number = AUDIT_TICKS[0];
   #refusal: WeftError | undefined;
+  /** What is lost here if this host joins, or has just joined, the cluster of the store. */
+  #losses: readonly HeldRecordReport[] = [];
   #isAccepting = false;
   /** What fails at the moment, and why. */
   readonly #failures = new Map<string, string>();
@@ -277,7 +280,7 @@ export class SharedFeed implements Feed {
       ...(why !== undefined && { why }),
       ...(since !== undefined && { since: new Date(since).toISOString() }),
       revision: this.#state?.mark?.revision ?? 0,
-      ...(this.#refusal && { refused: this.#refusal.message }),
+      ...(this.#refusal && { refused: this.#refusal.message, losses: [...this.#losses] }),
       ...(this.#monitor.notFollowed && { notFollowed: this.#monitor.notFollowed }),
       ...(this.#state?.report() ?? { pending: [], lost: [], signs: [], held: [] }),
       audit: { runs, mismatches },
@@ -358,6 +361,7 @@ export class SharedFeed implements Feed {
         ? { signs: [...new Set([...(before?.signs ?? []), ...signs])], sinceMs: before?.sinceMs ?? wallClock() }
         : before;
     const made = signs.length > 0 ? this.#restart() : [];
+    this.#losses = this.#isAccepting ? await lossesBy(host, state, listing) : [];
     const { history, revision } = listing;
     const { changes, write } = await compareListing({
       ...{ state, host, listing, isJoining: this.#isAccepting },
@@ -401,6 +405,8 @@ export class SharedFeed implements Feed {
       }
       if (this.#refusal?.message !== message) this.#environment.logger.error({}, message);
       this.#refusal = error;
+      const { isOther } = this.#identification;
+      this.#losses = isOther ? await lossesBy(this.#environment.host, this.#state, listing) : [];
       return { why: message };
     }
   }
@@ -472,8 +478,12 @@ export class SharedFeed implements Feed {
     }
     const { id } = this.#state;
     if (id === before || id === undefined) return { accepted: [] };
-    this.#environment.logger.warn({ before, cluster: id }, 'this host belongs to another cluster now');
-    return { accepted: [], cluster: id };
+    const accepted = [...this.#losses];
+    this.#environment.logger.warn(
+      { before, cluster: id, records: accepted.length },
+      'this host belongs to another cluster now',
+    );
+    return { accepted, cluster: id };
   }
 
   /** Everything that is in force, for a cluster that knows nothing yet. @param changes to what was in force before */

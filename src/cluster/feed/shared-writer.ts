@@ -11,18 +11,20 @@
  * that is there already is not written again.
  */
 import { WeftError } from '../../error.ts';
+import { blockRecord } from '../../model/records.ts';
 import {
   conflictError,
   isUnanswered,
   type Change,
   type Expectation,
+  type Put,
   type Store,
   type Transaction,
 } from '../../store/store.ts';
-import { BLOCKS } from '../addresses/block.ts';
+import { BLOCKS, blockOfKey } from '../addresses/block.ts';
 import { ownerOf, translated } from './known-records.ts';
 import { keysOf } from './made-writes.ts';
-import { nameOfKey } from '../keys.ts';
+import { nameOfKey, resourceAt } from '../keys.ts';
 import type { SharedState } from './shared-state.ts';
 
 const ENDPOINTS = 'endpoints/';
@@ -86,12 +88,13 @@ export class SharedWriter {
     const { onKept } = this.#environment;
     const state = this.#environment.state();
     const { known, pending } = state;
-    const foreign = put.find((one) => !this.#mayKeep(one.key, one)) ?? deleted.find((key) => !this.#mayKeep(key));
-    if (foreign !== undefined) {
-      const key = typeof foreign === 'string' ? foreign : foreign.key;
-      throw new WeftError(why.code, `${why.message}: ${nameOfKey(key)} cannot be changed meanwhile${end}`, {
-        cause: why,
-      });
+    const foreign = [
+      ...put.flatMap((one) => (this.#mayKeep(one.key, one) ? [] : [one.key])),
+      ...deleted.filter((key) => !this.#mayKeep(key)),
+    ];
+    if (foreign.length > 0) {
+      const what = whatCannot(foreign, put, this.#environment.host);
+      throw new WeftError(why.code, `${why.message}: ${what}${end}`, { cause: why });
     }
     for (const { key, revision } of expect) {
       const actual = known.get(key)?.revision ?? 0;
@@ -132,6 +135,35 @@ export function unreachable(store: Store, error?: WeftError): WeftError | undefi
   const what = isReachable ? 'does not take this now' : 'cannot be reached';
   const from = isReachable || since === undefined ? '' : `, since ${new Date(since).toISOString()}`;
   return new WeftError('unreachable', `the store ${what} (${reason}${from})`, { cause: error });
+}
+
+/**
+ * What cannot be changed while the store is away, in the operator's words.
+ * @param foreign what the store has to have first @param put all that was to be written with it
+ */
+function whatCannot(foreign: readonly string[], put: readonly Put[], host: string): string {
+  const resource = foreign.find((key) => !key.startsWith(BLOCKS));
+  if (resource !== undefined) return `${nameOfKey(resource)} cannot be changed meanwhile`;
+  // An endpoint needs an address that is in no block of this host.
+  const endpoints = put.flatMap(({ key }) => (key.startsWith(ENDPOINTS) ? (resourceAt(key)?.name ?? []) : []));
+  const asked = put.flatMap(({ key, value }) => (foreign.includes(key) ? claimsOf(value, host) : []));
+  const chosen = asked.find(({ endpoint }) => endpoints.includes(endpoint));
+  if (chosen) {
+    const { endpoint, address } = chosen;
+    return `endpoint "${endpoint}": ip ${address} is in no block of this host, and cannot be claimed meanwhile: without --ip, it gets one that this host has`;
+  }
+  const [endpoint] = endpoints;
+  const network = blockOfKey(foreign[0]!)?.network;
+  if (endpoint === undefined || network === undefined) return `${nameOfKey(foreign[0]!)} cannot be changed meanwhile`;
+  return `endpoint "${endpoint}": this host has no address of network "${network}" left, and cannot claim more meanwhile`;
+}
+
+/** The addresses that a record of a block gives to endpoints of this host one by one. */
+function claimsOf(value: unknown, host: string): { readonly endpoint: string; readonly address: string }[] {
+  const { claimed = {} } = blockRecord.safeParse(value).data ?? {};
+  return Object.entries(claimed).flatMap(([address, claim]) =>
+    claim.host === host && !claim.isFree ? [{ endpoint: claim.endpoint, address }] : [],
+  );
 }
 
 function behind(): WeftError {

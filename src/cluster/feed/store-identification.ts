@@ -34,6 +34,8 @@ export class StoreIdentification {
   readonly #newId: () => string;
   /** Signs that this host has noticed, and told the others. */
   #noticed: readonly string[] = [];
+  /** The last listing was refused because it is of the store of another cluster. */
+  isOther = false;
 
   constructor(store: Store, newId: () => string) {
     this.#store = store;
@@ -52,10 +54,12 @@ export class StoreIdentification {
     least: number,
     isAccepting: boolean,
   ): Promise<Identified | undefined> {
+    this.isOther = false;
     const entry = listing.entries.find(({ key }) => key === FORMAT_KEY);
     const format = entry && readFormat(entry);
     if (format && state.id !== undefined && format.id !== state.id) {
-      if (!isAccepting) throw otherClusterError(format.id, state.id);
+      this.isOther = !isAccepting;
+      if (this.isOther) throw otherClusterError(format.id, state.id);
       await state.join(format.id);
     }
     const { mark } = state;

@@ -5,8 +5,7 @@
 import { compareNames } from '../../model/name-order.ts';
 import { liveRecord, type LiveRecord } from '../../model/records.ts';
 import type { Change, Expectation } from '../../store/store.ts';
-import type { Keys } from '../keys.ts';
-import type { Register } from '../register.ts';
+import type { Keys, Register } from '../register.ts';
 
 export const LIVE = 'live/';
 /** Clocks of hosts may differ by this much before it is told. Nothing depends on them. */

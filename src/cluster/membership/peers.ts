@@ -8,6 +8,7 @@ import type { LivenessSettings, PeerLiveness, ProbedPeer, ProbeStranger } from '
 import { bytesId } from '../../flow/key.ts';
 import { formatIp, parseIp } from '../../flow/types.ts';
 import type { Remote } from '../../forwarding/remote.ts';
+import { goesOn, lastSeenText } from '../../model/last-seen.ts';
 import type { ClashReport, HostReport } from '../../model/report.ts';
 
 export interface PeersEnvironment {
@@ -32,11 +33,15 @@ export interface PeersEnvironment {
   readonly onChange: (peer: HostReport) => void;
 }
 
-/** How long a stranger, or a peer that never answers, is told of, and how long it may take to answer. */
-const STRANGER_MS = 60_000;
+/** How long a stranger is told of after its last probe: three times the longest interval that there is. */
+const STRANGER_MS = 30_000;
+/** How long a peer may take to answer before it is told that it does not. */
 const PATIENCE_WINDOWS = 3;
 /** The interval that this host promises, at least, while another daemon takes over: peers wait for some of them. */
 const TAKEOVER_INTERVAL_MS = 1000;
+/** Hosts of one store are peers by themselves, and have its key. */
+const OTHER_STORE =
+  'see with `weft status` there which store it uses: hosts that share one, with one prefix, know each other and its key by themselves';
 /** How many networks a sentence names. */
 const MOST_NAMED = 4;
 
@@ -170,12 +175,12 @@ export class Peers {
     if (peer.fault === 'unheard' && (peer.state !== 'unprobed' || isOverdue)) {
       clashes.push({
         detail: `peer ${underlay} does not hear this host, but its probes arrive here`,
-        hint: `let UDP ${vxlanPort} from this host through to it, and check that its --peer for this host has the same key`,
+        hint: `let UDP ${vxlanPort} from this host through to it${isShared ? '' : ', and check that its --peer for this host has the same key'}`,
       });
     } else if (peer.state === 'unprobed' && peer.fault === 'silent' && isOverdue) {
       clashes.push({
         detail: `peer ${underlay} has not answered any probe on UDP ${vxlanPort}`,
-        hint: `let UDP ${vxlanPort} through between the hosts, and give weft up --peer ADDRESS,KEY of this host there; if it is not weft, give no key for it here`,
+        hint: `let UDP ${vxlanPort} through between the hosts${isShared ? '' : ', and give weft up --peer ADDRESS,KEY of this host there'}; if it is not weft, give no key for it here`,
       });
     }
     return isShared ? clashes : [...clashes, ...this.#vniClash(peer, underlay)];
@@ -196,25 +201,31 @@ export class Peers {
   }
 
   #clashOf({ address, reason, lastMs }: ProbeStranger, peers: readonly PeerLiveness[]): ClashReport[] {
-    if (this.#environment.clock() - lastMs > STRANGER_MS) return [];
+    const { clock, isShared, keyOf } = this.#environment;
+    const agoMs = clock() - lastMs;
+    if (agoMs > STRANGER_MS) return [];
     const sender = formatIp(address);
-    const isPeer = this.#environment.vteps().includes(sender);
+    const peer = peers.find((one) => formatIp(one.address) === sender);
+    const isHeardSince = (peer?.heardMs ?? 0) > lastMs;
+    const last = lastSeenText(agoMs);
     if (reason === 'probe_unknown_peer') {
-      // Its probes came before this host knew of it, as when hosts start together.
-      if (peers.some(({ address: known, heardMs = 0 }) => formatIp(known) === sender && heardMs > lastMs)) return [];
+      // Its probes came before this host knew of it, or had a key for it, as when hosts start together.
+      if (isHeardSince || (peer && keyOf(sender))) return [];
       return [
         {
-          detail: isPeer
-            ? `peer ${sender} probes this host, which has no key for it`
-            : `${sender} probes this host, and is no peer of it`,
-          hint: `give weft up --peer ${sender},KEY here, with the key of that host`,
+          detail: peer
+            ? `peer ${sender} probes this host, which has no key for it${last}`
+            : `${sender} probes this host, and is no peer of it${last}`,
+          hint: isShared ? OTHER_STORE : `give weft up --peer ${sender},KEY here, with the key of that host`,
         },
       ];
     }
+    // It has the right key by now. If both go on, somebody else sends from its address.
+    if (isHeardSince && !goesOn(agoMs)) return [];
     return [
       {
-        detail: `probes from ${sender} have a wrong key, or are for another host`,
-        hint: 'give both hosts the same key for each other',
+        detail: `probes from ${sender} have a wrong key, or are for another host${last}`,
+        hint: isShared ? OTHER_STORE : 'give both hosts the same key for each other',
       },
     ];
   }

@@ -4,8 +4,7 @@
  */
 import { peerKey } from '../../model/peer-key.ts';
 import type { Change, Store } from '../../store/store.ts';
-import type { Keys } from '../keys.ts';
-import type { Register } from '../register.ts';
+import type { Keys, Register } from '../register.ts';
 
 const KEY = 'keys/probe';
 
