@@ -23,8 +23,7 @@ export class EndpointNames {
     if (!value) return void this.#byId.delete(id);
     this.#byId.set(id, value);
     this.#byName.set(keyOf(value), value);
-    const group = `${value.namespace}.${value.network}`;
-    this.#counts.set(group, (this.#counts.get(group) ?? 0) + 1);
+    count(this.#counts, `${value.namespace}.${value.network}`, 1);
     for (const ip of value.addresses) addTo(this.#byAddress, `${bytesId(ip)}${value.network}`, value);
   }
 
@@ -60,10 +59,7 @@ export class EndpointNames {
   #remove(endpoint: ZoneEndpoint): void {
     const { namespace, network, addresses } = endpoint;
     if (this.#byName.get(keyOf(endpoint)) === endpoint) this.#byName.delete(keyOf(endpoint));
-    const group = `${namespace}.${network}`;
-    const left = (this.#counts.get(group) ?? 0) - 1;
-    if (left > 0) this.#counts.set(group, left);
-    else this.#counts.delete(group);
+    count(this.#counts, `${namespace}.${network}`, -1);
     for (const ip of addresses) removeFrom(this.#byAddress, `${bytesId(ip)}${network}`, endpoint);
   }
 }
@@ -84,4 +80,11 @@ export function removeFrom<T extends object>(map: Map<string, T | Set<T>>, key: 
   const known = map.get(key);
   if (known === value) map.delete(key);
   else if (known instanceof Set && known.delete(value) && known.size === 0) map.delete(key);
+}
+
+/** There is one more of that key, or one less. */
+export function count(counts: Map<string, number>, key: string, by: 1 | -1): void {
+  const next = (counts.get(key) ?? 0) + by;
+  if (next > 0) counts.set(key, next);
+  else counts.delete(key);
 }

@@ -98,6 +98,20 @@ export function relay(answer: ForeignAnswer, question: Question, limitBytes: num
   return message;
 }
 
+/** What other name servers say of a name that one of weft's is an alias for. */
+export interface TargetAnswer {
+  readonly rcode: 'NOERROR' | 'NXDOMAIN';
+  readonly records: readonly ResourceRecord[];
+}
+
+/** @param target in lower case @returns undefined if they do not know whether it exists, or if their answer cannot be used */
+export function readTarget(bytes: Buffer, target: string): TargetAnswer | undefined {
+  const code = bytes.readUInt16BE(2) & 0xf;
+  if (code !== RCODE.NOERROR && code !== RCODE.NXDOMAIN) return undefined;
+  const records = recordsOf(bytes, target);
+  return records && { rcode: code === RCODE.NOERROR ? 'NOERROR' : 'NXDOMAIN', records };
+}
+
 /**
  * The addresses that a name has, and the aliases on the way to them, in the order of that way. Whatever else the answer has is left
  * out, since it would be said in weft's name (RFC 5452 section 6).

@@ -13,9 +13,8 @@ import { parseIp } from '../flow/types.ts';
 import { packageRoot } from '../package.ts';
 import { AnswerCache } from './answer-cache.ts';
 import { CLASS_IN, writeQuestion, type Question } from './message.ts';
-import { readAnswer, recordsOf, relay, type ForeignAnswer } from './foreign-answer.ts';
+import { readAnswer, readTarget, relay, type ForeignAnswer, type TargetAnswer } from './foreign-answer.ts';
 import type { FromUpstreams, ToUpstreams } from './upstream-messages.ts';
-import type { ResourceRecord } from './resource-record.ts';
 
 /** How many questions may wait for their answers. */
 export const MOST_WAITING = { ofAll: 1024, ofClient: 64 };
@@ -72,10 +71,10 @@ export class ForeignNames {
     return answer && relay(answer, question, limitBytes, this.#surroundings.clock());
   }
 
-  /** Asks what an alias leads to. @returns its records; undefined if nobody answers */
-  async follow(question: Question, target: string, client: number): Promise<readonly ResourceRecord[] | undefined> {
+  /** Asks what an alias leads to. @returns undefined if nobody knows */
+  async follow(question: Question, target: string, client: number): Promise<TargetAnswer | undefined> {
     const answer = await this.#ask({ ...writeQuestion(question, target), edns: undefined }, client);
-    return answer && recordsOf(answer.bytes, target);
+    return answer && readTarget(answer.bytes, target);
   }
 
   async #ask(question: Question, client: number): Promise<ForeignAnswer | undefined> {

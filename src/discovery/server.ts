@@ -19,7 +19,6 @@ import {
   readQuestion,
   writeRefusal,
   writeResponse,
-  type Question,
   type Response,
 } from './message.ts';
 import { QuestionRates } from './question-rates.ts';
@@ -52,21 +51,19 @@ const open: OpenServer = (surroundings) => {
     const found = zone.answer(question.name, question.type, zoneClient(client));
     if (found?.leadsTo !== undefined && isRecursive) {
       return foreign.follow(question, found.leadsTo, client.id).then((more) => {
-        const rcode = more ? 'NOERROR' : 'SERVFAIL';
-        return respond({ rcode, isAuthoritative: true, answers: [...found.answers, ...(more ?? [])] });
+        const { rcode, records } = more ?? { rcode: 'SERVFAIL', records: [] };
+        return respond({ rcode, isAuthoritative: true, answers: [...found.answers, ...records] });
       });
     }
-    if (found) return respond({ isAuthoritative: true, ...sections(question, found) });
+    if (found) return respond({ isAuthoritative: true, ...sections(found) });
     if (!isRecursive) return respond({ rcode: 'REFUSED' });
     return foreign.forward(question, client.id, limit).then((message) => message ?? respond({ rcode: 'SERVFAIL' }));
   };
 
-  const sections = (question: Question, { rcode, answers, additionals, leadsTo }: ZoneAnswer): Partial<Response> => {
-    const isNegative = answers.length === 0 || (rcode === 'NXDOMAIN' && leadsTo === undefined);
-    const last = answers.at(-1);
-    const missing = last?.type === 'CNAME' ? (last.data as string) : question.name;
-    return { rcode, answers, additionals, authorities: isNegative ? [zone.soa(missing)] : [] };
-  };
+  const sections = ({ rcode, answers, additionals, missing }: ZoneAnswer): Partial<Response> => ({
+    ...{ rcode, answers, additionals },
+    authorities: missing === undefined ? [] : [zone.soa(missing)],
+  });
 
   return {
     datagram(message, client, reply) {

@@ -1,7 +1,7 @@
 /** The names of services, below `svc.cluster.local`, and the services that have an address. */
 import { bytesId } from '../flow/key.ts';
 import type { Vni } from '../flow/types.ts';
-import { addTo, removeFrom } from './endpoint-names.ts';
+import { addTo, count, removeFrom } from './endpoint-names.ts';
 import type { ZoneBackend, ZoneService } from './records.ts';
 import { NO_NAME, NOTHING, type NameFound, type Reachable } from './resource-record.ts';
 import { hostnameOf, nameOf, ServiceView } from './service-view.ts';
@@ -90,12 +90,6 @@ export class ServiceNames {
 
 function keyOf({ vni, address }: Pick<ZoneBackend, 'vni' | 'address'>): string {
   return `${vni}/${bytesId(address)}`;
-}
-
-function count(counts: Map<string, number>, key: string, by: number): void {
-  const next = (counts.get(key) ?? 0) + by;
-  if (next > 0) counts.set(key, next);
-  else counts.delete(key);
 }
 
 function all<T>(found: T | Set<T> | undefined): T[] {

@@ -13,7 +13,7 @@ import { HEADER_BYTES, MOST_QUESTION_BYTES } from './message.ts';
 export const IDLE_MS = 10_000;
 /** How many questions may wait for their answers. */
 const MOST_WAITING = 32;
-/** How long a client may take to read what was written, after the end. */
+/** Of the length before each message. */
 const LENGTH_BYTES = 2;
 
 export interface StreamOptions {

@@ -18,7 +18,7 @@
 import type { Vni } from '../flow/types.ts';
 import { bytesId } from '../flow/key.ts';
 import { RouteTable } from '../table/routes.ts';
-import { EndpointNames } from './endpoint-names.ts';
+import { count, EndpointNames } from './endpoint-names.ts';
 import type { ZoneChange, ZoneNetwork } from './records.ts';
 import {
   addressRecords,
@@ -45,6 +45,8 @@ export interface ZoneAnswer {
   readonly additionals: Iterable<ResourceRecord>;
   /** A name that is not weft's, which the last record of the answers leads to. */
   readonly leadsTo?: string;
+  /** The name that does not exist, or has no such records: that of the question, or one that aliases lead to. */
+  readonly missing?: string;
 }
 
 /** How many addresses an answer has. */
@@ -66,6 +68,8 @@ export interface ZoneNetworkView extends ZoneNetwork {
 export class Zone {
   readonly #networks = new Map<string, ZoneNetworkView>();
   readonly #names = new Map<Vni, string>();
+  /** By address: how many networks have that gateway. */
+  readonly #gateways = new Map<string, number>();
   readonly #endpoints = new EndpointNames();
   readonly #services = new ServiceNames();
   readonly #randomBelow: (limit: number) => number;
@@ -98,9 +102,7 @@ export class Zone {
 
   /** True if an address is a gateway's, where this very server answers. */
   isGateway(ip: Uint8Array): boolean {
-    const id = bytesId(ip);
-    for (const { gateways } of this.#networks.values()) if (gateways.some((one) => bytesId(one) === id)) return true;
-    return false;
+    return this.#gateways.has(bytesId(ip));
   }
 
   /**
@@ -113,7 +115,7 @@ export class Zone {
     for (let aliases = 0; ; aliases++) {
       const found = this.#find(next, client);
       if (found === undefined) return aliases === 0 ? undefined : { ...NO_ERROR, answers, leadsTo: next };
-      if (found === 'none') return { ...NO_ERROR, rcode: 'NXDOMAIN', answers };
+      if (found === 'none') return { ...NO_ERROR, rcode: 'NXDOMAIN', answers, missing: next };
       const [alias] = found.records;
       if (alias?.type === 'CNAME' && type !== 'CNAME' && type !== 'ANY' && aliases < MOST_ALIASES) {
         answers.push({ name: next, ...alias });
@@ -121,6 +123,7 @@ export class Zone {
         continue;
       }
       const wanted = found.records.filter((record) => type === 'ANY' || record.type === type);
+      if (wanted.length === 0) return { ...NO_ERROR, answers, missing: next };
       const shown = this.#shuffled(wanted).map((record) => ({ name: next, ...record }));
       return { ...NO_ERROR, answers: [...answers, ...shown], additionals: this.#additionals(shown, client) };
     }
@@ -204,9 +207,11 @@ export class Zone {
   #setNetwork(name: string, value: ZoneNetwork | undefined): void {
     const before = this.#networks.get(name);
     if (before && this.#names.get(before.vni) === name) this.#names.delete(before.vni);
+    for (const ip of before?.gateways ?? []) count(this.#gateways, bytesId(ip), -1);
     this.#networks.delete(name);
     if (!value) return;
-    const { vni, subnets, routes } = value;
+    const { vni, subnets, routes, gateways } = value;
+    for (const ip of gateways) count(this.#gateways, bytesId(ip), 1);
     const connected = subnets.map((prefix) => ({ prefix, kind: 'network', network: name }) as const);
     this.#networks.set(name, { ...value, table: new RouteTable(vni, [...connected, ...routes]) });
     this.#names.set(vni, name);

@@ -1,7 +1,7 @@
 /** What is read of answers of other name servers. */
 import t from 'tap';
 import { decode, encode } from 'dns-packet';
-import { readAnswer, recordsOf, relay } from '../../src/discovery/foreign-answer.ts';
+import { readAnswer, readTarget, recordsOf, relay } from '../../src/discovery/foreign-answer.ts';
 import { readQuestion, type Question } from '../../src/discovery/message.ts';
 import { Random } from '../support/random.ts';
 
@@ -24,6 +24,18 @@ t.test('the addresses of an answer, and its aliases', async (t) => {
   ]);
   t.equal(recordsOf(answer(250), 'a')!.length, 251);
   t.equal(recordsOf(answer(1).subarray(0, 30), 'a'), undefined, 'broken off');
+});
+
+t.test('what an alias leads to may not exist, or nobody may know', async (t) => {
+  const code = (rcode: number): Buffer => {
+    const bytes = Buffer.from(answer(0));
+    bytes.writeUInt16BE(0x8180 | rcode, 2);
+    return bytes;
+  };
+  const records = [{ name: 'a', type: 'CNAME', data: 'b.example', ttl: 7 }];
+  t.same(readTarget(code(0), 'a'), { rcode: 'NOERROR', records });
+  t.same(readTarget(code(3), 'a'), { rcode: 'NXDOMAIN', records });
+  for (const rcode of [1, 2, 4, 5]) t.equal(readTarget(code(rcode), 'a'), undefined);
 });
 
 t.test('an answer whose pointers would take seconds to follow is not read', async (t) => {

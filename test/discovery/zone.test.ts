@@ -171,6 +171,23 @@ t.test('13: SRV for named ports, with a target that has addresses, in the additi
   );
 });
 
+t.test('the gateways, where weft itself answers', async (t) => {
+  const zone = zoneOf([network('red', 1, ['10.44.0.0/24', 'fd44::/64']), network('twin', 2, ['10.44.0.0/24'])]);
+  const [first, second, other] = ['10.44.0.1', 'fd44::1', '10.44.0.2'].map(parseIp);
+  t.same(
+    [first, second, other].map((ip) => zone.isGateway(ip!)),
+    [true, true, false],
+  );
+  zone.apply({ kind: 'network', name: 'red' });
+  t.same(
+    [first, second].map((ip) => zone.isGateway(ip!)),
+    [true, false],
+    'another network has the first one, too',
+  );
+  zone.apply({ kind: 'network', name: 'twin' });
+  t.notOk(zone.isGateway(first!));
+});
+
 t.test('ExternalName: an alias, which is followed', async (t) => {
   const zone = zoneOf(base);
   const alias = 'alias.shop.svc.cluster.local';
@@ -180,6 +197,11 @@ t.test('ExternalName: an alias, which is followed', async (t) => {
     'api.default.svc.cluster.local A 10.96.0.10',
   ]);
   t.same(shown(zone, alias, 'CNAME'), ['NOERROR', `${alias} CNAME api.default.svc.cluster.local`]);
+  t.equal(zone.answer(alias, 'MX', inRed)?.missing, 'api.default.svc.cluster.local', 'no data, where it leads to');
+  t.equal(zone.answer(alias, 'A', inRed)?.missing, undefined);
+  zone.apply(service('shop/lost', { externalName: 'no.default.svc.cluster.local' }));
+  const lost = zone.answer('lost.shop.svc.cluster.local', 'A', inRed);
+  t.match(lost, { rcode: 'NXDOMAIN', missing: 'no.default.svc.cluster.local' });
   const mail = 'mail.shop.svc.cluster.local';
   t.same(shown(zone, mail, 'AAAA'), ['NOERROR', `${mail} CNAME mail.example.org`, 'leads to mail.example.org']);
   zone.apply(service('a/a', { externalName: 'b.b.svc.cluster.local' }));

@@ -331,6 +331,22 @@ spec: { selector: { app: web }, clusterIP: 10.96.7.8, ports: [{ port: 80, target
 
       await names(t, { app, busy: await attach('busy', 'open') }, asked);
 
+      await t.test('9: an alias that leads to such a name is answered as that name is', async (t) => {
+        const aliases = { well: 'alias.example', gone: 'no.example', ill: 'broken.example' };
+        const manifests = Object.entries(aliases).map(
+          ([name, to]) =>
+            `apiVersion: v1\nkind: Service\nmetadata: { name: ${name} }\nspec: { type: ExternalName, externalName: ${to} }\n`,
+        );
+        const services = join(lab.directory, 'aliases.yaml');
+        writeFileSync(services, manifests.join('---\n'));
+        await weft.run('apply', '-f', services);
+        const of = (name: string) => dig(app, OPEN, `${name}.default.svc.cluster.local`);
+        await until(async () => (await of('ill')).status !== 'NXDOMAIN', { what: 'they are known' });
+        t.match(await of('well'), { status: 'NOERROR', answers: ['192.0.2.1', 'alias.example.'] });
+        t.match(await of('gone'), { status: 'NXDOMAIN', answers: ['no.example.'] });
+        t.match(await of('ill'), { status: 'SERVFAIL' });
+      });
+
       await t.test('upstreams are read again when they change', async () => {
         // In place, since another file would not be seen behind the mount of `ip netns exec`.
         writeFileSync(file, 'nameserver 127.0.0.2\n');
