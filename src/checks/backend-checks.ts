@@ -188,7 +188,7 @@ export class BackendChecks implements ServerFeed {
           service,
           address,
           why: undefined,
-          target: { id: `${service}/${address}`, address: reached, l4Port, ...settings },
+          target: { id: `${service}/${address}`, owner: service, address: reached, l4Port, ...settings },
         },
       ];
     });

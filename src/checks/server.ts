@@ -4,8 +4,8 @@ import { dial } from '../health/dial.ts';
 import type { OpenServer } from '../internal/server.ts';
 import type { CheckChange, CheckResult } from './messages.ts';
 
-/** How many checks may be under way: what waits for an answer takes a socket each. */
-const MOST_AT_ONCE = 64;
+/** How many checks may be under way: what waits for an answer takes a socket each. Those of one service are 57 at most. */
+const MOST_AT_ONCE = 512;
 const RANDOM_STEPS = 2 ** 30;
 
 const open: OpenServer = ({ after, randomBelow, tell }) => {

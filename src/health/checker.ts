@@ -2,8 +2,9 @@
  * Active health checks: each target is checked again and again, and is healthy or not by the last results in a row.
  *
  *   1. a target's first check begins soon, at a random time, so that those which are declared together are not checked together
- *   2. a check waits for its turn: no more than a number of them are under way at the same time. It is over when `dial` says
- *      so, or when its time is up
+ *   2. a check waits for its turn: no more than a number of them are under way at the same time, and of one owner no more than
+ *      a part of what is left, so that those which wait for answers in vain leave room for all others. It is over when
+ *      `dial` says so, or when its time is up
  *   3. the first result decides at once whether the target is healthy. After that, it changes only after a number of
  *      results in a row that say otherwise. So does the reason of one that is unhealthy: a backend that answers something else
  *      each time is no news each time
@@ -19,6 +20,8 @@
 export interface CheckTarget {
   /** Identifies it among all targets. */
   readonly id: string;
+  /** Whose it is, such as a service. */
+  readonly owner: string;
   /** As text. */
   readonly address: string;
   readonly l4Port: number;
@@ -67,6 +70,8 @@ export interface TargetHealth {
 const FIRST_WITHIN_MS = 1000;
 /** An interval is this part shorter or longer, at most. */
 const JITTER = 0.1;
+/** An owner may have this part of what is left under way: an eighth. */
+const SHARES = 8;
 
 interface Checked {
   target: CheckTarget;
@@ -84,8 +89,10 @@ interface Checked {
 export class HealthChecker {
   readonly #options: CheckerOptions;
   readonly #checked = new Map<string, Checked>();
-  /** Those whose time has come, in this order. */
-  readonly #waiting = new Set<Checked>();
+  /** Those whose time has come, in this order, by owner. */
+  readonly #waiting = new Map<string, Set<Checked>>();
+  /** How many are under way of each owner, and of all. */
+  readonly #underWayOf = new Map<string, number>();
   #underWay = 0;
 
   constructor(options: CheckerOptions) {
@@ -136,7 +143,9 @@ export class HealthChecker {
 
   /** How many checks are late, because too many others are under way. */
   get waiting(): number {
-    return this.#waiting.size;
+    let count = 0;
+    for (const { size } of this.#waiting.values()) count += size;
+    return count;
   }
 
   #soon(checked: Checked): void {
@@ -147,27 +156,48 @@ export class HealthChecker {
   #later(checked: Checked, ms: number): void {
     checked.cancel();
     checked.cancel = this.#options.after(ms, () => {
-      this.#waiting.add(checked);
-      checked.cancel = () => this.#waiting.delete(checked);
+      const { owner } = checked.target;
+      const others = this.#waiting.get(owner);
+      if (others) others.add(checked);
+      else this.#waiting.set(owner, new Set([checked]));
+      checked.cancel = () => this.#waitNoMore(checked);
       this.#next();
     });
   }
 
+  #waitNoMore(checked: Checked): void {
+    const { owner } = checked.target;
+    const waiting = this.#waiting.get(owner);
+    waiting?.delete(checked);
+    if (waiting?.size === 0) this.#waiting.delete(owner);
+  }
+
   /** Begins as many of the checks that wait as may be under way. */
   #next(): void {
-    for (const checked of this.#waiting) {
-      if (this.#underWay >= this.#options.mostAtOnce) return;
-      this.#waiting.delete(checked);
-      this.#begin(checked);
+    for (const [owner, waiting] of this.#waiting) {
+      for (const checked of waiting) {
+        const left = this.#options.mostAtOnce - this.#underWay;
+        if (left === 0) return;
+        if ((this.#underWayOf.get(owner) ?? 0) >= Math.ceil(left / SHARES)) break;
+        this.#waitNoMore(checked);
+        this.#begin(checked);
+      }
     }
+  }
+
+  #count(owner: string, by: 1 | -1): void {
+    this.#underWay += by;
+    const count = (this.#underWayOf.get(owner) ?? 0) + by;
+    if (count > 0) this.#underWayOf.set(owner, count);
+    else this.#underWayOf.delete(owner);
   }
 
   #begin(checked: Checked): void {
     const { dial, after } = this.#options;
-    const { timeoutMs } = checked.target;
-    this.#underWay++;
+    const { timeoutMs, owner } = checked.target;
+    this.#count(owner, 1);
     const over = (): void => {
-      this.#underWay--;
+      this.#count(owner, -1);
       stopTimer();
       checked.cancel = () => {};
     };

@@ -128,11 +128,6 @@ export class OutlierPool<Id> {
     return size > 0 && (healthy === 0 || 100 * healthy < this.#settings.leastHealthyPercent * size);
   }
 
-  /** May new connections go to it? */
-  isUsable(id: Id): boolean {
-    return this.isPanic || this.#members.get(id)?.untilMs === undefined;
-  }
-
   state(id: Id): OutlierState | undefined {
     const member = this.#members.get(id);
     return member && { failures: member.failures, lastFailure: member.lastFailure, ejectedUntilMs: member.untilMs };

@@ -74,7 +74,7 @@ function bench({ mostAtOnce = 8, random = () => 0.5 }: { mostAtOnce?: number; ra
 }
 
 const target = (id: string, more: Partial<CheckTarget> = {}): CheckTarget => ({
-  ...{ id, address: '10.0.0.1', l4Port: 80, type: 'tcp', path: '/' },
+  ...{ id, owner: id, address: '10.0.0.1', l4Port: 80, type: 'tcp', path: '/' },
   ...{ intervalMs: 10_000, timeoutMs: 1000, failures: 3, successes: 2 },
   ...more,
 });
@@ -170,6 +170,27 @@ t.test('no more are under way than may be; the others wait for their turn, in or
   clock.passTo(1500);
   t.same(under(), [], 'time begins when a check does');
   t.same(changes, ['b healthy', 'c unhealthy: no answer within 1000 ms', 'e unhealthy: no answer within 1000 ms']);
+});
+
+t.test('an owner whose checks wait for answers in vain leaves room for others', async (t) => {
+  const { clock, checker, changes, under, answer } = bench({ mostAtOnce: 512 });
+  const slow = { timeoutMs: 3_600_000, intervalMs: 3_600_000 };
+  for (let n = 0; n < 1000; n++) checker.set(target(`hung-${n}`, { owner: 'hung', ...slow }));
+  clock.passTo(1000);
+  t.equal(under().length, 57);
+  t.equal(checker.waiting, 1000 - 57);
+  answer('hung-0');
+  t.equal(under().length, 57, 'the next one follows');
+  for (let owner = 0; owner < 30; owner++) {
+    for (let n = 0; n < 100; n++) checker.set(target(`${owner}-${n}`, { owner: `${owner}`, ...slow }));
+  }
+  clock.passTo(2000);
+  t.ok(under().length < 512, `${under().length} are under way`);
+  checker.set(target('mine', { owner: 'mine' }));
+  clock.passTo(3000);
+  t.ok(under().includes('mine'));
+  answer('mine', 'refused');
+  t.same(changes, ['hung-0 healthy', 'mine unhealthy: refused']);
 });
 
 t.test('targets change, go and end', async (t) => {

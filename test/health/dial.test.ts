@@ -26,7 +26,7 @@ async function serve(t: Test, onConnection: (socket: Socket) => void, address = 
 const says = (text: string) => (socket: Socket) => void socket.once('data', () => socket.write(text));
 
 const targetOf = (type: 'tcp' | 'http', l4Port: number, address = '127.0.0.1'): CheckTarget => ({
-  ...{ id: 'x', address, l4Port, type, path: '/healthz?full=1' },
+  ...{ id: 'x', owner: 'x', address, l4Port, type, path: '/healthz?full=1' },
   ...{ intervalMs: 1000, timeoutMs: 1000, failures: 1, successes: 1 },
 });
 

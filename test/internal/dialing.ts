@@ -10,7 +10,7 @@ const open: OpenServer = () => ({
     const [type, l4Port, family] = Buffer.from(message).toString().split(' ');
     const address = formatIp(clientAddress(id, family === '4', 0));
     const target: CheckTarget = {
-      ...{ id: endpoint, address, l4Port: Number(l4Port), path: '/' },
+      ...{ id: endpoint, owner: endpoint, address, l4Port: Number(l4Port), path: '/' },
       ...{ intervalMs: 1000, timeoutMs: 1000, failures: 1, successes: 1 },
       type: type === 'http' ? 'http' : 'tcp',
     };
