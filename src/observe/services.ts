@@ -190,16 +190,14 @@ function reportBackend(
   };
 }
 
-const SLICE = 'its EndpointSlice says so';
-
 function stateOf(
-  { ready, serving, terminating, whyNotReady, host, endpoint }: Backend,
+  { ready, serving, terminating, whyNotReady, host }: Backend,
   fault: Fault | undefined,
   question: ServicesQuestion,
 ): Pick<ServiceBackendReport, 'state' | 'why'> {
   const isIncluded = terminating ? serving : ready;
   if (isIncluded && fault) return { state: fault.kind === 'ejected' ? 'ejected' : 'check failed', why: fault.detail };
-  const whyLeaving = endpoint === undefined ? SLICE : 'it or its host has the label weft.dev/drain';
+  const whyLeaving = whyNotReady ?? 'it or its host has the label weft.dev/drain';
   if (isIncluded) return terminating ? { state: 'serving', why: whyLeaving } : { state: 'ready' };
   if (host !== undefined && question.isHostDown(host))
     return { state: 'host down', why: `host "${host}" does not answer` };

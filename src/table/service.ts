@@ -166,7 +166,7 @@ export interface Backend {
   readonly ready: boolean;
   readonly serving: boolean;
   readonly terminating: boolean;
-  /** Why it is not ready, for people; undefined if it is, or if nobody has said so. */
+  /** Why it is not ready, for people; undefined if it is, if nobody has said so, or if it terminates by its label. */
   readonly whyNotReady?: string | undefined;
   /** How large its share is, beside those of the others. */
   readonly weight: number;

@@ -1,66 +1,23 @@
-/** What is behind a service: endpoints that its selector matches, and slices that were written by hand. */
-import t, { type Test } from 'tap';
+/** What is behind a service: endpoints that its selector matches. Slices that were written by hand: `slices.test.ts`. */
+import t from 'tap';
 import { matches, LabelledEndpoints, Selectors } from '../../src/cluster/services/label-index.ts';
-import { formatIp } from '../../src/flow/types.ts';
-import { findKind } from '../../src/model/kinds/registry.ts';
 import { parseResource } from '../../src/model/manifest.ts';
 import { until } from '../support/process.ts';
 import { Random } from '../support/random.ts';
-import { manifest, openControlPlane, openStore } from './control-plane.ts';
-
-type Plane = Awaited<ReturnType<typeof openControlPlane>>;
-
-const kind = (text: string) => findKind(text)!;
-const macOf = (n: number): string => `02:00:00:00:00:${n.toString(16).padStart(2, '0')}`;
-const network = {
-  resource: manifest('Network', 'blue', { subnets: ['10.0.0.0/24', 'fd00::/64'] }),
-  vni: 100,
-  mtu: 1450,
-};
-const hosts = { left: '192.0.2.1', right: '192.0.2.2' };
-const hostRecord = (host: keyof typeof hosts, labels: object = {}) => ({
-  resource: manifest('Host', host, { underlay: hosts[host] }, { labels }),
-  host,
-  id: Buffer.from(host).toString('hex').padEnd(32, '0'),
-  mac: `00000${host.length}`,
-  since: '2026-01-01T00:00:00Z',
-});
-/** An endpoint of the host `right`, with 10.0.0.N and fd00::N. */
-const app = (n: number, { labels = { app: 'web' }, ...spec }: { labels?: object; [field: string]: unknown } = {}) => ({
-  resource: manifest('Endpoint', `app-${n}`, { network: 'blue', netns: '/run/app', ...spec }, { labels }),
-  addresses: [`10.0.0.${n}`, `fd00::${n.toString(16)}`],
-  mac: macOf(n),
-  host: 'right',
-});
-const service = (name: string, spec: object, annotations?: object) =>
-  manifest('Service', name, spec, annotations && { annotations });
-const slice = (name: string, of: string, fields: object) =>
-  parseResource({
-    apiVersion: 'discovery.k8s.io/v1',
-    kind: 'EndpointSlice',
-    metadata: { name, labels: { 'kubernetes.io/service-name': of } },
-    addressType: 'IPv4',
-    ...fields,
-  });
-
-/** What the host `left` has in force. */
-async function lab(t: Test, records: Readonly<Record<string, unknown>> = {}, down = new Set<string>()) {
-  const store = await openStore(t);
-  const all = { 'networks/blue': network, 'hosts/left': hostRecord('left'), 'hosts/right': hostRecord('right') };
-  await store.transact({ put: Object.entries({ ...all, ...records }).map(([key, value]) => ({ key, value })) });
-  const options = { host: 'left', shared: store, isUnreachable: (host: string) => down.has(host) };
-  return openControlPlane(t, undefined, options);
-}
-
-const at = (n: number): string => `endpoints/default/app-${n}`;
-const find = ({ forwarding }: Plane, id = 'default/web') => forwarding.tables.services.get(id)!;
-const addressesOf = (plane: Plane, id?: string): string[] =>
-  find(plane, id).backends.map(({ address }) => formatIp(address));
-/** ready, serving, terminating. */
-const stateOf = (plane: Plane, n = 0): boolean[] => {
-  const { ready, serving, terminating } = find(plane).backends[n]!;
-  return [ready, serving, terminating];
-};
+import { manifest } from './control-plane.ts';
+import {
+  addressesOf,
+  app,
+  at,
+  find,
+  hostRecord,
+  kind,
+  lab,
+  type Plane,
+  service,
+  slice,
+  stateOf,
+} from './service-lab.ts';
 
 t.test('endpoints that match are behind it, and a change of labels, ports or the selector is in force', async (t) => {
   const plane = await lab(t, { [at(5)]: app(5), [at(6)]: app(6, { labels: { app: 'db' } }) });
@@ -145,120 +102,6 @@ t.test('an endpoint of this host is ready only while it is attached', async (t) 
   t.equal(plane.endpoints.get('app-5').state, 'waiting', 'its namespace does not exist');
   t.same(stateOf(plane), [false, false, false]);
   t.equal(find(plane).backends[0]!.whyNotReady, 'its endpoint is waiting');
-});
-
-t.test('slices that were written by hand', async (t) => {
-  const plane = await lab(t, { [at(5)]: app(5) });
-  const { cluster, write } = plane;
-  const ports = [
-    { name: 'http', port: 80 },
-    { name: 'dns', port: 53, protocol: 'UDP' },
-  ];
-  await cluster.apply([
-    slice('web-1', 'web', {
-      ports: [{ name: 'http', port: 8080 }],
-      endpoints: [{ addresses: ['10.0.0.5'] }, { addresses: ['192.0.2.99'], nodeName: 'x', zone: 'z', hostname: 'h' }],
-    }),
-  ]);
-  await cluster.apply([service('web', { ports })]);
-  t.same(addressesOf(plane), ['10.0.0.5', '192.0.2.99']);
-  const [known, foreign] = find(plane).backends;
-  t.match(known, { endpoint: 'default/app-5', vni: 100, host: 'right', ready: true });
-  t.match(foreign, { endpoint: undefined, vni: undefined, host: 'x', zone: 'z', hostname: 'h' });
-  t.same(
-    find(plane).ports.map(({ targets }) => targets),
-    [
-      [8080, 8080],
-      [0, 0],
-    ],
-    'a port that no slice has',
-  );
-
-  await write({ [at(5)]: undefined });
-  t.match(find(plane).backends[0], { endpoint: undefined, vni: 100, host: undefined }, 'nobody has the address');
-  await write({ [at(5)]: app(5) });
-  t.match(find(plane).backends[0], { endpoint: 'default/app-5', host: 'right' });
-
-  // The same address in another slice, with the other port: it is the same backend.
-  const other = { ports: [{ name: 'dns', protocol: 'UDP', port: 5353 }], endpoints: [{ addresses: ['10.0.0.5'] }] };
-  await cluster.apply([slice('web-2', 'web', other)]);
-  t.same(addressesOf(plane), ['10.0.0.5', '192.0.2.99'], 'it counts once');
-  t.same(find(plane).ports[1]?.targets, [5353, 0]);
-  // With another number for one port, it is another program.
-  const second = { ports: [{ name: 'http', port: 9090 }], endpoints: [{ addresses: ['10.0.0.5'] }] };
-  await cluster.apply([slice('web-3', 'web', second)]);
-  t.same(addressesOf(plane), ['10.0.0.5', '10.0.0.5', '192.0.2.99']);
-  t.same(find(plane).ports[0]?.targets, [8080, 9090, 8080]);
-  await cluster.delete(kind('endpointslices'), { name: 'web-3' });
-
-  const targeted = [{ name: 'http', port: 80, targetPort: 8080 }];
-  await cluster.apply([service('web', { ports: targeted, selector: { app: 'web' } })]);
-  t.same(addressesOf(plane), ['10.0.0.5', '192.0.2.99'], 'also beside a selector that finds it');
-  await write({ [at(5)]: undefined });
-  t.equal(find(plane).backends.find(({ address }) => formatIp(address) === '10.0.0.5')?.endpoint, undefined);
-
-  const conditions = async (given: object) => {
-    await cluster.apply([slice('web-1', 'web', { endpoints: [{ addresses: ['10.0.0.7'], conditions: given }] })]);
-    return stateOf(
-      plane,
-      find(plane).backends.findIndex(({ address }) => formatIp(address) === '10.0.0.7'),
-    );
-  };
-  t.same(await conditions({}), [true, true, false], 'ready if nobody says otherwise');
-  t.same(await conditions({ ready: null, serving: null }), [true, true, false]);
-  t.same(await conditions({ ready: false }), [false, false, false], 'serving is as ready');
-  t.ok(find(plane).backends.some(({ whyNotReady }) => whyNotReady === 'its EndpointSlice says so'));
-  t.same(await conditions({ ready: false, serving: true, terminating: true }), [false, true, true]);
-  await cluster.delete(kind('endpointslices'), { name: 'web-1' });
-  await cluster.delete(kind('endpointslices'), { name: 'web-2' });
-  t.same(addressesOf(plane), []);
-});
-
-t.test('addresses of slices that no endpoint can have are left out, and told', async (t) => {
-  const plane = await lab(t);
-  const none = ['10.0.0.0', '10.0.0.1', '10.0.0.255', '10.96.0.9'];
-  await plane.cluster.apply([service('web', { ports: [{ port: 80 }] })]);
-  await plane.write({
-    'endpointslices/default/web-1': {
-      resource: slice('web-1', 'web', {
-        ports: [{ port: 80 }],
-        endpoints: [...none, '10.0.0.9', '192.0.2.9'].map((ip) => ({ addresses: [ip] })),
-      }),
-    },
-  });
-  t.same(addressesOf(plane), ['10.0.0.9', '192.0.2.9']);
-  const detail = 'a slice of service "web" has 10.0.0.0, which no endpoint can have: it is left out';
-  t.match(plane.serving.clashes(), [{ detail }]);
-  t.same(plane.warnings, [detail]);
-  await plane.cluster.delete(kind('endpointslices'), { name: 'web-1' });
-  t.same(plane.serving.clashes(), []);
-});
-
-t.test('so it is with addresses of services, also if it is decided later which those are', async (t) => {
-  const plane = await lab(t);
-  const endpoints = ['10.96.0.9', '192.0.2.9'].map((ip) => ({ addresses: [ip] }));
-  await plane.cluster.apply([
-    service('web', { clusterIP: 'None', ports: [{ port: 80 }] }),
-    slice('web-1', 'web', { ports: [{ port: 80 }], endpoints }),
-  ]);
-  t.same(addressesOf(plane), ['10.96.0.9', '192.0.2.9'], 'they are nobody’s so far');
-  await plane.cluster.apply([service('other', { ports: [{ port: 80 }] })]);
-  t.same(addressesOf(plane), ['192.0.2.9']);
-  t.same(plane.warnings, ['a slice of service "web" has 10.96.0.9, which no endpoint can have: it is left out']);
-  await plane.write({ 'allotment/services': { subnets: ['10.97.0.0/16'] } });
-  t.same(addressesOf(plane), ['10.96.0.9', '192.0.2.9'], 'somebody has decided otherwise');
-  t.same(plane.serving.clashes(), []);
-});
-
-t.test('an address is in the network that has it, also one that comes later', async (t) => {
-  const plane = await lab(t);
-  await plane.cluster.apply([
-    service('web', { ports: [{ port: 80 }] }),
-    slice('web-1', 'web', { ports: [{ port: 80 }], endpoints: [{ addresses: ['10.7.0.5'] }] }),
-  ]);
-  t.equal(find(plane).backends[0]?.vni, undefined);
-  await plane.cluster.apply([manifest('Network', 'late', { subnets: ['10.7.0.0/24'], vni: 7 })]);
-  t.equal(find(plane).backends[0]?.vni, 7);
 });
 
 t.test('policies, affinity, ranges and annotations', async (t) => {

@@ -138,6 +138,26 @@ t.test('types follow each other: what one does not need is given back', async (t
   t.match(plane.forwarding.tables.services.get('default/web'), { externalName: 'db.example', vips: [], ports: [] });
 });
 
+t.test('ports that change their names or numbers have node ports of their own', async (t) => {
+  const plane = await openControlPlane(t);
+  const apply = async (...ports: object[]): Promise<number[]> => {
+    await plane.cluster.apply([service('web', { ...nodePort, ports })]);
+    return shown(plane, 'web').spec.ports.map((port) => port.nodePort!);
+  };
+  const [first] = await apply({ name: 'a', port: 80 });
+  const [renamed, kept] = await apply({ name: 'a', port: 81 }, { name: 'b', port: 80 });
+  t.equal(kept, first, 'the number counts before the name');
+  t.not(renamed, first);
+  t.same(await apply({ name: 'b', port: 81 }, { name: 'c', port: 80 }), [renamed, kept]);
+  t.same(
+    await apply({ name: 'c', port: 90 }, { name: 'x', port: 91, nodePort: kept }).then(([, other]) => other),
+    kept,
+  );
+  const all = shown(plane, 'web').spec.ports.map((port) => port.nodePort);
+  t.equal(new Set(all).size, 2, 'also if another one asks for it');
+  t.same((await apply({ name: 'x', port: 92 }))[0], kept, 'else the name');
+});
+
 t.test('it is known where services are reached from outside', async (t) => {
   const { cluster, serving } = await openControlPlane(t);
   t.same(serving.services.entries, { ports: [], addresses: [] });

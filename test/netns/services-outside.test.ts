@@ -156,7 +156,7 @@ apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: { name: web-1, labels: { kubernetes.io/service-name: web } }
 addressType: IPv4
-endpoints: [{ addresses: [${web.ip4}], nodeName: elsewhere }]
+endpoints: [{ addresses: [${web.ip4.replace(/\d+$/, '200')}], nodeName: elsewhere }]
 ports: [{ name: http, port: 8080 }]
 `);
       t.equal(await seenAs(client, own[4], 30_080), undefined, 'and no other is asked');

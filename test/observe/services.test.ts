@@ -50,7 +50,7 @@ t.test('the state of a backend, and why', async (t) => {
   const no = { ready: false, serving: false };
   const backends = [
     of(1),
-    of(2, { ready: false, terminating: true }),
+    of(2, { ready: false, terminating: true, whyNotReady: 'its EndpointSlice says so' }),
     of(3, { ...no, terminating: true, endpoint: 'default/draining' }),
     of(4, { ...no, whyNotReady: 'its EndpointSlice says so' }),
     of(5, { ...no, host: 'dead' }),

@@ -24,11 +24,12 @@ export function serviceOfMade(name: string): string | undefined {
 }
 
 /**
- * @param service with the backends that its selector matches, and no others
- * @param families of the service
+ * @param value of the service, with the backends that its selector matches, and no others
+ * @param declared how many ports it declares: what follows are ranges, which are weft's own
  */
-export function derivedSlices(service: Service, families: readonly Family[]): Resource[] {
-  const { namespace, name } = nameOf(service.id);
+export function derivedSlices(value: Service, families: readonly Family[], declared: number): Resource[] {
+  const { namespace, name } = nameOf(value.id);
+  const service = { ...value, ports: value.ports.slice(0, declared) };
   return families.flatMap((family) => {
     const groups = new Map<string, number[]>();
     for (const [at, { address }] of service.backends.entries()) {
@@ -76,10 +77,8 @@ function endpointOf({ backends }: Service, at: number): object {
 
 /** @param at one of the endpoints of the slice, all of which have the same ports */
 function portsOf({ ports }: Service, at: number | undefined): object[] {
-  return ports.flatMap(({ name, protocol, l4Port, lastL4Port, targets }) => {
+  return ports.flatMap(({ name, protocol, targets }) => {
     const port = at === undefined ? 0 : targets[at]!;
-    // Ranges are weft's own.
-    if (port === 0 || lastL4Port > l4Port) return [];
-    return [{ name, protocol: protocol === 17 ? 'UDP' : 'TCP', port }];
+    return port === 0 ? [] : [{ name, protocol: protocol === 17 ? 'UDP' : 'TCP', port }];
   });
 }

@@ -87,8 +87,8 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
   const services: DeclaredServices = new DeclaredServices({
     ...{ range, vips, nodePorts, networks: beside },
     refuseRemoval: (name) => virtualServices.refuseServiceRemoval(name),
-    publisherOf: (port, draft) => enforcement.publisherOf(port, draft),
-    publishers: () => enforcement.publishers,
+    publisherOf: (port, draft) => enforcement.publishers.of(port, draft),
+    publishers: () => enforcement.publishers.all,
     onHeld: (name) => enforcement.heldOtherwise(name),
     onChange: (name, before, after) => enforcement.serviceChanged(name, before, after),
     // The first time, everything that is stored has come.

@@ -5,7 +5,7 @@
  *   an endpoint changes            those whose selectors match it, before or after, and those of slices that have its address
  *   a slice changes                that of its label
  *   a rule changes                 those that it is for
- *   a host dies, lives, is moved   those that its endpoints are behind
+ *   a host dies, lives, is moved   those that its endpoints are behind; those of slices, if it is in another zone
  *   networks change                those of slices, whose addresses may be in another network now
  *   the addresses of services      those of slices, which may have such addresses
  *
@@ -13,10 +13,6 @@
  * in force (`settle`), otherwise soon. If all that changed of a service is a few of its endpoints, which may be a few of 100,000,
  * the others are not looked at.
  */
-import { isDeepStrictEqual } from 'node:util';
-import type { Vni } from '../../flow/types.ts';
-import { addressValue, isIp4, parseSubnet, type Subnet } from '../../model/address.ts';
-import { NODE_PORTS } from '../../model/kinds/service.ts';
 import { idOf, nameOf, type Resource } from '../../model/resource.ts';
 import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
 import type { VirtualServiceResource } from '../../model/kinds/virtual-service.ts';
@@ -27,11 +23,12 @@ import { eachInTurns } from '../../turns.ts';
 import { isHere, isShared, type Endpoint } from '../endpoint.ts';
 import type { Network } from '../network.ts';
 import type { ProposedChange } from '../proposed-change.ts';
-import type { Draft } from '../reconciler.ts';
+import { AddressPlaces } from './address-places.ts';
 import { derivedSlices, serviceOfMade } from './derived-slices.ts';
 import type { EndpointSlices } from './endpoint-slices.ts';
 import { LabelledEndpoints, matches, Selectors, type Labels } from './label-index.ts';
 import { ProposedServices } from './proposed-services.ts';
+import { Publishers } from './publishers.ts';
 import type { Rules } from './rules.ts';
 import { serviceValue, withEndpoints, type EndpointState, type ServiceSources } from './service-value.ts';
 import { selectorOf, type DeclaredService } from './service.ts';
@@ -94,10 +91,7 @@ export class ServiceEnforcement {
   readonly #byHost = new Map<string, Set<string>>();
   /** The endpoint that has an address. Networks do not overlap. */
   readonly #byAddress = new Map<string, string>();
-  /** The endpoints that publish a port which could be a node port: `30080/TCP`. */
-  readonly #published = new Map<string, Set<string>>();
-  /** Those that the endpoints of a change will publish. */
-  readonly #planned = new WeakMap<Draft, ReadonlyMap<string, string>>();
+  readonly publishers: Publishers;
   /** The services that are not up to date, and which of their endpoints have changed. */
   readonly #changed = new Map<string, Set<string> | typeof EVERYTHING>();
   /** The values of services as they were put into force last. */
@@ -105,9 +99,7 @@ export class ServiceEnforcement {
   /** The services whose slices have addresses that no endpoint can have. */
   readonly #withLeftOut = new Set<string>();
   #isPlanned = false;
-  #networks: readonly Network[] | undefined;
-  #networksByName: ReadonlyMap<string, Network> = new Map();
-  #ranges: readonly Subnet[] = [];
+  readonly #places = new AddressPlaces();
   /** The hosts of which the store has something new. */
   readonly #declaredHosts: Set<string>;
   /** By host. */
@@ -116,29 +108,7 @@ export class ServiceEnforcement {
   constructor(environment: ServiceEnforcementEnvironment) {
     this.#environment = environment;
     this.#declaredHosts = new Set([environment.hostName]);
-  }
-
-  /** The endpoint that publishes a port of its host, or will with the change, if it could be a node port. */
-  publisherOf(
-    { port, protocol }: { readonly port: number; readonly protocol: string },
-    draft: Draft,
-  ): string | undefined {
-    const key = `${port}/${protocol}`;
-    const planned = draft.planned<Endpoint>('Endpoint');
-    const before = [...(this.#published.get(key) ?? [])].find((name) => !planned.has(name));
-    return before ?? this.#plannedPublishers(draft).get(key);
-  }
-
-  /** By port. Services are planned after all endpoints of a change. */
-  #plannedPublishers(draft: Draft): ReadonlyMap<string, string> {
-    const known = this.#planned.get(draft);
-    if (known) return known;
-    const all = [...draft.planned<Endpoint>('Endpoint').values()];
-    const made = new Map(
-      all.flatMap(({ name, resource }) => nodePortsOf(resource.spec.publish).map((key) => [key, name] as const)),
-    );
-    this.#planned.set(draft, made);
-    return made;
+    this.publishers = new Publishers((port) => environment.services().nodePortTaken(port));
   }
 
   serviceChanged(name: string, before: DeclaredService | undefined, after: DeclaredService | undefined): void {
@@ -151,11 +121,6 @@ export class ServiceEnforcement {
   /** It has an address or a node port now, or not any more. */
   heldOtherwise(service: string): void {
     this.#mark(service);
-  }
-
-  /** The endpoints that publish a port which could be a node port, by port: `30080/TCP`. */
-  get publishers(): ReadonlyMap<string, ReadonlySet<string>> {
-    return this.#published;
   }
 
   /** The slices of a service have changed. */
@@ -226,7 +191,7 @@ export class ServiceEnforcement {
         service: (name) => services().find(name),
         sourcesOf: (service) => ({
           ...this.#sourcesOf(service),
-          isNobodys: (address) => this.#isNobodys(address),
+          isNobodys: (address) => this.#places.isNobodys(address),
         }),
         endpoint,
         destinationRules: destinationRules(),
@@ -239,7 +204,7 @@ export class ServiceEnforcement {
   #derivedOf(service: DeclaredService): Resource[] {
     if (!selectorOf(service.resource)) return [];
     const value = serviceValue(service, { ...this.#sourcesOf(service), slices: [] });
-    return derivedSlices(value, service.allotted.ipFamilies);
+    return derivedSlices(value, service.allotted.ipFamilies, service.resource.spec.ports.length);
   }
 
   #make(name: string): void {
@@ -290,7 +255,7 @@ export class ServiceEnforcement {
       routes: virtualServices().of(name),
       ...this.#lookUps,
       isNobodys: (address) => {
-        const isNobodys = this.#isNobodys(address);
+        const isNobodys = this.#places.isNobodys(address);
         if (isNobodys) this.#withLeftOut.add(name);
         return isNobodys;
       },
@@ -306,7 +271,7 @@ export class ServiceEnforcement {
       const at = this.#byAddress.get(address);
       return at === undefined ? undefined : this.#environment.endpoint(at);
     },
-    vniAt: (address) => this.#networkAt(addressValue(address))?.vni as Vni | undefined,
+    vniAt: (address) => this.#places.vniAt(address),
     zoneOf: (host) => this.#labels.get(host)?.[ZONE],
   };
 
@@ -319,29 +284,13 @@ export class ServiceEnforcement {
     const isUp = !isHostDown && state === (isHere(endpoint) ? 'attached' : 'remote');
     const labels = this.#labels.get(host) ?? {};
     return {
-      vni: this.#networkOf(resource.spec.network),
+      vni: this.#places.vniOf(resource.spec.network),
       host,
       zone: labels[ZONE],
       isUp,
       whyDown: isUp ? undefined : isHostDown ? `host "${host}" does not answer` : `its endpoint is ${state}`,
       isDrained: isDrained(resource.metadata.labels) || isDrained(labels),
     };
-  }
-
-  #networkOf(name: string): Vni | undefined {
-    return this.#networksByName.get(name)?.vni as Vni | undefined;
-  }
-
-  /** True for the address of a gateway, of a whole subnet, and for those that services have: they lead to no endpoint. */
-  #isNobodys(address: string): boolean {
-    const value = addressValue(address);
-    if (this.#ranges.some(({ first, last }) => first <= value && value <= last)) return true;
-    const pool = this.#networkAt(value)?.pools.find(
-      ({ addresses: { first, last } }) => first <= value && value <= last,
-    );
-    if (!pool) return false;
-    const { first, last } = pool.addresses;
-    return address === pool.gateway || value === first || (isIp4(value) && value === last);
   }
 
   /** The services whose slices have addresses that are left out, with the first one of each. */
@@ -351,19 +300,14 @@ export class ServiceEnforcement {
       const addresses = slices()
         .of(service)
         .flatMap(({ endpoints }) => endpoints.flatMap(({ addresses: [first] }) => first ?? []));
-      const address = addresses.find((one) => this.#isNobodys(one));
+      const address = addresses.find((one) => this.#places.isNobodys(one));
       return address === undefined ? [] : [{ service, address }];
     });
   }
 
-  #networkAt(value: bigint): Network | undefined {
-    return this.#networks?.find(({ pools }) =>
-      pools.some(({ addresses: { first, last } }) => first <= value && value <= last),
-    );
-  }
-
-  #enter({ name, resource, addresses, host }: Endpoint): void {
-    const { metadata, spec } = resource;
+  #enter(endpoint: Endpoint): void {
+    const { name, resource, addresses, host } = endpoint;
+    const { metadata } = resource;
     this.#labelled.add(name, metadata.namespace, metadata.labels);
     if (host === undefined) this.#environment.tables.setClient(name, metadata);
     const at = host ?? this.#environment.hostName;
@@ -371,16 +315,12 @@ export class ServiceEnforcement {
     if (others) others.add(name);
     else this.#byHost.set(at, new Set([name]));
     for (const address of addresses) this.#byAddress.set(address, name);
-    for (const key of nodePortsOf(spec.publish)) {
-      const publishers = this.#published.get(key);
-      if (publishers) publishers.add(name);
-      else this.#published.set(key, new Set([name]));
-      this.#environment.services().nodePortTaken(key.split('/')[0]!);
-    }
+    this.publishers.add(endpoint);
   }
 
-  #leave({ name, resource, addresses, host }: Endpoint): void {
-    const { metadata, spec } = resource;
+  #leave(endpoint: Endpoint): void {
+    const { name, resource, addresses, host } = endpoint;
+    const { metadata } = resource;
     this.#labelled.remove(name, metadata.namespace, metadata.labels);
     if (host === undefined) this.#environment.tables.setClient(name, undefined);
     const at = host ?? this.#environment.hostName;
@@ -388,12 +328,7 @@ export class ServiceEnforcement {
     others?.delete(name);
     if (others?.size === 0) this.#byHost.delete(at);
     for (const address of addresses) if (this.#byAddress.get(address) === name) this.#byAddress.delete(address);
-    for (const key of nodePortsOf(spec.publish)) {
-      const publishers = this.#published.get(key);
-      publishers?.delete(name);
-      if (publishers?.size === 0) this.#published.delete(key);
-      this.#environment.services().nodePortTaken(key.split('/')[0]!);
-    }
+    this.publishers.remove(endpoint);
   }
 
   /** Marks the services that an endpoint is behind. */
@@ -412,17 +347,19 @@ export class ServiceEnforcement {
       else this.#labels.delete(host);
       if (host === hostName) tables.setHost(hostName, after?.[ZONE]);
       if (!haveSame(before, after)) this.hostChanged(host);
+      // They may name the host of an address that is no endpoint's.
+      if (before?.[ZONE] !== after?.[ZONE]) this.#markOfSlices();
     }
     this.#declaredHosts.clear();
   }
 
   #followNetworks(): void {
-    const networks = this.#environment.networks();
-    const ranges = this.#environment.ranges().map(parseSubnet);
-    if (networks === this.#networks && isDeepStrictEqual(ranges, this.#ranges)) return;
-    this.#networks = networks;
-    this.#ranges = ranges;
-    this.#networksByName = new Map(networks.map((network) => [network.name, network]));
+    const { networks, ranges } = this.#environment;
+    if (this.#places.follow(networks(), ranges())) this.#markOfSlices();
+  }
+
+  /** Their addresses may be elsewhere now. */
+  #markOfSlices(): void {
     for (const service of this.#environment.slices().services()) this.#mark(service);
   }
 
@@ -449,10 +386,4 @@ function isDrained(labels: Readonly<Record<string, string>>): boolean {
 /** In what matters here. */
 function haveSame(a: Labels = {}, b: Labels = {}): boolean {
   return a[ZONE] === b[ZONE] && isDrained(a) === isDrained(b);
-}
-
-function nodePortsOf(publish: Endpoint['resource']['spec']['publish']): string[] {
-  return publish
-    .filter(({ hostPort }) => hostPort >= NODE_PORTS.first && hostPort <= NODE_PORTS.last)
-    .map(({ hostPort, protocol }) => `${hostPort}/${protocol}`);
 }

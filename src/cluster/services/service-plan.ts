@@ -208,9 +208,10 @@ export class ServicePlan {
     const { metadata, spec } = this.#resource;
     const { ranges } = readAnnotations(metadata.annotations);
     if (!isPublished(spec)) return [...spec.ports, ...ranges].map(() => 0);
+    const kept = this.#keptNodePorts();
     const chosen: number[] = [];
-    for (const port of spec.ports) {
-      const given = port.nodePort ?? this.#nodePortBefore(port);
+    for (const [at, port] of spec.ports.entries()) {
+      const given = kept[at];
       chosen.push(given === undefined ? this.#chooseNodePort(port, chosen) : this.#checkNodePort(given, port));
     }
     const taken = new Set(chosen);
@@ -222,14 +223,21 @@ export class ServicePlan {
     return chosen;
   }
 
-  /** The one that it has for this port, or for the one that had its name. */
-  #nodePortBefore({ name, port, protocol }: ServicePortSpec): number | undefined {
-    const known = this.#known;
-    if (!known) return undefined;
-    const { ports } = known.resource.spec;
-    const same = ports.findIndex((before) => before.port === port && before.protocol === protocol);
-    const named = ports.findIndex((before) => before.name === name && before.protocol === protocol);
-    return known.allotted.nodePorts[same >= 0 ? same : named] || undefined;
+  /** Those that its ports ask for, and of the others those that they had, by their number or else by their name: each once. */
+  #keptNodePorts(): readonly (number | undefined)[] {
+    const { ports } = this.#resource.spec;
+    const kept = ports.map(({ nodePort }) => nodePort);
+    const { resource, allotted } = this.#known ?? {};
+    for (const field of ['port', 'name'] as const) {
+      for (const [at, port] of ports.entries()) {
+        const isSame = (other: ServicePortSpec): boolean =>
+          other[field] === port[field] && other.protocol === port.protocol;
+        const before = allotted?.nodePorts[resource!.spec.ports.findIndex(isSame)] || undefined;
+        const isTaken = ports.some(({ protocol }, n) => protocol === port.protocol && kept[n] === before);
+        if (kept[at] === undefined && !isTaken) kept[at] = before;
+      }
+    }
+    return kept;
   }
 
   #checkNodePort(port: number, { protocol }: ServicePortSpec): number {

@@ -64,6 +64,8 @@ export interface ServiceSources {
 
 /** A port of the value, before its target ports are known. */
 export interface ValuePort extends Omit<ServicePort, 'targets'> {
+  /** Of the annotation: the same numbers at the backends, even if it is only one. */
+  readonly isRange: boolean;
   readonly protocolName: ServicePortSpec['protocol'];
   readonly target: number | string;
 }
@@ -172,7 +174,7 @@ function checkOf({ resource: { metadata, spec } }: DeclaredService): Checked | u
     check,
     port: {
       ...{ name, protocol: protocolNumber('TCP'), l4Port, lastL4Port: l4Port, nodePort: undefined },
-      ...{ protocolName: 'TCP', target: port },
+      ...{ protocolName: 'TCP', target: port, isRange: false },
     },
   };
 }
@@ -220,7 +222,7 @@ export function portsOf(
 ): ValuePort[] {
   const { ports } = resource.spec;
   const declared = ports.map(({ name = '', protocol, port, targetPort = port }, at) => ({
-    ...{ name, l4Port: port, lastL4Port: port, protocolName: protocol, target: targetPort },
+    ...{ name, l4Port: port, lastL4Port: port, protocolName: protocol, target: targetPort, isRange: false },
     protocol: protocolNumber(protocol),
     nodePort: nodePorts[at] || undefined,
   }));
@@ -231,7 +233,7 @@ export function portsOf(
         { first, last },
         ports.filter((port) => port.protocol === one).map(({ port }) => port),
       ).map((gap) => ({
-        ...{ name: '', l4Port: gap.first, lastL4Port: gap.last, protocolName: one, target: gap.first },
+        ...{ name: '', l4Port: gap.first, lastL4Port: gap.last, protocolName: one, target: gap.first, isRange: true },
         protocol: protocolNumber(one),
         nodePort: nodePortAt(nodePorts[ports.length + at], gap.first - first),
       })),
@@ -332,8 +334,8 @@ function withSlices(
   for (const one of endpoints) add(bytesId(one.backend.address), one);
   for (const slice of sources.slices) {
     if (!ipFamilies.includes(slice.addressType)) continue;
-    const targets = ports.map(({ name, protocolName, l4Port, lastL4Port, target }) => {
-      if (lastL4Port > l4Port) return l4Port;
+    const targets = ports.map(({ name, protocolName, l4Port, target, isRange }) => {
+      if (isRange) return l4Port;
       // A check of a port by its number.
       if (l4Port === 0 && typeof target === 'number') return target;
       const found = slice.ports?.find((port) => (port.name ?? '') === name && port.protocol === protocolName);
@@ -357,7 +359,9 @@ function sliceBackend(endpoint: SliceEndpoint, sources: ServiceSources, areAllRe
   const isTerminating = conditions.terminating ?? state?.isDrained ?? false;
   const isUnknown = (conditions.ready ?? undefined) === undefined;
   const ready = conditions.ready ?? true;
-  const host = endpoint.nodeName ?? state?.host;
+  const isOut = !ready || conditions.terminating === true;
+  // Where an endpoint is, weft knows better than who wrote the slice: its replies come in there.
+  const host = state?.host ?? endpoint.nodeName ?? undefined;
   const own = owner?.resource.metadata;
   return {
     endpoint: own && `${own.namespace}/${own.name}`,
@@ -369,7 +373,7 @@ function sliceBackend(endpoint: SliceEndpoint, sources: ServiceSources, areAllRe
     ready: areAllReady || (ready && isUp && !(isTerminating && isUnknown)),
     serving: areAllReady || ((conditions.serving ?? ready) && isUp),
     terminating: !areAllReady && isTerminating,
-    whyNotReady: areAllReady ? undefined : (state?.whyDown ?? (ready ? undefined : 'its EndpointSlice says so')),
+    whyNotReady: areAllReady ? undefined : (state?.whyDown ?? (isOut ? 'its EndpointSlice says so' : undefined)),
     weight: 1,
     subsets: subsetsOf(sources.rule, own?.labels ?? {}),
   };
