@@ -449,7 +449,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** All services that there are have been set: connections from before a restart that belong to none of them end. */
   servicesLoaded(): void {
-    this.tables.services.loaded();
+    this.tables.services.loaded(this.#clock());
     this.controller.endings.tellUntold();
     this.controller.endings.endPinned();
   }

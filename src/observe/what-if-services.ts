@@ -148,12 +148,17 @@ function unbacked(
 ): UnbackedReport | undefined {
   if (service === undefined) return undefined;
   const { destination: address, destinationPort: l4Port } = translated;
-  const because = whyEnded(tables.services.get(service), proposed.of(service), { protocol, address, l4Port });
+  const [place] = places;
+  const after = proposed.of(service);
+  const end = { protocol, address, l4Port };
+  const because =
+    whyEnded(tables.services.get(service), after, end) ??
+    (place === INTERNAL ? undefined : whyDrained(after!, address, place, tables.services));
   if (because === undefined) return undefined;
-  const end = (place: Place, at: Uint8Array): UnbackedReport['from'] =>
+  const report = (place: Place, at: Uint8Array): UnbackedReport['from'] =>
     endReport({ address: at, endpoint: peerAt(place, at, tables).endpoint });
   return {
-    ...{ from: end(places[0], original.source), to: end(places[1], address) },
+    ...{ from: report(place, original.source), to: report(places[1], address) },
     ...{ protocol: protocolName(protocol), port: l4Port, service: idOf(nameOf(service)), because, connections: 1 },
   };
 }
@@ -170,10 +175,17 @@ function whyEnded(
   const stays = distancesTo(after, end);
   if (before && !distancesTo(before, end).some((distance) => stays.includes(distance)))
     return 'no port of the service leads there any more';
-  const isServed = after.backends.some(
-    (one) => one.ready && !one.terminating && isIp4(one.address) === isIp4(end.address),
-  );
-  return after.backends[at]!.terminating && isServed ? `it has ${after.drainMs / 1000} s to drain` : undefined;
+  return undefined;
+}
+
+/** Undefined: the backend does not terminate, or clients from there get nobody else. */
+function whyDrained(after: Service, address: Uint8Array, from: ClientOrigin, services: Services): string | undefined {
+  const at = placeOf(after, address);
+  if (!after.backends[at]!.terminating) return undefined;
+  const asked = { isV4: isIp4(address), policy: policyFor(after, from) };
+  const surroundings = services.surroundings(after.id, from);
+  const isNeeded = after.ports.some((port) => candidatesOf(after, port, asked, surroundings).chosen.includes(at));
+  return isNeeded ? undefined : `it has ${after.drainMs / 1000} s to drain`;
 }
 
 function distancesTo(service: Service, { protocol, address, l4Port }: Parameters<typeof whyEnded>[2]): number[] {

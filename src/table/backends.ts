@@ -8,10 +8,12 @@
  * the service whose port and backend they are gets it when it is added (`claim`). If the service no longer has the
  * backend, or none has the port, then it is gone.
  *
- * A backend that is gone leaves at once, and one that terminates has time to drain. `ended` tells whose time is over: the
- * owner of the connections closes them, which is how a number becomes free.
+ * A backend that is gone leaves at once, and one that terminates has time to drain, and stays beyond that while there are
+ * clients who get nobody else. `ended` tells whose time is over: the owner of the connections closes them, which is how a
+ * number becomes free.
  */
 import type { Vni } from '../flow/types.ts';
+import type { ClientOrigin } from './service-keys.ts';
 import { ALL_PORTS, hasAllPorts, type PortRanges } from './port-ranges.ts';
 
 /** One end of a connection. */
@@ -38,8 +40,9 @@ export interface PinnedBackend extends L4End {
   readonly ports: PortRanges;
 }
 
-/** Where the client of a recovered connection has sent to. */
+/** Where the client of a recovered connection is, and where it has sent to. */
 export interface Front {
+  readonly from: ClientOrigin;
   /** `bytesId` of a VIP, or `nodePortId`. */
   readonly front: string;
   readonly protocol: number;
@@ -196,14 +199,17 @@ export class Backends {
     this.#unclaimed.clear();
   }
 
-  /** The numbers of those whose connections must end now. */
-  ended(nowMs: number): ReadonlySet<number> {
+  /**
+   * The numbers of those whose connections must end now.
+   * @param isNeeded whether clients get one that terminates all the same: then its connections stay
+   */
+  ended(nowMs: number, isNeeded: (pinned: PinnedBackend) => boolean = () => false): ReadonlySet<number> {
     const ended = new Set<number>();
     for (const pinned of this.#leaving) {
       if (pinned.endsAtMs! > nowMs) continue;
-      if (pinned.connections > 0) ended.add(pinned.pin);
       // Nobody may have told of its last one.
-      else this.#forgetUnused(pinned);
+      if (pinned.connections === 0) this.#forgetUnused(pinned);
+      else if (pinned.endsAtMs === GONE || !isNeeded(pinned)) ended.add(pinned.pin);
     }
     return ended;
   }

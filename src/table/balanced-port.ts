@@ -9,14 +9,14 @@
  */
 import { bytesId } from '../flow/key.ts';
 import { isIp4 } from '../flow/types.ts';
-import type { Backends, PinnedBackend } from './backends.ts';
+import type { Backends, PinnedBackend, Unclaimed } from './backends.ts';
 import type { BalancingTables } from './balancing-tables.ts';
 import type { BackendIndex } from './candidates.ts';
 import { claimedBackend } from './claimed-backend.ts';
 import { nodePortId, nodePortIds } from './node-ports.ts';
 import { commonPorts, joinedPorts, type PortInterval, type PortRanges } from './port-ranges.ts';
 import { addressesOf, isPort } from './service-addresses.ts';
-import { backendId } from './service-keys.ts';
+import { backendId, scopeId, type AskingClients } from './service-keys.ts';
 import type { Backend, Service, ServicePort } from './service.ts';
 
 /** A port of a service that clients have asked for. */
@@ -36,6 +36,8 @@ export interface BalancedPort {
   readonly pinned: Map<string, readonly PinnedBackend[]>;
   /** Ids of tables that the datapath may have for its clients (`balancing-tables.ts`). */
   readonly tables: Set<number>;
+  /** The clients that have asked for it, by `scopeId`. */
+  readonly askedBy: Map<string, AskingClients>;
 }
 
 /** A service, and those of its ports. */
@@ -43,6 +45,18 @@ export interface KnownService {
   service: Service;
   readonly object: string;
   balanced: BalancedPort[];
+}
+
+/** How many of `askedBy` are kept. Beyond that, those that asked the longest ago are forgotten. */
+const MOST_ASKING = 1024;
+
+/** Clients ask for the port, for the first time since it has changed. */
+export function noteClients(balanced: BalancedPort, clients: AskingClients): void {
+  const { askedBy } = balanced;
+  const id = scopeId(balanced, clients);
+  askedBy.delete(id);
+  if (askedBy.size >= MOST_ASKING) askedBy.delete(askedBy.keys().next().value!);
+  askedBy.set(id, clients);
 }
 
 /** Undefined if no client has asked for it. */
@@ -78,6 +92,7 @@ export class BalancedPorts {
       version: 0,
       pinned: new Map(),
       tables: new Set<number>(),
+      askedBy: new Map<string, AskingClients>(),
     };
     known.balanced.push(balanced);
     return balanced;
@@ -106,9 +121,7 @@ export class BalancedPorts {
       balanced.port = port;
     }
     const leads = leadsOf(service);
-    // Of a family without a ready one, those that terminate get new connections, which must not end.
-    const staying = service.backends.filter(({ ready, terminating }) => ready && !terminating);
-    const served = new Set(staying.map(({ address }) => isIp4(address)));
+    const served = [true, false].filter((isV4) => isServedFamily(service, isV4));
     for (const balanced of before) {
       const pinned = [...balanced.pinned];
       balanced.pinned.clear();
@@ -125,7 +138,7 @@ export class BalancedPorts {
           const { backend, distance } = lead;
           this.#backends.setPorts(one, ports);
           this.#place(one, backend);
-          const isLeaving = backend.terminating && served.has(isIp4(backend.address));
+          const isLeaving = backend.terminating && served.includes(isIp4(backend.address));
           this.#backends.setEnd(one, isLeaving ? (endOf(one) ?? nowMs + service.drainMs) : undefined);
           const port = service.ports.find((port) => isPort(port, balanced.port.protocol, ports[0]!.first - distance));
           put(known.balanced.includes(balanced) ? balanced : this.of(known, port!), id, one);
@@ -162,13 +175,36 @@ export class BalancedPorts {
     return one;
   }
 
-  /** Gives `to` those of its backends that connections to `known` from before a restart have. */
-  claimAll(known: KnownService, to = known): void {
+  /**
+   * Gives a service those of its backends that connections from before a restart have.
+   * @param routedTo gives them to one that its routes lead to instead @param nowMs begins the time to drain anew
+   */
+  claimAll(known: KnownService, nowMs: number, routedTo?: KnownService): void {
     if (!this.#backends.hasUnclaimed) return;
+    const to = routedTo ?? known;
     let leads: Leads | undefined;
-    const portsOf: PortsOf = (id) => (leads ??= leadsOf(to.service)).get(id)!.ports;
-    for (const address of addressesOf(known.service)) this.#claim(known, bytesId(address), to, portsOf);
-    for (const id of nodePortIds(known.service)) this.#claim(known, id, to, portsOf);
+    const take = (front: string, unclaimed: Unclaimed): boolean => {
+      const isPublished = front === nodePortId(unclaimed.protocol, unclaimed.l4Port);
+      const claimed = claimedBackend(unclaimed, { service: known.service, isPublished }, routedTo?.service);
+      if (!claimed) return false;
+      const { port, at } = claimed;
+      const { back, from } = unclaimed;
+      const backend = to.service.backends[at]!;
+      const id = backendId(port, backend, at);
+      const balanced = this.of(to, port);
+      put(balanced, id, back);
+      noteClients(balanced, { from, isV4: isIp4(backend.address), subset: undefined });
+      back.service = to.service.id;
+      leads ??= leadsOf(to.service);
+      this.#backends.setPorts(back, leads.get(leadId(port, id))!.ports);
+      this.#place(back, backend);
+      if (backend.terminating && isServedFamily(to.service, isIp4(backend.address)))
+        this.#backends.setEnd(back, nowMs + to.service.drainMs);
+      return true;
+    };
+    for (const front of [...addressesOf(known.service).map(bytesId), ...nodePortIds(known.service)]) {
+      this.#backends.claim(front, (unclaimed) => take(front, unclaimed));
+    }
   }
 
   /** Notes where a backend is. Of one that is no endpoint, or is attached nowhere, nobody knows. */
@@ -177,24 +213,11 @@ export class BalancedPorts {
     if (vni === undefined || endpoint === undefined || host === undefined || here === undefined) return;
     this.#backends.place(pinned, host === here ? vni : 'of_client');
   }
+}
 
-  /** @param front as in `Services.recovered` */
-  #claim({ service }: KnownService, front: string, to: KnownService, portsOf: PortsOf): void {
-    this.#backends.claim(front, (unclaimed) => {
-      const isPublished = front === nodePortId(unclaimed.protocol, unclaimed.l4Port);
-      const claimed = claimedBackend(unclaimed, { service, isPublished }, to.service);
-      if (!claimed) return false;
-      const { port, at } = claimed;
-      const { back } = unclaimed;
-      const backend = to.service.backends[at]!;
-      const id = backendId(port, backend, at);
-      put(this.of(to, port), id, back);
-      back.service = to.service.id;
-      this.#backends.setPorts(back, portsOf(leadId(port, id)));
-      this.#place(back, backend);
-      return true;
-    });
-  }
+/** Of a family without a ready one, those that terminate get new connections, which must not end. */
+function isServedFamily({ backends }: Service, isV4: boolean): boolean {
+  return backends.some(({ ready, terminating, address }) => ready && !terminating && isIp4(address) === isV4);
 }
 
 /** A deadline that has begun. */
@@ -223,8 +246,6 @@ interface Lead {
   ports: PortRanges;
 }
 type Leads = ReadonlyMap<string, Lead>;
-/** @param id `leadId` */
-type PortsOf = (id: string) => PortRanges;
 
 function leadId({ protocol }: Pick<ServicePort, 'protocol'>, backend: string): string {
   return `${protocol}/${backend}`;

@@ -191,10 +191,10 @@ function inTable(scope: Scope, hash: number): Candidate {
 }
 
 /** The one at that place, if each takes as much room as its weight. Hashes have 32 bits. */
-export function weighted(candidates: readonly Candidate[], hash: number): Candidate {
-  const total = candidates.reduce((sum, { weight }) => sum + weight, 0);
+export function weighted<T extends { readonly weight: number }>(all: readonly T[], hash: number): T {
+  const total = all.reduce((sum, { weight }) => sum + weight, 0);
   let left = (hash / 2 ** 32) * total;
-  return candidates.find(({ weight }) => (left -= weight) < 0) ?? candidates.at(-1)!;
+  return all.find(({ weight }) => (left -= weight) < 0) ?? all.at(-1)!;
 }
 
 /** Of several that have as few, the hash decides which. */

@@ -8,23 +8,28 @@ import type { Service, ServicePort } from './service.ts';
 
 /**
  * @param front the service that the client has sent to, and whether it was to a node port
- * @param to the service whose backend it may be: the same one, or one that its routes lead to
+ * @param routedTo a service that its routes lead to, maybe itself: to any of its ports; undefined: the backend is its own, by the
+ * port that the client has asked for
  */
 export function claimedBackend(
   { protocol, l4Port, end }: Omit<Unclaimed, 'back'>,
   front: { readonly service: Service; readonly isPublished: boolean },
-  to: Service,
+  routedTo: Service | undefined,
 ): { readonly port: ServicePort; readonly at: BackendIndex } | undefined {
   const offsetOf = front.isPublished ? nodePortOffset : portOffset;
   const asked = front.service.ports.find((port) => offsetOf(port, protocol, l4Port) !== undefined);
   if (!asked) return undefined;
-  const offset = offsetOf(asked, protocol, l4Port)!;
-  const ports = to === front.service ? [asked] : to.ports.filter((port) => port.protocol === protocol);
+  const own = offsetOf(asked, protocol, l4Port)!;
+  const { backends } = routedTo ?? front.service;
+  const ports = routedTo ? routedTo.ports.filter((port) => port.protocol === protocol) : [asked];
   for (const port of ports) {
-    // A port of its own is reached by any number of the service in front of it.
-    const target = end.l4Port - (port === asked || port.lastL4Port > port.l4Port ? offset : 0);
-    const at = to.backends.findIndex(
-      ({ address }, at) => port.targets[at] === target && bytesId(address) === bytesId(end.address),
+    const leadsThere = (target: number): boolean => {
+      const offset = end.l4Port - target;
+      return routedTo ? offset >= 0 && offset <= port.lastL4Port - port.l4Port : offset === own;
+    };
+    const at = backends.findIndex(
+      ({ address }, at) =>
+        (port.targets[at] ?? 0) !== 0 && leadsThere(port.targets[at]!) && bytesId(address) === bytesId(end.address),
     );
     if (at >= 0) return { port, at };
   }

@@ -2,9 +2,9 @@
  * Limits of connections (`connectionPool.tcp.maxConnections`): whether a backend has as many connections as it may.
  *
  * A record stays for a while after its connection is over, and such ones must not count. So of a backend that seems to be
- * full, it is known from then on which records it has, and those that are over are left out. Who looks at them does it
- * only when the others have reached the limit, and only at some of them, since there may be very many: the next connection
- * looks at the next ones.
+ * full, it is known from then on which records it has, and those that are over are left out. To find them, all records are gone
+ * through once, for all backends that seem to be full. Who looks at them does it only when the others have reached the
+ * limit, and only at some of them, since there may be very many: the next connection looks at the next ones.
  */
 import type { ProtocolTuple } from '../flow/connection.ts';
 import { IP_TCP } from '../wire/ipv4.ts';
@@ -18,7 +18,7 @@ const MOST_LOOKED = 1024;
 /** The records of connections. */
 export interface LimitedConnections {
   /** Those to backends with these numbers. */
-  pinned(pins: ReadonlySet<number>): readonly { readonly slot: number }[];
+  pinned(pins: ReadonlySet<number>): readonly { readonly slot: number; readonly pin?: number | undefined }[];
   /** True if both sides have said that it is over. */
   isOverWithChoice(slot: number): boolean;
 }
@@ -46,7 +46,7 @@ export class ConnectionLimits {
   /** True if it may have one more, as far as so many looks tell. */
   #hasRoom({ pin, connections }: PinnedBackend, most: number, looks: number): boolean {
     if (connections < most) return true;
-    const slots = this.#slotsOf(pin);
+    const slots = this.#slots.get(pin);
     if (!slots) return false;
     let left = Math.min(looks, slots.size);
     for (const slot of slots) {
@@ -71,18 +71,22 @@ export class ConnectionLimits {
     const { selection } = scope;
     const { port, spread, candidates } = selection;
     const most = port.protocol === IP_TCP ? spread.maxConnections : undefined;
-    if (most === undefined || this.#hasRoom(first.pinned, most, MOST_LOOKED)) return { candidate: first, selection };
+    if (most === undefined || first.pinned.connections < most) return { candidate: first, selection };
+    this.#find(candidates.filter(({ pinned }) => pinned.connections >= most));
+    if (this.#hasRoom(first.pinned, most, MOST_LOOKED)) return { candidate: first, selection };
     const looks = Math.ceil(MOST_LOOKED / candidates.length);
     const open = candidates.filter(({ pinned }) => this.#hasRoom(pinned, most, looks));
     if (open.length === 0) return undefined;
     return { candidate: pickAmong(open, scope, tuple, method), selection: withoutFull(selection, open, most) };
   }
 
-  #slotsOf(pin: number): Set<number> | undefined {
-    const known = this.#slots.get(pin);
-    if (known || !this.#connections) return known;
-    const slots = new Set(this.#connections.pinned(new Set([pin])).map(({ slot }) => slot));
-    this.#slots.set(pin, slots);
-    return slots;
+  /** Finds out which records these have, as far as that is not known. */
+  #find(candidates: readonly Candidate[]): void {
+    if (!this.#connections) return;
+    const pins = new Set(candidates.map(({ pinned }) => pinned.pin).filter((pin) => !this.#slots.has(pin)));
+    if (pins.size === 0) return;
+    const found = this.#connections.pinned(pins);
+    for (const pin of pins) this.#slots.set(pin, new Set());
+    for (const { slot, pin } of found) this.#slots.get(pin!)!.add(slot);
   }
 }

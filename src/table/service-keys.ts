@@ -8,6 +8,15 @@ import type { Backend, ServicePort } from './service.ts';
 /** Where clients come from: a network, or outside. */
 export type ClientOrigin = Vni | typeof OUTSIDE;
 
+/** Clients that have the same candidates for a port. */
+export interface AskingClients {
+  readonly from: ClientOrigin;
+  /** The family of the address that they ask for. */
+  readonly isV4: boolean;
+  /** The subset that a route leads them to; undefined: all backends. */
+  readonly subset: string | undefined;
+}
+
 /** A port at work. */
 interface NumberedPort {
   readonly id: number;
@@ -18,7 +27,7 @@ export function backendId({ targets, l4Port }: ServicePort, { vni, address }: Ba
   return `${addressId(vni ?? (0 as Vni), address)}${targets[at]! - l4Port}`;
 }
 
-export function scopeId({ id }: NumberedPort, from: ClientOrigin, isV4: boolean, subset: string | undefined): string {
+export function scopeId({ id }: NumberedPort, { from, isV4, subset }: AskingClients): string {
   return `${id}/${from}/${isV4 ? 4 : 6}${subset === undefined ? '' : `/${subset}`}`;
 }
 

@@ -104,13 +104,6 @@ function isMatch(match: RouteMatch, l4Port: number, client: RoutedClient | undef
   );
 }
 
-/** The destination for a hash of 32 bits: each has its share of them. */
-export function destinationAt({ destinations }: ServiceRoute, hash: number): RouteDestination {
-  const total = destinations.reduce((sum, { weight }) => sum + weight, 0);
-  let left = (hash / 2 ** 32) * total;
-  return destinations.find(({ weight }) => (left -= weight) < 0) ?? destinations.at(-1)!;
-}
-
 /** @param service that of the destination; undefined if there is none @param asked the port that the client asks for */
 export function routedTo({ subset, l4Port }: RouteDestination, service: Service | undefined, asked: number): RoutedTo {
   if (!service) return { missing: 'does not exist' };

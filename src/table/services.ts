@@ -26,10 +26,10 @@ import { isIp4, type Vni } from '../flow/types.ts';
 import { Affinity } from './affinity.ts';
 import { balancedAt, BalancedPorts, type BalancedPort, type KnownService } from './balanced-port.ts';
 import { Backends, type PinnedBackend, type RepliesIn } from './backends.ts';
-import type { BackendSelection, Candidate, Eligibility, Scope } from './balancer.ts';
-import { isBalancedByTable, nobodyIn, pick, routeHash, withoutFull } from './balancer.ts';
+import type { BackendSelection, Eligibility } from './balancer.ts';
+import { isBalancedByTable, nobodyIn, pick, routeHash, weighted, withoutFull } from './balancer.ts';
 import { BalancingTables, type Balancing } from './balancing-tables.ts';
-import { candidatesOf, policyFor, type BackendIndex, type Surroundings } from './candidates.ts';
+import type { BackendIndex, Surroundings } from './candidates.ts';
 import type { Changes } from './changes.ts';
 import { ConnectionLimits, type LimitedConnections } from './connection-limits.ts';
 import { Health, type Fault, type FaultKind } from './health.ts';
@@ -37,12 +37,11 @@ import { KeptChoices, type KeptChoice } from './kept-choices.ts';
 import { nodePortId, nodePortOffset, NodePorts } from './node-ports.ts';
 import { PublishedBackends } from './published-backends.ts';
 import type { PortRanges } from './port-ranges.ts';
-import { reachFrom } from './reach.ts';
 import { sameService } from './same-service.ts';
-import { Scopes } from './scopes.ts';
-import { backendId, clientId, scopeId, type ClientOrigin } from './service-keys.ts';
-import { destinationAt, routedServices, ServiceRoutes, type RoutedClient } from './service-routes.ts';
+import { backendId, clientId, type ClientOrigin } from './service-keys.ts';
+import { routedServices, ServiceRoutes, type RoutedClient } from './service-routes.ts';
 import { addressesOf, ServiceAddresses, type FoundPort } from './service-addresses.ts';
+import { ServiceScopes, type PortScope } from './service-scopes.ts';
 import { spreadOf, type Backend, type RouteDestination, type Service, type ServicePort } from './service.ts';
 import { formatPrefix, isInPrefix, type Prefix } from './routes.ts';
 import type { Topology } from './topology.ts';
@@ -72,18 +71,9 @@ export interface BalancedConnections {
   balancedAt(slot: number): { readonly table: number; readonly pin: number } | undefined;
 }
 
-interface PortScope extends Scope {
-  readonly id: string;
-  readonly balanced: BalancedPort;
-  /** What it was made of: the version of the port, and of the networks. */
-  readonly version: number;
-  readonly networksVersion: number;
-}
-
 export class Services {
   /** To whom packets from outside may come by other hosts. */
   readonly published: PublishedBackends;
-  readonly #topology: Topology;
   readonly #changes: Changes;
   readonly #services = new Map<string, KnownService>();
   readonly #addresses: ServiceAddresses;
@@ -97,7 +87,7 @@ export class Services {
   readonly #kept = new KeptChoices();
   readonly #limits = new ConnectionLimits();
   #ranges: readonly Prefix[] = [];
-  readonly #scopes: Scopes<PortScope>;
+  readonly #scopes: ServiceScopes;
   #host: { readonly name: string | undefined; readonly zone: string | undefined } = {
     name: undefined,
     zone: undefined,
@@ -107,17 +97,16 @@ export class Services {
 
   /** @param scopesBytes the limit for Maglev tables and the like; see `scopes.ts` */
   constructor(topology: Topology, changes: Changes, scopesBytes?: number) {
-    this.#topology = topology;
     this.#changes = changes;
     this.#addresses = new ServiceAddresses(changes);
     this.#routes = new ServiceRoutes(changes, (id) => this.get(id));
     this.#nodePorts = new NodePorts(changes);
     this.published = new PublishedBackends(changes, (id) => this.get(id));
-    this.#scopes = new Scopes(scopesBytes, ({ balanced, balancing }) => {
-      if (balancing === undefined) return;
-      this.#tables.remove(balancing);
-      balanced.tables.delete(balancing);
-    });
+    const environment = { topology, ports: this.#ports, tables: this.#tables, health: this.#health };
+    this.#scopes = new ServiceScopes(
+      { ...environment, host: () => this.#host, isInRange: (address) => this.isInRange(address) },
+      scopesBytes,
+    );
   }
 
   /** @param connections those that are reported with `opened` and `closed` */
@@ -186,7 +175,7 @@ export class Services {
     this.#health.keepOnly(service);
     this.#addresses.replace(before, service, added);
     this.#ports.follow(added, nowMs);
-    this.#ports.claimAll(added);
+    this.#ports.claimAll(added, nowMs);
     for (const address of addressesOf(service)) {
       // Its ports may take the place of those of another service, or leave it.
       this.#changes.changedAll(this.servicesAt(address).filter((object) => object !== serviceObject(service.id)));
@@ -207,15 +196,18 @@ export class Services {
     this.#changes.changed(serviceObject(id));
   }
 
-  /** All services that there are have been set: connections from before a restart that belong to none of them end. */
-  loaded(): void {
+  /**
+   * All services that there are have been set: connections from before a restart that belong to none of them end.
+   * @param nowMs begins the time to drain
+   */
+  loaded(nowMs: number): void {
     this.#isLoaded = true;
     if (!this.#backends.hasUnclaimed) return;
     // Those that routes have led to other services are claimed last, when these are known.
     for (const known of this.#services.values()) {
       for (const id of routedServices(known.service)) {
         const to = this.#services.get(id);
-        if (to) this.#ports.claimAll(known, to);
+        if (to) this.#ports.claimAll(known, nowMs, to);
       }
     }
     this.#backends.endUnclaimed();
@@ -335,7 +327,7 @@ export class Services {
       const { selection } = this.#scopeOf(this.#portOf(to), from, isV4, destination.subset);
       return selection.candidates.some(({ pinned }) => pinned.pin === last);
     };
-    const destination = route.destinations.find(isOfLast) ?? destinationAt(route, routeHash(tuple, isByClient));
+    const destination = route.destinations.find(isOfLast) ?? weighted(route.destinations, routeHash(tuple, isByClient));
     const to = this.#routes.to(destination, found);
     if ('missing' in to) {
       const why = `${service.routing!.rule} leads to service ${destination.service}, which ${to.missing}`;
@@ -363,7 +355,7 @@ export class Services {
     const method = affinityMs !== undefined && balancing === 'maglev' ? 'source-hash' : balancing;
     const first = kept ?? pick(scope, tuple, method);
     // It may have got a table.
-    this.#scopes.use(scope.id, scope);
+    this.#scopes.use(scope);
     const found = this.#limits.choose(first, scope, tuple, method);
     if (!found) return { kind: 'none', why: 'full', selection: withoutFull(selection, [], spread.maxConnections!) };
     const { backend, target, pinned } = found.candidate;
@@ -392,7 +384,7 @@ export class Services {
     if (scope.balancing === undefined) {
       scope.balancing = this.#tables.add(scope, from);
       if (scope.balancing !== undefined) scope.balanced.tables.add(scope.balancing);
-      this.#scopes.use(scope.id, scope);
+      this.#scopes.use(scope);
     }
     return scope.balancing;
   }
@@ -442,12 +434,12 @@ export class Services {
     const { destination, destinationPort: l4Port } = original;
     const front = places[0] === OUTSIDE ? nodePortId(protocol, l4Port) : bytesId(destination);
     const back = { address: translated.destination, l4Port: translated.destinationPort };
-    this.#backends.recover(pin, { front, protocol, l4Port }, back);
+    this.#backends.recover(pin, { from: places[0] as ClientOrigin, front, protocol, l4Port }, back);
   }
 
-  /** The numbers of the backends whose connections must end now. */
+  /** The numbers of the backends whose connections must end now. One that terminates is not among them while clients need it. */
   ended(nowMs: number): ReadonlySet<number> {
-    return this.#isLoaded ? this.#backends.ended(nowMs) : none;
+    return this.#isLoaded ? this.#backends.ended(nowMs, (pinned) => this.#isNeeded(pinned)) : none;
   }
 
   /**
@@ -499,51 +491,28 @@ export class Services {
   }
 
   #scopeOf(balanced: BalancedPort, from: ClientOrigin, isV4: boolean, subset?: string): PortScope {
-    const id = scopeId(balanced, from, isV4, subset);
-    const before = this.#scopes.get(id);
-    const holds = before?.version === balanced.version && before.networksVersion === this.#topology.networksVersion;
-    if (holds) return before;
-    const scope = { id, balanced, ...this.#renewed(balanced, { from, isV4, subset }, before) };
-    this.#scopes.use(id, scope);
-    return scope;
-  }
-
-  #renewed(
-    balanced: BalancedPort,
-    { from, isV4, subset }: { from: ClientOrigin; isV4: boolean; subset: string | undefined },
-    before: PortScope | undefined,
-  ): Omit<PortScope, 'id' | 'balanced'> {
-    const { service, port, version } = balanced;
-    const reach = reachFrom(this.#topology, from);
-    const policy = policyFor(service, from);
-    const surroundings = this.surroundings(service.id, from, reach);
-    const { chosen, excluded, refusal } = candidatesOf(service, port, { isV4, policy, subset }, surroundings);
-    const candidates = chosen.map((at): Candidate => {
-      const backend = service.backends[at]!;
-      return { backend, weight: backend.weight, target: port.targets[at]!, pinned: this.#ports.pinnedOf(balanced, at) };
-    });
-    const consulted = [balanced.object, ...reach.consulted];
-    const spread = spreadOf(service, port, subset);
-    return {
-      selection: { service, port, subset, spread, candidates, excluded, refusal, consulted },
-      table: before?.table,
-      tableOf: before?.tableOf,
-      position: before?.position ?? 0,
-      balancing: undefined,
-      version,
-      networksVersion: this.#topology.networksVersion,
-    };
+    return this.#scopes.of(balanced, { from, isV4, subset });
   }
 
   /** What the candidates of a service depend on besides it, for clients from there. */
-  surroundings(id: string, from: ClientOrigin, reach = reachFrom(this.#topology, from)): Surroundings {
-    const { name: host, zone } = this.#host;
-    return {
-      ...{ host, zone },
-      // Addresses of services are nowhere else: a packet to one would leave by the way outside.
-      reaches: (backend) => !this.isInRange(backend.address) && reach.has(backend),
-      faultOf: (backend) => this.#health.of(id, backend),
-    };
+  surroundings(id: string, from: ClientOrigin): Surroundings {
+    return this.#scopes.surroundings(id, from);
+  }
+
+  /** True if there is a client for whom nobody else is ready than this backend, which terminates. */
+  #isNeeded({ service: id, address }: PinnedBackend): boolean {
+    const known = id === undefined ? undefined : this.#services.get(id);
+    if (!known) return false;
+    const isLedTo = (subset: string): boolean => this.#isLedTo(known.service.id, subset);
+    return known.balanced.some((balanced) => this.#scopes.isNeeded(balanced, address, isLedTo));
+  }
+
+  #isLedTo(id: string, subset: string): boolean {
+    const isOne = (destination: RouteDestination): boolean =>
+      destination.service === id && destination.subset === subset;
+    return [...this.#services.values()].some(({ service: { routing } }) =>
+      routing?.routes.some(({ destinations }) => destinations.some(isOne)),
+    );
   }
 
   /** The number of the backend that the client had last. */

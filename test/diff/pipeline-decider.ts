@@ -86,7 +86,7 @@ export class PipelineDecider implements Decider {
     for (const ip of addresses) this.#neighbors.set(vni, ip, mac);
     this.#services.setHost(HOST, ZONE);
     this.#services.setRanges(RANGES);
-    this.#services.loaded();
+    this.#services.loaded(0);
     for (let i = 0; i < FIRST_CHANGES; i++) this.#changeServices(context.random);
   }
 

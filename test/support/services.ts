@@ -30,7 +30,7 @@ export function serviceTable({
   const topology = new Topology(parseMac('02:00:00:00:00:ff'), changes);
   topology.setNetwork({ name: 'blue', vni: BLUE, ...routing('blue', ['10.0.0.0/16', 'fd00::/64'], []) });
   const services = new Services(topology, changes, scopesBytes);
-  if (isLoaded) services.loaded();
+  if (isLoaded) services.loaded(0);
   changes.drain();
   return { services, topology, changes };
 }

@@ -3,9 +3,9 @@ import t from 'tap';
 import { routing } from '../../src/cluster/routing.ts';
 import { OUTSIDE, type ConnectionTuples } from '../../src/flow/connection.ts';
 import { bytesId } from '../../src/flow/key.ts';
-import { formatIp, parseIp } from '../../src/flow/types.ts';
+import { formatIp, parseIp, type Vni } from '../../src/flow/types.ts';
 import { Backends } from '../../src/table/backends.ts';
-import type { Service } from '../../src/table/service.ts';
+import type { Backend, Service } from '../../src/table/service.ts';
 import type { ClientOrigin } from '../../src/table/service-keys.ts';
 import type { Services } from '../../src/table/services.ts';
 import { IP_TCP } from '../../src/wire/ipv4.ts';
@@ -115,6 +115,86 @@ t.test('while no other is ready, a backend that terminates keeps its connections
   t.same(services.ended(3000), new Set([pin]), 'its time begins when there is another one');
 });
 
+const LEAVING = { terminating: true, ready: false };
+
+t.test('so it is if others are ready, but not for all clients who get it', async (t) => {
+  const drained = (given: Partial<Backend>, other: Partial<Backend>) =>
+    backends(2, (at) => (at === 0 ? { ...given, ...LEAVING } : other));
+  const cases: Readonly<
+    Record<string, readonly [given: Partial<Service>, first: Partial<Backend>, other: Partial<Backend>]>
+  > = {
+    'the other one is on another host, and the policy is Local': [
+      { internalPolicy: 'local' },
+      { host: 'here' },
+      { host: 'there' },
+    ],
+    'the other one is in a network that its clients do not reach': [{}, {}, { vni: 200 as Vni }],
+    'the other one does not have the port': [{ ports: [servicePort(2, { targets: [8080, 0] })] }, {}, {}],
+    'the other one has no weight': [{}, {}, { weight: 0 }],
+  };
+  for (const [what, [given, first, other]] of Object.entries(cases)) {
+    const { services } = serviceTable();
+    services.setHost('here', undefined);
+    services.set(service({ ...given, backends: backends(2, (at) => (at === 0 ? first : other)), drainMs: 1000 }), 0);
+    const { pin } = open(services, 0)!;
+    services.set(service({ ...given, backends: drained(first, other), drainMs: 1000 }), 5000);
+    t.same(services.ended(7000), new Set(), what);
+    t.equal(open(services, 1)?.pin, pin, 'new ones go there, too');
+    t.same(services.ended(8000), new Set(), 'and stay');
+    services.set(service({ backends: drained({}, {}), drainMs: 1000 }), 9000);
+    t.same(services.ended(9000), new Set([pin]), 'until there is another one for them: its time was over');
+  }
+});
+
+t.test('so it is if the check of all others fails, and while routes lead to a subset without others', async (t) => {
+  const { services } = serviceTable();
+  const all = (given: object) => backends(2, (at) => ({ subsets: [`v${at + 1}`], ...(at === 0 && given) }));
+  const to = (subset: string): Pick<Service, 'routing'> => ({
+    routing: {
+      rule: 'default/r',
+      routes: [{ matches: [], destinations: [{ service: 'default/web', subset, l4Port: undefined, weight: 1 }] }],
+    },
+  });
+  const subsets = ['v1', 'v2'].map((name) => ({ ...service(), name }));
+  services.set(service({ backends: all({}), subsets, ...to('v1') }), 0);
+  const { pin } = open(services, 0)!;
+  services.set(service({ backends: all(LEAVING), subsets, ...to('v1') }), 0);
+  t.same(services.ended(1e9), new Set());
+  services.set(service({ backends: all(LEAVING), subsets, ...to('v2') }), 0);
+  t.same(services.ended(1e9), new Set([pin]), 'nobody is led there any more');
+
+  services.set(service({ backends: all({}) }), 0);
+  services.setHealth('default/web', all({})[1]!.address, 'check_failed', 'refused');
+  t.equal(open(services, 1)?.pin, pin);
+  services.set(service({ backends: all(LEAVING) }), 0);
+  t.same(services.ended(1e9), new Set());
+  services.setHealth('default/web', all({})[1]!.address, 'check_failed', undefined);
+  t.same(services.ended(1e9), new Set([pin]));
+});
+
+t.test('after a restart, a backend that terminates has its time to drain anew', async (t) => {
+  const of = (given: object) =>
+    service({ backends: backends(2, (at) => (at === 0 ? given : {})), balancing: 'round-robin', drainMs: 1000 });
+  const { services: before } = serviceTable();
+  before.set(of({}), 0);
+  const { pin, tuples } = open(before, 0)!;
+  const { services } = serviceTable({ isLoaded: false });
+  services.recovered(tuples, pin);
+  services.set(of(LEAVING), 5000);
+  services.loaded(5000);
+  t.same(services.ended(5999), new Set());
+  t.equal(services.nextEndMs(5000), 6000);
+  t.same(services.ended(6000), new Set([pin]));
+
+  const { services: again } = serviceTable({ isLoaded: false });
+  again.setHost('here', undefined);
+  again.recovered(tuples, pin);
+  const local = backends(2, (at) => (at === 0 ? { ...LEAVING, host: 'here' } : { host: 'there' }));
+  again.set(service({ backends: local, internalPolicy: 'local' }), 0);
+  again.loaded(0);
+  t.same(again.ended(1e9), new Set(), 'as long as its clients get nobody else');
+});
+
 t.test('another port, or another target port, is another backend: those of the old one end', async (t) => {
   for (const ports of [[servicePort(1, { targets: [9090] })], [servicePort(1, { l4Port: 81 })]]) {
     const { services } = serviceTable();
@@ -156,7 +236,7 @@ t.test('after a restart, numbers mean what they did, whatever order services com
     services.set({ ...second!, backends: [], ports: [servicePort(0)] }, 0);
     t.same(services.ended(1e9), new Set(), 'nothing ends while not everything is known');
     services.set(second!, 0);
-    services.loaded();
+    services.loaded(0);
     t.same(services.ended(1e9), new Set());
     for (const { pin, tuples } of all) {
       const { service: id, connections, address } = services.pinned(pin)!;
@@ -184,7 +264,7 @@ t.test('until all services are known, nothing ends; who is there by then keeps i
   services.set(service({ backends: backends(1) }), 0);
   t.same(services.ended(0), new Set());
   services.set(service({ backends: backends(2) }), 0);
-  services.loaded();
+  services.loaded(0);
   t.same(services.ended(0), new Set());
   t.match(services.pinned(all[1]!.pin), { service: 'default/web', connections: 1 });
 });
@@ -206,7 +286,7 @@ t.test(
       const { services } = tableWithOutside({ isLoaded: false });
       services.recovered(tuples, pin);
       services.set(after, 0);
-      services.loaded();
+      services.loaded(0);
       t.same(services.ended(0), isKept ? new Set() : new Set([pin]));
       t.equal(services.pinned(pin)?.service, isKept ? after.id : undefined);
     }
@@ -216,7 +296,7 @@ t.test(
 t.test('a number that somebody has is never given to another one, also when all have been used', async (t) => {
   const table = new Backends();
   const end = { address: VIP, l4Port: 80 };
-  const front = { front: bytesId(VIP), protocol: IP_TCP, l4Port: 80 };
+  const front = { from: BLUE, front: bytesId(VIP), protocol: IP_TCP, l4Port: 80 };
   for (const pin of [2 ** 32 - 2, 1, 3]) table.recover(pin, front, end);
   const added = Array.from({ length: 4 }, () => table.add('default/web', end));
   t.same(
@@ -242,7 +322,7 @@ t.test('after a restart, connections end whose backend or service is not there a
   const { services } = serviceTable({ isLoaded: false });
   for (const { pin, tuples } of all) services.recovered(tuples, pin);
   services.set(service({ backends: backends(1) }), 0);
-  services.loaded();
+  services.loaded(0);
   t.same(services.ended(0), new Set([all[1]!.pin, all[2]!.pin]));
 });
 
@@ -257,7 +337,7 @@ t.test('after a restart, a backend is found by any address of its service that c
     const { services } = serviceTable({ isLoaded: false });
     for (const { pin, tuples } of all) services.recovered(tuples, pin);
     services.set(of(left), 0);
-    services.loaded();
+    services.loaded(0);
     t.same(services.ended(0), new Set());
     t.match(services.pinned(all[0]!.pin), { service: 'default/web', connections: 2 });
   }
@@ -313,7 +393,7 @@ t.test(`as a naive twin has it, through changes and restarts (seed ${seed})`, as
         for (const { pin, tuples } of connections.values()) services.recovered(tuples, pin);
         const order = [...declared.values()];
         for (const value of random.chance(0.5) ? order : order.reverse()) services.set(value, 0);
-        services.loaded();
+        services.loaded(0);
         break;
       }
       case 3:

@@ -18,7 +18,7 @@ function records(services: Services) {
   services.watch({
     pinned: (pins) => {
       scans++;
-      return [...open].flatMap(([slot, { pin }]) => (pins.has(pin) ? [{ slot }] : []));
+      return [...open].flatMap(([slot, { pin }]) => (pins.has(pin) ? [{ slot, pin }] : []));
     },
     isOverWithChoice: (slot) => {
       looks++;
@@ -97,6 +97,15 @@ t.test('what is over does not count, whatever was known when it was opened', asy
     ['1', '1', '1', '1', 'full'],
   );
   t.equal(scans(), 1, 'all records are looked at once');
+});
+
+t.test('all records are gone through once when many backends are full, not once for each', async (t) => {
+  const { services } = serviceTable();
+  services.set(service({ backends: backends(300), balancing: 'round-robin', maxConnections: 2 }), 0);
+  const { connect, scans } = records(services);
+  for (let slot = 0; slot < 600; slot++) connect(slot);
+  t.equal(connect(600), 'full');
+  t.ok(scans() <= 2, `${scans()} times`);
 });
 
 t.test('whoever asks for a full backend costs little, however many connections it has', async (t) => {

@@ -68,7 +68,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
   t.test(`${kind}: the client keeps address and port, and its replies are found where they come in`, async (t) => {
     const { services, connections, opening, entries } = lab();
     services.set(one('10.1.0.9'), 0);
-    services.loaded();
+    services.loaded(0);
     connections.open(opening(1, VIP, BLUE), 0);
     const [{ translated, places, pin }] = entries() as [ReturnType<typeof entries>[0]];
     t.same(translated, { ...tuple(1), destination: parseIp('10.1.0.9'), destinationPort: 8080 });
@@ -91,7 +91,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
   t.test(`${kind}: connections to backends are looked for among some slots at a time`, async (t) => {
     const { services, connections, opening, openingFromOutside } = lab();
     services.set(published('10.1.0.9'), 0);
-    services.loaded();
+    services.loaded(0);
     for (const one of [opening(1), openingFromOutside(2), opening(3)]) connections.open(one, 0);
     const pins = new Set([connections.tuples(0).pin!]);
     const found = (from: number, to: number, limit?: number) =>
@@ -112,7 +112,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
       });
       services.setHost('here', undefined);
       services.set(on('here'), 0);
-      services.loaded();
+      services.loaded(0);
       const blue = { ...opening(1), vni: BLUE, original: { ...tuple(1), source: parseIp('10.2.0.2') } };
       for (const one of [blue, opening(2), openingFromOutside(3)]) connections.open(one, 0);
       const placesOf = (all: ReturnType<typeof entries>) => all.map(({ places }) => places.join()).sort();
@@ -134,7 +134,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
       again.connections.recover(500);
       again.services.setHost('here', undefined);
       again.services.set(on('here'), 500);
-      again.services.loaded();
+      again.services.loaded(0);
       t.same(
         again.connections.follow(again.services.moved, 500).followed.map(({ original }) => original),
         [blue.original],
@@ -153,7 +153,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
   t.test(`${kind}: a client outside keeps address and port, and counts for the backend`, async (t) => {
     const { services, connections, openingFromOutside, entries } = lab(undefined, 2);
     services.set(published('10.1.0.9'), 0);
-    services.loaded();
+    services.loaded(0);
     connections.open(openingFromOutside(1), 0);
     const [{ translated, places, pin, original }] = entries() as [ReturnType<typeof entries>[0]];
     t.same(places, [OUTSIDE, RED]);
@@ -229,7 +229,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
   t.test(`${kind}: a client outside that begins anew gets another choice in place of the old one`, async (t) => {
     const { services, connections, openingFromOutside, entries, memory } = lab();
     services.set(published('10.1.0.9'), 0);
-    services.loaded();
+    services.loaded(0);
     connections.open(openingFromOutside(1), 0);
     const { records } = openStore(8, memory);
     const [{ slot, original }] = entries() as [ReturnType<typeof entries>[0]];
@@ -255,7 +255,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
       const again = lab(memory.slice());
       again.connections.recover(500);
       again.services.set(value, 500);
-      again.services.loaded();
+      again.services.loaded(0);
       t.equal(again.endGone(500), isKept ? 0 : 1);
     }
   });
@@ -269,7 +269,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
     const again = lab(memory.slice());
     again.connections.recover(500);
     again.services.set({ ...one('10.1.0.9'), ports: [range] }, 500);
-    again.services.loaded();
+    again.services.loaded(0);
     t.equal(again.endGone(500), 0);
     t.equal(again.services.pinned(again.entries()[0]!.pin!)?.connections, 1);
   });
@@ -298,7 +298,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
     async (t) => {
       const { services, connections, opening, entries, memory } = lab();
       services.set(one('10.1.0.9'), 0);
-      services.loaded();
+      services.loaded(0);
       connections.open(opening(1), 0);
       const { records } = openStore(8, memory);
       const slot = connections.lookup(RED, IP_TCP, tuple(1))!.slot;
@@ -322,7 +322,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
   t.test(`${kind}: a client uses up its own quota, and connections to a backend that is gone end`, async (t) => {
     const { services, connections, opening, entries, endGone } = lab(undefined, 2);
     services.set(one('10.1.0.9'), 0);
-    services.loaded();
+    services.loaded(0);
     for (let port = 1; port <= 3; port++) connections.open(opening(port), 0);
     t.same(new Set(entries().map(({ original }) => original.sourcePort)), new Set([2, 3]), 'half-open ones give way');
     t.equal(endGone(0), 0);
@@ -349,7 +349,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
     async (t) => {
       const { memory, services, connections, opening, entries, endGone } = lab();
       services.set(one('10.1.0.9'), 0);
-      services.loaded();
+      services.loaded(0);
       connections.open(opening(1), 0);
       connections.open({ ...opening(2), protocol: IP_UDP }, 0);
       services.set(one('10.1.0.7'), 1000);
@@ -367,7 +367,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
       const again = lab(memory.slice());
       again.connections.recover(2000);
       again.services.set(one('10.1.0.9'), 2000);
-      again.services.loaded();
+      again.services.loaded(0);
       t.equal(again.endGone(2000), 0, 'nobody is told twice');
       t.equal(again.entries()[0]!.kind, 'ended');
       t.same(isKnown(again), [true, false, true]);
@@ -385,7 +385,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
   t.test(`${kind}: a datagram goes to another backend at once, and to the same one with its own port`, async (t) => {
     const { services, connections, opening, entries, endGone } = lab();
     services.set(one('10.1.0.9'), 0);
-    services.loaded();
+    services.loaded(0);
     const open = (): void => void connections.open({ ...opening(2), protocol: IP_UDP }, 0);
     open();
     services.set(one('10.1.0.7'), 0);
@@ -412,7 +412,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
   t.test(`${kind}: a crash before the client of one that has ended was told is noticed`, (t) => {
     const { memory, services, connections, opening, endGone } = lab();
     services.set(one('10.1.0.9'), 0);
-    services.loaded();
+    services.loaded(0);
     for (let port = 1; port <= 3; port++) connections.open(opening(port), 0);
     services.set(one('10.1.0.7'), 1000);
     t.equal(endGone(1000), 3);
@@ -437,7 +437,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
   t.test(`${kind}: after a crash, connections go on with their backends, whose service has them again`, async (t) => {
     const { memory, services, connections, opening, entries } = lab();
     services.set(one('10.1.0.9'), 0);
-    services.loaded();
+    services.loaded(0);
     connections.open(opening(1), 0);
     const [{ pin }] = entries() as [ReturnType<typeof entries>[0]];
     for (const [address, isKept] of [
@@ -449,7 +449,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
       t.equal(again.entries()[0]!.pin, pin);
       again.services.set(one(address), 500);
       t.equal(again.endGone(500), 0, 'not before all services are known');
-      again.services.loaded();
+      again.services.loaded(0);
       again.endGone(500);
       t.equal(again.entries()[0]!.kind, isKept ? 'translated' : 'ended', address);
       t.equal(again.services.pinned(pin!)?.connections, isKept ? 1 : undefined);

@@ -122,7 +122,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
     const again = lab({ memory, isLoaded: false });
     again.connections.recover(0);
     again.set([ports(5065, 5080)], only);
-    again.services.loaded();
+    again.services.loaded(0);
     t.same(again.ended(), [5060]);
     t.same(again.left(), [5070, 5080]);
     again.set([ports(5065, 5080)], [backend('10.0.9.9')]);

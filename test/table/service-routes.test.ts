@@ -6,7 +6,17 @@ import { isRepeated } from '../../src/table/balancer.ts';
 import type { RouteDestination, RouteMatch, Routing, Service, ServiceRoute, Subset } from '../../src/table/service.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { Random } from '../support/random.ts';
-import { backend, backends, BLUE, service, servicePort, serviceTable, tuple, VIP } from '../support/services.ts';
+import {
+  backend,
+  backends,
+  BLUE,
+  chosenFor,
+  service,
+  servicePort,
+  serviceTable,
+  tuple,
+  VIP,
+} from '../support/services.ts';
 
 const seed = Date.now() % 2 ** 32;
 const to = (given: Partial<RouteDestination> = {}): RouteDestination => ({
@@ -254,7 +264,7 @@ t.test('connections from before a restart keep their backends, also those of ano
     services.recovered(record(back('10.0.2.1', 8081)), 3);
     services.recovered(record(back('10.0.2.2')), 4);
     for (const one of order) services.set(one, 0);
-    services.loaded();
+    services.loaded(0);
     t.same(
       [...services.ended(0)].sort((a, b) => a - b),
       [3, 4],
@@ -266,6 +276,44 @@ t.test('connections from before a restart keep their backends, also those of ano
     );
     services.set({ ...there, backends: [], ports: [servicePort(0)] }, 0);
     t.ok(services.ended(0).has(2), 'they belong to the service again');
+  }
+});
+
+t.test('so do those that a route has led to another port, also one of a range', async (t) => {
+  const ports = [
+    servicePort(1),
+    servicePort(1, { l4Port: 9000, targets: [8090] }),
+    servicePort(1, { l4Port: 9100, lastL4Port: 9110, targets: [7000] }),
+  ];
+  for (const [l4Port, destinationPort] of [
+    [undefined, 8080],
+    [9000, 8090],
+    [9104, 7004],
+  ] as const) {
+    const web = service({
+      backends: backends(1),
+      ports,
+      routing: routing(route([to({ service: 'default/web', l4Port })])),
+    });
+    const { services: before } = serviceTable();
+    before.set(web, 0);
+    const original = tuple(0);
+    const choice = chosenFor(before, original);
+    if (choice.kind === 'none') throw new Error(choice.why);
+    t.equal(choice.l4Port, destinationPort);
+    const translated = { ...original, destination: choice.backend.address, destinationPort };
+    const { services } = serviceTable({ isLoaded: false });
+    services.recovered(
+      { kind: 'translated', places: [BLUE, BLUE], protocol: IP_TCP, original, translated },
+      choice.pin,
+    );
+    services.set(web, 0);
+    services.loaded(0);
+    t.same(services.ended(1e9), new Set(), `to port ${l4Port ?? 'of the client'}`);
+    t.equal(services.pinned(choice.pin)?.service, 'default/web');
+    const [other] = ports;
+    services.set({ ...web, ports: [{ ...other!, targets: [1] }] }, 0);
+    t.same(services.ended(0), new Set([choice.pin]), 'it ends with the port that it goes to');
   }
 });
 

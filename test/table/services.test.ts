@@ -224,7 +224,7 @@ t.test('that all services are known is said after each change, and costs nothing
   services.set(watched, 0);
   looks = 0;
   services.set(service({ id: 'default/other' }), 0);
-  services.loaded();
+  services.loaded(0);
   t.equal(looks, 0);
 });
 
