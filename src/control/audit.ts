@@ -14,7 +14,7 @@
  * threads of the datapath; what is said of one holds if its slot still has it afterwards. A flow that hooks have a say in is only
  * compared with what the datapath has: what a hook says may be something else each time, and asking it takes long.
  *
- * The cost is bounded: so many actions and connections a second, in turns of a millisecond or two.
+ * The cost is bounded: so many actions and connections a second, in turns of a millisecond or two, and each once a second at most.
  */
 import type { Datapath } from '../datapath/datapath.ts';
 import { formatActions } from '../flow/action.ts';
@@ -107,12 +107,14 @@ export class Audit {
     if (this.#isAtWork) return;
     this.#isAtWork = true;
     this.#told = 0;
-    let turns = 0;
+    const { records } = this.#options.datapath.connections;
+    if (this.#slot >= records.ready) this.#slot = 0;
+    let [turns, areFlowsLeft] = [0, true];
     inTurns(this.#options.later, () => {
-      const isOver = ++turns > TURNS || !this.#isAtRest();
+      const isOver = ++turns > TURNS || !(areFlowsLeft || this.#slot < records.ready) || !this.#isAtRest();
       if (isOver) this.#isAtWork = false;
       else {
-        this.#auditFlows();
+        areFlowsLeft &&= this.#auditFlows();
         this.#auditConnections();
       }
       return !isOver;
@@ -125,7 +127,8 @@ export class Audit {
     return changes.isEmpty && revalidator.isSettled && sweep.isAtRest && !tables.policies.hasConcerned;
   }
 
-  #auditFlows(): void {
+  /** Returns false when it has come round: the next second begins again, however few there are. */
+  #auditFlows(): boolean {
     const { flows } = this.#options;
     if (!this.#flows) {
       this.#flows = flows.all();
@@ -135,7 +138,7 @@ export class Audit {
       const { done, value: flow } = this.#flows.next();
       if (done || this.#flowsLeft-- === 0) {
         this.#flows = undefined;
-        return;
+        return false;
       }
       actions += Math.max(1, flow.decision.actions.length);
       if (!flow.isInForce) continue;
@@ -145,6 +148,7 @@ export class Audit {
       flows.delete(flow.id);
       this.#note({ what: `flow ${flow.id}`, why });
     }
+    return true;
   }
 
   /** What is not as it should be; undefined if nothing is. */
@@ -171,7 +175,6 @@ export class Audit {
 
   #auditConnections(): void {
     const { records } = this.#options.datapath.connections;
-    if (this.#slot >= records.ready) this.#slot = 0;
     const end = Math.min(this.#slot + TURN_PASSED_OVER, records.ready);
     for (let seen = 0; this.#slot < end && seen < TURN_CONNECTIONS; this.#slot++) {
       const generation = records.generation(this.#slot);

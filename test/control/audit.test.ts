@@ -314,6 +314,18 @@ for (const [kind, open] of Object.entries(simulatedDatapaths)) {
     t.end();
   });
 
+  t.test(`${kind}: where there is little, each is looked at once a second`, (t) => {
+    const { web, db, asksDb, answers, audit, flows, tables } = lab();
+    web.send(asksDb);
+    db.send(answers);
+    for (let second = 1; second <= 3; second++) {
+      audit.tick();
+      t.match(audit.statistics, { flows: second * flows.size, connections: second * tables.connections.size });
+    }
+    t.ok(flows.size > 0 && tables.connections.size > 0);
+    t.end();
+  });
+
   t.test(`${kind}: what one second takes is bounded`, (t) => {
     const { web, audit, flows } = lab();
     for (let n = 0; n < 600; n++) web.send(udp(toNobody(n), 1, 2));
