@@ -60,6 +60,12 @@ class Time {
   }
 }
 
+/** Of another boot or machine than the other daemons, so that nobody here can see whether these run. */
+const UNSEEN: Partial<MembershipEnvironment> = {
+  process: { bootId: 'b', pidNamespace: 'pid:[1]', pid: 1, startTicks: '1', stateDirectory: '8/aa01' },
+  isRunning: () => undefined,
+};
+
 async function lab(t: Test) {
   const time = new Time();
   const embedded = await openEmbeddedStore({
@@ -200,7 +206,7 @@ t.test('a host that was rebooted waits until the record of the boot before goes'
   const directory = await own();
   const before = await daemon('left', '192.0.2.1', 'aa01', directory);
   await before.membership.close({ retain: true });
-  const rebooted = await daemon('left', '192.0.2.1', 'aa01', directory, { isRunning: () => undefined });
+  const rebooted = await daemon('left', '192.0.2.1', 'aa01', directory, UNSEEN);
   t.match(rebooted.told, [/^host "left" .* waiting whether that was this host before its reboot$/]);
   await time.pass(1000);
   t.equal(await rebooted.started, undefined, 'it starts meanwhile');
@@ -232,7 +238,7 @@ t.test('a host that was cut off writes nothing if another one has taken its plac
 t.test('if that record stays, another machine has a copy of the state directory', async (t) => {
   const { daemon, own, time, store } = await lab(t);
   await daemon('left', '192.0.2.1', 'aa01', await own());
-  const copy = await daemon('left', '192.0.2.2', 'aa01', await own(), { isRunning: () => undefined });
+  const copy = await daemon('left', '192.0.2.2', 'aa01', await own(), UNSEEN);
   await time.pass(3 * LEASE_MS);
   t.match(copy.membership.report, { state: 'refused', why: /runs already, since .*, on another machine/ });
   t.equal(copy.membership.whyBarred, copy.membership.report?.why, 'it writes nothing');
