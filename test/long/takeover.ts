@@ -1,7 +1,9 @@
 /**
  * Daemons that follow one another under 200 TCP connections which exchange data without a pause.
  *
- *     npm run test:takeover -- [--times 20] [--connections 200] [--datapath native]
+ *     npm run test:takeover -- [--times 20] [--connections 200] [--datapath native] [--hooks 0]
+ *
+ * With `--hooks`, so many flow hooks are declared that let everything pass.
  *
  * A quarter of the connections is switched, routed, translated to the outside and published. Fails if a connection
  * breaks, or if the longest time between two exchanges on one connection is more than 300 ms with `up --takeover`; more
@@ -10,6 +12,7 @@
  */
 import { parseArgs } from 'node:util';
 import t from 'tap';
+import type { Resource } from '../../src/model/resource.ts';
 import { startExchanges, type Exchanges } from '../support/exchanges.ts';
 import { openLab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
@@ -23,6 +26,7 @@ const { values } = parseArgs({
     times: { type: 'string', default: '20' },
     connections: { type: 'string', default: '200' },
     datapath: { type: 'string' },
+    hooks: { type: 'string', default: '0' },
   },
 });
 const times = Number(values.times);
@@ -32,6 +36,7 @@ for (const datapath of datapathKinds.filter((kind) => values.datapath === undefi
   await t.test(datapath, async (t) => {
     const exchanges = await startExchanges(openLab(t), datapath, Math.ceil(Number(values.connections) / 4));
     const { weft } = exchanges;
+    for (let n = 0; n < Number(values.hooks); n++) await weft.client.apply([hook(`h${n}`)]);
     await settle(exchanges);
     const quiet = await settle(exchanges);
     t.comment(`without any change: longest stall ${quiet.longestMs.toFixed(0)} ms`);
@@ -58,6 +63,11 @@ for (const datapath of datapathKinds.filter((kind) => values.datapath === undefi
     t.comment(`kill -9: ${figures(kills)}`);
     t.ok(median(kills) <= LIMITS_MS.killMedian, `kill: median ${median(kills).toFixed(0)} ms`);
   });
+}
+
+function hook(name: string): Resource {
+  const source = `import { defineHook } from 'weft';\nexport default defineHook({ name: '${name}', onFlow() {} });\n`;
+  return { apiVersion: 'weft.dev/v1', kind: 'Hook', metadata: { name, labels: {} }, spec: { source, onError: 'deny' } };
 }
 
 /** Waits until every way has carried data again. @returns the longest stall of all since the last time */
