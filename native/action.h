@@ -18,6 +18,7 @@
 #include "balancing_table.h"
 #include "reason.h"
 #include "slot_index.h"
+#include "treatment.h"
 
 namespace weft {
 
@@ -88,19 +89,26 @@ inline constexpr uint32_t kLeastMtu = 68;
 
 struct Action {
   Op op;
-  uint8_t zero[3];
+  // Zeros, but for track: the DSCP of its treatment, and its mark.
+  uint8_t extra[3];
   // Port, VNI, reason, bytes, MSS, the slot of a connection, or a balancing table; for track, the place where
   // replies come in; for refuse, the reason and, in the second byte, the answer. Little-endian, as on the
   // machine.
   uint32_t argument;
   // For encap, a VTEP. For route, the source and destination MACs, then zeros. For nat and related, the generation of
   // the connection (0 means the frame's own), 4 bytes, then 1 in the reply direction, then zeros. For track, the id of
-  // the flow that replies take, 4 bytes, then zeros. For refuse, where an ICMP error comes from, as in a key. For balance,
+  // the flow that replies take, 4 bytes, then the meter of its treatment. For refuse, where an ICMP error comes from, as in a key. For balance,
   // the owner of its connections and others that share the quota, 4 bytes each; 0 is none.
   uint8_t address[16];
 
   uint32_t generation() const { return number(); }
   uint32_t reply_flow() const { return number(); }
+  // Of the connections that track opens.
+  Treatment treatment() const {
+    Treatment of = {static_cast<uint16_t>(extra[1] | extra[2] << 8), extra[0], 0, {}};
+    memcpy(&of.meter, address + 4, sizeof of.meter);
+    return of;
+  }
   bool reply() const { return address[4] != 0; }
   Reason reason() const { return static_cast<Reason>(argument & 0xff); }
   Answer answer() const { return static_cast<Answer>(argument >> 8); }
@@ -179,9 +187,11 @@ inline bool actions_valid(const Action* actions, size_t count) {
       case Op::clamp:
         if (actions[i].argument > 0xffff) return false;
         break;
-      case Op::track:
-        if (actions[i].argument > 0xffffff) return false;
+      case Op::track: {
+        const uint8_t dscp = actions[i].treatment().dscp;
+        if (actions[i].argument > 0xffffff || (dscp & 0x40) || (dscp != 0 && dscp < Treatment::kSetsDscp)) return false;
         break;
+      }
       case Op::nat:
       case Op::related:
       case Op::count:

@@ -140,7 +140,7 @@ bool ConnectionTable::prepare(uint32_t slot) {
 // Opening and closing
 
 ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms,
-                                             bool begins) {
+                                             bool begins, const Treatment& treatment) {
   std::lock_guard guard(mutex_);
   const Found known = probe(key, hash(key));
   const bool is_anew = known && begins && !known.reply && relaxed_load(known.at->half(true).packets);
@@ -155,7 +155,7 @@ ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t repli
   const uint32_t found = has_room ? kFree : room(&owner, 1, limits_.quota, limits_.unproven_quota, Of::tracked, now_ms);
   if (found == kNone) return {};
   const ConnectionOpening opening = {{key.place, replies_place}, static_cast<uint8_t>(key.protocol),
-                                     ConnectionKind::tracked, {}, key.tuple, key.tuple, 0, {}, 0};
+                                     ConnectionKind::tracked, {}, key.tuple, key.tuple, 0, {}, 0, treatment};
   const uint32_t also = known.slot == found ? kNone : known.slot;
   const uint32_t slot = put(opening, owner, now_ms, {given_up(found), given_up(also)});
   if (slot == kNone) return {};
@@ -196,6 +196,7 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   record.table = opening.table;
   memcpy(record.via, opening.via, sizeof record.via);
   record.half(0).last_seen_ms = now_ms;
+  record.half(0).treatment = opening.treatment;
   std::atomic_ref(record.generation).store(generation_ * 2, std::memory_order_release);
   own(slot, owner);
   size_.store(size() + 1, std::memory_order_relaxed);

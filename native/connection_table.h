@@ -61,6 +61,7 @@
 #include "balancing_table.h"
 #include "connection.h"
 #include "key.h"
+#include "meters.h"
 #include "slot_index.h"
 #include "zeroed_array.h"
 
@@ -136,8 +137,9 @@ struct ConnectionOpening {
   uint32_t pin;  // the backend chosen for it; 0: none
   uint8_t via[16];
   uint32_t table;  // the balancing table that chose the backend; 0: the controlling thread learns of its end
+  Treatment treatment = {};
 };
-static_assert(sizeof(ConnectionOpening) == 108);
+static_assert(sizeof(ConnectionOpening) == 124 && offsetof(ConnectionOpening, treatment) == 108);
 
 struct ConnectionLimits {
   uint32_t connections;
@@ -231,12 +233,16 @@ class ConnectionTable {
   // same ends: of its own direction, if that has been answered, and of the other one, if that is over. Finds none if it is not
   // over, if another kind of connection has the tuple, if the replies would be those of another connection, or if there is no
   // room.
-  Found open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms, bool begins = false);
+  Found open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms, bool begins = false,
+             const Treatment& treatment = {});
   // Opens a connection to the backend that this table chooses, in the place of one between the same ends that is over. Its
   // owner is the first one; 0 is none. Finds none if the controlling thread has to decide: there is no such table, the
   // place of replies is not known, the backend is the client itself, a tuple is taken, or only a connection of the
   // controlling thread could make room. If none may be opened now, it says that it is refused.
   Found open_balanced(uint32_t table, const uint32_t (&owners)[kBalanceOwners], const TupleKey& key, double now_ms);
+
+  // What limits the packets of connections.
+  Meters& meters() { return meters_; }
 
   // The controlling thread's side
 
@@ -433,6 +439,7 @@ class ConnectionTable {
   std::atomic<uint32_t> in_place_[kPlaceCounts] = {};
   std::atomic<uint32_t> opened_ = 0;
   ZeroedArray<Owner> owners_;
+  Meters meters_;
   // Owners of tracked ones, by how many they have: in list n those with 2^(n-1) or more, and fewer than 2^n.
   struct {
     uint32_t first, last;  // owner + 1

@@ -289,10 +289,17 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
     if (begins) next.set_ct_state(ct_state_of(connection, undecided, frame));
     if (!begins || cache_.covers(flow, next)) give_flow(connection, *flow);
   }
-  // What goes on untracked has nothing to do with connections.
+  // What goes on untracked has nothing to do with connections. But it is treated as they are: it would evade a limit otherwise.
   if (begins && !connection) {
+    const Treatment treatment = actions->treatment();
     ++actions;
     --size;
+    if (!admits(treatment.meter, frame)) return drop(number, Reason::hook_rate_limit);
+    if (treatment.dscp) {
+      Key treated = key;
+      rewrite_dscp(frame, &treated, treatment.dscp & ~Treatment::kSetsDscp);
+      return deliver(actions, size, frame, treated, number, {});
+    }
   }
   deliver(actions, size, frame, key, number, connection);
 }
@@ -364,9 +371,16 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
     return drop(from, Reason::ipv4_checksum);
   }
   if (connects(actions->op)) {
-    if (const Reason refused = connect(*actions, frame, key, connection); refused != kNoDrop) return drop(from, refused);
+    uint8_t dscp = 0;
+    const Reason refused = connect(*actions, frame, key, connection, &dscp);
+    if (refused != kNoDrop) return drop(from, refused);
     ++actions;
     --count;
+    if (dscp) {
+      Key treated = key;
+      rewrite_dscp(frame, &treated, dscp & ~Treatment::kSetsDscp);
+      return run(actions, count, frame, treated, from, {});
+    }
   }
   if (actions->op == Op::mtu) {
     const uint32_t mtu = actions->argument;

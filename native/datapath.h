@@ -20,8 +20,8 @@
 //                         and the sender may have one more (upcall_rate.h)
 //   8. deliver            storm control: is a flooded frame within its port's rate?
 //      run                if it is not just carried, its IPv4 header must have a correct checksum
-//                         (RFC 1812 §5.2.2); opens or counts its connection, translates addresses
-//                         (nat.h); cuts it into fragments if it is too big (fragment.h), or reports
+//                         (RFC 1812 §5.2.2); opens or counts its connection, treats the packet as a hook
+//                         has set it for that (treatment.h), translates addresses (nat.h); cuts it into fragments if it is too big (fragment.h), or reports
 //                         that in an upcall if it hit a flow; rewrites it (rewrite.h), then runs each
 //                         action in order
 //   9. output, encap      within the port's rate, to the kernel or to the hooks of memory ports; cut
@@ -212,7 +212,8 @@ class Datapath {
   void stopped(uint16_t number, const Key& key, const Frame& frame);
   void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from,
            const Found& connection);
-  Reason connect(const Action& action, const Frame& frame, const Key& key, Found connection);
+  bool admits(const MeterName& meter, const Frame& frame);
+  Reason connect(const Action& action, const Frame& frame, const Key& key, Found connection, uint8_t* dscp);
   Found named(const Action& action, const Key& key) const;
   Reason relate(const Action& action, const Frame& frame, const Key& key);
   Found open(const Action& track, const Frame& frame, const Key& key);

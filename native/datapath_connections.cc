@@ -252,17 +252,33 @@ void Datapath::note_flow(const Found& connection) {
 
 // 8. Connect
 
-Reason Datapath::connect(const Action& action, const Frame& frame, const Key& key, Found connection) {
+// True if the packet is within the rate that a hook has set.
+bool Datapath::admits(const MeterName& meter, const Frame& frame) {
+  if (meter.id == 0 || !connections_) return true;
+  return connections_->meters().take(meter, wire_bytes(frame), segment_count(frame), now_ms_);
+}
+
+// Sets the DSCP that the packet is to have, if there is one.
+Reason Datapath::connect(const Action& action, const Frame& frame, const Key& key, Found connection, uint8_t* dscp) {
   if (action.op == Op::related) return relate(action, frame, key);
   if (action.op == Op::nat && action.generation()) connection = named(action, key);
   else if (!connection) connection = find_connection(Words::of(key), frame);
   if (!connection && action.op == Op::track) {
     connection = open(action, frame, key);
-    if (!connection) return kNoDrop;
+    if (!connection) {
+      const Treatment treatment = action.treatment();
+      *dscp = treatment.dscp;
+      return admits(treatment.meter, frame) ? kNoDrop : Reason::hook_rate_limit;
+    }
   }
   if (!connection) return action.op == Op::count && is_icmp_error(key) ? kNoDrop : Reason::connection_gone;
   const ConnectionKind kind = action.op == Op::nat ? ConnectionKind::translated : ConnectionKind::tracked;
   if (kind_of(*connection.at) != kind) return Reason::connection_gone;
+  if (!connection.reply) {
+    const Treatment& treatment = connection.at->half(false).treatment;
+    if (!admits(treatment.meter, frame)) return Reason::hook_rate_limit;
+    *dscp = treatment.dscp;
+  }
   const uint32_t l4 = l4_of(frame, key);
   track(connection.at, connection.reply, frame, l4, now_ms_);
   if (action.op != Op::nat) return kNoDrop;
@@ -302,7 +318,7 @@ Datapath::Found Datapath::open(const Action& action, const Frame& frame, const K
   if (!connections_ || !connections_->may_open() || place == kNowhere) return {};
   if (!may_begin(key, frame) || !tuple_of(words, place, &tuple)) return {};
   const uint32_t owner = from->is_tunnel() ? owner_of_peer(key.tun_src) : number;
-  const Found found = connections_->open(tuple, action.argument, owner, now_ms_, begins_tcp(key, frame));
+  const Found found = connections_->open(tuple, action.argument, owner, now_ms_, begins_tcp(key, frame), action.treatment());
   if (!found || !is_of(*found.at, found.reply, key)) return {};
   if (!found.reply && action.reply_flow()) relaxed_store(found.at->half(1).flow, action.reply_flow());
   return found;

@@ -32,7 +32,7 @@
   X(vxlan_injection) X(half_open_limit) \
   X(service_unknown) X(service_no_backend) X(service_local) X(service_full) \
   X(policy_egress) X(policy_ingress) \
-  X(hook_denied) X(hook_failed)
+  X(hook_denied) X(hook_failed) X(hook_rate_limit)
 
 namespace weft {
 

@@ -44,6 +44,31 @@ inline void rewrite_route(const Frame& frame, const Key& key, const Action& acti
   }
 }
 
+// Sets the DSCP (RFC 2474), and leaves ECN as it is, also in `key`, which was extracted from the frame. A wrong checksum stays wrong
+// (RFC 1624). Other protocols than IP have none.
+inline void rewrite_dscp(const Frame& frame, Key* key, uint8_t dscp) {
+  uint8_t* l3 = l3_of(frame, *key);
+  const auto tos = static_cast<uint8_t>(dscp << 2 | (key->ip_tos & 3));
+  switch (load16(key->eth_type)) {
+    case 0x0800: {
+      OnesSum sum;
+      sum.add16(static_cast<uint16_t>(~load16(l3 + 10)));
+      sum.add16(static_cast<uint16_t>(~load16(l3)));
+      l3[1] = tos;
+      sum.add16(load16(l3));
+      store16(l3 + 10, sum.checksum());
+      break;
+    }
+    case 0x86dd:
+      l3[0] = static_cast<uint8_t>((l3[0] & 0xf0) | tos >> 4);
+      l3[1] = static_cast<uint8_t>((l3[1] & 0x0f) | tos << 4);
+      break;
+    default:
+      return;
+  }
+  key->ip_tos = tos;
+}
+
 // Turns an echo request into its reply, with a new TTL. The ICMP checksum changes by the change of
 // the type (RFC 1624); that of ICMPv6 covers the addresses, but their order does not matter. So
 // each fragment of a request becomes a fragment of the reply, independently: the first one has the

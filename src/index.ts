@@ -11,7 +11,16 @@ export type {
   SimulationOptions,
 } from './simulation.ts';
 export { allow, balance, defineHook, deny, isIn, reject } from './hooks/api.ts';
-export type { Hook, HookBackend, HookContext, HookEnd, HookFlow, HookVerdict } from './hooks/api.ts';
+export type {
+  Hook,
+  HookBackend,
+  HookContext,
+  HookEnd,
+  HookFlow,
+  HookRate,
+  HookTreatment,
+  HookVerdict,
+} from './hooks/api.ts';
 export { WeftError, type ErrorCode } from './error.ts';
 export { reports } from './model/report.ts';
 export { jsonSchemas } from './model/json-schema.ts';

@@ -17,7 +17,7 @@ using namespace weft;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // The input: what to do (u8), an MTU (u16, 0: none), a virtio_net_hdr, the frame.
   if (size < 3 + sizeof(VnetHdr)) return 0;
-  const bool routes = *data & 1, clamps = *data & 2, finishes = *data & 4;
+  const bool routes = *data & 1, clamps = *data & 2, finishes = *data & 4, marks = *data & 8;
   const uint32_t mss = load16(data + 1);
   // Large enough that a first fragment has room for the headers that extract requires.
   const uint32_t mtu = load16(data + 1) ? 200 + load16(data + 1) % 3000 : 0;
@@ -49,6 +49,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     datapath.add_port(std::move(port));
   }
   std::vector<Action> actions;
+  // There are no connections, so it is treated as one without a record.
+  if (marks) actions.push_back({Op::track, {Treatment::kSetsDscp | 46, 0, 0}, 1, {}});
   if (mtu) actions.push_back({Op::mtu, {}, mtu, {}});
   actions.push_back({routes ? Op::route : Op::echo, {}, 0, {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2}});
   if (clamps) actions.push_back({Op::clamp, {}, mss, {}});

@@ -22,8 +22,10 @@ import {
   CONNECTION_BYTES,
   CONNECTION_HALF,
   CONNECTION_HALF_FLOW,
+  CONNECTION_HALF_TREATMENT,
   CONNECTION_REPLY_HALF,
   CONNECTION_OPENING_BYTES,
+  CONNECTION_OPENING_TREATMENT,
   CONNECTION_ORIGINAL,
   CONNECTION_OWNER,
   CONNECTION_PIN,
@@ -34,6 +36,7 @@ import {
   CONNECTION_VIA,
 } from '../flow/connection.ts';
 import { CONNECTION_OWNERS, FIRST_FREE_OWNER } from '../flow/connection-store.ts';
+import { TREATMENT_BYTES } from '../flow/treatment.ts';
 import { fieldList, KEY_BYTES } from '../flow/fields.ts';
 import { ENTROPY_FIRST_PORT, ENTROPY_PORTS } from '../flow/hash.ts';
 import { dropReasons } from '../flow/reason.ts';
@@ -91,6 +94,9 @@ export const ownLayout: AddonLayout = {
     CONNECTION_HALF,
     CONNECTION_REPLY_HALF,
     CONNECTION_HALF_FLOW,
+    CONNECTION_HALF_TREATMENT,
+    CONNECTION_OPENING_TREATMENT,
+    TREATMENT_BYTES,
   },
 };
 

@@ -82,9 +82,22 @@ export function endsText(connection: ConnectionReport): string {
     `From: ${[opener, ...as, ...by].join(', ')}`,
     ...(service === '' ? [] : [`Service: ${service}, ${destination}`]),
     `To: ${isOwn(connection) ? target : named(to, service === '' ? destination : translatedDestination)}`,
+    ...treatedText(connection),
     `Passed: ${countText(connection.packets, connection.bytes)}, back ${countText(connection.replyPackets, connection.replyBytes)}`,
     '',
   ].join('\n');
+}
+
+/** What hooks have set for it. */
+function treatedText({ mark, dscp, rate }: ConnectionReport): string[] {
+  const { bitsPerSecond, packetsPerSecond } = rate ?? {};
+  const parts = [
+    ...(mark === undefined ? [] : [`mark ${mark}`]),
+    ...(dscp === undefined ? [] : [`DSCP ${dscp}`]),
+    ...(bitsPerSecond === undefined ? [] : [`at most ${numberText(bitsPerSecond)} bits a second`]),
+    ...(packetsPerSecond === undefined ? [] : [`at most ${numberText(packetsPerSecond)} packets a second`]),
+  ];
+  return parts.length === 0 ? [] : [`Set by hooks: ${parts.join(', ')}`];
 }
 
 function isOnlyTracked(connection: ConnectionReport): boolean {

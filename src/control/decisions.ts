@@ -10,6 +10,7 @@
 import type { Action } from '../flow/action.ts';
 import { fieldList } from '../flow/fields.ts';
 import { sameRefusal } from '../flow/refusal.ts';
+import { sameTreatment } from '../flow/treatment.ts';
 import { sameBytes } from '../flow/types.ts';
 import type { Effect } from '../pipeline/stage.ts';
 import { sameText } from '../pipeline/text.ts';
@@ -110,7 +111,12 @@ function sameAction(a: Action, b: Action): boolean {
     case 'related':
       return b.op === a.op && a.slot === b.slot && a.generation === b.generation && a.reply === b.reply;
     case 'track':
-      return b.op === 'track' && a.replies === b.replies && a.replyFlow === b.replyFlow;
+      return (
+        b.op === 'track' &&
+        a.replies === b.replies &&
+        a.replyFlow === b.replyFlow &&
+        sameTreatment(a.treatment, b.treatment)
+      );
     case 'balance':
       return b.op === 'balance' && a.table === b.table && a.owners.join() === b.owners.join();
     case 'clamp':

@@ -38,6 +38,8 @@
  * - `track` opens a connection for the first packet that belongs to none. Its owner is the port where
  *   the packet came in. If there is no room, the packet is dropped (`connection_limit`). A packet that
  *   cannot belong to a connection goes on untracked.
+ * - Packets of a connection's original direction are treated as its record says, or as `track` does if they have none: they
+ *   get a DSCP, and are held to a meter. What exceeds that is dropped (`hook_rate_limit`), and not counted in the record.
  * - `balance` opens a connection (flow/balancing.ts), whose directions take the flows of others of the same client, service and
  *   backend: those that one had when a packet of it was decided about. Of TCP connections that were never established,
  *   an owner gives up as many a second for new TCP ones as it may have unproven; what begins beyond that is dropped

@@ -15,6 +15,7 @@ import type { PortNo, Vni } from './types.ts';
 import type { DropReason } from './reason.ts';
 import { reasonName, reasonNumber } from './reason.ts';
 import { formatRefusal, refusalNumbers, refusalOf, type RefusalAnswer } from './refusal.ts';
+import { dscpByte, dscpOf, readMeter, treatmentOf, treatmentTexts, writeMeter, type Treatment } from './treatment.ts';
 import { formatIp, formatMac } from './types.ts';
 
 export type Action =
@@ -55,6 +56,8 @@ export type Action =
       readonly replies: Place;
       /** The flow of connections that replies take; 0 means that it is decided when a reply comes. */
       readonly replyFlow: number;
+      /** Of the connections that it opens, and of packets that have none. Others are treated as their connection is. */
+      readonly treatment?: Treatment | undefined;
     }
   /** Counts the packet in its connection, which is only tracked. If it has none by now, it is dropped (`connection_gone`). */
   | { readonly op: 'count' }
@@ -135,8 +138,8 @@ export function opcodeBudgets(codes: Readonly<Record<string, number>>): Budget[]
 checkBudgets(opcodeBudgets(opcodes));
 
 /**
- * Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, two MACs, a
- * generation and a direction, a flow, the address that an ICMP error comes from, or four owners).
+ * Bytes of one encoded action: op (u8), 3 zero bytes (or a DSCP and a mark), argument (u32, little-endian), address (16: a VTEP,
+ * two MACs, a generation and a direction, a flow and a meter, the address that an ICMP error comes from, or four owners).
  */
 export const ACTION_BYTES = 24;
 
@@ -179,6 +182,9 @@ function encodeAction(action: Action, bytes: Uint8Array, view: DataView, at: num
       return view.setUint32(at + 4, action.bytes, true);
     case 'track':
       view.setUint32(at + 8, action.replyFlow, true);
+      view.setUint8(at + 1, dscpByte(action.treatment));
+      view.setUint16(at + 2, action.treatment?.mark ?? 0, true);
+      writeMeter(view, at + 12, action.treatment?.meter);
       return view.setUint32(at + 4, action.replies, true);
     case 'nat':
     case 'related':
@@ -223,9 +229,12 @@ export function decodeActions(bytes: Uint8Array): Action[] {
     else if (op === opcodes.count) actions.push({ op: 'count' });
     else if (op === opcodes.echo) actions.push({ op: 'echo' });
     else if (op === opcodes.mtu) actions.push({ op: 'mtu', bytes: argument });
-    else if (op === opcodes.track)
-      actions.push({ op: 'track', replies: argument as Place, replyFlow: view.getUint32(at + 8, true) });
-    else if (op === opcodes.nat || op === opcodes.related)
+    else if (op === opcodes.track) {
+      const mark = view.getUint16(at + 2, true);
+      const treatment = treatmentOf(mark, dscpOf(view.getUint8(at + 1)), readMeter(view, at + 12));
+      const replyFlow = view.getUint32(at + 8, true);
+      actions.push({ op: 'track', replies: argument as Place, replyFlow, ...(treatment && { treatment }) });
+    } else if (op === opcodes.nat || op === opcodes.related)
       actions.push({
         op: op === opcodes.nat ? 'nat' : 'related',
         slot: argument,
@@ -266,8 +275,11 @@ export function formatActions(actions: readonly Action[], portName: (port: PortN
           return `${action.op}(connection=${action.slot}${action.reply ? ',reply' : ''})`;
         case 'balance':
           return `balance(table=${action.table})`;
-        case 'track':
-          return action.replyFlow === 0 ? 'track' : `track(replies=flow ${action.replyFlow})`;
+        case 'track': {
+          const replies = action.replyFlow === 0 ? [] : [`replies=flow ${action.replyFlow}`];
+          const parts = [...replies, ...treatmentTexts(action.treatment)];
+          return parts.length === 0 ? 'track' : `track(${parts.join(',')})`;
+        }
         case 'mtu':
           return `mtu(${action.bytes})`;
         case 'clamp':

@@ -14,6 +14,7 @@
  * how to recognize one that a crash has left half written.
  */
 import { hasPorts } from '../wire/ipv4.ts';
+import { readTreatment, TREATMENT_BYTES, writeTreatment, type Treatment } from './treatment.ts';
 import { formatIp, isIp4, type Vni } from './types.ts';
 
 /** The version of this layout. A file of another version is never read as this one. */
@@ -35,6 +36,8 @@ export const CONNECTION_VIA = 176;
  * In a half: the id of the cached flow that its packets take, followed by where the native datapath found that flow.
  */
 export const CONNECTION_HALF_FLOW = 36;
+/** In the half of the original direction. */
+export const CONNECTION_HALF_TREATMENT = 44;
 const PROTOCOL = 4;
 const KIND = 5;
 const VERDICT = 6;
@@ -44,7 +47,8 @@ export const endVerdicts = { other: 0, denied_egress: 1, denied_ingress: 2 } as 
 export type EndVerdict = (typeof endVerdicts)[keyof typeof endVerdicts];
 
 /** The size of what is passed to the addon to open a connection: native/connection_table.h. */
-export const CONNECTION_OPENING_BYTES = 108;
+export const CONNECTION_OPENING_TREATMENT = 108;
+export const CONNECTION_OPENING_BYTES = CONNECTION_OPENING_TREATMENT + TREATMENT_BYTES;
 
 /** In the header: how many records may have been used, after magic, version and size of a record. */
 const CONNECTION_READY = 16;
@@ -117,6 +121,8 @@ export interface ConnectionTuples {
    * are the same, since that host translates them.
    */
   readonly via?: Uint8Array;
+  /** What hooks have set for it. */
+  readonly treatment?: Treatment | undefined;
 }
 
 /** What one direction has sent. */
@@ -221,7 +227,7 @@ export class ConnectionRecords {
 
   /** Opens a connection in a free slot. @param generation even, not 0 */
   write(slot: number, generation: number, connection: ConnectionTuples): void {
-    const { kind, places, protocol, original, translated, pin, table, via } = connection;
+    const { kind, places, protocol, original, translated, pin, table, via, treatment } = connection;
     const at = recordAt(slot);
     this.#view.setUint32(at, generation - 1, true);
     this.memory.fill(0, at + 4, at + CONNECTION_BYTES);
@@ -233,6 +239,7 @@ export class ConnectionRecords {
     this.#view.setUint32(at + CONNECTION_PIN, pin ?? 0, true);
     this.#view.setUint32(at + CONNECTION_TABLE, table ?? 0, true);
     if (via) this.memory.set(via, at + CONNECTION_VIA);
+    writeTreatment(this.#view, at + CONNECTION_HALF + CONNECTION_HALF_TREATMENT, treatment);
     this.#view.setUint32(at, generation, true);
   }
 
@@ -251,6 +258,7 @@ export class ConnectionRecords {
     const pin = this.pin(slot);
     const table = this.table(slot);
     const via = this.via(slot);
+    const treatment = this.treatment(slot);
     const from = this.#view.getUint32(at + CONNECTION_PLACES, true) as Place;
     const to = this.#view.getUint32(at + CONNECTION_PLACES + 4, true) as Place;
     return {
@@ -262,7 +270,13 @@ export class ConnectionRecords {
       ...(pin !== 0 && { pin }),
       ...(table !== 0 && { table }),
       ...(via && { via }),
+      ...(treatment && { treatment }),
     };
+  }
+
+  /** What hooks have set for it; undefined if that is nothing. */
+  treatment(slot: number): Treatment | undefined {
+    return readTreatment(this.#view, recordAt(slot) + CONNECTION_HALF + CONNECTION_HALF_TREATMENT);
   }
 
   /** The number of the backend that was chosen for it; 0 if it had no choice. */

@@ -131,6 +131,7 @@ export const dropReasons = [
   // hooks
   ['hook_denied', 'a hook denies it'],
   ['hook_failed', 'a hook that denies what it cannot judge has failed, or is not asked at the moment'],
+  ['hook_rate_limit', 'more than the rate that a hook has set for its connection, and for others with it, lets pass'],
 ] as const satisfies readonly (readonly [string, string])[];
 
 export type DropReason = (typeof dropReasons)[number][0];

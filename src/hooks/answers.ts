@@ -2,7 +2,7 @@
  * Reads what comes from the process of a hook. A hook can change how its context makes text of values (`toJSON`), so nothing of
  * that is taken for granted: what is no answer is a defect of the hook, and not of the switch.
  */
-import { hookGroups, type HookAnswer, type HookGroup } from '../table/hooks.ts';
+import { hookGroups, treatmentLimits, type HookAnswer, type HookGroup, type WantedTreatment } from '../table/hooks.ts';
 import { MOST_WEIGHT } from './inside.ts';
 
 /** The name of the hook; or why it cannot be loaded. */
@@ -18,14 +18,15 @@ export function loadAnswerOf(message: string): LoadAnswer | undefined {
 
 /** @param message JSON of an `AskAnswer`; if it is none, the hook is unavailable */
 export function hookAnswerOf(message: string): HookAnswer {
-  const [verdict, reason, digits] = valuesOf(message);
+  const [verdict, reason, digits, set] = valuesOf(message);
   const read = groupsOf(digits);
+  const treatment = treatmentOf(set);
   if (typeof reason === 'string' && read) {
-    if (verdict === 'allow' || verdict === 'deny' || verdict === 'reject') {
+    if (verdict === 'deny' || verdict === 'reject')
       return { kind: 'verdict', verdict, reason: printable(reason), read };
-    }
-    const weights = verdict === 'balance' ? weightsOf(reason) : undefined;
-    if (weights) return { kind: 'verdict', verdict: 'balance', weights, read };
+    if (verdict === 'allow' && treatment) return { kind: 'verdict', verdict, reason: '', read, ...treatment };
+    const weights = verdict === 'balance' && treatment ? weightsOf(reason) : undefined;
+    if (weights) return { kind: 'verdict', verdict: 'balance', weights, read, ...treatment };
     if (verdict === 'failed') return { kind: 'failed', why: printable(reason), read };
   }
   return { kind: 'unavailable', why: 'what it says is no answer' };
@@ -50,6 +51,19 @@ function groupsOf(digits: unknown): readonly HookGroup[] | undefined {
   if (typeof digits !== 'string' || digits.length > hookGroups.length) return undefined;
   const groups = digits.split('').flatMap((digit) => hookGroups[Number.parseInt(digit, 36)] ?? []);
   return groups.length === digits.length ? groups : undefined;
+}
+
+/** @param set an `InsideTreatment`; undefined if it sets nothing @returns undefined if it is none */
+function treatmentOf(set: unknown): { readonly treatment?: WantedTreatment } | undefined {
+  if (set === undefined) return {};
+  const [mark, dscp, kbits, packets, by] = Array.isArray(set) ? (set as readonly unknown[]) : [];
+  const isWithin = (value: unknown, least: number, most: number): value is number =>
+    Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most;
+  if (!isWithin(mark, 0, treatmentLimits.mark[1]) || !isWithin(dscp, -1, treatmentLimits.dscp[1])) return undefined;
+  if (!isWithin(kbits, 0, treatmentLimits.bitsPerSecond[1] / 1000)) return undefined;
+  if (!isWithin(packets, 0, treatmentLimits.packetsPerSecond[1]) || typeof by !== 'string') return undefined;
+  const isLimited = kbits > 0 || packets > 0;
+  return { treatment: { mark, ...(dscp >= 0 && { dscp }), ...(isLimited && { rate: { kbits, packets, by } }) } };
 }
 
 function weightsOf(text: string): readonly number[] | undefined {

@@ -49,6 +49,8 @@ export interface HookFlow {
   readonly service: string | undefined;
   /** Its backends that may be chosen, for `balance`; none if there are more than 64, or it is no service. */
   readonly backends: readonly HookBackend[];
+  /** What a hook before this one has set; 0 if none has. */
+  readonly mark: number;
 }
 
 /** A backend of a service. */
@@ -64,10 +66,34 @@ export interface HookContext {
   random(): number;
 }
 
+/** What becomes of a connection that is allowed, for as long as it is open. Of several hooks, the first that sets one of these has the say. */
+export interface HookTreatment {
+  /** A number from 1 to 65,535, which hooks after this one read, and `weft connections` shows. */
+  readonly mark?: number;
+  /** From 0 to 63: packets of the sender get it. Replies do not. */
+  readonly dscp?: number;
+  /** What the sender may send. Packets beyond that are dropped. */
+  readonly rate?: HookRate;
+}
+
+/** A rate on the wire. What is not given is not limited. */
+export interface HookRate {
+  /** Who shares it: all connections that begin on this host, and for which this hook names the same. 1 to 200 characters. */
+  readonly by: string;
+  /** From 1,000 to 10^12. */
+  readonly bitsPerSecond?: number;
+  /** From 1 to 10^9. */
+  readonly packetsPerSecond?: number;
+}
+
 export type HookVerdict =
-  | { readonly verdict: 'allow' }
+  | { readonly verdict: 'allow'; readonly treatment?: HookTreatment | undefined }
   /** It is allowed, to one of these backends, by their weights. */
-  | { readonly verdict: 'balance'; readonly backends: readonly Pick<HookBackend, 'address' | 'port' | 'weight'>[] }
+  | {
+      readonly verdict: 'balance';
+      readonly backends: readonly Pick<HookBackend, 'address' | 'port' | 'weight'>[];
+      readonly treatment?: HookTreatment | undefined;
+    }
   /** Reject tells the sender: it gets a TCP reset or an ICMP error. */
   | { readonly verdict: 'deny' | 'reject'; readonly reason: string };
 
@@ -83,17 +109,23 @@ export function defineHook(hook: Hook): Hook {
   return hook;
 }
 
-/** This hook has nothing against it. It does not override what other hooks, or policies, deny. */
-export function allow(): HookVerdict {
-  return { verdict: 'allow' };
+/**
+ * This hook has nothing against it. It does not override what other hooks, or policies, deny.
+ * @param treatment what becomes of the connection, if all others let it pass, too
+ */
+export function allow(treatment?: HookTreatment): HookVerdict {
+  return { verdict: 'allow', treatment };
 }
 
 /**
  * Chooses among some of the backends of the service, each connection by its hash and their weights, which may be others. Of several
  * hooks, the first has the say. @throws when it is used, if there is none with a weight
  */
-export function balance(backends: readonly Pick<HookBackend, 'address' | 'port' | 'weight'>[]): HookVerdict {
-  return { verdict: 'balance', backends };
+export function balance(
+  backends: readonly Pick<HookBackend, 'address' | 'port' | 'weight'>[],
+  treatment?: HookTreatment,
+): HookVerdict {
+  return { verdict: 'balance', backends, treatment };
 }
 
 /** The packet is dropped. @param reason what `weft why` and `weft drops` tell */

@@ -1,6 +1,7 @@
 /** Makes the context in which one hook runs, and loads the hook there. */
 import { compileFunction, createContext, Script } from 'node:vm';
 import { allow, balance, defineHook, deny, isIn, reject } from './api.ts';
+import { treatmentLimits } from '../table/hooks.ts';
 import type { CompiledHook } from './compile.ts';
 import { inside, keptGlobals, MOST_WEIGHT, type HookModule, type Inside } from './inside.ts';
 
@@ -25,7 +26,7 @@ export function openContext({ code, file, host, placeOf }: ContextOptions): Hook
   const api = Object.entries({ allow, balance, defineHook, deny, isIn, reject })
     .map(([name, made]) => `${name}: ${String(made)}`)
     .join(', ');
-  const given = JSON.stringify({ host, file, kept: keptGlobals, mostWeight: MOST_WEIGHT });
+  const given = JSON.stringify({ host, file, kept: keptGlobals, mostWeight: MOST_WEIGHT, limits: treatmentLimits });
   // Where TypeScript is loaded as it is, functions are given their names by a function of this name.
   const text = `'use strict'; (() => { const __name = (made) => made; return (${String(inside)})({ ${api} }, ${given}); })()`;
   const { load, ask } = new Script(text, { filename: 'weft' }).runInContext(context) as Inside;

@@ -11,6 +11,8 @@
  *   3. it is asked: it reads the flow by getters, which note what it has read
  */
 
+import type { TreatmentLimits } from '../table/hooks.ts';
+
 /** What the context keeps of its global names. */
 const KEPT =
   'Object Function Array String Number Boolean Symbol BigInt Map Set WeakMap WeakSet Math JSON RegExp Reflect Error EvalError RangeError ReferenceError SyntaxError TypeError URIError AggregateError NaN Infinity undefined parseInt parseFloat isNaN isFinite globalThis';
@@ -35,12 +37,15 @@ export type InsideFailure = readonly [string, number, number];
 /** The name of the hook; or why it cannot be loaded. */
 export type InsideLoadAnswer = readonly ['loaded', string] | readonly ['failed', InsideFailure, 'invalid'];
 
+/** What it sets: a mark, 0 for none; a DSCP, -1 for none; 1000 bits, and packets a second, 0 for no limit; and who shares these. */
+export type InsideTreatment = readonly [number, number, number, number, string];
+
 /**
- * What it says; why, or JSON of the weights of the backends; and what it has read: the number of each group with the base 36, in
- * order.
+ * What it says; why, or JSON of the weights of the backends; what it has read: the number of each group with the base 36, in
+ * order; and what it sets.
  */
 export type InsideAnswer =
-  | readonly ['allow' | 'balance' | 'deny' | 'reject', string, string]
+  | readonly ['allow' | 'balance' | 'deny' | 'reject', string, string, InsideTreatment?]
   | readonly ['failed', InsideFailure, string];
 
 export interface InsideOptions {
@@ -49,16 +54,23 @@ export interface InsideOptions {
   readonly file: string;
   readonly kept: readonly string[];
   readonly mostWeight: number;
+  readonly limits: TreatmentLimits;
 }
 
 export function inside(
   weft: Readonly<Record<string, unknown>>,
-  { host, file, kept, mostWeight }: InsideOptions,
+  { host, file, kept, mostWeight, limits }: InsideOptions,
 ): Inside {
   const { parse, stringify } = JSON;
-  const { freeze, defineProperty } = Object;
+  const { freeze, defineProperty, keys } = Object;
+  const { round } = Math;
   const MOST_TEXT = 200;
-  type Said = { readonly verdict?: unknown; readonly reason?: unknown; readonly backends?: unknown };
+  type Said = {
+    readonly verdict?: unknown;
+    readonly reason?: unknown;
+    readonly backends?: unknown;
+    readonly treatment?: unknown;
+  };
 
   // 1. What goes
 
@@ -182,6 +194,9 @@ export function inside(
         }),
       );
     },
+    get mark() {
+      return take(11);
+    },
   });
   const context = freeze({
     host,
@@ -215,6 +230,37 @@ export function inside(
     return weights;
   };
 
+  const isWhole = (value: unknown, [least, most]: readonly [number, number]): boolean =>
+    typeof value === 'number' && value % 1 === 0 && value >= least && value <= most;
+  /** The number of that name, which is within its limits; undefined if it is missing. */
+  const numberOf = (of: Readonly<Record<string, unknown>>, name: keyof TreatmentLimits): number | undefined => {
+    const value = of[name];
+    if (value === undefined) return undefined;
+    const [least, most] = limits[name];
+    if (!isWhole(value, [least, most])) throw new RangeError(`${name} is a whole number from ${least} to ${most}`);
+    return value as number;
+  };
+  const fieldsOf = (value: unknown, what: string, names: readonly string[]): Readonly<Record<string, unknown>> => {
+    if (typeof value !== 'object' || value === null) throw new TypeError(`${what} is { ${names.join(', ')} }`);
+    for (const name of keys(value)) {
+      if (!names.includes(name)) throw new TypeError(`${what} is { ${names.join(', ')} }, and has no ${name}`);
+    }
+    return value as Readonly<Record<string, unknown>>;
+  };
+  const treatmentOf = (set: unknown): readonly [InsideTreatment] | readonly [] => {
+    if (set === undefined) return [];
+    const fields = fieldsOf(set, 'what a connection gets', ['mark', 'dscp', 'rate']);
+    const [mark = 0, dscp = -1] = [numberOf(fields, 'mark'), numberOf(fields, 'dscp')];
+    if (fields['rate'] === undefined) return mark === 0 && dscp < 0 ? [] : [[mark, dscp, 0, 0, '']];
+    const rate = fieldsOf(fields['rate'], 'rate', ['by', 'bitsPerSecond', 'packetsPerSecond']);
+    const by = rate['by'];
+    if (typeof by !== 'string' || by.length === 0 || by.length > MOST_TEXT)
+      throw new TypeError(`rate.by is a text of 1 to ${MOST_TEXT} characters: all who have the same share the rate`);
+    const [bits = 0, packets = 0] = [numberOf(rate, 'bitsPerSecond'), numberOf(rate, 'packetsPerSecond')];
+    if (bits === 0 && packets === 0) throw new TypeError('rate has bitsPerSecond, packetsPerSecond, or both');
+    return [[mark, dscp, round(bits / 1000), packets, by]];
+  };
+
   const answer = (answered: InsideAnswer): string => stringify(answered);
   const ask = (question: string): string => {
     values = parse(question) as readonly unknown[];
@@ -222,8 +268,11 @@ export function inside(
     try {
       const said = (onFlow!(flow, context) ?? { verdict: 'allow' }) as Said;
       const { verdict, reason } = said;
-      if (verdict === 'balance') return answer([verdict, stringify(weightsOf(said.backends)), read]);
-      if (verdict === 'allow') return answer([verdict, '', read]);
+      if (verdict === 'balance') {
+        const weights = stringify(weightsOf(said.backends));
+        return answer([verdict, weights, read, ...treatmentOf(said.treatment)]);
+      }
+      if (verdict === 'allow') return answer([verdict, '', read, ...treatmentOf(said.treatment)]);
       if ((verdict === 'deny' || verdict === 'reject') && typeof reason === 'string')
         return answer([verdict, shortened(reason), read]);
       throw new TypeError('onFlow returns allow(), deny(reason), reject(reason), balance(backends) or nothing');

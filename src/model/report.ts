@@ -411,6 +411,10 @@ export const connectionReport = z.object({
   via: z.string().optional(),
   /** The service that it was opened through, NAMESPACE/NAME, and its port there by name, or by number if it has no name. */
   service: z.object({ name: z.string(), port: z.string() }).nullable(),
+  /** What hooks have set for it, each missing if none has: what its original direction gets, and may send. */
+  mark: z.number().optional(),
+  dscp: z.number().optional(),
+  rate: z.object({ bitsPerSecond: z.number().optional(), packetsPerSecond: z.number().optional() }).optional(),
   packets: z.number(),
   bytes: z.number(),
   replyPackets: z.number(),

@@ -147,6 +147,7 @@ function reportConnection(entry: ConnectionEntry, ends: Ends, question: Connecti
     to: to === null ? null : fullName(to),
     ...(entry.via && { via: formatIp(entry.via) }),
     service: serviceOf(entry, question.tables),
+    ...treatedAs(entry),
     source: formatEnd(original.source, original.sourcePort),
     destination: formatEnd(original.destination, original.destinationPort),
     translatedSource: formatEnd(translated.source, translated.sourcePort),
@@ -158,6 +159,16 @@ function reportConnection(entry: ConnectionEntry, ends: Ends, question: Connecti
     idleMs: Math.max(0, Math.round(nowMs - entry.lastSeenMs)),
     expiresInMs: Math.max(0, Math.round(entry.expiresAtMs - nowMs)),
   };
+}
+
+function treatedAs({ treatment }: ConnectionEntry): Pick<ConnectionReport, 'mark' | 'dscp' | 'rate'> {
+  const { mark = 0, dscp, meter } = treatment ?? {};
+  const { kbits = 0, packets = 0 } = meter ?? {};
+  const rate = {
+    ...(kbits > 0 && { bitsPerSecond: kbits * 1000 }),
+    ...(packets > 0 && { packetsPerSecond: packets }),
+  };
+  return { ...(mark > 0 && { mark }), ...(dscp !== undefined && { dscp }), ...(meter && { rate }) };
 }
 
 function directionOf(entry: ConnectionEntry): ConnectionReport['direction'] {

@@ -35,6 +35,10 @@ function factsOf(reason: DropReason, endpoint: EndpointReport | undefined): stri
       return [
         'a quarter of the connections that an endpoint may have may be half-open, or refused, and as many a second give way to new ones: it floods a service, or its backends do not answer',
       ];
+    case 'hook_rate_limit':
+      return [
+        'a hook has set a rate for what this port sends: `weft connections -o json` shows that of each connection, and `weft trace` what hooks set for new ones',
+      ];
     case 'too_big':
       return [
         ...(mtu === undefined ? [] : [`its interface has an MTU of ${mtu}`]),

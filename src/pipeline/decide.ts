@@ -118,13 +118,16 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
   // It has the ends of a translated connection, but is bridged by them.
   const isBeside = connected?.connection !== undefined && hop !== undefined && !nat && !hop.macs;
   // A container that has the ends of another one's connection to weft's own sockets opens its own.
-  if ((isBeside || begins) && !isNew && sent && !askOfSender(trail, sent)) return trail.decision();
+  const late = (isBeside || begins) && !isNew ? sent : undefined;
+  const asked = late ? askOfSender(trail, late) : sent;
+  if (late && !asked) return trail.decision();
   // Each frame of a flood, which may reach others than the one before.
   const isFlood = hop !== undefined && !nat && hop.destinations.length > 1;
   const isJudged = isNew || begins || isBeside || isFlood;
   const isReceivedAnew = addressed && (isJudged || (isKnown && isReceivedByBorrowed(view, addressed)));
   const received = addressed && isReceivedAnew ? trail.ask('ingress policy', ingressPolicy, addressed) : addressed;
-  const translated = received && begins ? trail.pass('open', open, { ...received, begins }) : received;
+  const treated = received && asked?.treatment ? { ...received, treatment: asked.treatment } : received;
+  const translated = treated && begins ? trail.pass('open', open, { ...treated, begins }) : treated;
   if (translated) trail.pass('send', send, translated);
   return trail.decision();
 }

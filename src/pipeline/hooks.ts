@@ -5,11 +5,14 @@
  * 1. If there are none, everything passes. What keeps a link working does so anyway.
  * 2. Each hook is asked in turn. What it reads of the flow is what the decision depends on, in whole groups.
  * 3. The first that denies has the say. Policies are asked all the same about what all of them let pass.
+ * 4. What they have set for the connection becomes part of its record when it is opened, so that all of its packets are treated
+ *    like this, whatever hooks say later on.
  *
  * Judged is what the sender has sent: to a service, its address. Only who gets the packet is found out behind that: the backend that
  * was chosen. As with policies, an open connection does not depend on what hooks say.
  */
 import { protocolName } from '../flow/connection.ts';
+import { treatmentTexts, type Treatment } from '../flow/treatment.ts';
 import { formatIp, linkLocalOf } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { nameOf } from '../model/name.ts';
@@ -55,12 +58,13 @@ export function hooks(view: FlowView, known: Balanced): StageResult<Balanced> | 
 }
 
 function allowedText(
-  { by, failed, balancedBy }: Extract<HookJudgement, { readonly kind: 'allow' }>,
+  { by, failed, balancedBy, treatment }: Extract<HookJudgement, { readonly kind: 'allow' }>,
   { leg }: Balanced,
 ): Text {
   const passed = text`${by} ${by.length === 1 ? 'lets' : 'let'} it pass`;
   const isBalanced = balancedBy !== undefined && leg?.kind === 'to_chosen';
-  const allowed = isBalanced ? text`${passed}; hook ${balancedBy}: ${chosenText(leg.choice)}` : passed;
+  const balanced = isBalanced ? text`${passed}; hook ${balancedBy}: ${chosenText(leg.choice)}` : passed;
+  const allowed = treatment ? text`${balanced}, with ${treatmentTexts(treatment)}` : balanced;
   if (failed.length === 0) return allowed;
   return text`${allowed}, although ${failed.map(({ hook, why }) => text`hook ${hook} cannot judge it: ${why}`)}`;
 }
@@ -82,6 +86,10 @@ class Question implements HookQuestion {
   all(): string {
     const aside = this.#view.aside();
     return `[${hookGroups.map((group) => valueOf(group, aside, this.known)).join()}]`;
+  }
+
+  treat(treatment: Treatment): void {
+    this.known = { ...this.known, treatment };
   }
 
   balance(weights: readonly number[]): void {
@@ -121,6 +129,8 @@ function valueOf(group: HookGroup, view: FlowView, known: Balanced): string {
       return labelsOf(receiver(view, known).identity);
     case 'service':
       return JSON.stringify(leg?.kind === 'to_chosen' ? leg.choice.selection.service.id : null);
+    case 'mark':
+      return String(known.treatment?.mark ?? 0);
     case 'backends':
       return `[${leg?.kind === 'to_chosen' ? backendsOf(view, known, leg.choice).join() : ''}]`;
     default:

@@ -7,7 +7,8 @@
  * 3. once the connection is open, its addresses are translated, and the packet is sent.
  *
  * The datapath opens connections like it by itself if the choice of their backends is one that it can make (`Op::balance`),
- * and if policies allow all backends that it may choose. Not if a hook has looked at what tells connections apart.
+ * and if policies allow all backends that it may choose. Not if a hook has looked at what tells connections apart, or has set
+ * something for them.
  */
 import { sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
@@ -28,9 +29,9 @@ const newOne = text`a new connection`;
 export type Beginner = Bridged & { readonly begins: Beginning };
 
 export function open(view: FlowView, known: Beginner): StageResult<Bridged> {
-  const { tables, origin, begins } = known;
+  const { tables, origin, begins, treatment } = known;
   const { connections } = tables;
-  const { opening } = begins;
+  const opening = treatment ? { ...begins.opening, treatment } : begins.opening;
   const refused = connections.refusal(opening);
   if (refused) {
     // There may be room for the next packet.
@@ -51,8 +52,8 @@ export function open(view: FlowView, known: Beginner): StageResult<Bridged> {
 const MOST_JUDGED = 64;
 
 /** True if policies allow this client every backend that the datapath may choose for it: what it sends, and what those of this host receive. */
-function isForAll(view: FlowView, { tables, origin, begins }: Beginner): boolean {
-  if (view.isOfOneConnection) return false;
+function isForAll(view: FlowView, { tables, origin, begins, treatment }: Beginner): boolean {
+  if (view.isOfOneConnection || treatment) return false;
   const choice = choiceOf(begins.opening);
   if (!choice || origin.kind !== 'port' || !isBalancedByTable(choice)) return false;
   const { policies } = tables;

@@ -12,6 +12,7 @@
  */
 import { outputTo, type Action } from '../flow/action.ts';
 import { ctState } from '../flow/fields.ts';
+import type { Treatment } from '../flow/treatment.ts';
 import type { PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { tunnelObject, type Segment, type Topology } from '../table/topology.ts';
@@ -29,7 +30,7 @@ import { tooBig } from './too-big.ts';
 type VtepDestination = Extract<Destination, { readonly kind: 'vtep' }>;
 
 export const send: Stage<Bridged, never> = (view, known) => {
-  const { tables, origin, nat, hop } = known;
+  const { tables, origin, nat, hop, treatment } = known;
   const { topology } = tables;
   const { macs, segment } = hop;
   const ports: PortNo[] = [];
@@ -44,7 +45,7 @@ export const send: Stage<Bridged, never> = (view, known) => {
   const mss = macs && mssOf(view, room);
 
   const actions: Action[] = [];
-  const connecting = nat?.action ?? tracking(view, hop);
+  const connecting = nat?.action ?? tracking(view, hop, treatment);
   if (connecting) actions.push(connecting);
   if (mtu !== undefined) actions.push({ op: 'mtu', bytes: mtu });
   if (macs) actions.push({ op: 'route', source: macs.source, destination: macs.destination });
@@ -70,11 +71,11 @@ export const send: Stage<Bridged, never> = (view, known) => {
 };
 
 /** Undefined if the packet is for a group, is an error, or has the ends of a translated connection. */
-function tracking(view: FlowView, { replies }: Hop): Action | undefined {
+function tracking(view: FlowView, { replies }: Hop, treatment: Treatment | undefined): Action | undefined {
   if (replies === undefined) return undefined;
   switch (view.number('ct_state')) {
     case ctState.none:
-      return { op: 'track', replies, replyFlow: 0 };
+      return { op: 'track', replies, replyFlow: 0, ...(treatment && { treatment }) };
     case ctState.known:
     case ctState.known_reply:
       return { op: 'count' };

@@ -12,6 +12,7 @@ import type { Action } from '../flow/action.ts';
 import type { Tuple } from '../flow/connection.ts';
 import type { DropReason } from '../flow/reason.ts';
 import type { RefusalAnswer } from '../flow/refusal.ts';
+import type { Treatment } from '../flow/treatment.ts';
 import type { PortNo, Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Excluded } from '../table/candidates.ts';
@@ -79,6 +80,8 @@ export interface ConnectionOfPacket {
 export interface Balanced extends Connected {
   /** What service has decided: where the packet goes instead of its own destination; undefined if that stays. */
   readonly leg: ServiceLeg | undefined;
+  /** What hooks have set for the connection that it begins. */
+  readonly treatment?: Treatment | undefined;
 }
 
 /** One of the two ways of a connection through a service. */
@@ -105,6 +108,8 @@ export interface Bridged extends Entered {
   readonly nat: Nat | undefined;
   readonly begins?: Beginning | undefined;
   readonly hop: Hop;
+  /** What hooks have set for the connection that it begins. */
+  readonly treatment?: Treatment | undefined;
 }
 
 /** A connection that begins with the packet. */

@@ -100,6 +100,7 @@ export class ConnectionPlans {
         ...{ kind: 'translated', places: placesOf(opening), protocol, original, translated },
         ...(choice && { pin: choice.pin }),
         ...('via' in opening && { via: opening.via }),
+        ...(opening.treatment && { treatment: opening.treatment }),
       },
       addresses,
       givenUp: [

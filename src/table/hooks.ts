@@ -13,10 +13,14 @@
  * Whoever decides a flow goes down the tree, and reads of the flow only what the hook would. Where the tree ends, the hook is asked,
  * which takes far longer. So flows that are decided again cost nothing of that.
  *
+ * What allows it may set something for the connection that begins: a mark, which the hooks after it read, a DSCP, a rate
+ * (flow/treatment.ts). For each of these, the first hook has the say.
+ *
  * Each decision that hooks have a say in consults `hooksObject`, also if there are none.
  *
  * Owned by the thread of the switch.
  */
+import { MOST_DSCP, MOST_MARK, type MeterName, type Treatment } from '../flow/treatment.ts';
 import type { Changes } from './changes.ts';
 
 /** What a hook reads at once. Their places are their numbers in `hooks/inside.ts`. */
@@ -36,6 +40,8 @@ export const hookGroups = [
   'service',
   /** The backends of the service that may be chosen. */
   'backends',
+  /** What a hook before has set; 0 if none has. */
+  'mark',
 ] as const;
 
 export type HookGroup = (typeof hookGroups)[number];
@@ -48,12 +54,43 @@ export interface HookQuestion {
   all(): string;
   /** Another backend is chosen, by a weight for each of those that may be. Whoever is asked next is asked about that one. */
   balance(weights: readonly number[]): void;
+  /** That is what the hooks up to here have set. */
+  treat(treatment: Treatment): void;
 }
 
+/** What a hook sets for a connection that it allows. */
+export interface WantedTreatment {
+  /** 0: none. */
+  readonly mark: number;
+  readonly dscp?: number;
+  /** What all together may send for whom the hook says the same: 1000 bits, and packets, a second; 0 is no limit. */
+  readonly rate?: { readonly by: string; readonly kbits: number; readonly packets: number };
+}
+
+/** The least and the most of each number. */
+export const treatmentLimits = {
+  mark: [1, MOST_MARK],
+  dscp: [0, MOST_DSCP],
+  bitsPerSecond: [1000, 1_000_000_000_000],
+  packetsPerSecond: [1, 1_000_000_000],
+} as const satisfies Readonly<Record<string, readonly [number, number]>>;
+export type TreatmentLimits = { readonly [name in keyof typeof treatmentLimits]: readonly [number, number] };
+
 type Said =
-  | { readonly kind: 'verdict'; readonly verdict: 'allow' | 'deny' | 'reject'; readonly reason: string }
+  | { readonly kind: 'verdict'; readonly verdict: 'deny' | 'reject'; readonly reason: string }
+  | {
+      readonly kind: 'verdict';
+      readonly verdict: 'allow';
+      readonly reason: string;
+      readonly treatment?: WantedTreatment | undefined;
+    }
   /** It allows it, to one of the backends. */
-  | { readonly kind: 'verdict'; readonly verdict: 'balance'; readonly weights: readonly number[] }
+  | {
+      readonly kind: 'verdict';
+      readonly verdict: 'balance';
+      readonly weights: readonly number[];
+      readonly treatment?: WantedTreatment | undefined;
+    }
   /** It has thrown. */
   | { readonly kind: 'failed'; readonly why: string };
 
@@ -78,6 +115,8 @@ export type HookJudgement =
       readonly failed: readonly HookFailure[];
       /** The first that has chosen among the backends of a service. */
       readonly balancedBy: string | undefined;
+      /** What they set for the connection. */
+      readonly treatment: Treatment | undefined;
     }
   | { readonly kind: 'deny' | 'reject'; readonly hook: string; readonly reason: string }
   | ({ readonly kind: 'failed' } & HookFailure);
@@ -130,19 +169,46 @@ export class Hooks {
   judge(question: HookQuestion): HookJudgement {
     const failed: HookFailure[] = [];
     let balancedBy: string | undefined;
+    let treatment: Treatment | undefined;
     for (const one of this.#hooks) {
       const { name, onError } = one.hook;
       const said = one.judge(question);
       if (said.kind === 'verdict') {
+        if (said.verdict !== 'allow' && said.verdict !== 'balance')
+          return { kind: said.verdict, hook: name, reason: said.reason };
         if (said.verdict === 'balance') {
           if (balancedBy === undefined) question.balance(said.weights);
           balancedBy ??= name;
-        } else if (said.verdict !== 'allow') return { kind: said.verdict, hook: name, reason: said.reason };
+        }
+        if (said.treatment) {
+          treatment = withMore(treatment, name, said.treatment);
+          question.treat(treatment);
+        }
       } else if (onError === 'deny') return { kind: 'failed', hook: name, why: said.why };
       else failed.push({ hook: name, why: said.why });
     }
-    return { kind: 'allow', by: this.#names, failed, balancedBy };
+    return { kind: 'allow', by: this.#names, failed, balancedBy, treatment };
   }
+}
+
+/** What is set, and what this hook sets of the rest. */
+function withMore(set: Treatment | undefined, hook: string, { mark, dscp: ownDscp, rate }: WantedTreatment): Treatment {
+  const dscp = set?.dscp ?? ownDscp;
+  const meter = set?.meter ?? (rate && meterOf(hook, rate));
+  return { mark: set?.mark || mark, ...(dscp !== undefined && { dscp }), ...(meter && { meter }) };
+}
+
+/**
+ * The meter of all for whom this hook says the same. It has the same name after a restart, when connections still have it in their
+ * records. Two limits of one rate would have one meter in one of 2³² cases.
+ */
+function meterOf(hook: string, { by, kbits, packets }: NonNullable<WantedTreatment['rate']>): MeterName {
+  // FNV-1a, mixed so that each bit of it counts (murmur3).
+  let id = 0x811c9dc5;
+  for (const character of `${hook}\0${by}`) id = Math.imul(id ^ character.codePointAt(0)!, 0x01000193);
+  id = Math.imul(id ^ (id >>> 16), 0x85ebca6b);
+  id = Math.imul(id ^ (id >>> 13), 0xc2b2ae35);
+  return { id: (id ^ (id >>> 16)) >>> 0 || 1, kbits, packets };
 }
 
 /** A question that a hook asks first, or next, and what follows from each value. */

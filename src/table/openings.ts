@@ -1,5 +1,6 @@
 /** What a decision asks for when a connection is missing: who opens it, to whom, and what is to be translated. */
 import { INTERNAL, OUTSIDE, type Place, type Tuple } from '../flow/connection.ts';
+import type { Treatment } from '../flow/treatment.ts';
 import { sameBytes, type Vni } from '../flow/types.ts';
 import type { ClientOrigin } from './service-keys.ts';
 import type { Choice } from './services.ts';
@@ -45,7 +46,10 @@ interface EntryOpening {
 }
 
 /** A translated connection to be opened. */
-export type Opening =
+export type Opening = {
+  /** What hooks have set for it. */
+  readonly treatment?: Treatment | undefined;
+} & (
   | OutwardOpening
   | ServiceOpening
   | EntryOpening
@@ -66,7 +70,8 @@ export type Opening =
       readonly original: Tuple;
       readonly translated: Tuple;
       readonly from: typeof INTERNAL;
-    };
+    }
+);
 
 /** The backend that was chosen for it; undefined if it has no choice. */
 export function choiceOf(opening: Opening): Choice | undefined {

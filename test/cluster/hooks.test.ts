@@ -67,6 +67,7 @@ const question = (port: number) => ({
   read: (group: HookGroup) => (group === 'destination_port' ? String(port) : '[null,null,null]'),
   all: () => `[["tcp",4],"",0,[],[{},{}],"",${port},[],[{},{}],null,[]]`,
   balance: () => {},
+  treat: () => {},
 });
 
 t.test('what another program stores', async (t) => {

@@ -16,6 +16,7 @@ import { runEcn } from './ecn.ts';
 import { runSegmentation } from './segmentation.ts';
 import { runSockets } from './sockets.ts';
 import { runTracked } from './tracked.ts';
+import { runTreatment } from './treatment.ts';
 
 const open: Open = (options) => openNativeDatapath({ ...options, threads: 0 });
 
@@ -23,6 +24,7 @@ runConformance('native', open);
 runParking('native', open);
 runConnections('native', open);
 runTracked('native', open);
+runTreatment('native', open);
 runRoom('native', open);
 runBalancing('native', open);
 runSegmentation('native', open);

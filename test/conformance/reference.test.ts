@@ -15,11 +15,13 @@ import { runEcn } from './ecn.ts';
 import { runSegmentation } from './segmentation.ts';
 import { runSockets } from './sockets.ts';
 import { runTracked } from './tracked.ts';
+import { runTreatment } from './treatment.ts';
 
 runConformance('reference', openReferenceDatapath);
 runParking('reference', openReferenceDatapath);
 runConnections('reference', openReferenceDatapath);
 runTracked('reference', openReferenceDatapath);
+runTreatment('reference', openReferenceDatapath);
 runRoom('reference', openReferenceDatapath);
 runBalancing('reference', openReferenceDatapath);
 runSegmentation('reference', openReferenceDatapath);

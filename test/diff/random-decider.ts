@@ -14,6 +14,7 @@ import { fieldList, fields, KEY_BYTES, type FieldName } from '../../src/flow/fie
 import { readNumber, type FlowKey, type FlowMask } from '../../src/flow/key.ts';
 import { dropReasons } from '../../src/flow/reason.ts';
 import { refusalNumbers, refusalOf, type RefusalAnswer } from '../../src/flow/refusal.ts';
+import { treatmentOf, type Treatment } from '../../src/flow/treatment.ts';
 import { isIp4, parseIp, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { FlowView } from '../../src/flow/view.ts';
 import { inTurn, type Random } from '../support/random.ts';
@@ -121,6 +122,7 @@ export class RandomDecider implements Decider {
         original,
         translated: kind === 'tracked' ? original : translated,
         ...(random.chance(0.3) && { pin: 1 + random.int(4), table: 1 + random.int(6) }),
+        ...randomTreatment(random),
       },
       owner(random),
       this.#context.clock(),
@@ -186,7 +188,8 @@ export class RandomDecider implements Decider {
     const op = random.pick(['nat', 'nat', 'nat', 'related', 'track', 'track', 'track', 'count'] as const);
     if (op === 'count') return [{ op }];
     if (op === 'track') {
-      return [{ op, replies: random.pick(places), replyFlow: random.chance(0.5) ? 0 : random.int(this.#lastId + 2) }];
+      const replyFlow = random.chance(0.5) ? 0 : random.int(this.#lastId + 2);
+      return [{ op, replies: random.pick(places), replyFlow, ...randomTreatment(random) }];
     }
     if (op === 'nat' && random.chance(0.5)) return [NAT_BY_TUPLE];
     const slot = random.chance(0.9) ? this.#slot : random.int(records.count + 2);
@@ -227,6 +230,19 @@ export class RandomDecider implements Decider {
     if (random.chance(0.1)) return [...first, ...clamp, ...outputs];
     return [...first, { op: 'route', source: random.bytes(6), destination: random.bytes(6) }, ...clamp, ...outputs];
   }
+}
+
+/** Mostly nothing; meters that are few and slow, so that many packets share them. */
+function randomTreatment(random: Random): { readonly treatment?: Treatment } {
+  if (random.chance(0.6)) return {};
+  const kbits = random.pick([0, 1, 80, 8000]);
+  const meter = { id: 1 + random.int(3), kbits, packets: kbits === 0 ? 5 : random.pick([0, 50]) };
+  const treatment = treatmentOf(
+    random.chance(0.5) ? 0 : random.int(65_536),
+    random.chance(0.5) ? undefined : random.int(64),
+    random.chance(0.5) ? undefined : meter,
+  );
+  return treatment ? { treatment } : {};
 }
 
 function owner(random: Random): number {

@@ -32,7 +32,14 @@ const services = [
   ...['in by another host, to a backend', 'in by another host, from a backend'],
   ...['in here, to another host', 'in here, from another host'],
 ];
-const effects = [...translation, 'an ICMP error translated', 'routed', 'echo answered', 'cut into fragments'];
+const effects = [
+  ...translation,
+  'an ICMP error translated',
+  'another DSCP',
+  'routed',
+  'echo answered',
+  'cut into fragments',
+];
 
 /** What a run must reach, by decider: with 200,000 frames, or with 60,000. */
 const toReach = {
@@ -76,6 +83,7 @@ const toReach = {
       'connection_gone',
       'icmp_unrelated',
       'half_open_limit',
+      'hook_rate_limit',
     ],
   },
   pipeline: {
@@ -179,6 +187,7 @@ export class Reached {
 
 interface Packet {
   readonly version: number;
+  readonly dscp: number;
   readonly ttl: number;
   /** Source and destination, in hex. */
   readonly addresses: string;
@@ -193,6 +202,7 @@ function packetOf(frame: Uint8Array): Packet | undefined {
   if (type === 0x0800 && packet.length >= 20 && packet[0] === 0x45) {
     return {
       version: 4,
+      dscp: packet[1]! >> 2,
       ttl: packet[8]!,
       addresses: packet.toString('hex', 12, 20),
       isFragment: packet.readUInt16BE(6) % 0x4000 !== 0,
@@ -203,6 +213,7 @@ function packetOf(frame: Uint8Array): Packet | undefined {
   if (type !== 0x86dd || packet.length < 40) return undefined;
   return {
     version: 6,
+    dscp: (packet.readUInt16BE(0) >> 6) & 63,
     ttl: packet[7]!,
     addresses: packet.toString('hex', 8, 40),
     isFragment: packet[6] === EXT_FRAGMENT,
@@ -223,6 +234,7 @@ function* changes(before: Packet, after: Packet): Generator<string> {
     return;
   }
   if (after.ttl === before.ttl - 1) yield 'routed';
+  if (after.dscp !== before.dscp) yield 'another DSCP';
   if (isError(before)) {
     if (!before.l4.subarray(ICMP_BYTES).equals(after.l4.subarray(ICMP_BYTES))) yield 'an ICMP error translated';
   } else if (before.l4[0] === echoes(before).request && after.l4[0] === echoes(before).reply && isIcmp(before)) {

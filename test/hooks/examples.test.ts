@@ -11,7 +11,7 @@ import { createSimulation } from '../../src/simulation.ts';
 import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from '../../src/table/topology.ts';
 import { formatMac } from '../../src/flow/types.ts';
 import { gateway, macOf, SYN, VNI } from '../support/backend-lab.ts';
-import { tcp } from '../support/frames.ts';
+import { tcp, udp } from '../support/frames.ts';
 import { backend, service, servicePort } from '../support/services.ts';
 
 t.setTimeout(120_000);
@@ -71,7 +71,15 @@ async function lab(t: Test, name: string, labels: Readonly<Record<string, string
     }
     return counts;
   };
-  return { host, ask, comeIn, spread };
+  /** @returns how many of so many datagrams of 1000 bytes arrive */
+  const sends = (last: number, count: number): number => {
+    const port = ports.get(last)!;
+    const ends = { srcMac: macOf(2), dstMac: macOf(last), src: '10.0.0.2', dst: `10.0.0.${last}` };
+    port.received.splice(0);
+    for (let n = 0; n < count; n++) client.send(udp(ends, 5000, 443, new Uint8Array(1000 - 42)));
+    return port.received.splice(0).length;
+  };
+  return { net, host, ask, comeIn, spread, sends };
 }
 
 t.test('canary', async (t) => {
@@ -93,7 +101,7 @@ t.test('fence', async (t) => {
 });
 
 t.test('tenants', async (t) => {
-  const { host, ask } = await lab(t, 'tenants');
+  const { net, host, ask, sends } = await lab(t, 'tenants');
   const labels: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     shop: { tenant: 'acme', plan: 'trial' },
     other: { tenant: 'umbrella' },
@@ -117,6 +125,12 @@ t.test('tenants', async (t) => {
   t.equal(ask('10.0.0.5', 80), 5, 'what is shared');
   t.equal(ask('203.0.113.9', 443), 1);
   t.equal(ask('203.0.113.9', 22), 0, 'a trial');
+  net.advance(1000);
+  const [own, more] = [sends(3, 100), sends(5, 100)];
+  t.equal(own, 100);
+  t.ok(more >= 25 && more < 30, `${more}: all together send a tenth of a second of 10 Mbit/s at once`);
+  net.advance(40);
+  t.equal(sends(5, 100), 50, 'and that rate from then on');
 });
 
 t.test('balancer', async (t) => {

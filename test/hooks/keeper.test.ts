@@ -12,7 +12,7 @@ const values: Readonly<Record<HookGroup, unknown>> = {
   ...{ protocol: ['tcp', 4], source_address: '10.0.0.2', source_port: 4000, source_endpoint: ['web', 'shop', 'blue'] },
   ...{ source_labels: [{ app: 'web' }, { team: 'a' }], destination_address: '10.0.0.3', destination_port: 80 },
   ...{ destination_endpoint: [null, null, null], destination_labels: [{}, {}], service: null },
-  backends: [],
+  ...{ backends: [], mark: 0 },
 };
 
 /** @param stepMs passes between two looks at the clock */
@@ -36,7 +36,12 @@ function kept(t: Test, stepMs = 0) {
     keeper.set([[id, { name: id, file: `${id}.ts`, onError: 'deny', source: fileOf(id, body), ...more }]]);
   const judge = (given: Partial<Record<HookGroup, unknown>> = {}): HookJudgement => {
     const text = (group: HookGroup): string => JSON.stringify({ ...values, ...given }[group]);
-    return tables.judge({ read: text, all: () => `[${hookGroups.map(text).join()}]`, balance: () => {} });
+    return tables.judge({
+      read: text,
+      all: () => `[${hookGroups.map(text).join()}]`,
+      balance: () => {},
+      treat: () => {},
+    });
   };
   return { keeper, tables, state, warnings, set, judge };
 }
@@ -207,6 +212,48 @@ t.test('with onError: allow, the others have the say meanwhile', async (t) => {
   await set('b', `return deny('b')`);
   await set('c', 'const x = ;', { onError: 'allow' });
   t.match(judge(), { kind: 'deny', hook: 'b' });
+});
+
+t.test('what a hook sets is checked, and told', async (t) => {
+  const { set, judge } = kept(t);
+  const sets: readonly (readonly [string, RegExp | object])[] = [
+    ['undefined', { kind: 'allow', treatment: undefined }],
+    ['{}', { kind: 'allow', treatment: undefined }],
+    ['{ mark: 7 }', { kind: 'allow', treatment: { mark: 7 } }],
+    ['{ dscp: 0 }', { kind: 'allow', treatment: { mark: 0, dscp: 0 } }],
+    [
+      `{ rate: { by: 'a', bitsPerSecond: 10_000_000, packetsPerSecond: 5 } }`,
+      { treatment: { mark: 0, meter: { kbits: 10_000, packets: 5 } } },
+    ],
+    ['5', /what a connection gets is \{ mark, dscp, rate \}/],
+    ['{ tos: 5 }', /what a connection gets is \{ mark, dscp, rate \}, and has no tos/],
+    ['{ mark: 0 }', /mark is a whole number from 1 to 65535/],
+    ['{ mark: 65536 }', /mark is a whole number from 1 to 65535/],
+    [`{ mark: '7' }`, /mark is a whole number from 1 to 65535/],
+    ['{ dscp: 64 }', /dscp is a whole number from 0 to 63/],
+    ['{ dscp: 1.5 }', /dscp is a whole number from 0 to 63/],
+    ['{ rate: 5 }', /rate is \{ by, bitsPerSecond, packetsPerSecond \}/],
+    [
+      '{ rate: { bitsPerSecond: 1e6 } }',
+      /rate\.by is a text of 1 to 200 characters: all who have the same share the rate/,
+    ],
+    [`{ rate: { by: 'a' } }`, /rate has bitsPerSecond, packetsPerSecond, or both/],
+    [`{ rate: { by: 'a', bitsPerSecond: 999 } }`, /bitsPerSecond is a whole number from 1000 to 1000000000000/],
+    [`{ rate: { by: 'a', packetsPerSecond: 0 } }`, /packetsPerSecond is a whole number from 1 to 1000000000/],
+  ];
+  const all = sets.map(([text]) => text).join(', ');
+  await set('a', `const all: readonly any[] = [${all}];\n    return allow(all[destination.port]);`);
+  for (const [port, [text, expected]] of sets.entries()) {
+    const judgement = judge({ destination_port: port });
+    if (expected instanceof RegExp) t.match(judgement, { kind: 'failed', hook: 'a', why: expected }, text);
+    else t.match(judgement, expected, text);
+  }
+  await set('b', `if (flow.mark === 7) return deny('marked')`);
+  t.match(judge({ destination_port: 0 }), { kind: 'allow' });
+  for (const how of ['[0, 64, 0, 0, ""]', '[65536, -1, 0, 0, ""]', '[0, -1, 1e99, 0, ""]', '[0, -1, 0, 1, 5]', '7']) {
+    await set('c', `(Array.prototype as any).toJSON = () => ["allow", "", "", ${how}];`);
+    t.match(judge({ destination_port: 0 }), { kind: 'failed', hook: 'c', why: /what it says is no answer/ }, how);
+  }
 });
 
 /** What ends the whole process, or heeds nobody who wants to end its thread. */

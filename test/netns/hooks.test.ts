@@ -50,6 +50,23 @@ for line in sys.stdin:
     except OSError as e: print(type(e).__name__, flush=True)
 `;
 
+/** Says what TOS datagrams have. */
+const tosServer = `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(0, socket.IP_RECVTOS, 1); s.bind(('0.0.0.0', 8081))
+print('listening', flush=True)
+while True:
+    _, parts, _, _ = s.recvmsg(2048, 64)
+    for level, kind, data in parts:
+        if level == 0 and kind == socket.IP_TOS: print('tos', data[0], flush=True)
+`;
+/** Sends datagrams, which can carry ECN. */
+const sender = `
+import socket, sys
+def send(to, count):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(0, socket.IP_TOS, 1)
+    for _ in range(count): s.sendto(b'.', (to, 8081))
+send`;
 /** Says whenever a connection is answered. */
 const prober = `
 import socket, sys
@@ -194,6 +211,26 @@ for (const datapath of datapathKinds) {
       await apply('loops', '');
       t.equal(await asks(guest.inside), 'yes');
       await weft.run('delete', 'hook', 'loops');
+    });
+
+    await t.test('marks, DSCP and rates', async (t) => {
+      const limited = `if (destination.port === 9000) return;
+        return allow({ mark: 7, dscp: 46, rate: { by: 'all', packetsPerSecond: 20 } });`;
+      await apply('treats', limited);
+      const datagrams = db.inside.start(['python3', '-u', '-c', tosServer]);
+      await datagrams.says('listening');
+      await web.inside.run(['python3', '-c', `${sender}(sys.argv[1], 5)`, db.ip4]);
+      await datagrams.says(/^(tos 185\n){5}/m);
+      const shown = (await weft.json('connections')) as { id: string; destination: string; mark?: number }[];
+      const [one] = shown.filter(({ destination }) => destination.endsWith(':8081'));
+      t.match(one, { mark: 7, dscp: 46, rate: { packetsPerSecond: 20 } });
+      t.match(await weft.run('why', one!.id), /Set by hooks: mark 7, DSCP 46, at most 20 packets a second/);
+      await web.inside.run(['python3', '-c', `${sender}(sys.argv[1], 200)`, db.ip4]);
+      // Datagrams that came together are dropped as one frame.
+      t.ok((await drops('hook_rate_limit')) >= 1);
+      t.match(await weft.run('why', 'hook_rate_limit@web'), /a hook has set a rate/);
+      await weft.run('delete', 'hook', 'treats');
+      await datagrams.stop('SIGKILL');
     });
 
     await t.test('hooks are there after a restart, before any port is open', async (t) => {

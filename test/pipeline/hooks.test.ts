@@ -6,7 +6,7 @@
  */
 import t from 'tap';
 import { renderText } from '../../src/pipeline/text.ts';
-import { backendLab, datapaths, gateway, macOf, RST, SYN, VNI } from '../support/backend-lab.ts';
+import { ACK, backendLab, datapaths, gateway, macOf, RST, SYN, VNI } from '../support/backend-lab.ts';
 import { echo, tcp, udp, type Ends } from '../support/frames.ts';
 import { hookOf, type TestHook } from '../support/hooks.ts';
 import { policyOf } from '../support/policy/tables.ts';
@@ -36,7 +36,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
     const ask = (to: number, port: number, sourcePort = 4000): number =>
       sent(to, tcp(ends(2, to), { sourcePort, destinationPort: port, flags: SYN }));
     const drops = (reason: string): number => (datapath.counters().drops as Record<string, number>)[reason] ?? 0;
-    return { host, client, ports, tables, controller, datapath, hook, sent, ask, drops };
+    return { net, host, client, ports, tables, controller, datapath, hook, sent, ask, drops };
   }
 
   t.test(`${kind}: what a hook denies is dropped, by a cached flow as wide as what it has read`, (t) => {
@@ -79,6 +79,40 @@ for (const [kind, open] of Object.entries(datapaths)) {
     t.equal(ask(3, 80, 4001), 0, 'another one does not begin');
     hook();
     t.equal(ask(3, 80, 4001), 1);
+    t.end();
+  });
+
+  t.test(`${kind}: what hooks set is in the record of the connection, and stays there`, (t) => {
+    const { net, hook, client, ports, tables, drops } = lab();
+    const marks = hookOf('a', 'return allow({ mark: 7, dscp: 46 })');
+    const limits = `return allow({ mark: 9, dscp: 1, rate: { by: source.address, packetsPerSecond: 20 } })`;
+    hook(marks, hookOf('b', `if (flow.mark === 7) ${limits}`));
+    const tos = (sourcePort: number, flags: number = ACK): (number | undefined)[] => {
+      const port = ports.get(3)!;
+      port.received.splice(0);
+      client.send(tcp(ends(2, 3), { sourcePort, destinationPort: 80, flags }));
+      return port.received.splice(0).map((frame) => frame[15]);
+    };
+    t.same(tos(1, SYN), [184]);
+    const [first] = [...tables.connections.entries()];
+    t.match(first!.treatment, { mark: 7, dscp: 46, meter: { kbits: 0, packets: 20 } }, 'the first has the say');
+    t.same(tos(1), [184]);
+    client.received.splice(0);
+    ports.get(3)!.send(tcp(ends(3, 2), { sourcePort: 80, destinationPort: 1, flags: ACK }));
+    t.same(
+      client.received.map((frame) => frame[15]),
+      [0],
+      'replies are left alone',
+    );
+    t.equal(Array.from({ length: 30 }, (_, n) => tos(n < 15 ? 1 : 2, ACK)).flat().length, 8, 'both share the rate');
+    t.equal(drops('hook_rate_limit'), 22);
+    hook();
+    net.advance(1000);
+    t.same(tos(1), [184], 'it goes on like this');
+    t.same(tos(3, SYN), [0], 'another one does not');
+    hook(marks);
+    t.same(tos(4, SYN), [184]);
+    t.match([...tables.connections.entries()].at(-1)!.treatment, { mark: 7, dscp: 46, meter: undefined });
     t.end();
   });
 

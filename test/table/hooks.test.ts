@@ -1,6 +1,7 @@
 /** What hooks have said is remembered by what they have read, and by nothing else. */
 import t from 'tap';
 import { Changes } from '../../src/table/changes.ts';
+import type { Treatment } from '../../src/flow/treatment.ts';
 import { anyHooksObject, hookGroups, Hooks, hooksObject, type HookGroup } from '../../src/table/hooks.ts';
 import { hookOf } from '../support/hooks.ts';
 import { Random } from '../support/random.ts';
@@ -11,7 +12,7 @@ const usual: Record<HookGroup, unknown> = {
   ...{ protocol: ['tcp', 4], source_address: '10.0.0.2', source_port: 4000, source_endpoint: ['web', 'shop', 'blue'] },
   ...{ source_labels: [{ app: 'web' }, {}], destination_address: '10.0.0.3', destination_port: 80 },
   ...{ destination_endpoint: nobody, destination_labels: [{}, {}], service: null },
-  backends: [],
+  ...{ backends: [], mark: 0 },
 };
 
 /** A flow, and what was read of it. */
@@ -29,6 +30,7 @@ function flow(values: Values = {}) {
       },
       all: () => `[${hookGroups.map(text).join()}]`,
       balance: (weights: readonly number[]) => void balanced.push(weights),
+      treat: (treatment: Treatment) => void Object.assign(values, { mark: treatment.mark }),
     },
   };
 }

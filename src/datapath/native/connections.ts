@@ -4,6 +4,7 @@ import type { NativeConnectionTable } from '../../addon/native-connections.ts';
 import { BALANCED_BACKEND_BYTES, type BalancingTable } from '../../flow/balancing.ts';
 import {
   CONNECTION_OPENING_BYTES,
+  CONNECTION_OPENING_TREATMENT,
   ConnectionRecords,
   endVerdicts,
   kindNumber,
@@ -21,6 +22,7 @@ import {
   type ConnectionStoreOptions,
   type GivenUp,
 } from '../../flow/connection-store.ts';
+import { writeTreatment } from '../../flow/treatment.ts';
 
 /** In place of a place that nobody knows: native/balancing_table.h. */
 const UNKNOWN_PLACE = 0xffff_ffff;
@@ -107,7 +109,7 @@ export class NativeConnections implements ConnectionStore {
   }
 
   open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly GivenUp[] = []): number {
-    const { kind, places, protocol, original, translated, pin = 0, table = 0, via } = connection;
+    const { kind, places, protocol, original, translated, pin = 0, table = 0, via, treatment } = connection;
     places.forEach((place, n) => this.#view.setUint32(4 * n, place, true));
     this.#asked[PROTOCOL] = protocol;
     this.#asked[KIND] = kindNumber(kind);
@@ -117,6 +119,7 @@ export class NativeConnections implements ConnectionStore {
     this.#asked.fill(0, VIA);
     this.#view.setUint32(TABLE, table, true);
     if (via) this.#asked.set(via, VIA);
+    writeTreatment(this.#view, CONNECTION_OPENING_TREATMENT, treatment);
     const [one = NOTHING, other = NOTHING] = givenUp;
     return this.table.open(owner, nowMs, one.slot, one.generation, other.slot, other.generation);
   }

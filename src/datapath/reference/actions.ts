@@ -1,7 +1,7 @@
 /**
  * Runs the actions of a flow, or of the answer to an upcall, on a frame. If more is done than to carry
- * it, its IPv4 header must have a correct checksum. Then its connection is opened or counted, its
- * addresses are translated, it is cut into fragments if it is too big, it is rewritten, and each action
+ * it, its IPv4 header must have a correct checksum. Then its connection is opened or counted, it is held to
+ * what a hook has set for that, its addresses are translated, it is cut into fragments if it is too big, it is rewritten, and each action
  * runs in order. A refused frame is answered (refuse.ts).
  */
 import { connects, mtuOf, type Action } from '../../flow/action.ts';
@@ -14,7 +14,7 @@ import type { ConnectingAction, ConnectionFound, Connector } from './connector.t
 import { hasRightIpv4Header, NO_OFFLOAD, packetBytes, type Frame } from './offload.ts';
 import type { Rates } from './rates.ts';
 import { answering } from './refuse.ts';
-import { rewrite } from './rewrite.ts';
+import { rewrite, withDscp } from './rewrite.ts';
 import { segments } from './segment.ts';
 import type { Sender } from './send.ts';
 import type { Tally } from './tally.ts';
@@ -118,7 +118,9 @@ export class Runner {
   ): void {
     const connected = this.#connector.connect(action, frame, key, connection);
     if (typeof connected === 'string') return this.#tally.dropped(from, connected);
-    this.run(actions, connected, key, from);
+    const { frame: next, dscp } = connected;
+    const treated = dscp === undefined ? { frame: next, key } : withDscp(next, key, dscp);
+    this.run(actions, treated.frame, treated.key, from);
   }
 
   /** Handles each packet of a superframe separately. */

@@ -28,6 +28,7 @@ import {
 } from '../../flow/connection-store.ts';
 import { backendOf, type BalancingTable } from '../../flow/balancing.ts';
 import { connectionTimeoutMs, OVER, wasEstablished } from '../../flow/connection-state.ts';
+import type { Treatment } from '../../flow/treatment.ts';
 import { sameBytes } from '../../flow/types.ts';
 import { IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
 import { BalancedCounts, ReferenceTables } from './balancing.ts';
@@ -311,6 +312,7 @@ export class ReferenceConnections implements ConnectionStore {
     owner: number,
     nowMs: number,
     begins: boolean,
+    treatment?: Treatment,
   ): number {
     const known = this.find(places[0], protocol, tuple);
     const rival = known >> 1;
@@ -325,7 +327,7 @@ export class ReferenceConnections implements ConnectionStore {
     const hasRoom = isAnew && this.#owners.number(rival) === owner;
     const room = hasRoom ? ROOM_FREE : this.#room([owner], this.quota, this.unprovenQuota, 'tracked', nowMs);
     if (room === ROOM_NONE) return -1;
-    const connection = { kind: 'tracked', places, protocol, original: tuple, translated: tuple } as const;
+    const connection = { kind: 'tracked', places, protocol, original: tuple, translated: tuple, treatment } as const;
     const slot = this.open(connection, owner, nowMs, this.#givenUp(room, rival === room ? -1 : rival));
     return slot < 0 ? -1 : 2 * slot;
   }

@@ -11,6 +11,7 @@ import { awaitedAnswer, isAnotherSyn, isTaken, OVER } from '../../flow/connectio
 import { ctState, fields } from '../../flow/fields.ts';
 import { covers, readBytes, readNumber, writeNumber, type FlowKey } from '../../flow/key.ts';
 import type { DropReason } from '../../flow/reason.ts';
+import type { MeterName } from '../../flow/treatment.ts';
 import type { FlowId } from '../../flow/types.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../../wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
@@ -29,7 +30,8 @@ import { BalancedWays } from './balancing.ts';
 import { REFUSED, type ReferenceConnections } from './connections.ts';
 import type { CacheEntry, FlowCache } from './flow-cache.ts';
 import { l4Offset, translateAddresses, translateRelated } from './nat.ts';
-import { hasRightIpv4Header, type Frame } from './offload.ts';
+import { Meters } from './meters.ts';
+import { hasRightIpv4Header, segmentCount, wireBytes, type Frame } from './offload.ts';
 import { track } from './track.ts';
 
 /** A connection, in one direction. */
@@ -39,6 +41,13 @@ export interface ConnectionFound {
 }
 
 export type ConnectingAction = Extract<Action, { op: 'nat' | 'related' | 'track' | 'count' }>;
+
+/** A packet as it goes on. */
+interface ConnectedFrame {
+  readonly frame: Frame;
+  /** Which it is to have, if there is one. */
+  readonly dscp?: number | undefined;
+}
 
 interface Packet {
   readonly place: Place;
@@ -56,6 +65,7 @@ interface PacketOrigins {
 export class Connector {
   readonly #store: ReferenceConnections;
   readonly #cache: FlowCache;
+  readonly #meters = new Meters();
   readonly #placeOf: PacketOrigins['placeOf'];
   readonly #isFromTunnel: PacketOrigins['isFromTunnel'];
   readonly #clock: () => number;
@@ -198,7 +208,7 @@ export class Connector {
    * on, or if there is no room. Then the packet goes on, untracked.
    */
   open(
-    { replies, replyFlow }: Extract<Action, { op: 'track' }>,
+    { replies, replyFlow, treatment }: Extract<Action, { op: 'track' }>,
     key: FlowKey,
     { bytes }: Frame,
   ): ConnectionFound | undefined {
@@ -209,10 +219,16 @@ export class Connector {
       ? ownerOfPeer(readBytes(key, fields.tun_src))
       : readNumber(key, fields.in_port);
     const begins = packet.protocol === IP_TCP && beginsTcpOf(key, bytes);
-    const handle = this.#store.track([place, replies], tuple, owner, this.#clock(), begins);
+    const handle = this.#store.track([place, replies], tuple, owner, this.#clock(), begins, treatment);
     const found = this.#ifOf(handle, key);
     if (found && !found.reply && replyFlow !== 0) this.#store.records.setFlow(found.slot, true, replyFlow);
     return found;
+  }
+
+  /** True if the packet is within the rate that a hook has set. */
+  admits(meter: MeterName | undefined, frame: Frame): boolean {
+    if (!meter) return true;
+    return this.#meters.take(meter, wireBytes(frame), segmentCount(frame), this.#clock());
   }
 
   /** @returns the frame as it goes on, or the reason why it does not */
@@ -221,20 +237,30 @@ export class Connector {
     frame: Frame,
     key: FlowKey,
     known: ConnectionFound | undefined,
-  ): Frame | DropReason {
+  ): ConnectedFrame | DropReason {
     const { records } = this.#store;
-    if (action.op === 'related') return translateRelated(action, records, frame, key);
+    if (action.op === 'related') {
+      const related = translateRelated(action, records, frame, key);
+      return typeof related === 'string' ? related : { frame: related };
+    }
     let found =
       action.op === 'nat' && action.generation !== 0 ? this.#named(action, key) : (known ?? this.find(key, frame));
     if (!found && action.op === 'track') {
       found = this.open(action, key, frame);
-      if (!found) return frame;
+      if (!found) {
+        const { treatment } = action;
+        return this.admits(treatment?.meter, frame) ? { frame, dscp: treatment?.dscp } : 'hook_rate_limit';
+      }
     }
-    if (!found && action.op === 'count' && isErrorKey(key)) return frame;
+    if (!found && action.op === 'count' && isErrorKey(key)) return { frame };
     const kind = action.op === 'nat' ? 'translated' : 'tracked';
     if (!found || records.kind(found.slot) !== kind) return 'connection_gone';
+    const treatment = found.reply ? undefined : records.treatment(found.slot);
+    if (!this.admits(treatment?.meter, frame)) return 'hook_rate_limit';
     track(records, found.slot, found.reply, frame.bytes, l4Offset(frame.bytes, key), this.#clock());
-    return action.op !== 'nat' ? frame : translateAddresses(records.read(found.slot), found.reply, frame, key);
+    const isTranslated = action.op === 'nat';
+    const connected = isTranslated ? translateAddresses(records.read(found.slot), found.reply, frame, key) : frame;
+    return { frame: connected, dscp: treatment?.dscp };
   }
 
   /** The connection that the action names, if the packet can belong to it. */

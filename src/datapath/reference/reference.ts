@@ -67,6 +67,7 @@ import { PendingTable } from './pending.ts';
 import { Probes } from './probes.ts';
 import { Ports } from './ports.ts';
 import { Rates } from './rates.ts';
+import { withDscp } from './rewrite.ts';
 import { halves } from './segment.ts';
 import { Sender } from './send.ts';
 import { Tally } from './tally.ts';
@@ -344,8 +345,7 @@ class Reference implements ReferenceDatapath {
         let next: FlowKey | undefined;
         if (first?.op === 'track' && !connection) {
           connection = this.#connector.open(first, key, frame);
-          // What goes on untracked has nothing to do with connections.
-          if (!connection) return this.#deliver(others, frame, key, port);
+          if (!connection) return this.#goOnUntracked(first, others, frame, key, port);
           // What begins a connection mostly has a flow that covers no other packet of it.
           next = this.#connector.keyOf(connection, key, frame);
         }
@@ -365,6 +365,22 @@ class Reference implements ReferenceDatapath {
     const refused = this.#pending.open(port, key, frame, isBalanced);
     if (refused) this.#tally.dropped(port, refused);
     else this.#tally.upcalls++;
+  }
+
+  /**
+   * What goes on untracked has nothing to do with connections. But it is treated as they are: it would evade a limit otherwise.
+   */
+  #goOnUntracked(
+    { treatment }: Extract<Action, { op: 'track' }>,
+    actions: readonly Action[],
+    frame: Frame,
+    key: FlowKey,
+    port: PortNo,
+  ): void {
+    if (!this.#connector.admits(treatment?.meter, frame)) return this.#tally.dropped(port, 'hook_rate_limit');
+    const { dscp } = treatment ?? {};
+    const treated = dscp === undefined ? { frame, key } : withDscp(frame, key, dscp);
+    this.#deliver(actions, treated.frame, treated.key, port);
   }
 
   #count(flow: CacheEntry, frame: Frame): void {

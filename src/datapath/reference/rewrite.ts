@@ -7,7 +7,7 @@
 import type { Action } from '../../flow/action.ts';
 import { extract } from '../../flow/extract.ts';
 import { fields, FRAG_LATER } from '../../flow/fields.ts';
-import { emptyKey, readNumber, type FlowKey } from '../../flow/key.ts';
+import { emptyKey, readNumber, writeNumber, type FlowKey } from '../../flow/key.ts';
 import { getU16, setU16 } from '../../wire/bytes.ts';
 import { checksum, onesSum, setIcmpChecksum } from '../../wire/checksum.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../../wire/ethernet.ts';
@@ -51,6 +51,29 @@ function route(to: Extract<Action, { op: 'route' }>, frame: Uint8Array, key: Flo
     default:
       return frame;
   }
+}
+
+/**
+ * Sets the DSCP (RFC 2474), and leaves ECN as it is, also in the key. A wrong checksum stays wrong (RFC 1624). Other protocols than IP
+ * have none.
+ */
+export function withDscp(frame: Frame, key: FlowKey, dscp: number): { readonly frame: Frame; readonly key: FlowKey } {
+  const type = readNumber(key, fields.eth_type);
+  if (type !== ETH_IPV4 && type !== ETH_IPV6) return { frame, key };
+  const bytes = frame.bytes.slice();
+  const l3 = l3Offset(bytes);
+  const tos = (dscp << 2) | (readNumber(key, fields.ip_tos) & 3);
+  if (type === ETH_IPV6) {
+    bytes[l3] = (bytes[l3]! & 0xf0) | (tos >>> 4);
+    bytes[l3 + 1] = (bytes[l3 + 1]! & 0x0f) | ((tos & 0x0f) << 4);
+  } else {
+    const words = [~getU16(bytes, l3 + 10), ~getU16(bytes, l3)];
+    bytes[l3 + 1] = tos;
+    setU16(bytes, l3 + 10, ~sumOf([...words, getU16(bytes, l3)]) & 0xffff);
+  }
+  const treated = key.slice();
+  writeNumber(treated, fields.ip_tos, tos);
+  return { frame: { ...frame, bytes }, key: treated };
 }
 
 /**
