@@ -1,5 +1,6 @@
 /** What `weft status` shows: one report of all parts; and `weft hosts`. */
 import type { HostReport, StatusReport } from './model/report.ts';
+import { storeName } from './model/store-config.ts';
 import { version } from './package.ts';
 import type { Parts, SwitchOptions } from './parts.ts';
 
@@ -38,7 +39,7 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
     peerStates: peers.states(),
     pathMtus: Object.fromEntries([...paths.known].map(([peer, { mtu }]) => [peer, mtu])),
     pathSources: Object.fromEntries([...paths.known].map(([peer, { source }]) => [peer, source])),
-    store: options.store === 'embedded' ? 'embedded' : `etcd://${options.store.endpoints.join(',')}`,
+    store: storeName(options.store),
     sharedStore: parts.feed.report(),
     clashes: parts.clashes(),
     outside: outside.report(),

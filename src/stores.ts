@@ -11,6 +11,7 @@ import type { Feed } from './cluster/feed/feed.ts';
 import { LocalFeed } from './cluster/feed/local-feed.ts';
 import { SharedFeed, type SharedFeedEnvironment } from './cluster/feed/shared-feed.ts';
 import { FORMAT_KEY } from './cluster/feed/store-identity.ts';
+import { useStore } from './cluster/store-of-attachments.ts';
 import type { DaemonConfig } from './config.ts';
 import { openEmbeddedStore, type EmbeddedStoreOptions } from './store/embedded.ts';
 import type { EtcdStoreOptions } from './store/etcd/etcd.ts';
@@ -33,7 +34,8 @@ export interface Stores {
 
 /**
  * Opens them; a shared store connects by itself.
- * @throws WeftError if the state directory or a file with credentials cannot be used; nothing is left open then
+ * @throws WeftError if the state directory or a file with credentials cannot be used, or if what is attached here belongs to
+ * another store; nothing is left open then
  */
 export async function openStores(
   {
@@ -45,8 +47,9 @@ export async function openStores(
 ): Promise<Stores> {
   const { onWarning, after } = means;
   const own = await openEmbeddedStore({ directory: state, descriptors, onWarning, after });
-  if (shared === 'embedded') return { own, store: own, applied: undefined, questions: undefined };
   try {
+    await useStore(own, shared);
+    if (shared === 'embedded') return { own, store: own, applied: undefined, questions: undefined };
     // Forwarding waits for all code to be loaded, and most hosts do not need this.
     const { openEtcdStore } = await import('./store/etcd/etcd.ts');
     const root = openEtcdStore({ ...shared, ...means, nameKey: `${STATE}${FORMAT_KEY}` });

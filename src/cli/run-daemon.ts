@@ -19,6 +19,7 @@ import { keepCapabilities } from '../addon/privileges.ts';
 import { Client } from '../api/client.ts';
 import { openApi, API_DESCRIPTOR, type ApiServer } from '../api/server.ts';
 import { textOf } from '../cluster/hooks.ts';
+import { refuseOtherStore } from '../cluster/store-of-attachments.ts';
 import { loadConfig, type DaemonConfig } from '../config.ts';
 import { WeftError } from '../error.ts';
 import { connectionFileHeader } from '../flow/connection.ts';
@@ -33,6 +34,8 @@ import { ReadyHooks } from '../hooks/ready.ts';
 import { keptCapabilities, missingCapabilities } from '../link/capabilities.ts';
 import { heapBytesOf, memoryBytes } from '../memory.ts';
 import type { HookResource } from '../model/kinds/hook.ts';
+import { idOf } from '../model/resource.ts';
+import { storeName } from '../model/store-config.ts';
 import { version } from '../package.ts';
 import { createSwitch, type Switch } from '../switch.ts';
 import { openLogger } from './logger.ts';
@@ -184,6 +187,7 @@ class Daemon {
   async #succeed(): Promise<Successor | undefined> {
     const { socket } = this.#options;
     const client = new Client(socket);
+    await this.#refuseOtherStore(client);
     for (let look = 0; look < HOOK_LOOKS; look++) if (!(await this.#loadHooks(client))) break;
     const taken = await Successor.take({
       socket,
@@ -212,6 +216,19 @@ class Daemon {
     const why = taken === 'killed' ? killed : 'no daemon runs here';
     this.#logger.info({ socket }, `${why}: this one starts without taking over`);
     return undefined;
+  }
+
+  /** A start would refuse it, too (`store-of-attachments.ts`), but when the running daemon has let go of everything. */
+  async #refuseOtherStore(client: Client): Promise<void> {
+    const running = await Promise.all([client.status(), client.endpoints()]).catch((error: unknown) => {
+      // None runs, or it waits for its store: what follows says so.
+      if (error instanceof WeftError) return undefined;
+      throw error;
+    });
+    if (!running) return;
+    const [{ store }, endpoints] = running;
+    const attached = endpoints.filter(({ state }) => state === 'attached');
+    refuseOtherStore(store, storeName(this.#config.store), attached.map(idOf));
   }
 
   /**

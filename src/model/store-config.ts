@@ -95,6 +95,11 @@ export const storeField = z.union([storeText.transform((text): StoreConfig => st
   error: `accepted are "embedded", ${SCHEME} with the members of an etcd cluster, and a map with its endpoints`,
 });
 
+/** As `--store` takes it. */
+export function storeName(store: StoreConfig): string {
+  return store === 'embedded' ? store : `${SCHEME}${store.endpoints.join(',')}`;
+}
+
 /** The address of a member on another machine; undefined if there is none, or only its name is known. */
 export function memberAddress(store: StoreConfig): string | undefined {
   if (store === 'embedded') return undefined;

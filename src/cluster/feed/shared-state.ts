@@ -17,7 +17,7 @@ import { StateCopy } from './state-copy.ts';
 import type { StoreMark, Strangeness } from './store-identity.ts';
 
 /** The key of `own` that names the cluster that this host belongs to. */
-const CLUSTER_KEY = 'cluster';
+export const CLUSTER_KEY = 'cluster';
 /** How many records of the copy are entered in one turn; takes some milliseconds. */
 const READ_PER_TURN = 256;
 /** How many lost writes are remembered. */
