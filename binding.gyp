@@ -59,6 +59,14 @@
       "cflags": ["-O2", "-Wall", "-Wextra"],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
       "cflags_cc": ["-std=c++20", "-fno-exceptions", "-fno-rtti"]
+    },
+    {
+      "target_name": "weft-cni",
+      "type": "executable",
+      "sources": ["native/cni/interface.cc", "native/cni/json.cc", "native/cni/plugin.cc"],
+      "cflags": ["-O2", "-Wall", "-Wextra"],
+      "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
+      "cflags_cc": ["-std=c++20", "-fno-exceptions", "-fno-rtti"]
     }
   ]
 }

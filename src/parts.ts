@@ -49,6 +49,7 @@ import { InternalKeeper } from './internal/keeper.ts';
 import type { ServerSpec } from './internal/server.ts';
 import { dnsServer } from './discovery/dns.ts';
 import { ZoneFeed } from './discovery/feed.ts';
+import { Cni } from './drivers/cni/cni.ts';
 import { ResolvConfs } from './discovery/resolv-conf.ts';
 import type { EventLoopDelay } from './metrics/event-loop.ts';
 import { Metrics } from './metrics/metrics.ts';
@@ -137,6 +138,7 @@ export interface Parts extends PolicyTelling {
   readonly outside: OutsideKeeper;
   readonly internal: InternalKeeper;
   readonly resolvConfs: ResolvConfs;
+  readonly cni: Cni;
   readonly health: HealthParts;
   readonly observer: Observer;
   readonly hooks: HookParts;
@@ -328,12 +330,18 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       serving.enforcement.endpointChanged(before, after);
       names.endpointChanged(name);
       resolvConfs.endpointChanged(name);
+      cni.endpointChanged(before, after);
     },
     onAddressesClaimed: (endpoint) => policies.enforcement.addressesClaimed(endpoint),
     onNamespaceGone: foundations.onNamespaceGone,
     warn,
   });
 
+  const cni: Cni = new Cni({
+    cluster: () => cluster,
+    ...{ endpoints, networks },
+    onFailure: (details) => logger.warn(details, 'a container runtime asked for what cannot be done'),
+  });
   const { later } = foundations;
   const names: ZoneFeed = new ZoneFeed({ networks, endpoints }, later);
   const resolvConfs = new ResolvConfs({ networks, endpoints, later, warn });
@@ -505,6 +513,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       outside,
       internal,
       resolvConfs,
+      cni,
       health,
       observer,
       hooks,

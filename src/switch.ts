@@ -183,18 +183,17 @@ export class Switch {
     await this.delete(networkKind, { name });
   }
 
-  /**
-   * Attaches a container. Attaching it again changes what `options` name, and nothing else.
-   * @throws WeftError also if it cannot be put into force now; a new endpoint is not declared then
-   */
+  /** See `cluster/attaching.ts`. Attaching it again changes what `options` name, and nothing else. */
   attach(options: AttachOptions): Promise<EndpointReport> {
     return attach({ ...this.#parts, after }, options);
   }
 
-  /**
-   * Waits until everything that is in force here is in force on all hosts that are not down.
-   * @throws WeftError that names the hosts where it is not
-   */
+  /** What container runtimes ask by the CNI plugin. */
+  get cni(): Pick<Parts['cni'], 'answer'> {
+    return this.#parts.cni;
+  }
+
+  /** Waits until what is in force here is so on all hosts that are not down. @throws WeftError that names the others */
   wait(timeoutMs: number): Promise<InForceReport> {
     return this.#parts.membership.inForce.wait(timeoutMs);
   }

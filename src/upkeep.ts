@@ -37,7 +37,7 @@ export class Upkeep {
   }
 
   start(): void {
-    const { blocks, classes, endpoints, forwarding, hooks, hosts, internal, metricsServer } = this.#parts();
+    const { blocks, classes, cni, endpoints, forwarding, hooks, hosts, internal, metricsServer } = this.#parts();
     const { outside, paths, peers, probeKey, questions, underlay } = this.#parts();
     paths.watch(hosts.vteps());
     peers.follow();
@@ -48,6 +48,7 @@ export class Upkeep {
       void underlay.keep();
       metricsServer.keep();
       blocks?.keepSoon();
+      void cni.keep();
       paths.watch(hosts.vteps());
       void probeKey?.keep();
       void questions?.keep();

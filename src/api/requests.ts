@@ -30,6 +30,7 @@ export const attachRequest = z.strictObject({
   ifname: given(endpointSpec.shape.interface),
   namespace: name.optional(),
   labels: z.record(labelKey, label.nullable()).optional(),
+  aliases: z.array(name).optional(),
   wildcard: z.boolean().optional(),
   ethertypes: given(endpointSpec.shape.allowedEtherTypes),
   trust: given(endpointSpec.shape.trust),
@@ -63,6 +64,12 @@ export const labelRequest = z.strictObject({
 });
 
 export const traceRequest = z.strictObject({ flow: z.string() });
+
+export const cniRequest = z.strictObject({
+  attempt: z.int().min(0),
+  environment: z.record(z.string(), z.string()),
+  config: z.string(),
+});
 
 export const shutdownRequest = z.strictObject({ purge: z.boolean().default(false) });
 

@@ -25,6 +25,7 @@ import {
   applyRequest,
   attachRequest,
   captureRequest,
+  cniRequest,
   labelRequest,
   networkRequest,
   parseKind,
@@ -128,6 +129,12 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
   app.post('/resources/:kind/:name/labels', async (c) => {
     const { labels } = await read(c, labelRequest);
     return c.json(await sw.label(parseKind(c.req.param('kind')), nameIn(c), labels));
+  });
+
+  // For the plugin, which prints it as it is.
+  app.post('/cni', async (c) => {
+    const { isDone, text } = await sw.cni.answer(await read(c, cniRequest));
+    return c.body(text, isDone ? 200 : 422, { 'content-type': 'application/json' });
   });
 
   app.post('/trace', async (c) => c.json(await sw.trace((await read(c, traceRequest)).flow)));

@@ -26,6 +26,7 @@ export type SwitchMethods = { readonly whatIf: Pick<Switch['whatIf'], 'policyTes
   | 'createNetwork'
   | 'removeNetwork'
   | 'attach'
+  | 'cni'
   | 'detach'
   | 'endpoints'
   | 'apply'

@@ -21,6 +21,7 @@ interface Options extends WaitOptions {
   readonly ifname?: string;
   readonly namespace?: string;
   readonly label?: string[];
+  readonly alias?: string[];
   readonly wildcard?: boolean;
   readonly ethertype?: string[];
   readonly trust?: boolean;
@@ -43,6 +44,7 @@ const optionOf = {
   interface: ['--ifname'],
   namespace: ['--namespace'],
   labels: ['--label'],
+  aliases: ['--alias'],
   wildcard: ['--wildcard'],
   ethertypes: ['--ethertype'],
   allowedEtherTypes: ['--ethertype'],
@@ -74,6 +76,11 @@ export function attach(program: Command): void {
     .option('--ifname <name>', 'interface inside the namespace (default: eth0)')
     .option('-n, --namespace <name>', 'namespace of the endpoint, as in Kubernetes (default: default)')
     .option('--label <key=value>', 'label, or KEY- to take it away; may be given several times', collect)
+    .option(
+      '--alias <name>',
+      'another name in its network, which others may have, too; repeatable, and the list is complete; none removes all',
+      collect,
+    )
     .option('--wildcard', 'names below its own mean it, too: *.NAME.NETWORK.weft')
     .option('--no-wildcard', 'take them away')
     .option(
@@ -102,7 +109,7 @@ export function attach(program: Command): void {
       'after',
       `
 Attaching again changes what its options name, and nothing else. What they gave is
-taken away by: --label KEY-, --ethertype none, --port none, --publish none, --rate-limit none (or
+taken away by: --label KEY-, --alias none, --ethertype none, --port none, --publish none, --rate-limit none (or
 ingress=none), --no-trust, --no-wildcard.`,
     )
     .action(async (given: string, options: Options) => {
@@ -119,6 +126,7 @@ ingress=none), --no-trust, --no-wildcard.`,
         ...(rest.ifname !== undefined && { ifname: rest.ifname }),
         ...(namespace !== undefined && { namespace }),
         ...(label && { labels: parseLabels(label, '--label ', command) }),
+        ...(rest.alias && { aliases: rest.alias.join() === 'none' ? [] : rest.alias }),
         ...(rest.wildcard !== undefined && { wildcard: rest.wildcard }),
         ...(rest.ethertype && { ethertypes: rest.ethertype.join() === 'none' ? [] : rest.ethertype }),
         ...(rest.trust !== undefined && { trust: rest.trust }),

@@ -18,6 +18,7 @@ import { endpoints } from './endpoints.ts';
 import { flows } from './flows.ts';
 import { hook } from './hook.ts';
 import { hosts } from './hosts.ts';
+import { cni } from './cni.ts';
 import { key } from './key.ts';
 import { get } from './get.ts';
 import { loadKinds } from './kind.ts';
@@ -63,6 +64,7 @@ const verbs = [
   capture,
   metrics,
   key,
+  cni,
   demoVerb,
   completion,
 ];

@@ -3,6 +3,7 @@
  * endpoint keeps its other labels and annotations, named and published ports and limits.
  */
 import { WILDCARD } from '../model/annotations.ts';
+import { ALIASES } from '../model/endpoint-annotations.ts';
 import { WEFT_V1 } from '../model/kinds/kind.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/kinds/endpoint.ts';
 import { parseResource } from '../model/manifest.ts';
@@ -21,6 +22,10 @@ export interface AttachOptions {
   readonly namespace?: string;
   /** Labels to set; null removes a label. */
   readonly labels?: Readonly<Record<string, string | null>>;
+  /** Annotations to set; null removes one. */
+  readonly annotations?: Readonly<Record<string, string | null>>;
+  /** All of its other names; an empty list removes them. */
+  readonly aliases?: readonly string[];
   /** Whether all names below its own mean it, too. */
   readonly wildcard?: boolean;
   /** All EtherTypes that it may send besides IPv4, IPv6 and ARP: numbers, or text such as `0x88f7`. */
@@ -59,6 +64,8 @@ export function attachment(options: AttachOptions, known: EndpointResource | und
     ifname,
     namespace,
     labels,
+    annotations: annotationsWanted,
+    aliases,
     wildcard,
     ethertypes,
     trust,
@@ -72,6 +79,8 @@ export function attachment(options: AttachOptions, known: EndpointResource | und
   const { annotations: annotationsBefore, ...metadata } = before?.metadata ?? {};
   const annotations = withoutNulls({
     ...annotationsBefore,
+    ...annotationsWanted,
+    ...(aliases && { [ALIASES]: aliases.length > 0 ? aliases.join(',') : null }),
     ...(wildcard !== undefined && { [WILDCARD]: wildcard ? 'true' : null }),
   });
   const limit = changedLimit(limitBefore, rateLimit);

@@ -11,7 +11,6 @@ import { parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
 import type { InterfaceGiven } from '../link/interface-plan.ts';
 import { netnsId } from '../link/netns-lookup.ts';
 import { resolveNetns, type NetnsRef, type NetnsSpec } from '../link/netns.ts';
-import { readEndpointAnnotations } from '../model/endpoint-annotations.ts';
 import { burstBytes, defaultBurstBytes, queueBytes, rateBytes } from '../model/rate.ts';
 import type { EndpointReport } from '../model/report.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/kinds/endpoint.ts';
@@ -83,11 +82,6 @@ export function netnsOf({ netns }: LocalRecord): NetnsRef {
 /** The record with what the kernel calls the namespace; undefined: that is not known. */
 export function withCookie(local: LocalRecord, cookie: string | undefined): LocalRecord {
   return cookie === undefined ? local : { ...local, netns: { ...local.netns, cookie } };
-}
-
-/** True if all names below its own mean it, too. */
-export function hasWildcard({ metadata }: EndpointResource): boolean {
-  return readEndpointAnnotations(metadata.annotations).hasWildcard;
 }
 
 /** The pool that contains an address of `endpoint`. @throws WeftError('invalid') if no subnet of the network does */

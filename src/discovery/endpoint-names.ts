@@ -1,5 +1,8 @@
 /**
- * The names of endpoints: by network, namespace and name, and by their addresses.
+ * The names of endpoints: by network, namespace and name or alias, and by their addresses.
+ *
+ * An alias may be that of several endpoints, and then means all of them that the client reaches. Nobody's alias means anything
+ * where it is the name of an endpoint: a name stays with who has it.
  *
  * If an endpoint has a wildcard, so has each of its names. One word may be the name of an endpoint in the client's namespace and
  * that of a namespace: then endpoints of that namespace have the names below it that are theirs, and the wildcard means the others.
@@ -12,6 +15,8 @@ export class EndpointNames {
   readonly #byId = new Map<string, ZoneEndpoint>();
   /** By `NAME.NAMESPACE.NETWORK`. */
   readonly #byName = new Map<string, ZoneEndpoint>();
+  /** By `ALIAS.NAMESPACE.NETWORK`. */
+  readonly #byAlias = new Map<string, ZoneEndpoint | Set<ZoneEndpoint>>();
   /** By `NAMESPACE.NETWORK`: how many there are. */
   readonly #counts = new Map<string, number>();
   /** By network and address: one, or more while it moves from one to the other. */
@@ -23,7 +28,9 @@ export class EndpointNames {
     if (!value) return void this.#byId.delete(id);
     this.#byId.set(id, value);
     this.#byName.set(keyOf(value), value);
-    count(this.#counts, `${value.namespace}.${value.network}`, 1);
+    const group = `${value.namespace}.${value.network}`;
+    count(this.#counts, group, 1);
+    for (const alias of value.aliases) addTo(this.#byAlias, `${alias}.${group}`, value);
     for (const ip of value.addresses) addTo(this.#byAddress, `${bytesId(ip)}${value.network}`, value);
   }
 
@@ -36,10 +43,11 @@ export class EndpointNames {
     // To a client that reaches none of its addresses, an endpoint has no name.
     const at = (key: string, before: readonly string[]): NameFound | undefined => {
       const endpoint = this.#byName.get(key);
-      const records = addressRecords(endpoint?.addresses.filter((ip) => reach(ip, network)) ?? []);
-      if (!endpoint || records.length === 0) return undefined;
+      const meant = endpoint ? [endpoint] : all(this.#byAlias.get(key));
+      const records = addressRecords(meant.flatMap(({ addresses }) => addresses.filter((ip) => reach(ip, network))));
+      if (records.length === 0) return undefined;
       if (before.length === 0) return { records };
-      return endpoint.hasWildcard ? byWildcard(before, records) : NO_NAME;
+      return endpoint?.hasWildcard ? byWildcard(before, records) : NO_NAME;
     };
     const last = labels.at(-1)!;
     return (
@@ -51,15 +59,15 @@ export class EndpointNames {
 
   /** The full names of who has an address. */
   namesOf(network: string, ip: Uint8Array): string[] {
-    const found = this.#byAddress.get(`${bytesId(ip)}${network}`);
-    const endpoints = found instanceof Set ? [...found] : found ? [found] : [];
-    return endpoints.map((endpoint) => `${keyOf(endpoint)}.weft`);
+    return all(this.#byAddress.get(`${bytesId(ip)}${network}`)).map((endpoint) => `${keyOf(endpoint)}.weft`);
   }
 
   #remove(endpoint: ZoneEndpoint): void {
     const { namespace, network, addresses } = endpoint;
     if (this.#byName.get(keyOf(endpoint)) === endpoint) this.#byName.delete(keyOf(endpoint));
-    count(this.#counts, `${namespace}.${network}`, -1);
+    const group = `${namespace}.${network}`;
+    count(this.#counts, group, -1);
+    for (const alias of endpoint.aliases) removeFrom(this.#byAlias, `${alias}.${group}`, endpoint);
     for (const ip of addresses) removeFrom(this.#byAddress, `${bytesId(ip)}${network}`, endpoint);
   }
 }
@@ -74,6 +82,11 @@ export function addTo<T extends object>(map: Map<string, T | Set<T>>, key: strin
   if (known === undefined) map.set(key, value);
   else if (known instanceof Set) known.add(value);
   else map.set(key, new Set([known, value]));
+}
+
+function all<T extends object>(found: T | Set<T> | undefined): T[] {
+  if (found === undefined) return [];
+  return found instanceof Set ? [...found] : [found];
 }
 
 export function removeFrom<T extends object>(map: Map<string, T | Set<T>>, key: string, value: T): void {

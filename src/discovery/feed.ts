@@ -2,11 +2,12 @@
  * What the server is told of networks, endpoints and services: everything when it starts, then each that has changed, as it
  * is by then. So whatever happens in the meantime, there is never more to tell than there are names.
  */
-import { hasWildcard, type Endpoint } from '../cluster/endpoint.ts';
+import type { Endpoint } from '../cluster/endpoint.ts';
 import type { Network } from '../cluster/network.ts';
 import { routing } from '../cluster/routing.ts';
 import { parseIp, type Vni } from '../flow/types.ts';
 import type { ServerFeed } from '../internal/server.ts';
+import { readEndpointAnnotations } from '../model/endpoint-annotations.ts';
 import type { Service } from '../table/service.ts';
 import { zoneService, type ZoneChange, type ZoneEndpoint, type ZoneNetwork } from './records.ts';
 
@@ -106,7 +107,7 @@ function zoneNetwork(network: Network | undefined): ZoneNetwork | undefined {
 function zoneEndpoint(endpoint: Endpoint | undefined): ZoneEndpoint | undefined {
   if (endpoint?.state !== 'attached' && endpoint?.state !== 'remote') return undefined;
   const { resource, addresses } = endpoint;
-  const { name, namespace } = resource.metadata;
+  const { name, namespace, annotations } = resource.metadata;
   const { network } = resource.spec;
-  return { name, namespace, network, addresses: addresses.map(parseIp), hasWildcard: hasWildcard(resource) };
+  return { name, namespace, network, addresses: addresses.map(parseIp), ...readEndpointAnnotations(annotations) };
 }

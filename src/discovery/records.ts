@@ -24,6 +24,8 @@ export interface ZoneEndpoint {
   readonly addresses: readonly Uint8Array[];
   /** True if all names below its own, which are nobody else's, mean it (RFC 4592). */
   readonly hasWildcard: boolean;
+  /** Names that it shares with others. None means an endpoint where another one has it as its own name. */
+  readonly aliases: readonly string[];
 }
 
 export interface ZoneService {

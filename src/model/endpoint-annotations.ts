@@ -7,10 +7,20 @@ import {
   type Annotations,
   type RefuseAnnotation,
 } from './annotations.ts';
+import { name } from './value.ts';
+
+/** Names that it also has in its network, which others may have, too. */
+export const ALIASES = `${ANNOTATION_PREFIX}aliases`;
+/** The attachment of a container runtime that it is (drivers/cni). */
+export const CNI = `${ANNOTATION_PREFIX}cni`;
+
+/** More than a runtime gives to a container; each costs a name. */
+const MOST_ALIASES = 32;
 
 export interface EndpointAnnotations {
   /** True if all names below its own mean it (RFC 4592). */
   readonly hasWildcard: boolean;
+  readonly aliases: readonly string[];
 }
 
 export function readEndpointAnnotations(
@@ -18,9 +28,24 @@ export function readEndpointAnnotations(
   refuse: RefuseAnnotation = () => {},
 ): EndpointAnnotations {
   let hasWildcard = false;
+  let aliases: readonly string[] = [];
   for (const [key, text] of Object.entries(annotations ?? {})) {
     if (key === WILDCARD) hasWildcard = wildcardOf(text, (message) => refuse(key, message)) ?? false;
-    else if (key.startsWith(ANNOTATION_PREFIX)) refuse(key, unknownAnnotationText(key, [WILDCARD]));
+    else if (key === ALIASES) aliases = aliasesOf(text, (message) => refuse(key, message));
+    else if (key !== CNI && key.startsWith(ANNOTATION_PREFIX)) {
+      refuse(key, unknownAnnotationText(key, [WILDCARD, ALIASES]));
+    }
   }
-  return { hasWildcard };
+  return { hasWildcard, aliases };
+}
+
+/** `db,postgres`: those that are accepted. */
+function aliasesOf(text: string, refuse: (message: string) => void): string[] {
+  const aliases = [...new Set(text.split(',').map((alias) => alias.trim()))].filter((alias) => alias !== '');
+  if (aliases.length > MOST_ALIASES) refuse(`an endpoint has at most ${MOST_ALIASES} aliases`);
+  return aliases.slice(0, MOST_ALIASES).filter((alias) => {
+    const { error } = name.safeParse(alias);
+    if (error) refuse(error.issues[0]!.message);
+    return !error;
+  });
 }

@@ -21,8 +21,8 @@ const SIZE_UNITS: Readonly<Record<string, number>> = { b: 1, kb: 1024, mb: 1_048
 /** In bytes a second. */
 const LEAST_RATE = 1000;
 const GREATEST_RATE = 12_500_000_000;
-const LEAST_BURST_BYTES = 64 * 1024;
-const GREATEST_BURST_BYTES = 256 * 1_048_576;
+export const LEAST_BURST_BYTES = 64 * 1024;
+export const GREATEST_BURST_BYTES = 256 * 1_048_576;
 
 /** How much time at the rate the default burst and the queue hold. */
 const BURST_SECONDS = 0.25;

@@ -425,6 +425,13 @@ export function fakeSwitch(): FakeSwitch {
     },
     onDrop: () => () => {},
     policies: { log: () => [], onEvent: () => () => {} },
+    cni: {
+      async answer(request) {
+        calls.push(`cni ${request.environment['CNI_COMMAND']} ${request.attempt} ${request.config}`);
+        const isDone = request.environment['CNI_COMMAND'] === 'DEL';
+        return { isDone, text: isDone ? '' : '{"code":11}\n' };
+      },
+    },
     capture: ({ port, snapBytes, filter }, sink) => {
       if (port !== undefined && port !== 'web') throw new WeftError('not_found', `there is no port "${port}"`);
       if (filter) calls.push(`filter of ${filter.length} instructions`);

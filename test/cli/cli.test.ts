@@ -136,8 +136,9 @@ t.test('every verb has a help with examples', async (t) => {
   t.equal(help.code, 0);
   const verbs = [...help.stdout.matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name]) => name!);
   t.same(verbs.sort(), [
-    ...['apply', 'attach', 'capture', 'completion', 'confirm', 'connections', 'delete', 'demo', 'describe'],
-    ...['detach', 'diff', 'doctor', 'down', 'drops', 'endpoints', 'flows', 'get', 'hook', 'hosts', 'key', 'label'],
+    ...['apply', 'attach', 'capture', 'cni', 'completion', 'confirm', 'connections', 'delete', 'demo'],
+    ...['describe', 'detach', 'diff', 'doctor', 'down', 'drops', 'endpoints', 'flows', 'get', 'hook', 'hosts'],
+    ...['key', 'label'],
     ...['metrics', 'network', 'policy', 'services', 'status', 'trace', 'up', 'why'],
   ]);
   for (const args of [['attach'], ['network', 'create'], ['up']]) {

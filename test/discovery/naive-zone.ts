@@ -48,7 +48,11 @@ export class NaiveZone {
     const vniName = (vni: number | undefined) => networks.find((one) => one.vni === vni)?.name;
     const address = (ip: Uint8Array): string => `${isIp4(ip) ? 'A' : 'AAAA'} ${formatIp(ip)}`;
     for (const { name } of networks) names.set(`${name}.weft`, []);
-    for (const { name, namespace, network, addresses, hasWildcard } of this.#all<ZoneEndpoint>('endpoint')) {
+    const endpoints = this.#all<ZoneEndpoint>('endpoint');
+    const isNamed = (name: string, { namespace, network }: ZoneEndpoint): boolean =>
+      endpoints.some((one) => one.name === name && one.namespace === namespace && one.network === network);
+    for (const endpoint of endpoints) {
+      const { name, namespace, network, addresses, hasWildcard, aliases } = endpoint;
       if (!networks.some((one) => one.name === network)) continue;
       names.set(`${namespace}.${network}.weft`, names.get(`${namespace}.${network}.weft`) ?? []);
       if (!reaches(network)) continue;
@@ -56,6 +60,10 @@ export class NaiveZone {
         const short = namespace === client.namespace ? [`${name}.${network}.weft`] : [];
         for (const owner of [`${name}.${namespace}.${network}.weft`, ...short])
           for (const at of [owner, ...(hasWildcard ? [`*.${owner}`] : [])]) add(at, address(ip));
+        for (const alias of aliases.filter((one) => !isNamed(one, endpoint))) {
+          add(`${alias}.${namespace}.${network}.weft`, address(ip));
+          if (namespace === client.namespace) add(`${alias}.${network}.weft`, address(ip));
+        }
       }
     }
     for (const { name, namespace, vips, backends, ports, hasWildcard } of this.#all<ZoneService>('service')) {

@@ -23,7 +23,7 @@ export function network(
 /** @param id `NAMESPACE/NAME` */
 export function endpoint(id: string, of: string, ...addresses: readonly string[]): ZoneChange {
   const [namespace = '', name = ''] = id.split('/');
-  const value = { name, namespace, network: of, addresses: addresses.map(parseIp), hasWildcard: false };
+  const value = { name, namespace, network: of, addresses: addresses.map(parseIp), hasWildcard: false, aliases: [] };
   return { kind: 'endpoint', id, value };
 }
 
@@ -31,6 +31,17 @@ export function endpoint(id: string, of: string, ...addresses: readonly string[]
 export function anyBelow(id: string, of: string, ...addresses: readonly string[]): ZoneChange {
   const { value } = endpoint(id, of, ...addresses) as { readonly value: ZoneEndpoint };
   return { kind: 'endpoint', id, value: { ...value, hasWildcard: true } };
+}
+
+/** The same, with other names. */
+export function aliased(
+  id: string,
+  of: string,
+  aliases: readonly string[],
+  ...addresses: readonly string[]
+): ZoneChange {
+  const { value } = endpoint(id, of, ...addresses) as { readonly value: ZoneEndpoint };
+  return { kind: 'endpoint', id, value: { ...value, aliases } };
 }
 
 export interface ServiceText {

@@ -4,7 +4,7 @@ import type { ZoneChange } from '../../src/discovery/records.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { Random } from '../support/random.ts';
 import { NaiveZone } from './naive-zone.ts';
-import { anyBelow, endpoint, network, prefix, service, shown, zoneOf } from './zone-lab.ts';
+import { aliased, anyBelow, endpoint, network, prefix, service, shown, zoneOf } from './zone-lab.ts';
 
 const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 const random = new Random(seed);
@@ -27,7 +27,9 @@ function randomEndpoint(): ZoneChange {
   const id = `${pick(namespaces)}/${pick(names)}`;
   const at = below(networks.length);
   if (below(4) === 0) return { kind: 'endpoint', id };
-  return pick([anyBelow, endpoint])(id, networks[at]!, `10.${at}.0.${2 + below(200)}`);
+  const withAliases = (of: string, network: string, ip: string): ZoneChange =>
+    aliased(of, network, [...new Set([pick(names), pick(names)])], ip);
+  return pick([anyBelow, endpoint, withAliases])(id, networks[at]!, `10.${at}.0.${2 + below(200)}`);
 }
 
 function randomService(): ZoneChange {

@@ -5,7 +5,7 @@ import { MOST_RECORDS } from '../../src/discovery/zone.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { backend, service as declared } from '../support/services.ts';
-import { anyBelow, endpoint, inBlue, inRed, network, prefix, service, shown, zoneOf } from './zone-lab.ts';
+import { aliased, anyBelow, endpoint, inBlue, inRed, network, prefix, service, shown, zoneOf } from './zone-lab.ts';
 
 const http = { name: 'http', protocol: IP_TCP, l4Port: 80, targets: [] as number[] };
 const dns = { name: 'dns', protocol: IP_UDP, l4Port: 53, targets: [] };
@@ -366,3 +366,32 @@ t.test('7: negative answers name a zone above, and are not kept for long', async
     t.ok(name.endsWith(`.${owner}`), `${owner} is above ${name}`);
   }
 });
+
+t.test(
+  'an alias means all endpoints of its namespace and network that have it, and no name of an endpoint',
+  async (t) => {
+    const zone = zoneOf([
+      ...base,
+      aliased('default/db-1', 'red', ['db', 'web'], '10.44.0.21'),
+      aliased('default/db-2', 'red', ['db'], '10.44.0.22', 'fd44::22'),
+      aliased('shop/db-3', 'red', ['db'], '10.44.0.23'),
+      aliased('default/db-4', 'blue', ['db'], '10.45.0.24'),
+    ]);
+    const addresses = (name: string, type: 'A' | 'AAAA' = 'A'): string[] =>
+      shown(zone, name, type)
+        .map((line) => line.split(' ').at(-1)!)
+        .sort();
+    t.same(addresses('db.red.weft'), ['10.44.0.21', '10.44.0.22', 'NOERROR']);
+    t.same(addresses('db.default.red.weft', 'AAAA'), ['NOERROR', 'fd44::22']);
+    t.same(addresses('db.shop.red.weft'), ['10.44.0.23', 'NOERROR']);
+    t.same(addresses('web.red.weft'), ['10.44.0.2', 'NOERROR'], 'whose name it is');
+    t.same(shown(zone, 'any.db.red.weft', 'A'), ['NXDOMAIN']);
+    t.match(shown(zone, '21.0.44.10.in-addr.arpa', 'PTR').join(), /db-1\.default\.red\.weft/, 'its own name alone');
+
+    zone.apply({ kind: 'endpoint', id: 'default/web' });
+    t.same(addresses('web.red.weft'), ['10.44.0.21', 'NOERROR']);
+    zone.apply(aliased('default/db-1', 'red', [], '10.44.0.21'));
+    t.same(shown(zone, 'web.red.weft', 'A'), ['NXDOMAIN']);
+    t.same(addresses('db.red.weft'), ['10.44.0.22', 'NOERROR']);
+  },
+);

@@ -186,7 +186,7 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
     [
       'weft.dev/wildcrad: "true"',
       56,
-      '["weft.dev/wildcrad"]: "true" is not accepted: "weft.dev/wildcrad" is no annotation of weft, did you mean "weft.dev/wildcard"? accepted are weft.dev/wildcard',
+      '["weft.dev/wildcrad"]: "true" is not accepted: "weft.dev/wildcrad" is no annotation of weft, did you mean "weft.dev/wildcard"? accepted are weft.dev/wildcard, weft.dev/aliases',
     ],
     ['weft.dev/wildcard: true', 56, '["weft.dev/wildcard"]: true is not accepted: text (in quotes) is expected'],
   ] as const)

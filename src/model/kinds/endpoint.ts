@@ -28,6 +28,15 @@ const rateLimitSpec = z
   })
   .refine(({ ingress, egress }) => ingress !== undefined || egress !== undefined, 'give ingress, egress or both');
 
+/** As the kernel takes it: one that it refuses could never be in force. It also names the interface's sysctls. */
+export const interfaceName = z
+  .string()
+  .refine(
+    (text) => /^[^\s/:%\p{Cc}]+$/u.test(text) && Buffer.byteLength(text) <= LONGEST_IFNAME_BYTES,
+    'an interface name has 1 to 15 characters, without spaces, control characters, "/", ":" and "%"',
+  )
+  .refine((text) => !RESERVED_IFNAMES.includes(text), 'this interface name is reserved');
+
 export const endpointSpec = z.strictObject({
   network: name,
   /** Where it is. A local endpoint has either `netns` (a name or a path) or `pid`, any other has a `host`. */
@@ -37,15 +46,7 @@ export const endpointSpec = z.strictObject({
   /** Chosen from the subnets if there are none. */
   addresses: z.array(ipAddress).default([]),
   mac: macAddress.optional(),
-  /** As the kernel takes it: one that it refuses could never be in force. It also names the interface's sysctls. */
-  interface: z
-    .string()
-    .refine(
-      (text) => /^[^\s/:%\p{Cc}]+$/u.test(text) && Buffer.byteLength(text) <= LONGEST_IFNAME_BYTES,
-      'an interface name has 1 to 15 characters, without spaces, control characters, "/", ":" and "%"',
-    )
-    .refine((text) => !RESERVED_IFNAMES.includes(text), 'this interface name is reserved')
-    .default('eth0'),
+  interface: interfaceName.default('eth0'),
   /** Addresses that it may also send from (a virtual IP, for example). */
   allowedAddresses: z.array(unicastAddress).default([]),
   /** EtherTypes that it may send besides IPv4, IPv6 and ARP. */
