@@ -62,9 +62,7 @@ function ofTie({ tier, priority, direction, policies }: PolicyTie): ClashReport 
 function ofPolicy(policy: Policy, selected: readonly Identity[], question: DoubtsQuestion): ClashReport[] {
   const name = `${policy.name.kind.toLowerCase()} ${policy.name.name}`;
   if (selected.length === 0) {
-    return [
-      { detail: `${name} selects no endpoint`, hint: 'compare its selector with `weft get ep -A --show-labels`' },
-    ];
+    return [{ detail: `${name} selects no endpoint`, hint: 'compare its selector with `weft get ep -A`' }];
   }
   return policyDirections.flatMap((direction) =>
     (policy[direction] ?? []).flatMap((rule, index) => {
