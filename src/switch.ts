@@ -71,7 +71,7 @@ const after = (delayMs: number, work: () => void): (() => void) => {
 
 /**
  * Opens everything, and forwards when it returns.
- * @throws WeftError that says what is wrong and how to fix it; nothing is left open then.
+ * @throws WeftError that says what is wrong and how to fix it; nothing is left open then, but what is spare in `descriptors`.
  */
 export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   requireTun();
@@ -83,6 +83,7 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
 /** The same with open stores, which are closed with the switch. */
 export async function openSwitch(options: SwitchOptions, stores: Stores): Promise<Switch> {
   const { own, store } = stores;
+  const retain = options.descriptors?.isContinued ?? false; // another daemon goes on with them if this start fails
   let made: Switch | undefined;
   try {
     let begin = (): void => {};
@@ -110,7 +111,7 @@ export async function openSwitch(options: SwitchOptions, stores: Stores): Promis
     await made.start();
     return made;
   } catch (error) {
-    if (made) await made.close();
+    if (made) await made.close({ retain });
     else await Promise.all([store.close(), own.close()]);
     throw error;
   }

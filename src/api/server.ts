@@ -21,7 +21,7 @@ export interface ApiServer {
   leave(): void;
   /** Listens again at the socket that it has left, by this descriptor, which belongs to it from then on. */
   listenAgain(descriptor: number): Promise<void>;
-  /** Another daemon listens at the socket now: requests that wait are to be sent to that one. */
+  /** Another daemon listens at the socket that this one has left: requests that wait are to be sent to that one. */
   refuse(): void;
   /**
    * Removes the socket unless it has left it, disconnects followers, and finishes responses in progress unless
@@ -106,6 +106,7 @@ export async function openApi(socketPath: string, options: ApiOptions = {}): Pro
       descriptors?.opened(API_DESCRIPTOR, [descriptorOf(server)]);
     },
     refuse() {
+      isServing = true;
       setListener((_, response) => {
         const error = { code: 'unreachable', message: MOVED } satisfies Pick<WeftError, 'code' | 'message'>;
         const headers = { 'content-type': 'application/json', 'retry-after': '0', connection: 'close' };
@@ -127,7 +128,7 @@ export async function openApi(socketPath: string, options: ApiOptions = {}): Pro
   };
 }
 
-const MOVED = 'another weft daemon has just taken over: try again';
+const MOVED = 'another weft daemon answers on this socket now: try again';
 
 /** Of its listening socket. */
 function descriptorOf(server: NetServer): number {

@@ -138,11 +138,13 @@ class Daemon {
       onRefused: (error) => this.#logger.warn({ err: error }, 'a connection to the API could not be accepted'),
       descriptors: this.#descriptors,
     });
+    let hasFollowed = false;
     try {
       if (!successor && !this.#systemd) this.#findHeld();
       this.#sw = await this.#openSwitch();
       clearTimeout(late);
       if (successor) await this.#follow(successor);
+      hasFollowed = true;
       const startMs = Math.round(performance.now());
       const what = this.#sw.status().forwarding ? 'forwarding' : WAITING;
       this.#logger.info({ pid: process.pid, socket, host: this.#config.host, startMs }, what);
@@ -171,6 +173,7 @@ class Daemon {
       }
       this.#logger.info('stopped');
     } finally {
+      if (successor && !hasFollowed) this.#giveBack(successor);
       await this.#api.close(AbortSignal.timeout(CLOSE_MS));
       setTimeout(() => this.#leave(), LEAVE_MS).unref();
     }
@@ -258,6 +261,15 @@ class Daemon {
     }
     successor.forwarding((how) => void this.#shutdown(how));
     this.#logger.info({ endpoints }, 'taken over from the daemon that was running');
+  }
+
+  /** The switch is closed: the daemon that has let go waits no longer, and the socket is its own again. */
+  #giveBack(successor: Successor): void {
+    if (successor.isAlone) return;
+    this.#api.leave();
+    this.#api.refuse();
+    this.#descriptors.closeSpare();
+    successor.close();
   }
 
   /** The daemon that has let go waits no longer. This one must not use anything any more, so it closes nothing either. */

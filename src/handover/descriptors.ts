@@ -30,7 +30,6 @@ export class Descriptors implements PortDescriptors {
   readonly #open = new Map<string, readonly number[]>();
   readonly #spare = new Map<string, readonly number[]>();
   #keeper: Keeper | undefined;
-  /** The spare ones are those of a daemon that has forwarded until just now. */
   #isContinued = false;
 
   /** @param spare which belong to this from now on */
@@ -59,6 +58,11 @@ export class Descriptors implements PortDescriptors {
   left({ dev, ino }: { readonly dev: bigint; readonly ino: bigint }): 'held' | 'continued' | undefined {
     if (!this.spareTaps().some((tap) => tap.dev === dev && tap.ino === ino)) return undefined;
     return this.#isContinued ? 'continued' : 'held';
+  }
+
+  /** The spare ones are those of a daemon that has forwarded until just now. */
+  get isContinued(): boolean {
+    return this.#isContinued;
   }
 
   /** All spare ones are from a daemon that has just stopped forwarding, and this one goes on. */

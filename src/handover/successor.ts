@@ -83,6 +83,11 @@ export class Successor {
     if (this.#stop) onStop(this.#stop);
   }
 
+  /** This daemon has failed, and uses nothing of the other one any more: that one goes on at once. */
+  close(): void {
+    this.#connection.close();
+  }
+
   /** @returns false if the running daemon was killed @throws WeftError */
   #takeAll({ descriptors, after }: SuccessorOptions): Promise<boolean> {
     return new Promise((resolve, reject) => {

@@ -20,6 +20,7 @@ import { startEtcd } from '../support/etcd.ts';
 import { openLab, type Lab } from '../support/lab.ts';
 import { attempt, isAlive, until, type Background, type Result } from '../support/process.ts';
 import { linkIdentity, startProbe } from '../support/restart.ts';
+import { twoHostsOnEtcd } from '../support/store-outage.ts';
 import { attachContainer, oneHost, overlay, type Container } from '../support/topology.ts';
 import { ping, python } from '../support/traffic.ts';
 import { datapathKinds, Weft, weftCommand } from '../support/weft.ts';
@@ -178,6 +179,25 @@ await t.test('with a store that hosts share, also while it is away', async (t) =
     (await weft.client.endpoints()).map(({ state }) => state),
     ['attached', 'attached'],
   );
+});
+
+await t.test('a new one that fails when it has the socket: the old one has it again', async (t) => {
+  const lab = openLab(t);
+  const { a, b, web, db, dbIp } = await twoHostsOnEtcd(lab);
+  const near = await lab.namespace('near');
+  await b.attach(near, { network: 'blue' });
+  const { pid } = b;
+  const { underlay } = await a.status();
+  await losesNothing(t, { namespace: near }, { namespace: db, ip4: dbIp }, async () => {
+    for (let time = 1; time <= 2; time++) {
+      const { code, stderr } = await b.attemptTakeOver(['--underlay', underlay!]);
+      t.equal(code, 1);
+      t.match(stderr, new RegExp(`^weft: underlay ${underlay} belongs to host "a"`, 'm'));
+      t.equal((await b.status()).pid, pid, 'the old one answers');
+    }
+  });
+  await b.takeOver();
+  await ping(web, dbIp);
 });
 
 for (const datapath of datapathKinds) {
@@ -417,7 +437,12 @@ async function goOn(t: Test, { report }: Exchanges, when: string): Promise<void>
 }
 
 /** Every frame that `from` sends to `to` meanwhile arrives, in order. */
-async function losesNothing(t: Test, from: Container, to: Container, work: () => Promise<void>): Promise<void> {
+async function losesNothing(
+  t: Test,
+  from: Pick<Container, 'namespace'>,
+  to: Pick<Container, 'namespace' | 'ip4'>,
+  work: () => Promise<void>,
+): Promise<void> {
   const probe = await startProbe(from.namespace, to);
   await until(() => probe.numbers().length > DECIDED, { what: 'probes before' });
   await work();
