@@ -3,7 +3,7 @@
  * Failures arrive as the WeftError that the daemon threw. Following something gives an async
  * iterable that ends when `signal` is aborted, and throws `unreachable` when the daemon stops.
  */
-import { request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
+import { request as httpRequest, type ClientRequest, type IncomingMessage, type RequestOptions } from 'node:http';
 import { WeftError, type ErrorCode } from '../error.ts';
 import type {
   AcceptReport,
@@ -28,6 +28,7 @@ import type { ServiceEvent, ServiceReport } from '../model/service-report.ts';
 import type { TakeoverAnswer, TakeoverRequest } from '../handover/request.ts';
 import type { Resource, ResourceEvent } from '../model/resource.ts';
 import { CAPTURE_ID_HEADER, LOST, MESSAGE_HEADER_BYTES } from './capture-stream.ts';
+import { isSilent } from './socket.ts';
 import {
   type AttachOptions,
   BODY_LIMIT_BYTES,
@@ -42,6 +43,13 @@ const REQUEST_TIMEOUT = 408;
 
 /** How often a request is sent, at most, if daemons take over from each other. */
 const TRIES = 5;
+
+/**
+ * A request may take long: a change waits for the store, and `--wait` for other hosts. So it has no limit of its own, but
+ * while no answer has begun, the daemon is asked each `everyMs` whether it is there at all, which it answers within
+ * `withinMs` unless it hangs. While another daemon takes over, nobody answers for some seconds.
+ */
+const SIGN_OF_LIFE = { everyMs: 3000, withinMs: 8000 } as const;
 
 export const DEFAULT_SOCKET = '/run/weft/weft.sock';
 
@@ -351,14 +359,44 @@ export class Client {
   #send(options: RequestOptions, body?: Buffer): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       const request = httpRequest({ socketPath: this.#socketPath, host: 'weft', agent: false, ...options });
+      const watching = this.#watch(request);
       request.once('response', (response) => {
+        watching.abort();
         const { [BUILD_HEADER]: build } = response.headers;
         this.#daemonBuild = typeof build === 'string' ? build : null;
         resolve(response);
       });
-      request.once('error', (error) => reject(this.#unreachable(error)));
+      request.once('error', (error) => {
+        watching.abort();
+        reject(error instanceof WeftError ? error : this.#unreachable(error));
+      });
       request.end(body);
     });
+  }
+
+  /** Ends the request if the daemon shows no sign of life; until it is aborted. */
+  #watch(request: ClientRequest): AbortController {
+    const watching = new AbortController();
+    const { signal } = watching;
+    const { everyMs, withinMs } = SIGN_OF_LIFE;
+    const look = async (): Promise<void> => {
+      const isHanging = await isSilent(this.#socketPath, withinMs);
+      if (signal.aborted) return;
+      if (isHanging) request.destroy(this.#hangs());
+      else wait();
+    };
+    const wait = (): void => {
+      AbortSignal.timeout(everyMs).addEventListener('abort', () => signal.aborted || void look(), { once: true });
+    };
+    wait();
+    return watching;
+  }
+
+  #hangs(): WeftError {
+    return new WeftError(
+      'unreachable',
+      `the weft daemon on ${this.#socketPath} does not answer: see its log, and whether its process is stopped or the machine is too busy (\`ps -o pid,stat,etime,args -C node\`)`,
+    );
   }
 
   async #text(response: IncomingMessage): Promise<string> {

@@ -131,21 +131,29 @@ async function answers(path: string): Promise<boolean> {
   const patience = AbortSignal.timeout(ANSWER_MS);
   for (;;) {
     const answer = await ask(path, patience);
-    if (answer !== 'closed') return answer === 'answered';
+    // One that is silent neither answers nor dies, so it belongs to somebody, whoever that is.
+    if (answer !== 'closed') return answer !== 'refused';
     // Whoever closed it may have others waiting; a dead one refuses the next connection.
   }
 }
 
-function ask(path: string, patience: AbortSignal): Promise<'answered' | 'refused' | 'closed'> {
+/**
+ * Does whoever has this socket do nothing at all for so long? A daemon that is busy with requests, or has no switch
+ * yet, still answers.
+ */
+export async function isSilent(path: string, patienceMs: number): Promise<boolean> {
+  return (await ask(path, AbortSignal.timeout(patienceMs)).catch(() => 'refused')) === 'silent';
+}
+
+function ask(path: string, patience: AbortSignal): Promise<'answered' | 'refused' | 'closed' | 'silent'> {
   return new Promise((resolve, reject) => {
     const socket = connect(path);
-    const end = (answer: 'answered' | 'refused' | 'closed'): void => {
+    const end = (answer: 'answered' | 'refused' | 'closed' | 'silent'): void => {
       socket.destroy();
       resolve(answer);
     };
-    if (patience.aborted) return end('answered');
-    // It neither answers nor dies, so it belongs to somebody, whoever that is.
-    patience.addEventListener('abort', () => end('answered'), { once: true });
+    if (patience.aborted) return end('silent');
+    patience.addEventListener('abort', () => end('silent'), { once: true });
     socket.once('connect', () => socket.write(`${ALIVE_METHOD} * HTTP/1.1\r\nhost: weft\r\nconnection: close\r\n\r\n`));
     socket.once('data', () => end('answered'));
     socket.once('close', () => end('closed'));

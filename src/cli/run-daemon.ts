@@ -18,6 +18,7 @@ import { HeapTrimmer, limitHeap } from '../addon/heap.ts';
 import { keepCapabilities } from '../addon/privileges.ts';
 import { Client } from '../api/client.ts';
 import { openApi, API_DESCRIPTOR, type ApiServer } from '../api/server.ts';
+import { isSilent } from '../api/socket.ts';
 import { textOf } from '../cluster/hooks.ts';
 import { refuseOtherStore } from '../cluster/store-of-attachments.ts';
 import { loadConfig, type DaemonConfig } from '../config.ts';
@@ -37,6 +38,7 @@ import type { HookResource } from '../model/kinds/hook.ts';
 import { idOf } from '../model/resource.ts';
 import { storeName } from '../model/store-config.ts';
 import { version } from '../package.ts';
+import { lockHolder } from '../store/lock.ts';
 import { createSwitch, type Switch } from '../switch.ts';
 import { openLogger } from './logger.ts';
 
@@ -131,7 +133,7 @@ class Daemon {
     if (this.#systemd) process.on('SIGHUP', () => this.#startNext());
     const { takeover } = this.#options;
     if (!takeover) void loadFiles(this.#config.hooks, this.#hooks);
-    const successor = takeover ? await this.#succeed() : undefined;
+    const successor = takeover ? await this.#orStopped(this.#succeed()) : undefined;
     const late = successor && setTimeout(() => this.#giveUp(successor), FORWARD_MS).unref();
     for (const one of this.#descriptors.allSpare()) this.#systemd?.assume(one);
     this.#api = await openApi(socket, {
@@ -187,8 +189,27 @@ class Daemon {
 
   // 2. What other daemons have left
 
+  /** A signal while this daemon has nothing yet ends it at once: the running one goes on. */
+  #orStopped<T>(waiting: Promise<T>): Promise<T> {
+    let isWaiting = true;
+    void this.#options.signal.then((name) => {
+      if (!isWaiting) return;
+      process.stderr.write(`weft: ${name}: nothing is taken over from the running daemon\n`);
+      process.exit(1);
+    });
+    return waiting.finally(() => (isWaiting = false));
+  }
+
   async #succeed(): Promise<Successor | undefined> {
     const { socket } = this.#options;
+    if (await isSilent(socket, FORWARD_MS)) {
+      const pid = lockHolder(this.#config.state);
+      const who = pid === undefined ? 'the running daemon' : `the daemon with pid ${pid}`;
+      throw new WeftError(
+        'unreachable',
+        `${who} does not answer on ${socket}: nothing is taken over; see its log, and end it if it does not go on`,
+      );
+    }
     const client = new Client(socket);
     await this.#refuseOtherStore(client);
     for (let look = 0; look < HOOK_LOOKS; look++) if (!(await this.#loadHooks(client))) break;

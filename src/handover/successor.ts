@@ -53,6 +53,11 @@ export class Successor {
     let directory: string | undefined;
     let listener: number | undefined;
     let connection: PacketConnection;
+    const remove = (): void => {
+      if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
+    };
+    // A signal may end the process meanwhile.
+    process.once('exit', remove);
     try {
       directory = mkdtempSync(join(dirname(socket), '.weft-'));
       const at = join(directory, 't');
@@ -66,7 +71,8 @@ export class Successor {
       throw error;
     } finally {
       if (listener !== undefined) closeAll([listener]);
-      if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
+      process.off('exit', remove);
+      remove();
     }
     const successor = new Successor(connection);
     return (await successor.#takeAll(options)) ? successor : 'killed';

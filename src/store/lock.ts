@@ -80,6 +80,11 @@ export function lockDirectory(directory: string, descriptors?: LockDescriptors):
   }
 }
 
+/** The process that claims to have the lock of this directory; undefined if there is none. */
+export function lockHolder(directory: string): number | undefined {
+  return holderIn(join(directory, 'pid'));
+}
+
 /** A descriptor of exactly this directory that holds the lock already. It belongs to the open file, not to a process. */
 function heldLock(directory: string, descriptors: LockDescriptors | undefined): number | undefined {
   const held = descriptors?.take(LOCK_DESCRIPTOR);

@@ -311,6 +311,24 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
     await passes();
   });
 
+  await t.test('one that finds a daemon that hangs says so; a signal ends it before', async (t) => {
+    process.kill(weft.pid, 'SIGSTOP');
+    // A socket has the name by which it was bound, before it was linked to its path, and so has each connection to it.
+    const connected = async (): Promise<number> =>
+      (await weft.host.run(['cat', '/proc/net/unix'])).split(`${lab.directory}/.weft-`).length - 1;
+    const before = await connected();
+    const next = lab.start([...weft.upCommand(), '--takeover']);
+    await until(async () => (await connected()) > before, { what: 'that it asks' });
+    t.equal(await next.stop('SIGTERM'), 1);
+    t.match(next.stderr, /^weft: SIGTERM: nothing is taken over from the running daemon$/m);
+    const { code, stderr } = await weft.attemptTakeOver();
+    t.equal(code, 1);
+    t.match(stderr, new RegExp(`^weft: the daemon with pid ${weft.pid} does not answer on ${weft.socket}: `, 'm'));
+    process.kill(weft.pid, 'SIGCONT');
+    t.equal((await weft.status()).pid, weft.pid);
+    await passes();
+  });
+
   await t.test('a second one during a takeover is refused', async (t) => {
     const player = await play(lab, weft, ['offer']);
     const { code, stderr } = await weft.attemptTakeOver();
