@@ -65,6 +65,7 @@ await t.test('a hook for all hosts', { skip: needsRoot }, async (t) => {
   await b.start();
   t.same(await both(), ['yes', 'refused'], 'by the copy on the disk');
   await cluster.etcd.start();
+  await until(async () => (await a.status()).sharedStore?.reachable, { what: 'the store is back' });
   await a.run('delete', 'hook', 'fence');
   await until(async () => (await both()).join() === 'yes,yes', { what: 'it is gone on both' });
 });
