@@ -17,6 +17,8 @@ import sys
 import time
 
 LATE_S = 0.3
+# An answer that has not come so long after the end is lost.
+LOST_S = 20
 ANSWER_BYTES = 64
 HANDSHAKE_PAUSE_S = 0.005
 # As /proc/net/tcp has it.
@@ -135,6 +137,9 @@ class Load(Program):
         self.failed = []
         self.late = []
         self.next = time.monotonic()
+        # When each that is open began.
+        self.waiting = {}
+        self.until = None
 
     def report(self):
         names = "begun open answered failed late"
@@ -142,16 +147,23 @@ class Load(Program):
 
     def told(self, _):
         self.stopped = True
+        self.until = time.monotonic() + LOST_S
         self.ends = self.open == 0
 
     def due(self):
-        """Opens what is due. Returns how long it is until the next one."""
+        """Opens what is due, and at the end gives up what has no answer: its backend has gone without a word, and TCP does not tell.
+        Returns how long it is until the next time."""
         while not self.stopped:
             now = time.monotonic()
             if self.next > now:
                 return self.next - now
             self.next += self.interval
             self.begin(now)
+        left = self.until - time.monotonic()
+        if left <= 0:
+            for one, begun in list(self.waiting.items()):
+                self.over(one, begun, "no answer")
+        return max(0, left)
 
     def begin(self, now):
         one = socket.socket(socket.AF_INET6 if ":" in self.to[0] else socket.AF_INET)
@@ -159,6 +171,7 @@ class Load(Program):
         one.connect_ex(self.to)
         self.begun += 1
         self.open += 1
+        self.waiting[one] = now
         self.watch(one, selectors.EVENT_WRITE, lambda: self.connected(one, now))
 
     def connected(self, one, begun):
@@ -179,6 +192,7 @@ class Load(Program):
 
     def over(self, one, begun, failure):
         self.forget(one)
+        del self.waiting[one]
         self.open -= 1
         self.ends = self.stopped and self.open == 0
         took = time.monotonic() - begun
