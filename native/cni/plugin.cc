@@ -7,6 +7,7 @@
 // What it does by itself is what must work without a daemon: VERSION; waiting for one that restarts; and DEL while there is none,
 // which takes the interface away, so that the daemon finds its endpoint without one when it starts, and removes it.
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,7 @@ constexpr size_t kMostAnswerBytes = 16 << 20;
 constexpr int64_t kWaitMs = 10'000, kDelWaitMs = 2'000;
 constexpr int64_t kRetryMs = 50;
 // How long an answer may take. Runtimes wait for longer.
-constexpr time_t kAnswerSeconds = 60;
+constexpr time_t kAnswerSeconds = 60, kDelAnswerSeconds = 10;
 // The specification's error codes that are not the daemon's.
 constexpr int kIoFailure = 5, kTryAgainLater = 11, kNotReady = 50;
 
@@ -100,18 +101,20 @@ struct Answer {
 
 Answer nobody(std::string why) { return {0, {}, std::move(why)}; }
 
-Answer ask(const std::string& path, const std::string& body) {
+// @param asked true from when a daemon may have begun what it is asked for
+Answer ask(const std::string& path, const std::string& body, time_t seconds, bool* asked) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) return nobody("the path is too long for a socket");
   memcpy(address.sun_path, path.data(), path.size());
   const Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const timeval patience = {kAnswerSeconds, 0};
+  const timeval patience = {seconds, 0};
   if (fd.get() < 0 || setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
       setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0 ||
       connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0) {
     return nobody(strerror(errno));
   }
+  *asked = true;
   // By HTTP/1.0 the answer ends with the connection.
   const std::string head = "POST /v1/cni HTTP/1.0\r\nhost: weft\r\ncontent-type: application/json\r\ncontent-length: " +
                            std::to_string(body.size()) + "\r\n\r\n";
@@ -127,9 +130,9 @@ Answer ask(const std::string& path, const std::string& body) {
   return {status, answer.substr(end + 4), {}};
 }
 
-// @param attempt counts from 0: the daemon may have begun what is asked again
-std::string question(const std::string& config, int attempt) {
-  std::string body = "{\"attempt\":" + std::to_string(attempt) + ",\"environment\":{";
+// @param is_again true if a daemon was asked before, and may have begun
+std::string question(const std::string& config, bool is_again) {
+  std::string body = std::string("{\"isAgain\":") + (is_again ? "true" : "false") + ",\"environment\":{";
   for (const char* name : {"CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS"}) {
     const char* value = getenv(name);
     if (value) body += (body.back() == '{' ? "" : ",") + quoted(name) + ":" + quoted(value);
@@ -151,6 +154,8 @@ int without_daemon(const std::string& command, const std::string& version, const
 }  // namespace
 
 int main() {
+  // A daemon that ends, and a runtime that has gone, are seen where they are written to.
+  signal(SIGPIPE, SIG_IGN);
   const std::string command = variable("CNI_COMMAND");
   std::string config;
   if (isatty(STDIN_FILENO) && command.empty()) {
@@ -168,9 +173,10 @@ int main() {
   const std::string socket = string_at(config, "socket").value_or(kDefaultSocket);
   const std::string version = string_at(config, "cniVersion").value_or("");
   const int64_t until = now_ms() + (command == "DEL" ? kDelWaitMs : command == "STATUS" ? 0 : kWaitMs);
+  const time_t seconds = command == "DEL" ? kDelAnswerSeconds : kAnswerSeconds;
   Answer answer;
-  for (int attempt = 0;; ++attempt) {
-    answer = ask(socket, question(config, attempt));
+  for (bool asked = false;;) {
+    answer = ask(socket, question(config, asked), seconds, &asked);
     // 503: it stops, or another daemon takes over from it.
     if ((answer.status != 0 && answer.status != 503) || now_ms() >= until) break;
     pause_ms(std::min(kRetryMs, until - now_ms()));

@@ -66,7 +66,7 @@ export const labelRequest = z.strictObject({
 export const traceRequest = z.strictObject({ flow: z.string() });
 
 export const cniRequest = z.strictObject({
-  attempt: z.int().min(0),
+  isAgain: z.boolean(),
   environment: z.record(z.string(), z.string()),
   config: z.string(),
 });

@@ -427,7 +427,7 @@ export function fakeSwitch(): FakeSwitch {
     policies: { log: () => [], onEvent: () => () => {} },
     cni: {
       async answer(request) {
-        calls.push(`cni ${request.environment['CNI_COMMAND']} ${request.attempt} ${request.config}`);
+        calls.push(`cni ${request.environment['CNI_COMMAND']} ${request.isAgain} ${request.config}`);
         const isDone = request.environment['CNI_COMMAND'] === 'DEL';
         return { isDone, text: isDone ? '' : '{"code":11}\n' };
       },

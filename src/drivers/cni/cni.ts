@@ -23,8 +23,8 @@ import { addResult, dnsOf } from './result.ts';
 import { wishesOf } from './wishes.ts';
 
 export interface CniRequest {
-  /** Counted from 0: the daemon may have begun what is asked again. */
-  readonly attempt: number;
+  /** True if it was asked before, and its answer was lost: it may have been begun. */
+  readonly isAgain: boolean;
   readonly environment: Readonly<Record<string, string>>;
   /** What the runtime wrote to the plugin. */
   readonly config: string;
@@ -87,7 +87,7 @@ export class Cni {
       const configuration = readConfiguration(request.config);
       version = configuration.cniVersion;
       const environment = readEnvironment(request.environment);
-      return { isDone: true, text: await this.#run(environment, configuration, request.attempt) };
+      return { isDone: true, text: await this.#run(environment, configuration, request.isAgain) };
     } catch (error) {
       const { code, message, details } = asFailure(error);
       const { CNI_COMMAND: command, CNI_CONTAINERID: container } = request.environment;
@@ -97,13 +97,13 @@ export class Cni {
     }
   }
 
-  async #run(environment: CniEnvironment, configuration: CniConfiguration, attempt: number): Promise<string> {
+  async #run(environment: CniEnvironment, configuration: CniConfiguration, isAgain: boolean): Promise<string> {
     const { containerId, ifname } = environment;
     const attachment = { configuration: configuration.name, containerId, ifname };
     switch (environment.command) {
       case 'ADD':
         // It was asked before, and its answer was lost.
-        if (attempt > 0) await this.#delete(attachmentText(attachment));
+        if (isAgain) await this.#delete(attachmentText(attachment));
         return this.#options.cluster().change(() => this.#add(attachment, environment, configuration));
       case 'DEL':
         await this.#delete(attachmentText(attachment));
