@@ -19,7 +19,7 @@ const everyLoad: readonly LoadName[] = [
 ];
 
 const loadsOf: Readonly<Record<TopologyName, readonly LoadName[]>> = {
-  'one-host': [...everyLoad, 'routed'],
+  'one-host': [...everyLoad, 'routed', 'judged', 'judged-crr'],
   overlay: [...everyLoad, 'interop'],
   'overlay-wiregro': [...everyLoad, 'interop'],
   'overlay-9000': ['tcp-1', 'tcp-4'],
@@ -56,6 +56,7 @@ const byService: ReadonlySet<LoadName> = new Set(['tcp-1', 'crr']);
 function systemsIn(topology: TopologyName, load: LoadName, { ovs = false, before = false }: Guests): SystemName[] {
   if (load === 'interop') return ['kernel', 'weft-to-kernel', 'kernel-to-weft'];
   if (load === 'routed') return ['weft', 'weft-routed', 'weft-nat-to-host', 'weft-nat-beyond-host'];
+  if (load === 'judged' || load === 'judged-crr') return ['weft', 'weft-policies', 'weft-hook', 'weft-treated'];
   const own: SystemName[] = [
     'weft',
     ...(before ? (['weft-before'] as const) : []),

@@ -91,12 +91,24 @@ const byService: readonly Target[] = [
   ...{ better: 'higher', must, aim: null },
 }));
 
+/** Compared with the same where nothing is asked about connections. */
+const judged: readonly Target[] = [
+  ['One host, TCP, 1 stream, 1,000 policies', 'one-host/judged', 'weft-policies', 0.95] as const,
+  ['One host, new connections, 1,000 policies', 'one-host/judged-crr', 'weft-policies', 0.8] as const,
+  ['One host, TCP, 1 stream, a hook', 'one-host/judged', 'weft-hook', 0.98] as const,
+  ['One host, new connections, a hook', 'one-host/judged-crr', 'weft-hook', 0.8] as const,
+].map(([title, measurement, system, must]) => ({
+  ...{ title, measurement, system, against: 'weft' },
+  ...{ better: 'higher', must, aim: null },
+}));
+
 export const targets: readonly Target[] = [
   ...higher.map((row) => targetOf(row, 'higher')),
   ...lower.map((row) => targetOf(row, 'lower')),
   ...interop,
   ...routed,
   ...byService,
+  ...judged,
 ];
 
 function targetOf([title, measurement, against, must, aim]: Row, better: Target['better']): Target {

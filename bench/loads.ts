@@ -65,6 +65,8 @@ export const loads = {
   cpu: cpuSeconds('CPU seconds a gigabyte of TCP, all processes and the kernel'),
   interop: tcp('TCP, 1 stream, weft and the kernel as peers', 1),
   routed: tcp('TCP, 1 stream, switched, routed and translated', 1),
+  judged: tcp('TCP, 1 stream, with policies and hooks', 1),
+  'judged-crr': connections('New connections over TCP, with policies and hooks'),
 } as const satisfies Record<string, Load>;
 export type LoadName = keyof typeof loads;
 

@@ -5,14 +5,18 @@ import type { System } from './system.ts';
 import {
   startWeft,
   startWeftBefore,
+  startWeftHook,
   startWeftNatBeyondHost,
   startWeftNatToHost,
+  startWeftPolicies,
   startWeftRouted,
   startWeftService,
 } from './weft.ts';
 
 const native = startWeft('native');
 const reference = startWeft('reference');
+const hook = startWeftHook('allow()');
+const treated = startWeftHook("allow({ mark: 7, dscp: 10, rate: { by: 'all', bitsPerSecond: 1_000_000_000_000 } })");
 const ovs = startOvs({ port: 'tap', tso: false });
 const ovsTso = startOvs({ port: 'tap', tso: true });
 const ovsTsoVeth = startOvs({ port: 'veth', tso: true });
@@ -22,6 +26,9 @@ export const systems = {
   'weft-before': { title: 'weft, before', left: startWeftBefore, right: startWeftBefore },
   'weft-reference': { title: 'weft, reference', left: reference, right: reference },
   'weft-service': { title: 'weft, by a service', left: startWeftService, right: startWeftService },
+  'weft-policies': { title: 'weft, 1,000 policies', left: startWeftPolicies, right: startWeftPolicies },
+  'weft-hook': { title: 'weft, a hook', left: hook, right: hook },
+  'weft-treated': { title: 'weft, a hook that sets mark, DSCP and rate', left: treated, right: treated },
   'weft-routed': { title: 'weft, routed', left: startWeftRouted, right: startWeftRouted },
   'weft-nat-to-host': { title: 'weft, translated, to the host', left: startWeftNatToHost, right: startWeftNatToHost },
   'weft-nat-beyond-host': {

@@ -48,6 +48,53 @@ export const startWeftService: StartSwitch = async ({ lab, host, role }) => {
   };
 };
 
+const POLICIES = 1000;
+
+/** So many policies select both containers; one of them lets them talk to each other, the others hosts outside. */
+export const startWeftPolicies: StartSwitch = async ({ lab, host, role }) => {
+  const weft = await Weft.up(lab, host, role, { datapath: 'native' });
+  await weft.createNetwork(overlay.create);
+  const others = Array.from({ length: POLICIES - 1 }, (_, n) => policy(n, `ipBlock: { cidr: 172.16.${n >> 2}.0/24 }`));
+  const file = join(lab.directory, 'policies.yaml');
+  writeFileSync(file, [...others, policy(POLICIES, 'podSelector: {}')].join('---\n'));
+  await weft.run('apply', '-f', file);
+  return { pids: [weft.pid], attach: (container, n) => attachContainer(lab, weft, container, n) };
+};
+
+function policy(n: number, peer: string): string {
+  return `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: p${n} }
+spec: { podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{ from: [{ ${peer} }] }], egress: [{ to: [{ ${peer} }] }] }
+`;
+}
+
+/** A flow hook that asks who talks to whom, and allows it. @param said what it returns of what it allows */
+export function startWeftHook(said: string): StartSwitch {
+  return async ({ lab, host, role }) => {
+    const file = join(lab.directory, 'fence.ts');
+    writeFileSync(file, hookSource(said));
+    const weft = await Weft.up(lab, host, role, { datapath: 'native', arguments: ['--hook', file] });
+    await weft.createNetwork(overlay.create);
+    return {
+      pids: [weft.pid],
+      attach: (container, n) => attachContainer(lab, weft, container, n, ['--label', `app=${container}`]),
+    };
+  };
+}
+
+function hookSource(said: string): string {
+  return `import { allow, defineHook, deny } from 'weft';
+export default defineHook({
+  name: 'fence',
+  onFlow({ protocol, source, destination }) {
+    if (protocol === 'tcp' && destination.port === 22) return deny('no shell');
+    return source.labels.app === destination.labels.app ? deny('not to itself') : ${said};
+  },
+});
+`;
+}
+
 /** The containers are in two networks with routes between them. */
 export const startWeftRouted: StartSwitch = async ({ lab, host, role }) => {
   const weft = await Weft.up(lab, host, role, { datapath: 'native' });

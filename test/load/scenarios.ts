@@ -4,6 +4,7 @@ import { simulated } from './cluster/simulated.ts';
 import { watched } from './cluster/watched.ts';
 import { floods } from './flood.ts';
 import { kills } from './kill.ts';
+import { policies } from './policies.ts';
 import { relist } from './relist.ts';
 import { scale } from './scale.ts';
 import { stalls } from './stalls.ts';
@@ -15,6 +16,7 @@ export const scenarios: readonly Scenario[] = [
   ...real,
   ...simulated,
   ...watched,
+  ...policies,
   ...relist,
   ...stalls,
   ...floods,

@@ -6,7 +6,7 @@
  *                   └──────────────────────────┘              └────────────────┘
  *
  * Where floods come from, and who else wants to be served. The server is the backend of a service.
- * A container floods through its own interface, and answers nothing. Floods from the underlay are made on the right host, with any outer source.
+ * A container floods through its own interface, and answers nothing; `policies` is the same while many policies select all containers. Floods from the underlay are made on the right host, with any outer source.
  */
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ import { Weft } from '../support/weft.ts';
 
 export const floodTool = compiled('test/load/flood.cc', 'test/flood');
 
-export type Place = 'container' | 'tunnel';
+export type Place = 'container' | 'policies' | 'tunnel';
 
 const ECHO_PORT = '7301';
 const REQUESTS_PORT = '7302';
@@ -47,6 +47,34 @@ spec:
     - { name: echo, port: ${ECHO_PORT}, targetPort: ${SERVICE_ECHO_PORT}, protocol: UDP }
     - { name: requests, port: 80, targetPort: ${REQUESTS_PORT} }
 `;
+const POLICIES = 1000;
+
+/** All of them select all containers, in both directions. One allows what others than the attacker do, and its ping of the gateway. */
+function policies(): string {
+  const others = Array.from({ length: POLICIES - 1 }, (_, n) => {
+    const peer = `[{ ipBlock: { cidr: 172.16.${n >> 2}.0/${24 + (n % 8)} } }]`;
+    return policy(n, peer, `[{ port: ${1000 + n} }]`);
+  });
+  const ports = [ECHO_PORT, SERVICE_ECHO_PORT].map((port) => `{ port: ${port}, protocol: UDP }`);
+  const peers = '[{ podSelector: {} }, { ipBlock: { cidr: 198.51.100.0/24 } }]';
+  const gateway = `, { to: [{ ipBlock: { cidr: ${GATEWAY}/32 } }] }`;
+  return [...others, policy(POLICIES, peers, `[${[...ports, `{ port: ${REQUESTS_PORT} }`].join()}]`, gateway)].join(
+    '---\n',
+  );
+}
+
+function policy(n: number, peers: string, ports: string, egress = ''): string {
+  return `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: p${n} }
+spec:
+  podSelector: {}
+  policyTypes: [Ingress, Egress]
+  ingress: [{ from: ${peers}, ports: ${ports} }]
+  egress: [{ to: ${peers}, ports: ${ports} }${egress}]
+`;
+}
+
 /** No SYN of it becomes a connection, and none is ended by a reset of its kernel. */
 const silence = `table ip silent {
   chain input {
@@ -88,12 +116,14 @@ export class Stage {
   }
 
   /** Calls `work` with a stage of its own, whose paths are warm. @param memoryBytes what the flooded daemon may use */
-  static async with<T>(work: (stage: Stage) => Promise<T>, memoryBytes?: number): Promise<T> {
+  static async with<T>(place: Place, work: (stage: Stage) => Promise<T>, memoryBytes?: number): Promise<T> {
     floodTool.build();
     loadTool.build();
     const lab = new Lab();
     try {
-      return await work(await Stage.#open(lab, memoryBytes));
+      const stage = await Stage.#open(lab, memoryBytes);
+      if (place === 'policies') await stage.#apply('policies.yaml', policies());
+      return await work(stage);
     } finally {
       await lab.close();
     }
@@ -127,11 +157,9 @@ export class Stage {
       server: await attachContainer(lab, weft, 'server', 13, ['--label', 'app=server']),
       far: await attachContainer(lab, other, 'far', 114),
     };
-    const file = join(lab.directory, 'service.yaml');
-    writeFileSync(file, service);
-    await weft.run('apply', '-f', file);
     await containers.attacker.namespace.run(['nft', silence]);
     const stage = new Stage(lab, weft, under, containers);
+    await stage.#apply('service.yaml', service);
     for (const from of [containers.attacker, containers.quiet, containers.far]) {
       await ping(from.namespace, containers.server.ip4);
     }
@@ -147,6 +175,12 @@ export class Stage {
     return stage;
   }
 
+  async #apply(name: string, manifests: string): Promise<void> {
+    const file = join(this.lab.directory, name);
+    writeFileSync(file, manifests);
+    await this.weft.run('apply', '-f', file);
+  }
+
   /** A flood, until its time is over. */
   async flood(from: Place, options: FloodOptions): Promise<Background> {
     const paced = [
@@ -160,7 +194,7 @@ export class Stage {
       '1',
     ];
     const [attacker, server, far] = [this.#attacker, this.#server, this.#far];
-    if (from === 'container') {
+    if (from !== 'tunnel') {
       return attacker.namespace.start([
         ...[floodTool.path, 'frames', '--interface', 'eth0', ...paced],
         ...['--mac', attacker.mac, '--ip', attacker.ip4, '--ip6', attacker.ip6],
