@@ -1,10 +1,9 @@
 /**
- * What the thread that answers is told: networks, endpoints and services, reduced to what names need. They cross between
- * threads as copies, so they are plain data. A service that is not headless has no backends here.
+ * What the thread that answers knows: networks, endpoints and services, reduced to what names need. It is told of changes, which
+ * cross between threads as copies, so they are plain data. A service that is not headless has no backends here.
  */
 import type { Vni } from '../flow/types.ts';
 import type { Prefix, Route } from '../table/routes.ts';
-import type { Service } from '../table/service.ts';
 
 export interface ZoneNetwork {
   readonly name: string;
@@ -57,30 +56,33 @@ export interface ZoneBackend {
   readonly hostname: string | undefined;
 }
 
+/** What is told of a service (`service-update.ts`). */
+export interface ServiceUpdate extends Omit<ZoneService, 'ports' | 'backends'> {
+  readonly ports: readonly Omit<ZonePort, 'targets'>[];
+  /** What is different of its backends. They stay where nothing is replaced. */
+  readonly replaced: readonly ReplacedBackends[];
+}
+
+export interface ReplacedBackends {
+  /** The place of the first one that goes, among those of before. */
+  readonly at: number;
+  /** How many go. */
+  readonly count: number;
+  /** Those that come in their place. */
+  readonly by: PackedBackends;
+}
+
+export interface PackedBackends {
+  /** 16 bytes for each. */
+  readonly addresses: Uint8Array;
+  readonly vnis: readonly ZoneBackend['vni'][];
+  readonly hostnames: readonly ZoneBackend['hostname'][];
+  /** For each port of the update: that of each backend. */
+  readonly targets: readonly Uint16Array[];
+}
+
 /** A missing value means that it is gone. */
 export type ZoneChange =
   | { readonly kind: 'network'; readonly name: string; readonly value?: ZoneNetwork | undefined }
   | { readonly kind: 'endpoint'; readonly id: string; readonly value?: ZoneEndpoint | undefined }
-  | { readonly kind: 'service'; readonly id: string; readonly value?: ZoneService | undefined };
-
-export function zoneService(service: Service): ZoneService {
-  const { id, vips, externalName, hasWildcard } = service;
-  const [namespace = '', name = ''] = id.split('/');
-  const isHeadless = vips.length === 0;
-  const ready = isHeadless ? service.backends.flatMap((backend, at) => (backend.ready ? [at] : [])) : [];
-  return {
-    ...{ name, namespace, vips, externalName, hasWildcard },
-    ports: service.ports
-      .filter((port) => port.name !== '')
-      .map((port) => ({
-        name: port.name,
-        protocol: port.protocol,
-        l4Port: port.l4Port,
-        targets: ready.map((at) => port.targets[at]!),
-      })),
-    backends: ready.map((at) => {
-      const { address, vni, hostname } = service.backends[at]!;
-      return { address, vni, hostname };
-    }),
-  };
-}
+  | { readonly kind: 'service'; readonly id: string; readonly value?: ServiceUpdate | undefined };

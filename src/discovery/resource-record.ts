@@ -35,7 +35,12 @@ export function byWildcard(labels: readonly string[], records: readonly OwnRecor
 /** Tells whether the client reaches an address in a network, given by its VNI or name; undefined: in none. */
 export type Reachable = (ip: Uint8Array, of: Vni | string | undefined) => boolean;
 
+/** @param ip of 16 bytes */
+export function addressRecord(ip: Uint8Array): OwnRecord {
+  return { type: isIp4(ip) ? 'A' : 'AAAA', data: formatIp(ip) };
+}
+
 /** @param addresses of 16 bytes */
 export function addressRecords(addresses: readonly Uint8Array[]): OwnRecord[] {
-  return addresses.map((ip) => ({ type: isIp4(ip) ? 'A' : 'AAAA', data: formatIp(ip) }));
+  return addresses.map(addressRecord);
 }

@@ -9,6 +9,7 @@ import { formatIp } from '../flow/types.ts';
 import { IP_TCP } from '../wire/ipv4.ts';
 import type { ZoneBackend, ZonePort, ZoneService } from './records.ts';
 import {
+  addressRecord,
   addressRecords,
   byWildcard,
   NO_NAME,
@@ -32,7 +33,8 @@ export class ServiceView {
   readonly records: readonly OwnRecord[];
   readonly #service: ZoneService;
   readonly #reached: readonly Reached[];
-  readonly #byHostname = new Map<string, readonly OwnRecord[]>();
+  /** Made with the first question that needs it. */
+  #byHostname: ReadonlyMap<string, readonly OwnRecord[]> | undefined;
   /** Ports that the service, or somebody who is reached, has. */
   readonly #ports: readonly ZonePort[];
   readonly #targets = new Map<ZonePort, readonly OwnRecord[]>();
@@ -44,17 +46,9 @@ export class ServiceView {
     const isSeen = ({ targets }: ZonePort): boolean =>
       vips.length > 0 || this.#reached.some(({ at }) => targets[at] !== 0);
     this.#ports = externalName === undefined ? ports.filter(isSeen) : [];
-    const addresses = this.#reached.map(({ backend }) => backend.address);
     if (externalName !== undefined) this.records = [{ type: 'CNAME', data: trimmed(externalName) }];
-    else this.records = addressRecords(vips.length > 0 ? vips : addresses);
-    const byHostname = new Map<string, Uint8Array[]>();
-    for (const { backend } of this.#reached) {
-      const hostname = hostnameOf(backend);
-      const own = byHostname.get(hostname);
-      if (own) own.push(backend.address);
-      else byHostname.set(hostname, [backend.address]);
-    }
-    for (const [hostname, own] of byHostname) this.#byHostname.set(hostname, addressRecords(own));
+    else if (vips.length > 0) this.records = addressRecords(vips);
+    else this.records = this.#reached.map(({ backend }) => recordOf(backend));
   }
 
   /** @param labels what is before the service's name */
@@ -66,9 +60,20 @@ export class ServiceView {
       const port = ofProtocol.find((one) => `_${one.name}` === labels.at(-2));
       return port && labels.length === 2 ? { records: this.#targetsOf(port) } : NO_NAME;
     }
-    const addresses = this.#byHostname.get(first);
+    const addresses = (this.#byHostname ??= this.#hostnames()).get(first);
     if (addresses) return labels.length === 1 ? { records: addresses } : NO_NAME;
     return this.#service.hasWildcard ? byWildcard(labels, this.records) : NO_NAME;
+  }
+
+  #hostnames(): ReadonlyMap<string, readonly OwnRecord[]> {
+    const found = new Map<string, OwnRecord[]>();
+    for (const { backend } of this.#reached) {
+      const hostname = hostnameOf(backend);
+      const others = found.get(hostname);
+      if (others) others.push(recordOf(backend));
+      else found.set(hostname, [recordOf(backend)]);
+    }
+    return found;
   }
 
   #targetsOf(port: ZonePort): readonly OwnRecord[] {
@@ -85,6 +90,15 @@ export class ServiceView {
     for (const { backend, at } of this.#reached) if (targets[at] !== 0) found.set(hostnameOf(backend), targets[at]!);
     return [...found].map(([hostname, port]) => srv(`${hostname}.${name}`, port));
   }
+}
+
+/** Of its address. A backend stays the same object while others of its service change. */
+const records = new WeakMap<ZoneBackend, OwnRecord>();
+
+function recordOf(backend: ZoneBackend): OwnRecord {
+  let record = records.get(backend);
+  if (!record) records.set(backend, (record = addressRecord(backend.address)));
+  return record;
 }
 
 function srv(target: string, port: number): OwnRecord {

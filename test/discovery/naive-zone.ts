@@ -3,7 +3,7 @@
  * list as RFC 1034 section 4.3.2 and RFC 4592 say, without knowing what they mean.
  */
 import { formatIp, isIp4 } from '../../src/flow/types.ts';
-import type { ZoneChange, ZoneEndpoint, ZoneNetwork, ZoneService } from '../../src/discovery/records.ts';
+import type { ServiceUpdate, ZoneChange, ZoneEndpoint, ZoneNetwork } from '../../src/discovery/records.ts';
 import type { ZoneClient } from '../../src/discovery/zone.ts';
 import { IP_TCP } from '../../src/wire/ipv4.ts';
 
@@ -66,17 +66,24 @@ export class NaiveZone {
         }
       }
     }
-    for (const { name, namespace, vips, backends, ports, hasWildcard } of this.#all<ZoneService>('service')) {
+    for (const { name, namespace, vips, replaced, ports, hasWildcard } of this.#all<ServiceUpdate>('service')) {
+      // Told as a whole.
+      const { addresses, vnis, hostnames, targets } = replaced[0]!.by;
+      const backends = vnis.map((vni, at) => {
+        const address = addresses.subarray(16 * at, 16 * at + 16);
+        return { address, vni, hostname: hostnames[at], targets: targets.map((of) => of[at]!) };
+      });
       names.set(`${namespace}.svc.cluster.local`, []);
       const owner = `${name}.${namespace}.svc.cluster.local`;
-      const reached = backends.flatMap((one, at) => (reaches(vniName(one.vni)) ? [{ ...one, at }] : []));
+      const reached = backends.filter((one) => reaches(vniName(one.vni)));
       const own = vips.length > 0 ? vips : reached.map((one) => one.address);
       for (const ip of own) for (const at of [owner, ...(hasWildcard ? [`*.${owner}`] : [])]) add(at, address(ip));
-      for (const port of ports) {
+      for (const [column, port] of ports.entries()) {
         const at = `_${port.name}._${port.protocol === IP_TCP ? 'tcp' : 'udp'}.${owner}`;
         if (vips.length > 0) add(at, `SRV ${port.l4Port} ${owner}`);
         for (const one of reached) {
-          if (port.targets[one.at]) add(at, `SRV ${port.targets[one.at]} ${one.hostname}.${owner}`);
+          const target = one.targets[column]!;
+          if (target !== 0) add(at, `SRV ${target} ${one.hostname}.${owner}`);
         }
       }
       for (const one of reached) add(`${one.hostname}.${owner}`, address(one.address));

@@ -1,6 +1,6 @@
 /** A zone for tests: what it is made of, and answers as text. */
 import { parseIp, type Vni } from '../../src/flow/types.ts';
-import type { ZoneChange, ZoneEndpoint, ZoneNetwork, ZoneService } from '../../src/discovery/records.ts';
+import type { ServiceUpdate, ZoneChange, ZoneEndpoint, ZoneNetwork, ZoneService } from '../../src/discovery/records.ts';
 import type { ResourceRecord } from '../../src/discovery/resource-record.ts';
 import { Zone, type ZoneClient } from '../../src/discovery/zone.ts';
 
@@ -52,18 +52,22 @@ export interface ServiceText {
   readonly backends?: readonly { readonly ip: string; readonly vni?: number; readonly hostname?: string }[];
 }
 
-/** @param id `NAMESPACE/NAME` */
+/** All of a service. @param id `NAMESPACE/NAME` */
 export function service(id: string, text: ServiceText): ZoneChange {
   const { vips = [], externalName, hasWildcard = false, ports = [], backends = [] } = text;
   const [namespace = '', name = ''] = id.split('/');
-  const value: ZoneService = {
-    ...{ name, namespace, externalName, hasWildcard, ports },
+  const by = {
+    addresses: new Uint8Array(backends.flatMap(({ ip }) => [...parseIp(ip)])),
+    vnis: backends.map(({ vni }) => vni as Vni | undefined),
+    hostnames: backends.map(({ hostname }) => hostname),
+    targets: ports.map(({ targets }) => Uint16Array.from(targets)),
+  };
+  const value: ServiceUpdate = {
+    ...{ name, namespace, externalName, hasWildcard },
     vips: vips.map(parseIp),
-    backends: backends.map(({ ip, vni, hostname }) => ({
-      address: parseIp(ip),
-      vni: vni as Vni | undefined,
-      hostname,
-    })),
+    ports: ports.map(({ targets: _, ...port }) => port),
+    // Whatever backends it had.
+    replaced: [{ at: 0, count: Infinity, by }],
   };
   return { kind: 'service', id, value };
 }
