@@ -10,7 +10,7 @@ import { chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmdirSync, r
 import { join } from 'node:path';
 import { isHere, type Endpoint } from '../cluster/endpoint.ts';
 import type { Network } from '../cluster/network.ts';
-import { CLUSTER_DOMAIN, SERVICES } from './service-view.ts';
+import { searchPath } from './service-view.ts';
 
 const ROOT = '/etc/netns';
 /** How the first line begins, also of files of earlier versions. */
@@ -131,11 +131,10 @@ export class ResolvConfs {
 function resolvConf({ resource, addresses }: Endpoint, { name, pools }: Network): string {
   const { namespace } = resource.metadata;
   const gateways = pools.filter((pool) => addresses.some((ip) => pool.contains(ip))).map(({ gateway }) => gateway);
-  const search = [`${namespace}.${SERVICES}`, SERVICES, CLUSTER_DOMAIN, `${name}.weft`];
   const lines = [
     `${OURS}${UNTIL}`,
     ...gateways.map((gateway) => `nameserver ${gateway}`),
-    `search ${search.join(' ')}`,
+    `search ${searchPath(namespace, name).join(' ')}`,
     `options ndots:${NDOTS}`,
   ];
   return `${lines.join('\n')}\n`;

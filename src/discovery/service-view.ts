@@ -6,6 +6,7 @@
  * whatever else there is to its wildcard, if it has one.
  */
 import { formatIp } from '../flow/types.ts';
+import { CLUSTER_DOMAIN } from '../model/service-host.ts';
 import { IP_TCP } from '../wire/ipv4.ts';
 import type { ZoneBackend, ZonePort, ZoneService } from './records.ts';
 import {
@@ -19,8 +20,12 @@ import {
   type Reachable,
 } from './resource-record.ts';
 
-export const CLUSTER_DOMAIN = 'cluster.local';
-export const SERVICES = `svc.${CLUSTER_DOMAIN}`;
+const SERVICES = `svc.${CLUSTER_DOMAIN}`;
+
+/** What a container's resolver puts behind a name that it is asked for: as in Kubernetes, then endpoints of the network. */
+export function searchPath(namespace: string, network: string): string[] {
+  return [`${namespace}.${SERVICES}`, SERVICES, CLUSTER_DOMAIN, `${network}.weft`];
+}
 
 /** A backend, with its place in the list of targets. */
 interface Reached {

@@ -1,5 +1,5 @@
 /** What a runtime gets for an ADD (CNI specification 1.1, section 5), in the form of the version that it speaks. */
-import { CLUSTER_DOMAIN, SERVICES } from '../../discovery/service-view.ts';
+import { searchPath } from '../../discovery/service-view.ts';
 import type { CniConfiguration, CniVersion } from './configuration.ts';
 
 export interface AttachedInterface {
@@ -34,10 +34,9 @@ export function dnsOf(
   }: { readonly gateways: readonly string[]; readonly network: string; readonly namespace: string },
 ): Dns {
   const runtime = runtimeConfig?.dns ?? {};
-  const search = [`${namespace}.${SERVICES}`, SERVICES, CLUSTER_DOMAIN, `${network}.weft`];
   return {
     nameservers: runtime.servers ?? dns?.nameservers ?? gateways,
-    search: runtime.searches ?? dns?.search ?? search,
+    search: runtime.searches ?? dns?.search ?? searchPath(namespace, network),
     options: runtime.options ?? dns?.options ?? DNS_OPTIONS,
   };
 }
