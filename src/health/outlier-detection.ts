@@ -26,7 +26,8 @@ import { bytesId } from '../flow/key.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Backend, OutlierSettings, Service } from '../table/service.ts';
 import type { ClientOrigin } from '../table/service-keys.ts';
-import type { Choice, Services } from '../table/services.ts';
+import type { Choice } from '../table/service-choices.ts';
+import type { Services } from '../table/services.ts';
 import { OutlierPool, type ConnectionFailure } from './outlier.ts';
 import { Witnesses } from './witnesses.ts';
 

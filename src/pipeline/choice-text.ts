@@ -2,7 +2,7 @@
 import type { Excluded, Exclusion } from '../table/candidates.ts';
 import type { KeptChoice } from '../table/kept-choices.ts';
 import type { RouteDestination } from '../table/service.ts';
-import type { Choice } from '../table/services.ts';
+import type { Choice } from '../table/service-choices.ts';
 import type { TakenRoute } from '../table/service-routes.ts';
 import { text, type Text } from './text.ts';
 

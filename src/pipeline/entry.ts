@@ -23,7 +23,7 @@ import { endpointOf } from '../table/connection-ways.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { publishedBackendObject, publishedBackendsObject, publishedPortsOf } from '../table/published-backends.ts';
 import { routedServices } from '../table/service-routes.ts';
-import { serviceObject } from '../table/services.ts';
+import { serviceObject } from '../table/service-keys.ts';
 import { gatewayMac } from '../table/topology.ts';
 import { vtepObject, vtepStateObject } from '../table/vteps.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';

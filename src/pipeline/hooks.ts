@@ -19,7 +19,7 @@ import { nameOf } from '../model/name.ts';
 import { hookGroups, hooksObject, type HookGroup, type HookJudgement, type HookQuestion } from '../table/hooks.ts';
 import type { Peer } from '../table/policies.ts';
 import type { Identity } from '../table/policy/policy.ts';
-import type { Choice } from '../table/services.ts';
+import type { Choice } from '../table/service-choices.ts';
 import { offsetOf, weighedChoice } from '../table/weighed.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { hasPorts, IP_UDP } from '../wire/ipv4.ts';

@@ -4,7 +4,7 @@
  */
 import type { FlowView } from '../flow/view.ts';
 import type { Eligibility } from '../table/balancer.ts';
-import type { NoChoice } from '../table/services.ts';
+import type { NoChoice } from '../table/service-choices.ts';
 import { exclusionText } from './choice-text.ts';
 import type { FrameOrigin } from './origin.ts';
 import { reject } from './routed.ts';

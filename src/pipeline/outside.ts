@@ -20,7 +20,7 @@ import { OUTSIDE } from '../flow/connection.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Found } from '../table/connections.ts';
 import { endpointOf } from '../table/connection-ways.ts';
-import type { Choice } from '../table/services.ts';
+import type { Choice } from '../table/service-choices.ts';
 import { outsideObject, tunnelObject, type Outside } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_UDP } from '../wire/ipv4.ts';

@@ -7,7 +7,7 @@ import type { FlowView } from '../flow/view.ts';
 import { isRepeated } from '../table/balancer.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import type { Route } from '../table/routes.ts';
-import type { Choice } from '../table/services.ts';
+import type { Choice } from '../table/service-choices.ts';
 import type { VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { isNeverReported } from '../wire/icmp-error.ts';

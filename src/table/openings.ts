@@ -3,7 +3,7 @@ import { INTERNAL, OUTSIDE, type Place, type Tuple } from '../flow/connection.ts
 import type { Treatment } from '../flow/treatment.ts';
 import { sameBytes, type Vni } from '../flow/types.ts';
 import type { ClientOrigin } from './service-keys.ts';
-import type { Choice } from './services.ts';
+import type { Choice } from './service-choices.ts';
 
 /** How many source ports are tried if the client's own one is taken. */
 const SOURCE_PORTS_TRIED = 16;

@@ -8,6 +8,11 @@ import type { Backend, ServicePort } from './service.ts';
 /** Where clients come from: a network, or outside. */
 export type ClientOrigin = Vni | typeof OUTSIDE;
 
+/** Everything about a service, whether it is present or absent: the object of decisions. @param id `NAMESPACE/NAME` */
+export function serviceObject(id: string): string {
+  return `service/${id}`;
+}
+
 /** Clients that have the same candidates for a port. */
 export interface AskingClients {
   readonly from: ClientOrigin;

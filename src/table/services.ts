@@ -4,7 +4,7 @@
  *   set(service)            notes what has changed, in `Changes`
  *   find(address, …)        the port of a service at a VIP
  *   findPublished(…)        the port of a service that is published at a port of all hosts (`node-ports.ts`)
- *   choose(found, …)        a backend for a new connection, or why there is none; changes nothing
+ *   choose(found, …)        a backend for a new connection, or why there is none; changes nothing (`service-choices.ts`)
  *   opened, closed          the connection is open, or over
  *   ended, moved            whose connections must end: their backend has gone, or had enough time to drain; or it is on
  *                           another host now, so that its replies come in elsewhere
@@ -22,12 +22,11 @@
 import type { AddressSet } from '../flow/address-set.ts';
 import { OUTSIDE, type ConnectionTuples, type ProtocolTuple } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
-import { isIp4, type Vni } from '../flow/types.ts';
+import type { Vni } from '../flow/types.ts';
 import { Affinity } from './affinity.ts';
-import { balancedAt, BalancedPorts, type BalancedPort, type KnownService } from './balanced-port.ts';
+import { balancedAt, BalancedPorts, type KnownService } from './balanced-port.ts';
 import { Backends, type PinnedBackend, type RepliesIn } from './backends.ts';
-import type { BackendSelection, Eligibility } from './balancer.ts';
-import { isBalancedByTable, nobodyIn, pick, routeHash, weighted, withoutFull } from './balancer.ts';
+import type { Eligibility } from './balancer.ts';
 import { BalancingTables, type Balancing } from './balancing-tables.ts';
 import type { BackendIndex, Surroundings } from './candidates.ts';
 import type { Changes } from './changes.ts';
@@ -38,32 +37,14 @@ import { nodePortId, nodePortOffset, NodePorts } from './node-ports.ts';
 import { PublishedBackends } from './published-backends.ts';
 import type { PortRanges } from './port-ranges.ts';
 import { sameService } from './same-service.ts';
-import { backendId, clientId, type ClientOrigin } from './service-keys.ts';
+import { ServiceChoices, type Choice, type NoChoice } from './service-choices.ts';
+import { backendId, clientId, serviceObject, type ClientOrigin } from './service-keys.ts';
 import { routedServices, ServiceRoutes, type RoutedClient } from './service-routes.ts';
 import { addressesOf, ServiceAddresses, type FoundPort } from './service-addresses.ts';
-import { ServiceScopes, type PortScope } from './service-scopes.ts';
-import { spreadOf, type Backend, type RouteDestination, type Service, type ServicePort } from './service.ts';
+import { ServiceScopes } from './service-scopes.ts';
+import type { Backend, RouteDestination, Service, ServicePort } from './service.ts';
 import { formatPrefix, isInPrefix, type Prefix } from './routes.ts';
 import type { Topology } from './topology.ts';
-
-/** The backend of a new connection, to be opened with it. */
-export interface Choice extends KeptChoice {
-  readonly kind: 'backend';
-  readonly backend: Backend;
-  /** Its port, for the port that the client asked for. */
-  readonly l4Port: number;
-  /** The scope that it was chosen in. */
-  readonly scope: string;
-}
-
-/** None: only other hosts have one (`local`), nobody has, all are full, or a route leads to what is not there. */
-export interface NoChoice {
-  readonly kind: 'none';
-  readonly why: NonNullable<BackendSelection['refusal']> | 'full';
-  /** Of a route that leads to what is not there. */
-  readonly detail?: string;
-  readonly selection: BackendSelection;
-}
 
 /** The records of connections. */
 export interface BalancedConnections {
@@ -88,6 +69,7 @@ export class Services {
   readonly #limits = new ConnectionLimits();
   #ranges: readonly Prefix[] = [];
   readonly #scopes: ServiceScopes;
+  readonly #choices: ServiceChoices;
   #host: { readonly name: string | undefined; readonly zone: string | undefined } = {
     name: undefined,
     zone: undefined,
@@ -107,6 +89,14 @@ export class Services {
       { ...environment, host: () => this.#host, isInRange: (address) => this.isInRange(address) },
       scopesBytes,
     );
+    this.#choices = new ServiceChoices({
+      routes: this.#routes,
+      scopes: this.#scopes,
+      tables: this.#tables,
+      limits: this.#limits,
+      affinity: this.#affinity,
+      portOf: ({ service, port }) => this.#ports.of(this.#services.get(service.id)!, port),
+    });
   }
 
   /** @param connections those that are reported with `opened` and `closed` */
@@ -291,20 +281,7 @@ export class Services {
    * @param isV4 the family of the address that they ask for @param client the endpoint, by `idOf`
    */
   selection(found: FoundPort, from: ClientOrigin, isV4: boolean, client?: string): Eligibility {
-    const { route, consulted } = this.#routes.of(found, client);
-    if (!route) {
-      const { selection } = this.#scopeOf(this.#portOf(found), from, isV4);
-      return consulted.length === 1 ? selection : { ...selection, consulted: [...consulted, ...selection.consulted] };
-    }
-    const ways = route.destinations.map((destination) => {
-      const to = this.#routes.to(destination, found);
-      const scope = 'missing' in to ? undefined : this.#scopeOf(this.#portOf(to), from, isV4, destination.subset);
-      return { objects: [serviceObject(destination.service), ...(scope?.selection.consulted ?? [])], scope };
-    });
-    const [first, ...others] = ways.map(({ scope }) => (scope ? scope.selection.refusal : 'no_route'));
-    const refusal = others.every((other) => other === first) ? first : undefined;
-    const excluded = refusal ? ways.flatMap(({ scope }) => scope?.selection.excluded ?? []) : [];
-    return { consulted: [...new Set([...consulted, ...ways.flatMap(({ objects }) => objects)])], refusal, excluded };
+    return this.#choices.selection(found, from, isV4, client);
   }
 
   /**
@@ -312,64 +289,7 @@ export class Services {
    * @param from where the client is, which has sent `tuple` @param client its endpoint, by `idOf`
    */
   choose(found: FoundPort, from: ClientOrigin, tuple: ProtocolTuple, client?: string): Choice | NoChoice {
-    const { service, port } = found;
-    const { route } = this.#routes.of(found, client);
-    const isV4 = isIp4(tuple.destination);
-    const last = this.#lastOf(found, from, tuple);
-    if (!route) {
-      const scope = this.#scopeOf(this.#portOf(found), from, isV4);
-      return this.#chooseIn(scope, tuple, last, { offset: found.offset, affinityMs: service.affinityMs, route });
-    }
-    const isByClient = service.affinityMs !== undefined || spreadOf(service, port).balancing === 'source-hash';
-    const isOfLast = (destination: RouteDestination): boolean => {
-      const to = this.#routes.to(destination, found);
-      if (last === undefined || 'missing' in to) return false;
-      const { selection } = this.#scopeOf(this.#portOf(to), from, isV4, destination.subset);
-      return selection.candidates.some(({ pinned }) => pinned.pin === last);
-    };
-    const destination = route.destinations.find(isOfLast) ?? weighted(route.destinations, routeHash(tuple, isByClient));
-    const to = this.#routes.to(destination, found);
-    if ('missing' in to) {
-      const why = `${service.routing!.rule} leads to service ${destination.service}, which ${to.missing}`;
-      return { kind: 'none', why: 'no_route', detail: why, selection: nobodyIn(found) };
-    }
-    const scope = this.#scopeOf(this.#portOf(to), from, isV4, destination.subset);
-    const { protocol, l4Port } = port;
-    const { id, affinityMs, routing } = service;
-    const taken = { service: id, protocol, l4Port, affinityMs, rule: routing!.rule, route, destination };
-    return this.#chooseIn(scope, tuple, last, { offset: to.offset, affinityMs, route: taken });
-  }
-
-  #chooseIn(
-    scope: PortScope,
-    tuple: ProtocolTuple,
-    last: number | undefined,
-    { offset, affinityMs, route }: Pick<KeptChoice, 'route'> & { offset: number; affinityMs: number | undefined },
-  ): Choice | NoChoice {
-    const { selection } = scope;
-    const { candidates, spread, refusal } = selection;
-    if (refusal) return { kind: 'none', why: refusal, selection };
-    const { balancing } = spread;
-    const kept = last === undefined ? undefined : candidates.find(({ pinned }) => pinned.pin === last);
-    // Chosen by its address, a client mostly has the same one again, even if it has been forgotten.
-    const method = affinityMs !== undefined && balancing === 'maglev' ? 'source-hash' : balancing;
-    const first = kept ?? pick(scope, tuple, method);
-    // It may have got a table.
-    this.#scopes.use(scope);
-    const found = this.#limits.choose(first, scope, tuple, method);
-    if (!found) return { kind: 'none', why: 'full', selection: withoutFull(selection, [], spread.maxConnections!) };
-    const { backend, target, pinned } = found.candidate;
-    const by = found.candidate === kept ? 'affinity' : balancing;
-    return {
-      kind: 'backend',
-      backend,
-      l4Port: target + offset,
-      pin: pinned.pin,
-      by,
-      selection: found.selection,
-      route,
-      scope: scope.id,
-    };
+    return this.#choices.choose(found, from, tuple, client);
   }
 
   /**
@@ -377,16 +297,7 @@ export class Services {
    * @param from the network of the client
    */
   tableFor(choice: Choice, from: Vni): number | undefined {
-    const scope = this.#scopes.get(choice.scope);
-    if (scope?.selection !== choice.selection || !isBalancedByTable(choice)) return undefined;
-    // The service has changed in the meantime, or has gone.
-    if (scope.balanced.version !== scope.version) return undefined;
-    if (scope.balancing === undefined) {
-      scope.balancing = this.#tables.add(scope, from);
-      if (scope.balancing !== undefined) scope.balanced.tables.add(scope.balancing);
-      this.#scopes.use(scope);
-    }
-    return scope.balancing;
+    return this.#choices.tableFor(choice, from);
   }
 
   // 4. Connections
@@ -486,14 +397,6 @@ export class Services {
 
   // Scopes
 
-  #portOf({ service, port }: Pick<FoundPort, 'service' | 'port'>): BalancedPort {
-    return this.#ports.of(this.#services.get(service.id)!, port);
-  }
-
-  #scopeOf(balanced: BalancedPort, from: ClientOrigin, isV4: boolean, subset?: string): PortScope {
-    return this.#scopes.of(balanced, { from, isV4, subset });
-  }
-
   /** What the candidates of a service depend on besides it, for clients from there. */
   surroundings(id: string, from: ClientOrigin): Surroundings {
     return this.#scopes.surroundings(id, from);
@@ -514,12 +417,6 @@ export class Services {
       routing?.routes.some(({ destinations }) => destinations.some(isOne)),
     );
   }
-
-  /** The number of the backend that the client had last. */
-  #lastOf(found: FoundPort, from: ClientOrigin, { source }: ProtocolTuple): number | undefined {
-    if (found.service.affinityMs === undefined) return undefined;
-    return this.#affinity.of(clientId(this.#portOf(found), from, source));
-  }
 }
 
 const none: ReadonlySet<number> = new Set();
@@ -527,11 +424,6 @@ const none: ReadonlySet<number> = new Set();
 function hasBackend({ backends }: Service, address: Uint8Array): boolean {
   const id = bytesId(address);
   return backends.some((backend) => bytesId(backend.address) === id);
-}
-
-/** Everything about a service, whether it is present or absent. @param id `NAMESPACE/NAME` */
-export function serviceObject(id: string): string {
-  return `service/${id}`;
 }
 
 /** From which addresses VIPs are taken. */

@@ -2,7 +2,7 @@
 import { tupleHash } from '../flow/balancing.ts';
 import type { ProtocolTuple } from '../flow/connection.ts';
 import { weighted } from './balancer.ts';
-import type { Choice } from './services.ts';
+import type { Choice } from './service-choices.ts';
 
 /**
  * Who is chosen then, which is always the same for one tuple.

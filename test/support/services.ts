@@ -5,7 +5,8 @@ import { formatIp, parseIp, parseMac, type Vni } from '../../src/flow/types.ts';
 import { Changes } from '../../src/table/changes.ts';
 import type { Backend, Service, ServicePort } from '../../src/table/service.ts';
 import type { ClientOrigin } from '../../src/table/service-keys.ts';
-import { Services, type Choice, type NoChoice } from '../../src/table/services.ts';
+import type { Choice, NoChoice } from '../../src/table/service-choices.ts';
+import { Services } from '../../src/table/services.ts';
 import { Topology } from '../../src/table/topology.ts';
 import { IP_TCP } from '../../src/wire/ipv4.ts';
 

@@ -7,7 +7,8 @@ import { tableOf, type BackendSelection, type Scope } from '../../src/table/bala
 import { KeptChoices } from '../../src/table/kept-choices.ts';
 import { Scopes } from '../../src/table/scopes.ts';
 import type { BalancingMethod, Service } from '../../src/table/service.ts';
-import type { Choice, Services } from '../../src/table/services.ts';
+import type { Choice } from '../../src/table/service-choices.ts';
+import type { Services } from '../../src/table/services.ts';
 import { Random } from '../support/random.ts';
 import {
   backend,
