@@ -25,8 +25,10 @@ class NaivePool {
   readonly all: readonly string[];
   /** Addresses that can be chosen and never were, in order. */
   #fresh: string[];
-  /** Addresses that came back, in that order. */
-  #rested: string[] = [];
+  /** Addresses that came back, in that order, and who had them. */
+  #rested: { readonly address: string; readonly owner: string }[] = [];
+  /** What each endpoint has given back last. */
+  readonly #left = new Map<string, string>();
   readonly #choosable: ReadonlySet<string>;
   readonly #reserved: ReadonlySet<string>;
   readonly #owners = new Map<string, string>();
@@ -52,27 +54,37 @@ class NaivePool {
       if (this.#reserved.has(requested)) return 'invalid';
       if (this.#owners.has(requested)) return 'conflict';
     }
+    const own = this.#rested.find((one) => one.owner === owner && one.address === this.#left.get(owner))?.address;
     const skipped = this.#fresh.findIndex((address) => !this.#owners.has(address));
-    const address = requested ?? this.#fresh[skipped] ?? this.#rested[0];
-    if (requested === undefined) this.#fresh = skipped < 0 ? [] : this.#fresh.slice(skipped + 1);
+    const address = requested ?? own ?? this.#fresh[skipped] ?? this.#rested[0]?.address;
+    if (requested === undefined && own === undefined) this.#fresh = skipped < 0 ? [] : this.#fresh.slice(skipped + 1);
     if (address === undefined) return 'exhausted';
-    this.#rested = this.#rested.filter((other) => other !== address);
+    this.#rested = this.#rested.filter((other) => other.address !== address);
     this.#owners.set(address, owner);
     return address;
   }
 
   release(address: string): void {
-    if (!this.#owners.delete(address) || !this.#choosable.has(address)) return;
-    if (!this.#fresh.includes(address)) this.#rested.push(address);
+    const owner = this.#owners.get(address);
+    this.#owners.delete(address);
+    if (owner === undefined || !this.#choosable.has(address) || this.#fresh.includes(address)) return;
+    this.#rested.push({ address, owner });
+    this.#left.set(owner, address);
   }
 }
 
-type Step = { readonly kind: 'take' } | { readonly kind: 'request' | 'release'; readonly index: number };
+type Step =
+  | { readonly kind: 'take'; readonly owner: number }
+  | { readonly kind: 'request'; readonly owner: number; readonly index: number }
+  | { readonly kind: 'release'; readonly index: number };
 
+/** Some of them have several addresses, and come again. */
+const owner = fc.nat(11);
+const index = fc.nat(31);
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 3, arbitrary: fc.constant({ kind: 'take' as const }) },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant('request' as const), index: fc.nat(31) }) },
-  { weight: 4, arbitrary: fc.record({ kind: fc.constant('release' as const), index: fc.nat(31) }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('take' as const), owner }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('request' as const), owner, index }) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('release' as const), index }) },
 );
 
 t.test('every step is that of the naive twin', async (t) => {
@@ -90,15 +102,16 @@ t.test('every step is that of the naive twin', async (t) => {
       const pool = new AddressPool({ network: 'blue', subnet, ...(range !== undefined && { range }) });
       const naive = new NaivePool(subnet, range);
       const taken = new Set<string>();
-      for (const [number, { kind, ...rest }] of steps.entries()) {
-        const requested = 'index' in rest ? naive.all[rest.index % naive.all.length] : undefined;
-        if (kind === 'release') {
+      for (const step of steps) {
+        const requested = 'index' in step ? naive.all[step.index % naive.all.length] : undefined;
+        if (step.kind === 'release') {
           pool.release(requested ?? '');
           naive.release(requested ?? '');
           taken.delete(requested ?? '');
         } else {
-          const given = outcome(() => pool.take(`web${number}`, requested));
-          deepEqual(given, naive.take(`web${number}`, requested));
+          const owner = `web${step.owner}`;
+          const given = outcome(() => pool.take(owner, requested));
+          deepEqual(given, naive.take(owner, requested));
           deepEqual(taken.has(given), false, `${given} twice`);
           if (/[.:]/.test(given)) taken.add(given);
         }
@@ -164,7 +177,7 @@ t.test('an address that was released is not the next one', async (t) => {
   const pool = new AddressPool({ network: 'blue', subnet: '10.0.0.0/24' });
   const seen = new Set<string>();
   for (let i = 0; i < 253; i++) {
-    const address = pool.take('web');
+    const address = pool.take(`web${i}`);
     t.notOk(seen.has(address));
     seen.add(address);
     pool.release(address);
@@ -172,11 +185,31 @@ t.test('an address that was released is not the next one', async (t) => {
   t.equal(pool.take('web'), '10.0.0.2', 'all others rest less long');
 });
 
+t.test(
+  'an endpoint that comes back under its name has its address again, unless another one has got that',
+  async (t) => {
+    const pool = new AddressPool({ network: 'blue', subnet: '10.0.0.0/29' });
+    t.same([pool.take('web'), pool.take('db')], ['10.0.0.2', '10.0.0.3']);
+    pool.release('10.0.0.2');
+    pool.release('10.0.0.3');
+    t.equal(pool.take('api'), '10.0.0.4', 'others get fresh ones');
+    t.equal(pool.take('db'), '10.0.0.3');
+    t.equal(pool.take('web'), '10.0.0.2');
+    pool.release('10.0.0.2');
+    t.equal(pool.take('other', '10.0.0.2'), '10.0.0.2', 'or that one, if they ask for it');
+    t.equal(pool.take('web'), '10.0.0.5');
+    t.equal(pool.take('more'), '10.0.0.6');
+    pool.release('10.0.0.5');
+    t.equal(pool.take('last'), '10.0.0.5', 'or it is the last');
+    t.throws(() => pool.take('web'), { code: 'exhausted' });
+  },
+);
+
 t.test('what a plan chose and gave up is as if it had not been chosen', async (t) => {
   const pool = new AddressPool({ network: 'blue', subnet: '10.0.0.0/29' });
   pool.take('db', '10.0.0.3');
   const plan = (count: number): string[] => {
-    const chosen = Array.from({ length: count }, () => pool.choose('web'));
+    const chosen = Array.from({ length: count }, (_, i) => pool.takeForPlan(`new${i}`));
     for (const { undo } of chosen.toReversed()) undo();
     return chosen.map(({ address }) => address);
   };
@@ -191,6 +224,11 @@ t.test('what a plan chose and gave up is as if it had not been chosen', async (t
   pool.release('10.0.0.4');
   pool.release('10.0.0.2');
   t.same(plan(3), ['10.0.0.6', '10.0.0.4', '10.0.0.2'], 'those that rest, too, in their order');
+  const back = pool.takeForPlan('a');
+  t.equal(back.address, '10.0.0.2');
+  back.undo();
+  t.equal(pool.takeForPlan('a').address, '10.0.0.2', 'and who had one finds it again');
+  pool.release('10.0.0.2');
   t.same([pool.take('d'), pool.take('e'), pool.take('f')], ['10.0.0.6', '10.0.0.4', '10.0.0.2']);
 });
 
@@ -216,7 +254,7 @@ t.test('memory of a large pool goes with what is taken, not with what ever was',
   const pool = new AddressPool({ network: 'blue', subnet: 'fd00::/64' });
   const ever = new Set<string>();
   for (let i = 0; i < 20_000; i++) {
-    const address = pool.take('web');
+    const address = pool.take(`web${i}`);
     ever.add(address);
     pool.release(address);
   }

@@ -3,9 +3,9 @@
  *
  * The first address, the gateway's (the second), and in IPv4 the last one are never given
  * (model/address.ts). The others are given in ascending order, each once. An address that comes back
- * goes to the end of a queue, and is given again only when no fresh address is left or when the
- * queue is very long. So everything that remembers its last holder (a neighbor cache, a client) has
- * as long as possible to forget it.
+ * goes to the end of a queue. There it waits for the endpoint that had it, and is given to another one
+ * only when no fresh address is left or when the queue is very long. So everything that remembers its
+ * last holder (a neighbor cache, a client) has as long as possible to forget it.
  *
  * Nothing is enumerated: memory grows with the addresses that are taken or queued, and an
  * allocation never looks at an address twice. With a range, addresses are chosen only from the
@@ -51,8 +51,10 @@ export class AddressPool implements Pool {
   #takenInRange = 0;
   /** Addresses of the range from here on have never been chosen. */
   #fresh: bigint;
-  /** The queue: free addresses of the range below `#fresh`, in the order in which they were released. */
-  #resting = new Set<bigint>();
+  /** The queue: free addresses of the range below `#fresh`, in the order in which they were released, and who had each. */
+  #resting = new Map<bigint, string>();
+  /** The address in the queue that an endpoint had last. */
+  readonly #left = new Map<string, bigint>();
 
   /** @param before the pool of the same subnet that this one replaces; what is taken there is taken here too */
   constructor({ network, subnet, range }: AddressPoolOptions, before?: AddressPool) {
@@ -103,37 +105,37 @@ export class AddressPool implements Pool {
    */
   take(owner: string, requested?: string): string {
     if (requested !== undefined) this.check(owner, requested);
-    const value = requested === undefined ? this.#choose() : addressValue(requested);
+    const value = requested === undefined ? this.#choose(owner) : addressValue(requested);
     this.#give(value, owner);
     return addressText(value);
   }
 
   /**
-   * Chooses an address for a plan. `undo` puts the pool back as it was; of several choices, the last is undone first.
-   * @throws WeftError('exhausted') if there is none
+   * Does the same for a plan. `undo` puts the pool back as it was, but that who was to have an address again out of the middle
+   * of the queue finds it at the end; of several plans, the last is undone first.
+   * @throws as `take` does
    */
-  choose(owner: string): { readonly address: string; readonly undo: () => void } {
+  takeForPlan(owner: string, requested?: string): { readonly address: string; readonly undo: () => void } {
     const fresh = this.#fresh;
-    const address = this.take(owner);
+    const [first] = this.#resting.keys();
+    if (requested !== undefined) this.check(owner, requested);
+    const value = requested === undefined ? this.#choose(owner) : addressValue(requested);
+    const had = this.#resting.get(value);
+    this.#give(value, owner);
     const undo = (): void => {
-      const value = addressValue(address);
-      const hadRested = value < fresh;
-      this.release(address);
+      this.#takeAway(value);
       this.#fresh = fresh;
-      this.#resting.delete(value);
-      if (hadRested) this.#resting = new Set([value, ...this.#resting]);
+      if (had === undefined) return;
+      if (value === first) this.#resting = new Map([[value, had], ...this.#resting]);
+      else this.#resting.set(value, had);
+      this.#left.set(had, value);
     };
-    return { address, undo };
+    return { address: addressText(value), undo };
   }
 
   plan(owner: string, requested: string | undefined, draft: Draft): string {
-    if (requested === undefined) {
-      const { address, undo } = this.choose(owner);
-      draft.onUndo(undo);
-      return address;
-    }
-    const address = this.take(owner, requested);
-    draft.onUndo(() => this.release(address));
+    const { address, undo } = this.takeForPlan(owner, requested);
+    draft.onUndo(undo);
     return address;
   }
 
@@ -152,9 +154,10 @@ export class AddressPool implements Pool {
   /** Does nothing if the address is not taken. */
   release(address: string): void {
     const value = addressValue(address);
-    if (!this.#owners.delete(value) || !this.#isInRange(value)) return;
-    this.#takenInRange--;
-    if (value < this.#fresh) this.#resting.add(value);
+    const owner = this.#takeAway(value);
+    if (owner === undefined || !this.#isInRange(value) || value >= this.#fresh) return;
+    this.#resting.set(value, owner);
+    this.#left.set(owner, value);
   }
 
   /** Releases the address if it is `owner` that has it. */
@@ -169,9 +172,11 @@ export class AddressPool implements Pool {
     });
   }
 
-  #choose(): bigint {
+  #choose(owner: string): bigint {
+    const own = this.#left.get(owner);
+    if (own !== undefined) return own;
     while (this.#owners.has(this.#fresh)) this.#fresh++;
-    const [rested] = this.#resting;
+    const [rested] = this.#resting.keys();
     const isUsedUp = this.#fresh > this.#usable.last;
     if (rested !== undefined && (isUsedUp || this.#resting.size >= MOST_RESTING)) return rested;
     if (!isUsedUp) return this.#fresh++;
@@ -186,8 +191,17 @@ export class AddressPool implements Pool {
 
   #give(value: bigint, owner: string): void {
     this.#owners.set(value, owner);
+    const had = this.#resting.get(value);
     this.#resting.delete(value);
+    if (had !== undefined && this.#left.get(had) === value) this.#left.delete(had);
     if (this.#isInRange(value)) this.#takenInRange++;
+  }
+
+  /** @returns who had it; undefined if nobody did */
+  #takeAway(value: bigint): string | undefined {
+    const owner = this.#owners.get(value);
+    if (this.#owners.delete(value) && this.#isInRange(value)) this.#takenInRange--;
+    return owner;
   }
 
   #isInRange(value: bigint): boolean {
