@@ -12,6 +12,7 @@ import { startEtcd } from '../support/etcd.ts';
 import { openLab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
+import { Switchable } from '../support/switchable.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
 
 type Plane = Awaited<ReturnType<typeof openControlPlane>>;
@@ -106,6 +107,25 @@ t.test('what is asked for is given, or refused with the reason', async (t) => {
   t.match(shown(plane, 'head').spec, { clusterIP: 'None', clusterIPs: ['None'], ipFamilies: ['IPv4'] });
   await cluster.apply([service('bare', { ports: [{ port: 80 }], clusterIP: 'None' })]);
   t.same(shown(plane, 'bare').spec['ipFamilies'], ['IPv4', 'IPv6'], 'without a selector, of either family');
+});
+
+t.test('a service that is applied again when the store was emptied keeps what it had for itself', async (t) => {
+  const link = new Switchable(await openStore(t));
+  const plane = await openControlPlane(t, undefined, { host: 'a', shared: link });
+  const { cluster, feed } = plane;
+  await cluster.apply([service('web', nodePort), service('db')]);
+  const claims = async () => [await keysOf(plane, 'vips/'), await keysOf(plane, 'node-ports/')];
+  const { spec } = shown(plane, 'web');
+  const [before, empty] = [await claims(), await openStore(t)];
+  link.back(empty, 'empty');
+  await until(() => (feed.report()?.held.length ?? 0) > 0, { what: 'that to be noticed' });
+  await cluster.apply([service('web', nodePort), service('db')]);
+  await cluster.acceptStore();
+  t.same((await empty.list('vips/')).entries.length, 2);
+  t.same(await claims(), before);
+  t.same(shown(plane, 'web').spec, spec);
+  await cluster.apply([service('more', nodePort)]);
+  t.equal((await empty.list('vips/')).entries.length, 3, 'others get other addresses');
 });
 
 t.test('types follow each other: what one does not need is given back', async (t) => {

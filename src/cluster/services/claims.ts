@@ -51,9 +51,14 @@ export class ServiceClaims implements Register {
   ): { readonly also: (Put & { readonly revision: number })[]; readonly released: Expectation[] } {
     const planned = this.#planned.get(draft) ?? new Map<string, string>();
     this.#planned.set(draft, planned);
-    const taken = [...after].filter((what) => !this.#claims.has(what));
+    // A store that has lost the service has probably lost these, too, although they are known here.
+    const isLost = draft.isRefused('Service', service);
+    const taken = [...after].filter((what) => isLost || !this.#claims.has(what));
     for (const what of taken) planned.set(what, service);
-    const also = taken.map((what) => ({ key: this.prefix + what, value: { service }, revision: 0 }));
+    const also = taken.map((what) => {
+      const revision = this.#claims.get(what)?.revision ?? 0;
+      return { key: this.prefix + what, value: { service }, revision };
+    });
     return {
       also,
       released: this.release(
