@@ -252,6 +252,10 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     const host = hosts.find(name);
     return host && peers.isReachable(host.resource.spec.underlay);
   };
+  const unreachableMs = (name: string): number | undefined => {
+    const host = hosts.find(name);
+    return host && peers.downMs(host.resource.spec.underlay);
+  };
   const membership: Membership = new Membership({
     shared: foundations.applied && { store: foundations.store, applied: foundations.applied },
     own,
@@ -266,6 +270,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     mustWait: () => feed.report()?.refused,
     isStored: () => cluster.isStored,
     isReachable,
+    unreachableMs,
     isRunning,
     randomHostId: foundations.randomHostId,
     setHostId: (hostId) => forwarding.setHostId(hostId),
@@ -454,6 +459,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   };
   const clashes = (): ClashReport[] => [
     ...membership.differences(),
+    ...hosts.clashes(),
     ...serving.clashes(),
     ...health.unhealthy.clashes(),
     ...observer.tunnelClashes(),

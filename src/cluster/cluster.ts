@@ -480,7 +480,7 @@ export class Cluster {
 
   /** It is always there, also when the store has lost it. */
   async #keepDefaultNamespace(): Promise<void> {
-    if (this.#environment.reconcilers.get('Namespace')!.find(DEFAULT_NAMESPACE)) return;
+    if (this.#environment.reconcilers.get('Namespace')!.get(DEFAULT_NAMESPACE).revision > 0) return;
     const record = namespaceRecord(DEFAULT_NAMESPACE);
     try {
       await this.#writes.write({ expect: [{ key: record.key, revision: 0 }], put: [record] });

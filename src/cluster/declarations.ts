@@ -24,7 +24,7 @@ export class Declarations<R extends Resource = Resource> implements Reconciler {
   }
 
   get(name: string): Declared<R> {
-    const found = this.#declared.get(name);
+    const found = this.find(name);
     if (found) return found;
     throw new WeftError('not_found', `${this.#kind.toLowerCase()} "${name}" does not exist: ${this.#mend}`);
   }
@@ -57,6 +57,13 @@ export class Declarations<R extends Resource = Resource> implements Reconciler {
   }
 }
 
+/** It is always there, also if somebody has deleted its record. */
+const DEFAULT: Declared<NamespaceResource> = {
+  name: DEFAULT_NAMESPACE,
+  resource: { apiVersion: 'v1', kind: 'Namespace', metadata: { name: DEFAULT_NAMESPACE, labels: {} }, spec: {} },
+  revision: 0,
+};
+
 export class Namespaces extends Declarations<NamespaceResource> {
   readonly #onChange: (name: string) => void;
   /** Of records that this version does not accept: what can be read of them. */
@@ -66,6 +73,16 @@ export class Namespaces extends Declarations<NamespaceResource> {
   constructor(onChange: (name: string) => void = () => {}) {
     super('Namespace', 'apply a Namespace that has this name');
     this.#onChange = onChange;
+  }
+
+  override find(name: string): Declared<NamespaceResource> | undefined {
+    return super.find(name) ?? (name === DEFAULT_NAMESPACE ? DEFAULT : undefined);
+  }
+
+  override all(): readonly Declared<NamespaceResource>[] {
+    const all = super.all();
+    if (super.find(DEFAULT_NAMESPACE)) return all;
+    return [...all, DEFAULT].sort((a, b) => compareNames(a.name, b.name));
   }
 
   refuseRemoval(name: string): void {

@@ -19,6 +19,7 @@ import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import { endpointAllotted, type EndpointResource } from '../model/kinds/endpoint.ts';
 import type { EndpointReport } from '../model/report.ts';
+import { someOf } from '../model/name.ts';
 import type { Resource } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import type { Store } from '../store/store.ts';
@@ -275,6 +276,10 @@ export class Endpoints implements Reconciler {
   async started(isDeclared: (name: string) => boolean): Promise<void> {
     this.#placing.started();
     const left = this.#records.names().filter((name) => !isDeclared(name) || this.#hasMoved(name));
+    if (left.length > 0) {
+      const message = 'endpoints that were attached here are not declared here any more: their interfaces are removed';
+      this.#environment.warn(message, { endpoints: someOf(left) });
+    }
     for (const name of left) {
       const local = this.#records.find(name)!;
       if (local.bootId === this.#environment.bootId) await this.#attachments.removeLeft(name, local);

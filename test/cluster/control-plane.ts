@@ -142,6 +142,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     mustWait: () => feed.report()?.refused,
     isStored: () => cluster.isStored,
     isReachable: () => undefined,
+    unreachableMs: () => undefined,
     isRunning: () => false,
     randomHostId: () => randomBytes(3),
     setHostId: (hostId) => forwarding.setHostId(hostId),

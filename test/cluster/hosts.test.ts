@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
 import { Hosts } from '../../src/cluster/membership/hosts.ts';
 import type { Stored } from '../../src/cluster/reconciler.ts';
-import { formatIp, formatMac } from '../../src/flow/types.ts';
+import { formatIp, formatMac, parseIp } from '../../src/flow/types.ts';
 import type { Remote } from '../../src/forwarding/remote.ts';
 import type { HostResource } from '../../src/model/kinds/host.ts';
 import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
@@ -12,12 +12,13 @@ import { Random } from '../support/random.ts';
 /** Without a datapath. */
 function openHosts(
   remote: Pick<Remote, 'addVtep' | 'removeVtep'> = { addVtep: () => {}, removeVtep: () => {} },
+  underlay?: string,
 ): Hosts {
   return new Hosts({
     forwarding: { remote },
     name: 'here',
     id: idOf('a'),
-    underlay: () => undefined,
+    underlay: () => (underlay === undefined ? undefined : parseIp(underlay)),
     peers: [],
     whyAlive: () => undefined,
     stillGone: (name) => ({ key: `live/${name}`, revision: 0 }),
@@ -103,11 +104,32 @@ t.test('VTEPs follow any changes of hosts, one by one', async (t) => {
         const isThisHost = name === 'a' && mac !== undefined;
         if (underlay !== undefined && !isThisHost) wanted.set(underlay, mac);
       }
+      const own = known.get('a');
+      if (own?.mac !== undefined) wanted.delete(own.underlay);
       if (!isDeepStrictEqual(inForce, wanted)) t.same(inForce, wanted, `seed ${seed}, step ${step}`);
       t.same([...hosts.vteps()].sort(), [...wanted.keys()].sort());
     }
   }
 });
+
+t.test(
+  'a host that somebody has written into the store with the address of this one is no VTEP, and is told',
+  async (t) => {
+    const hosts = openHosts(undefined, '192.0.2.1');
+    await hosts.put([registered('a', { underlay: '192.0.2.1', mac: '02:77:65:00:00:01' }), stored('b', '192.0.2.2')]);
+    t.same(hosts.clashes(), []);
+    await hosts.put([stored('e9', '192.0.2.1')]);
+    t.same(hosts.vteps(), ['192.0.2.2']);
+    t.match(hosts.clashes(), [
+      {
+        detail: 'host "e9" is declared with underlay 192.0.2.1, the address of this host',
+        hint: /`weft delete host e9`/,
+      },
+    ]);
+    await hosts.remove(['e9']);
+    t.same(hosts.clashes(), []);
+  },
+);
 
 t.test('with a host goes what it has said of its backends, also without a lease', async (t) => {
   const hosts = openHosts();

@@ -3,6 +3,7 @@ import t, { type Test } from 'tap';
 import { Cluster } from '../../src/cluster/cluster.ts';
 import type { Feed, News } from '../../src/cluster/feed/feed.ts';
 import type { MembershipEnvironment } from '../../src/cluster/membership/membership.ts';
+import { LEASE_MS } from '../../src/cluster/membership/presence.ts';
 import { PublishedRevisions } from '../../src/cluster/membership/published-revisions.ts';
 import type { HostInForceReport } from '../../src/model/report.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
@@ -23,14 +24,18 @@ function stayAlive(t: Test): void {
   t.teardown(() => clearInterval(alive));
 }
 
-/** Three hosts. @param reachable what `a` knows of the tunnels to the others */
-async function lab(t: Test, reachable: Partial<Record<string, boolean>> = {}) {
+/** Three hosts. @param reachable what `a` knows of the tunnels to the others @param unreachableMs and for how long they are down */
+async function lab(t: Test, reachable: Partial<Record<string, boolean>> = {}, unreachableMs = 0) {
   stayAlive(t);
   const root = await openStore(t);
   const [shared, applied] = [within(root, 'state/'), within(root, 'applied/')];
   const open = (host: HostName, membership: Partial<MembershipEnvironment> = {}) =>
     openControlPlane(t, undefined, { host, shared, applied, underlay: underlayOf(host), membership });
-  const [a, b, c] = [await open('a', { isReachable: (host) => reachable[host] }), await open('b'), await open('c')];
+  const seenByA: Partial<MembershipEnvironment> = {
+    isReachable: (host) => reachable[host],
+    unreachableMs: (host) => (reachable[host] === false ? unreachableMs : undefined),
+  };
+  const [a, b, c] = [await open('a', seenByA), await open('b'), await open('c')];
   for (const { hosts, membership } of [a, b, c]) {
     await until(() => hosts.registered().length === 3 && ['a', 'b', 'c'].every((name) => membership.live.find(name)), {
       what: 'all know each other',
@@ -274,6 +279,18 @@ t.test('a host whose tunnel is down is not waited for, although its lease has no
   const stuck = b.cluster.serial.run(() => new Promise<void>((resolve) => (go = resolve)));
   await a.cluster.apply([network('blue', 1)]);
   t.same(states((await a.membership.inForce.wait(LONG_MS)).hosts), { a: 'in force', b: 'down', c: 'in force' });
+  go();
+  await stuck;
+});
+
+t.test('a host whose lease outlives its tunnel runs, and is waited for', async (t) => {
+  const { a, b } = await lab(t, { b: false }, 2 * LEASE_MS + 1);
+  await a.cluster.apply([network('blue', 1)]);
+  t.same(states((await a.membership.inForce.wait(LONG_MS)).hosts), { a: 'in force', b: 'in force', c: 'in force' });
+  let go = (): void => {};
+  const stuck = b.cluster.serial.run(() => new Promise<void>((resolve) => (go = resolve)));
+  await a.cluster.apply([network('red', 2)]);
+  await t.rejects(a.membership.inForce.wait(SHORT_MS), { message: /host "b" lags behind/ });
   go();
   await stuck;
 });

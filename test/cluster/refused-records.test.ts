@@ -4,6 +4,7 @@
  */
 import t from 'tap';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
+import { namespaceKind } from '../../src/model/kinds/namespace.ts';
 import { networkKind } from '../../src/model/kinds/network.ts';
 import type { Vni } from '../../src/flow/types.ts';
 import { manifest, openControlPlane } from './control-plane.ts';
@@ -59,6 +60,19 @@ t.test('an endpoint that does not validate', async (t) => {
   await write({ 'endpoints/default/web': undefined });
   t.same(cluster.refused.report(), []);
   t.equal(endpoints.size, 0);
+});
+
+t.test('the namespace `default` is there, also without its record', async (t) => {
+  const { cluster, endpoints, write } = await openControlPlane(t);
+  await cluster.apply([blue, there]);
+  await write({ 'namespaces/default': undefined });
+  await cluster.apply([remote('web', '10.0.0.10', mac)]);
+  t.equal(endpoints.get('web').state, 'remote');
+  const labels = { 'kubernetes.io/metadata.name': 'default' };
+  t.match(cluster.get(namespaceKind), [{ metadata: { name: 'default', labels } }]);
+  t.match(await cluster.label(namespaceKind, { name: 'default' }, { tier: 'a' }), { action: 'configured' });
+  t.match(cluster.get(namespaceKind), [{ metadata: { name: 'default', labels: { ...labels, tier: 'a' } } }]);
+  await t.rejects(cluster.delete(namespaceKind, { name: 'default' }), { message: /is always there/ });
 });
 
 t.test('an endpoint that clashes waits until it does not', async (t) => {

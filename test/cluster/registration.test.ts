@@ -101,6 +101,7 @@ async function lab(t: Test) {
       mustWait: () => undefined,
       isStored: () => true,
       isReachable: () => undefined,
+      unreachableMs: () => undefined,
       isRunning: () => true,
       randomHostId: () => Uint8Array.of(1, 2, 3),
       setHostId: (bytes) => void (hostId = bytes),

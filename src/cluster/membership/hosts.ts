@@ -12,6 +12,7 @@ import type { Remote } from '../../forwarding/remote.ts';
 import { hostKind, type HostResource } from '../../model/kinds/host.ts';
 import { compareNames } from '../../model/name-order.ts';
 import { hostRegistration, type HostRegistration } from '../../model/records.ts';
+import type { ClashReport } from '../../model/report.ts';
 import { validate } from '../../model/validate.ts';
 import { hostMacOf } from '../../table/topology.ts';
 import { joined, type Expectation, type Transaction } from '../../store/store.ts';
@@ -94,6 +95,23 @@ export class Hosts extends Declarations<HostResource> {
   /** What a host that shares the store has registered; undefined for one that does not. */
   registrationOf(name: string): HostRegistration | undefined {
     return this.#facts.get(name)?.registration;
+  }
+
+  #isOwn(name: string): boolean {
+    return this.registrationOf(name)?.id === this.#environment.id;
+  }
+
+  /** Hosts with the address of this one: `apply` refuses them, but the store may have them all the same. */
+  clashes(): ClashReport[] {
+    const own = this.#environment.underlay();
+    if (!own) return [];
+    const underlay = formatIp(own);
+    return this.#namesAt(underlay)
+      .filter((name) => name !== this.#environment.name && !this.#isOwn(name))
+      .map((name) => ({
+        detail: `host "${name}" is declared with underlay ${underlay}, the address of this host`,
+        hint: `\`weft delete host ${name}\`, or give it its own address`,
+      }));
   }
 
   /** What a change expects of this host if it must not be made after the host was removed. */
@@ -241,8 +259,10 @@ export class Hosts extends Declarations<HostResource> {
 
   /** The VTEP that there should be at an address. This host itself is none. */
   #wantedAt(underlay: string): { readonly mac: string | undefined } | undefined {
-    const others = this.#namesAt(underlay).filter((name) => this.registrationOf(name)?.id !== this.#environment.id);
-    const last = others.at(-1);
+    const names = this.#namesAt(underlay);
+    // Whatever else somebody has written into the store with its address.
+    if (names.some((name) => this.#isOwn(name))) return undefined;
+    const last = names.at(-1);
     if (last !== undefined) return { mac: this.registrationOf(last)?.mac };
     return this.#peers.has(underlay) ? { mac: undefined } : undefined;
   }

@@ -4,7 +4,7 @@
  * Each host publishes the revision that its datapath has in force (`presence.ts`). That is read here when somebody asks, and
  * followed only while somebody waits. A host that has not got that far is one of three:
  *
- *   lagging   its daemon runs, as far as the store says
+ *   lagging   its daemon runs: the store says so, and the tunnel to it works, or the lease has outlived the tunnel
  *   cut off   its lease has ended, but the tunnel to it works: it forwards by what it knows, and has not heard of the change
  *   down      neither: its endpoints have nothing in force any more
  *
@@ -14,6 +14,7 @@ import { WeftError } from '../../error.ts';
 import { compareNames } from '../../model/name-order.ts';
 import type { HostInForceReport, InForceReport } from '../../model/report.ts';
 import type { Store } from '../../store/store.ts';
+import { LEASE_MS } from './presence.ts';
 import { PublishedRevisions } from './published-revisions.ts';
 
 export interface InForceEnvironment {
@@ -29,12 +30,16 @@ export interface InForceEnvironment {
   }[];
   /** Whether the tunnel to a host works; undefined if that is not known. */
   readonly isReachable: (host: string) => boolean | undefined;
+  /** For how long it has not worked, in milliseconds; undefined if it does, or if that is not known. */
+  readonly unreachableMs: (host: string) => number | undefined;
   /** Why this host does not follow the store at the moment, or has something that the store does not have yet. */
   readonly isCutOff: () => string | undefined;
   /** Does something later; returns how to cancel that. */
   readonly after: (delayMs: number, work: () => void) => () => void;
 }
 
+/** A lease lasts so long after the end of a daemon, at most: etcd begins to count anew if it gets another leader meanwhile. */
+const LONGEST_LEASE_MS = 2 * LEASE_MS;
 /** How often it is looked which hosts there are while somebody waits, besides when one has published something. */
 const LOOK_MS = 250;
 
@@ -137,7 +142,7 @@ export class InForce {
     }: { readonly name: string; readonly isLive: boolean; readonly goneSinceMs?: number | undefined },
     wanted: number,
   ): HostInForceReport {
-    const { host, isReachable } = this.#environment;
+    const { host, isReachable, unreachableMs } = this.#environment;
     if (name === host) {
       const state = this.#latest >= wanted ? 'in force' : 'lagging';
       return { host: name, state, revision: this.#revision, behind: Math.max(0, wanted - this.#latest) };
@@ -145,7 +150,9 @@ export class InForce {
     const revision = this.#published?.of(name);
     const since = goneSinceMs === undefined ? {} : { since: new Date(goneSinceMs).toISOString() };
     const known = revision === undefined ? {} : { revision, behind: Math.max(0, this.#latest - revision) };
-    if (isLive && isReachable(name) !== false) {
+    // Whoever renews its lease runs, although nothing is heard from it here.
+    const outlives = (unreachableMs(name) ?? 0) > LONGEST_LEASE_MS;
+    if (isLive && (isReachable(name) !== false || outlives)) {
       return { host: name, state: (revision ?? 0) >= wanted ? 'in force' : 'lagging', ...known };
     }
     return { host: name, state: !isLive && isReachable(name) ? 'cut off' : 'down', ...known, ...since };

@@ -35,6 +35,8 @@ export interface MembershipEnvironment {
   readonly isStored: () => boolean;
   /** Whether the tunnel to a host works; undefined if that is not known. */
   readonly isReachable: (host: string) => boolean | undefined;
+  /** For how long it has not worked, in milliseconds; undefined if it does, or if that is not known. */
+  readonly unreachableMs: (host: string) => number | undefined;
   /** Undefined if it cannot be seen from here. */
   readonly isRunning: (process: ProcessIdentity) => boolean | undefined;
   /** 3 random bytes. */
@@ -89,6 +91,7 @@ export class Membership {
             goneSinceMs: this.live.goneSinceMs(name),
           })),
       isReachable: environment.isReachable,
+      unreachableMs: environment.unreachableMs,
       isCutOff: () => this.#whyCutOff(),
       after,
     });

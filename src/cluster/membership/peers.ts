@@ -52,8 +52,8 @@ export class Peers {
   /** What this host promises is the interval of its probes. */
   #intervalMs: number;
   #sources: readonly unknown[] = [];
-  /** The last known state of each, by its address. */
-  readonly #states = new Map<string, PeerLiveness['state']>();
+  /** The last known state of each, by its address, and since when. */
+  readonly #states = new Map<string, Pick<PeerLiveness, 'state' | 'sinceMs'>>();
 
   constructor(environment: PeersEnvironment) {
     this.#environment = environment;
@@ -95,8 +95,8 @@ export class Peers {
     for (const underlay of this.#states.keys()) if (!peers.has(underlay)) this.#states.delete(underlay);
     for (const [underlay, peer] of peers) {
       const before = this.#states.get(underlay);
-      this.#states.set(underlay, peer.state);
-      if (before !== undefined && before !== peer.state) this.#environment.onChange(this.#reportOf(peer));
+      this.#states.set(underlay, { state: peer.state, sinceMs: peer.sinceMs });
+      if (before !== undefined && before.state !== peer.state) this.#environment.onChange(this.#reportOf(peer));
     }
   }
 
@@ -109,8 +109,14 @@ export class Peers {
 
   /** Whether the tunnel to a host works; undefined if that is not known. */
   isReachable(underlay: string): boolean | undefined {
-    const state = this.#states.get(underlay);
+    const state = this.#states.get(underlay)?.state;
     return state === 'up' ? true : state === 'down' ? false : undefined;
+  }
+
+  /** For how long the tunnel to a host has been down, in milliseconds; undefined if it is not, or if that is not known. */
+  downMs(underlay: string): number | undefined {
+    const known = this.#states.get(underlay);
+    return known?.state === 'down' ? this.#environment.clock() - known.sinceMs : undefined;
   }
 
   report(): HostReport[] {
