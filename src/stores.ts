@@ -63,7 +63,12 @@ export async function openStores(
 
 /** Opens what follows the state of the cluster. */
 export function openFeed(
-  { state, host, logger }: Pick<DaemonConfig, 'state' | 'host'> & Pick<SharedFeedEnvironment, 'logger'>,
+  {
+    state,
+    store: shared,
+    host,
+    logger,
+  }: Pick<DaemonConfig, 'state' | 'store' | 'host'> & Pick<SharedFeedEnvironment, 'logger'>,
   {
     store,
     own,
@@ -73,9 +78,9 @@ export function openFeed(
   }: Pick<SharedFeedEnvironment, 'store' | 'own' | 'newId' | 'after' | 'wallClock'>,
   { id, whyBarred }: Pick<SharedFeedEnvironment, 'id' | 'whyBarred'>,
 ): Feed {
-  if (store === own) return new LocalFeed(store);
+  if (shared === 'embedded') return new LocalFeed(store);
   return new SharedFeed({
-    ...{ store, own, host, id, whyBarred, newId, after, wallClock, logger },
+    ...{ store, prefix: shared.prefix, own, host, id, whyBarred, newId, after, wallClock, logger },
     copyFile: join(state, 'copy'),
   });
 }

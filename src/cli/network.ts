@@ -43,8 +43,8 @@ export function network(program: Command): void {
     ],
   })
     .option('--subnet <cidr>', 'IPv4 or IPv6 subnet; one of each at most; a new network needs one', collect)
-    .option('--vni <n>', 'VXLAN network identifier, 1 to 16777214 (default: chosen by weft)', count(1))
-    .option('--mtu <n>', 'MTU of the containers, 576 to 9000 (default: what the underlay carries)', count(1))
+    .option('--vni <n>', 'VXLAN network identifier, 1 to 16777214 (default: chosen by weft)', count(0))
+    .option('--mtu <n>', 'MTU of the containers, 576 to 9000 (default: what the underlay carries)', count(0))
     .option(
       '--range <first-last>',
       "this host's own share of a subnet: addresses are given from there; an IPv6 subnet without one has the share at the same places as the IPv4 range",

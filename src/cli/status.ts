@@ -124,6 +124,7 @@ function portRows({ ports }: StatusReport): Cell[][] {
 /** The hosts that do not have everything in force are named. */
 function inForceText(inForce: StatusReport['inForce']): string {
   const { revision = 0, hosts = [] } = inForce ?? {};
+  if (revision === 0) return 'nothing of the store yet';
   const others = hosts.filter(({ state }) => state !== 'in force');
   const named = others.map(({ host, state, behind }) =>
     state === 'lagging' && behind !== undefined ? `${host} is ${behind} revisions behind` : `${host} is ${state}`,
@@ -196,12 +197,13 @@ function flowCacheText({ datapath: { refused, evicted } }: StatusReport): string
 
 function storeText({ store, sharedStore }: StatusReport): string {
   if (!sharedStore) return store;
-  const { reachable, why, since, refused, notFollowed, revision, audit } = sharedStore;
-  if (refused !== undefined) return `${store}, not used: ${refused}`;
-  if (!reachable) return `${store}, cannot be reached: ${why}${since === undefined ? '' : `, since ${since}`}`;
-  if (notFollowed) return `${store}, revision ${revision}, not followed since ${notFollowed.since}: ${notFollowed.why}`;
+  const { prefix, reachable, why, since, refused, notFollowed, revision, audit } = sharedStore;
+  const place = `${store}, prefix ${prefix}`;
+  if (refused !== undefined) return `${place}, not used: ${refused}`;
+  if (!reachable) return `${place}, cannot be reached: ${why}${since === undefined ? '' : `, since ${since}`}`;
+  if (notFollowed) return `${place}, revision ${revision}, not followed since ${notFollowed.since}: ${notFollowed.why}`;
   const mismatches = audit.mismatches > 0 ? `, ${audit.mismatches} changes were not reported` : '';
-  return `${store}, revision ${revision}${mismatches}`;
+  return `${place}, revision ${revision}${mismatches}`;
 }
 
 function mebibytes(bytes: number): string {

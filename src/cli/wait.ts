@@ -15,7 +15,7 @@ export interface WaitOptions {
 export function addWait(command: Command): Command {
   return command.option(
     '--wait [time]',
-    'return when it is in force on all hosts that are not down, or fail after this time, such as 500ms, 30s or 2m (default: 30s)',
+    'return when it is in force on all hosts that are not down, or fail if that takes longer than this from when it is in force here, such as 500ms, 30s or 2m (default: 30s)',
     timeIn(TIMES),
   );
 }

@@ -1,6 +1,7 @@
 /** Kinds with nothing to put into force on a host: they are only declared, and others refer to them. */
 import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
+import { kindOf } from '../model/kinds/registry.ts';
 import { NAMESPACE_NAME, readNamespaceMetadata, type NamespaceResource } from '../model/kinds/namespace.ts';
 import { compareNames } from '../model/name-order.ts';
 import { DEFAULT_NAMESPACE, idOf, type Resource } from '../model/resource.ts';
@@ -8,15 +9,18 @@ import type { Declared, Draft, Planned, Reconciler, Stored, Unread } from './rec
 
 export class Declarations<R extends Resource = Resource> implements Reconciler {
   readonly #kind: string;
-  /** Tells the user how to declare one. */
+  /** What to do about one that does not exist, for whoever wants to read it, change it, or refer to it. */
   readonly #mend: string;
   readonly #declared = new Map<string, Declared<R>>();
   /** Sorted by name; made when it is asked for. */
   #sorted: readonly Declared<R>[] | undefined;
 
-  constructor(kind: string, mend: string) {
+  /** @param orElse for a kind that others refer to: how to declare one */
+  constructor(kind: string, orElse?: string) {
+    const { plural, isNamespaced } = kindOf({ kind });
     this.#kind = kind;
-    this.#mend = mend;
+    this.#mend = `\`weft get ${plural}${isNamespaced ? ' -A' : ''}\` shows those that do`;
+    if (orElse !== undefined) this.#mend += `, and ${orElse}`;
   }
 
   find(name: string): Declared<R> | undefined {
@@ -71,7 +75,7 @@ export class Namespaces extends Declarations<NamespaceResource> {
 
   /** @param onChange called with the name of each that changes, before `settle` */
   constructor(onChange: (name: string) => void = () => {}) {
-    super('Namespace', 'apply a Namespace that has this name');
+    super('Namespace', 'a Namespace with this name can be applied');
     this.#onChange = onChange;
   }
 

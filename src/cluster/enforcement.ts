@@ -202,7 +202,10 @@ export class Enforcement {
 
   /** @throws WeftError that says why this host cannot have it */
   #accepted({ value, revision }: Entry, kind: KindDefinition, name: string, others: readonly Stored[]): Stored {
-    const record = Object(value) as { readonly resource?: unknown };
+    if (value === null || typeof value !== 'object') {
+      throw new WeftError('invalid', 'it is no JSON object: somebody else than weft has written it');
+    }
+    const record = value as { readonly resource?: unknown };
     const resource = thrifty(validate(kind.schema, record.resource, { field: 'resource' }));
     if (idOf(resource.metadata) !== name) {
       throw new WeftError('invalid', `resource.metadata.name: its key says ${name}, not ${idOf(resource.metadata)}`);

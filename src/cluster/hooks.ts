@@ -34,7 +34,7 @@ const MOST_HOOKS = 16;
 
 export class DeclaredHooks implements Reconciler {
   readonly #environment: DeclaredHooksEnvironment;
-  readonly #declared = new Declarations<HookResource>('Hook', 'apply one');
+  readonly #declared = new Declarations<HookResource>('Hook');
 
   constructor(environment: DeclaredHooksEnvironment) {
     this.#environment = environment;

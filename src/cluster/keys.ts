@@ -20,10 +20,28 @@ export function resourceAt(key: string): { readonly kind: KindDefinition; readon
   return { kind, name: idOf({ name, namespace }) };
 }
 
-/** `network "blue"`, `address block 10.0.0.16 of network "blue"`; for anything else, its key. */
+/** What records are that are no resources, by how their keys begin. docs/operations.md lists them, too. */
+const RECORDS: readonly (readonly [beginning: string, nameOf: (rest: string) => string])[] = [
+  ['allotment/networks', () => 'list of the VNIs and subnets in use'],
+  ['allotment/services', () => 'ranges of service addresses'],
+  ['host-claims/id/', (id) => `claim of host id ${id}`],
+  ['host-claims/underlay/', (address) => `claim of underlay ${address}`],
+  ['host-claims/mac/', (bits) => `claim of MAC bits ${bits}`],
+  ['keys/probe', () => 'key of the probes'],
+  ['live/', (host) => `presence of host "${host}"`],
+  ['node-ports/', (port) => `claim of node port ${port}`],
+  ['unconfirmed/of/', (key) => `unconfirmed change of ${nameOfKey(key)}`],
+  ['unconfirmed/change', () => 'unconfirmed change'],
+  ['unhealthy/', (host) => `unhealthy backends of host "${host}"`],
+  ['vips/', (address) => `claim of service address ${address}`],
+];
+
+/** `network "blue"`, `address block 10.0.0.16 of network "blue"`; for what weft does not know, its key. */
 export function nameOfKey(key: string): string {
   const at = resourceAt(key);
   if (at) return `${at.kind.kind.toLowerCase()} "${at.name}"`;
   const block = blockOfKey(key);
-  return block ? `address block ${addressText(block.first)} of network "${block.network}"` : `record "${key}"`;
+  if (block) return `address block ${addressText(block.first)} of network "${block.network}"`;
+  const [beginning, nameOf] = RECORDS.find(([start]) => key.startsWith(start)) ?? [];
+  return beginning !== undefined && nameOf ? nameOf(key.slice(beginning.length)) : `record "${key}"`;
 }

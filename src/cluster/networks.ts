@@ -98,7 +98,10 @@ export class Networks implements Reconciler {
   get(name: string): Network {
     const network = this.#networks.get(name);
     if (!network) {
-      throw new WeftError('not_found', `network "${name}" does not exist: \`weft network create\` makes one`);
+      throw new WeftError(
+        'not_found',
+        `network "${name}" does not exist: \`weft network ls\` shows those that do, and \`weft network create\` makes one`,
+      );
     }
     return network;
   }

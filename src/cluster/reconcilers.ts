@@ -36,5 +36,5 @@ export function reconcilers(own: {
     VirtualService: own.virtualServices,
     PolicyTest: own.policyTests,
   };
-  return new Map(kinds.map(({ kind }) => [kind, known[kind] ?? new Declarations(kind, 'apply one')]));
+  return new Map(kinds.map(({ kind }) => [kind, known[kind] ?? new Declarations(kind)]));
 }

@@ -119,6 +119,8 @@ export const heldRecordReport = z.object({
 export const sharedStoreReport = z.object({
   /** The id of the cluster that this host belongs to; null until it has met one. */
   cluster: z.string().nullable(),
+  /** Under which all of its keys are. */
+  prefix: z.string(),
   reachable: z.boolean(),
   /** Why it is not reachable. */
   why: z.string().optional(),

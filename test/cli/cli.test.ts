@@ -213,6 +213,10 @@ t.test('networks, endpoints and resources', async (t) => {
     code: 1,
     stderr: /^weft: --mtu: 100000 is not accepted: an MTU is 576 to 9000\n$/,
   });
+  t.match(await weft([...create.slice(0, -1), '0']), {
+    code: 1,
+    stderr: 'weft: --vni: 0 is not accepted: a VNI is 1 to 16777214\n',
+  });
   t.match(
     (await weft(['network', 'ls'])).stdout,
     /blue +100 +10\.0\.0\.0\/24 +10\.0\.0\.1 +1450 +yes +1 +10\.0\.0\.0\/24=252\n$/,

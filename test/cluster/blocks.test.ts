@@ -184,6 +184,27 @@ t.test('a host that does not answer gives nothing away, until it is removed', as
   t.equal(await attach(b, 'b2', '10.0.0.9'), '10.0.0.9');
 });
 
+t.test('a store that takes no changes is why a host cannot be asked for an address', async (t) => {
+  const shared = await openStore(t);
+  const link = new Switchable(shared);
+  const a = await open(t, shared, 'a');
+  const b = await open(t, link, 'b', undefined, { after });
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await attach(a, 'a1');
+  await settled(a, b);
+  link.beforeCall = async (call) => {
+    if (call === 'transact') throw new WeftError('unreachable', 'etcd: it has no leader: most members are away');
+  };
+  await t.rejects(attach(b, 'b1', '10.0.0.9'), {
+    code: 'unreachable',
+    message:
+      'endpoint "b1": ip 10.0.0.9 is of a block of host "a", which cannot be asked: the store does not take this now (etcd: it has no leader: most members are away): address block 10.0.0.0 of network "blue" cannot be changed meanwhile',
+  });
+  link.beforeCall = async () => {};
+  await settled(b, a);
+  t.equal(await attach(b, 'b1', '10.0.0.9'), '10.0.0.9');
+});
+
 t.test('a block whose record is damaged goes with its host, and with no other one', async (t) => {
   const shared = await openStore(t);
   const [a, b, c] = [await open(t, shared, 'a'), await open(t, shared, 'b'), await open(t, shared, 'c')];

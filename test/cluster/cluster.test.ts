@@ -26,7 +26,7 @@ async function opened(t: Test, environment: Partial<ClusterEnvironment> = {}) {
   const cluster = new Cluster({
     hostName: 'here',
     feed: new LocalFeed(store),
-    reconcilers: new Map(kinds.map((one) => [one.kind, new Declarations(one.kind, 'apply one')])),
+    reconcilers: new Map(kinds.map((one) => [one.kind, new Declarations(one.kind)])),
     ...{ registers: [], onEnforced: nothing, check: nothing, prepare: nothing, onApplied: nothing },
     after: () => () => {},
     wallClock: () => 0,

@@ -81,6 +81,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     ? new LocalFeed(own)
     : new SharedFeed({
         store: shared,
+        prefix: 'weft/',
         ...{ own, host, after },
         id: Buffer.from(host).toString('hex').padEnd(32, '0'),
         copyFile: join(directory, 'copy'),

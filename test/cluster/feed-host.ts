@@ -38,6 +38,7 @@ export class FeedHost {
     };
     this.feed = new SharedFeed({
       store: link,
+      prefix: 'weft/',
       own,
       host: name,
       id: Buffer.from(idOf).toString('hex').padEnd(32, '0'),

@@ -16,7 +16,7 @@ class Slow extends Declarations {
   readonly #between: () => void;
 
   constructor(kind: string, between: () => void) {
-    super(kind, 'apply one');
+    super(kind);
     this.#between = between;
   }
 

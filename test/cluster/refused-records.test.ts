@@ -30,6 +30,7 @@ t.test('an endpoint that does not validate', async (t) => {
   const faulty = {
     'resource.spec.network is missing': { ...good, resource: { ...good.resource, spec: withoutNetwork } },
     'resource is missing': {},
+    'it is no JSON object': null,
     'addresses is missing': { ...good, addresses: undefined },
     'mac: 02 is not accepted': { ...good, mac: '02' },
     'resource.metadata.name: its key says web, not db': recordOf('db', '10.0.0.10', mac),

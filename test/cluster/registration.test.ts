@@ -156,8 +156,11 @@ t.test('two hosts share neither name nor id nor address: the second one is told 
   await daemon('left', '192.0.2.1', 'aa01', await own());
   const before = await keys();
   const who = 'id aa010000, underlay 192.0.2.1, registered since 2026-01-01T00:00:00.000Z';
-  const refused = async (...host: [string, string, string]): Promise<string | undefined> =>
-    (await daemon(...host, await own())).started;
+  const refused = async (...host: [string, string, string]): Promise<string | undefined> => {
+    const { started, told } = await daemon(...host, await own());
+    t.same(told, [], 'it does not go on, so nothing else tells of it');
+    return started;
+  };
   t.equal(
     await refused('left', '192.0.2.2', 'bb01'),
     `the name "left" belongs to another host (${who}), which runs since 2026-01-01T00:00:00.000Z: choose another name with --host; if that was this host before it was installed again, \`weft delete host left\` on another host first`,
@@ -243,6 +246,7 @@ t.test('if that record stays, another machine has a copy of the state directory'
   await time.pass(3 * LEASE_MS);
   t.match(copy.membership.report, { state: 'refused', why: /runs already, since .*, on another machine/ });
   t.equal(copy.membership.whyBarred, copy.membership.report?.why, 'it writes nothing');
+  t.equal(copy.told.at(-1), copy.membership.report?.why, 'it goes on, and this is told');
   t.match((await store.get('hosts/left'))?.value, { resource: { spec: { underlay: '192.0.2.1' } } });
 });
 

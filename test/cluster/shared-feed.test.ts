@@ -14,6 +14,8 @@ t.test('two hosts see what either writes, and a store belongs to one cluster', a
   t.same(a.values(), b.values());
   t.match((await shared.get('format'))?.value, { id: 'cluster-a', version: 1 });
   t.match([a.report.cluster, b.report.cluster], ['cluster-a', 'cluster-a']);
+  const begun = 'the store had nothing under its prefix: a cluster begins there';
+  t.same([a.log.includes(begun), b.log.includes(begun)], [true, false], 'who begins it says so');
   await a.set(WEB, undefined);
   await b.until(() => !b.inForce.has(WEB), 'the deletion');
   t.same(b.values(), a.values());

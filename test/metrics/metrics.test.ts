@@ -18,6 +18,7 @@ const status: StatusReport = {
   ...plain,
   datapath: { ...plain.datapath, drops: { spoof_mac: 5 } },
   sharedStore: {
+    prefix: 'weft/',
     cluster: '0123',
     reachable: false,
     why: 'no answer',

@@ -86,7 +86,7 @@ t.test('it is stored, refers, is referred to, labelled and deleted', async (t) =
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const store = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after: () => () => {} });
   const reconcilers = new Map<string, Reconciler>(
-    kinds.map(({ kind }) => [kind, kind === 'Namespace' ? new Namespaces() : new Declarations(kind, 'apply one')]),
+    kinds.map(({ kind }) => [kind, kind === 'Namespace' ? new Namespaces() : new Declarations(kind)]),
   );
   const nothing = async (): Promise<void> => {};
   const cluster = new Cluster({

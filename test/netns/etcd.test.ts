@@ -42,7 +42,7 @@ t.test('a daemon on etcd with TLS and users, over IPv6', { skip: needsRoot }, as
   await weft.createNetwork('blue --subnet 10.44.0.0/24');
   t.match(await etcd.ctl(['get', '--prefix', '--keys-only', 'weft/']), 'weft/state/networks/blue\n');
   t.match((await weft.status()).store, etcd.url);
-  t.match(await weft.run('status'), new RegExp(`Store: +etcd://\\[::1\\]:\\d+, revision \\d+\n`));
+  t.match(await weft.run('status'), new RegExp(`Store: +etcd://\\[::1\\]:\\d+, prefix \\S+, revision \\d+\n`));
   await weft.stop();
   t.notMatch(weft.log(), /Deprecation/, 'Node.js has nothing to say about it');
 

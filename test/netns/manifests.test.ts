@@ -71,7 +71,7 @@ t.test('two endpoints of one name, in two namespaces', { skip: needsRoot }, asyn
   const attach = ['attach', 'web', '--network', 'blue', '--netns', other.name, '--ip', '10.44.0.12', '-n', 'shop'];
   t.match(await weft.attempt(...attach), {
     code: 1,
-    stderr: /^weft: namespace "shop" does not exist: apply a Namespace/,
+    stderr: /^weft: namespace "shop" does not exist: .*, and a Namespace with this name can be applied/,
   });
   t.same(await other.links(), []);
 

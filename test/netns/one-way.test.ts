@@ -285,7 +285,10 @@ await t.test('one way from a resource to the wire', { skip: needsRoot }, async (
 
   await t.test('namespaces: names are unique within them', async (t) => {
     const inShop = endpoint('web', db, '10.44.0.30', { namespace: 'shop' });
-    await t.rejects(sw.apply([inShop]), { code: 'not_found', message: /^namespace "shop" does not exist: apply/ });
+    await t.rejects(sw.apply([inShop]), {
+      code: 'not_found',
+      message: /^namespace "shop" does not exist: .* can be applied/,
+    });
     await sw.apply([inShop, manifest('Namespace', 'shop', {})]);
     t.same(
       sw.endpoints().map(({ name, namespace, state }) => `${namespace}/${name} ${state}`),

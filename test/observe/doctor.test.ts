@@ -137,7 +137,7 @@ t.test('a peer that is not probed may be behind a firewall, which is a warning',
 });
 
 const store: SharedStoreReport = {
-  ...{ cluster: 'a', reachable: true, revision: 7, pending: [], lost: [], signs: [], held: [] },
+  ...{ cluster: 'a', prefix: 'weft/', reachable: true, revision: 7, pending: [], lost: [], signs: [], held: [] },
   audit: { runs: 1, mismatches: 0 },
 };
 

@@ -95,6 +95,7 @@ export class Blocks implements Register {
   #isWanted = false;
   #isStarted = false;
   #isClosed = false;
+  /** Why the last pass has failed; undefined if it has not. */
   #toldWhy: string | undefined;
 
   constructor(environment: BlocksEnvironment) {
@@ -281,6 +282,9 @@ export class Blocks implements Register {
       const whose = other === undefined ? 'which does not give it away: an endpoint' : `and host "${other}"`;
       throw new WeftError('conflict', `${ip}, ${whose} has it, or had it less than a minute ago`);
     }
+    // The question was not asked, which is no fault of that host.
+    if (this.#toldWhy !== undefined)
+      throw new WeftError('unreachable', `${ip}, which cannot be asked: ${this.#toldWhy}`);
     const mend = `choose another address, or remove that host for good with \`weft delete host ${asked}\``;
     throw new WeftError('unreachable', `${ip}, which does not answer: ${mend}`);
   }

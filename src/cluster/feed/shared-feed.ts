@@ -44,6 +44,8 @@ import { StoreIdentification, type Identified } from './store-identification.ts'
 
 export interface SharedFeedEnvironment {
   readonly store: Store;
+  /** Under which the store has the keys of all hosts that share it. */
+  readonly prefix: string;
   /** The store of this host alone. */
   readonly own: Store;
   /** The name of this host. */
@@ -112,10 +114,12 @@ export class SharedFeed implements Feed {
 
   constructor(environment: SharedFeedEnvironment) {
     this.#environment = environment;
-    const { store, host, newId, logger } = environment;
+    const { store, prefix, host, newId, logger } = environment;
     const state = (): SharedState => this.#state;
     const onLost = (why: string): void => logger.warn({}, why);
-    this.#identification = new StoreIdentification(store, newId);
+    this.#identification = new StoreIdentification(store, newId, (cluster) =>
+      logger.info({ cluster, prefix }, 'the store had nothing under its prefix: a cluster begins there'),
+    );
     this.#ownWrites = new OwnWrites({
       ...{ store, state, host, onLost },
       restoredAt: () => this.#restoredAt,
@@ -276,6 +280,7 @@ export class SharedFeed implements Feed {
     const { runs, mismatches } = this.#audit;
     return {
       cluster: this.#state?.id ?? null,
+      prefix: this.#environment.prefix,
       reachable: isReachable,
       ...(why !== undefined && { why }),
       ...(since !== undefined && { since: new Date(since).toISOString() }),

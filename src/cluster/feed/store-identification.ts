@@ -1,7 +1,7 @@
 /**
  * Makes sure that a listing is of the store to follow, and says what is strange about it (`store-identity.ts`).
  *
- * The first host begins a store: it writes `format`, and what every cluster has. The first host that sees that a store was
+ * The first host begins a store: it writes `format`, and what every cluster has. It says so, as somebody may have meant another store. The first host that sees that a store was
  * restored writes since when its history lasts, so that all hosts judge its records alike. After either, the store has to be
  * listed again.
  */
@@ -32,14 +32,17 @@ export interface Identified {
 export class StoreIdentification {
   readonly #store: Store;
   readonly #newId: () => string;
+  readonly #onBegun: (id: string) => void;
   /** Signs that this host has noticed, and told the others. */
   #noticed: readonly string[] = [];
   /** The last listing was refused because it is of the store of another cluster. */
   isOther = false;
 
-  constructor(store: Store, newId: () => string) {
+  /** @param onBegun called with the id of a cluster when this host has begun its store, which had nothing */
+  constructor(store: Store, newId: () => string, onBegun: (id: string) => void) {
     this.#store = store;
     this.#newId = newId;
+    this.#onBegun = onBegun;
   }
 
   /**
@@ -92,7 +95,9 @@ export class StoreIdentification {
     } catch (error) {
       // Another host was faster.
       if (!(error instanceof WeftError) || error.code !== 'conflict') throw error;
+      return;
     }
+    if (!state.mark && !before) this.#onBegun(id);
   }
 }
 

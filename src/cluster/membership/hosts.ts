@@ -62,7 +62,7 @@ export class Hosts extends Declarations<HostResource> {
   #vteps: readonly string[] | undefined;
 
   constructor(environment: HostsEnvironment) {
-    super('Host', '`weft get hosts` shows those that do, and a Host with its underlay address can be applied');
+    super('Host', 'a Host with its underlay address can be applied');
     this.#environment = environment;
     this.#peers = new Set(environment.peers.map(formatIp));
     this.#follow(this.#peers);

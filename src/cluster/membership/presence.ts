@@ -39,7 +39,7 @@ export interface PresenceEnvironment {
   readonly wallClock: () => number;
   /** Does something later; returns how to cancel that. */
   readonly after: (delayMs: number, work: () => void) => () => void;
-  /** Called when the state has changed. */
+  /** Called when the state has changed, but for a start that is refused. */
   readonly onChange: (report: PresenceReport) => void;
 }
 
@@ -74,6 +74,8 @@ export class Presence {
   #stillThereSince: number | undefined;
   #working: Promise<void> | undefined;
   #cancel = (): void => {};
+  /** Whoever starts is told by `start` itself why it is refused. */
+  #isStarting = false;
   #isClosed = false;
   /** The revision that is in force, and the one that others have been told. */
   #inForce = 0;
@@ -107,7 +109,9 @@ export class Presence {
   async start(): Promise<void> {
     let cancel = (): void => {};
     const late = new Promise<void>((resolve) => (cancel = this.#environment.after(FIRST_ANSWER_MS, resolve)));
+    this.#isStarting = true;
     await Promise.race([this.#keep(), late]);
+    this.#isStarting = false;
     cancel();
     if (this.#report.state === 'refused') throw new WeftError('conflict', this.#report.why!);
   }
@@ -233,7 +237,7 @@ export class Presence {
   #tell(report: PresenceReport): void {
     const isNews = report.state !== this.#report.state || report.why !== this.#report.why;
     this.#report = report;
-    if (isNews) this.#environment.onChange(report);
+    if (isNews && !(this.#isStarting && report.state === 'refused')) this.#environment.onChange(report);
   }
 
   #publish(): void {

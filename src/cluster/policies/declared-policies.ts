@@ -20,7 +20,7 @@ export class DeclaredPolicies<R extends Resource = Resource> extends Declaration
   readonly #environment: DeclaredPoliciesEnvironment<R>;
 
   constructor(kind: Policy['name']['kind'], environment: DeclaredPoliciesEnvironment<R>) {
-    super(kind, 'apply one');
+    super(kind);
     this.#environment = environment;
   }
 

@@ -43,7 +43,7 @@ export function policyParts({ forwarding, networks, endpoints }: PolicyPartsEnvi
   const of = (kind: Policy['name']['kind']) => ({
     onChange: (name: string, after: SelectingPolicy | undefined) => enforcement.policyChanged(kind, name, after),
   });
-  const policyTests = new Declarations<PolicyTestResource>('PolicyTest', 'apply one');
+  const policyTests = new Declarations<PolicyTestResource>('PolicyTest');
   const tests = new PolicyTests({
     stored: () => policyTests.all(),
     propose: (change) => enforcement.propose(change),

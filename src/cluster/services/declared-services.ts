@@ -59,7 +59,10 @@ export class DeclaredServices implements Reconciler {
   get(name: string): DeclaredService {
     const service = this.#services.get(name);
     if (service) return service;
-    throw new WeftError('not_found', `service "${name}" does not exist: apply a Service that has this name`);
+    throw new WeftError(
+      'not_found',
+      `service "${name}" does not exist: \`weft get services -A\` shows those that do, and a Service with this name can be applied`,
+    );
   }
 
   all(): readonly DeclaredService[] {

@@ -23,7 +23,7 @@ export class EndpointSlices extends Declarations<EndpointSliceResource> {
   readonly #byAddress = new Map<string, string | Set<string>>();
 
   constructor(environment: EndpointSlicesEnvironment) {
-    super('EndpointSlice', 'apply an EndpointSlice that has this name');
+    super('EndpointSlice');
     this.#environment = environment;
   }
 

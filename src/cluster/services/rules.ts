@@ -28,7 +28,7 @@ export class Rules<R extends Resource> extends Declarations<R> {
 
   /** @param servicesOf the services that a rule is for, by `idOf` */
   constructor(kind: string, servicesOf: (resource: R) => readonly string[], environment: RulesEnvironment) {
-    super(kind, `apply a ${kind} that has this name`);
+    super(kind);
     this.#kind = kind;
     this.#servicesOf = servicesOf;
     this.#environment = environment;
