@@ -45,6 +45,12 @@ export function isAddress(text: string): boolean {
     : ipaddr.IPv4.isValidFourPartDecimal(text);
 }
 
+/** The canonical text of a valid address, as `addressText` has it. */
+export function canonicalAddress(text: string): string {
+  // Nearly all addresses are IPv4, of which `wordsOf` reads the canonical form alone.
+  return !text.includes(':') && wordsOf(text) ? text : addressText(addressValue(text));
+}
+
 const words = new Uint32Array(4);
 
 /** Canonical text: dotted decimal, or RFC 5952 for IPv6. */

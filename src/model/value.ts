@@ -13,7 +13,16 @@ import {
   ETH_TYPE_MIN,
   ETH_VLAN,
 } from '../wire/ethernet.ts';
-import { addressText, addressValue, isAddress, isIp4, overlaps, parseSubnet, type AddressRange } from './address.ts';
+import {
+  addressText,
+  addressValue,
+  canonicalAddress,
+  isAddress,
+  isIp4,
+  overlaps,
+  parseSubnet,
+  type AddressRange,
+} from './address.ts';
 
 const LONGEST_QUOTE = 80;
 
@@ -46,7 +55,7 @@ export const label = matching(
 
 /** Canonical text: RFC 5952 for IPv6. */
 export const ipAddress = z.string().transform((text, context) => {
-  if (isAddress(text)) return addressText(addressValue(text));
+  if (isAddress(text)) return canonicalAddress(text);
   // The notation of `ip address`: 10.0.0.10/24.
   const [bare = '', length] = text.split('/');
   const hint = length !== undefined && isAddress(bare) ? `, did you mean ${bare}?` : '';
@@ -73,13 +82,23 @@ function reservedAs(range: AddressRange): string | undefined {
   return reservedBlocks.find((block) => overlaps(block, range))?.what;
 }
 
+/** These do not overlap. */
+const reservedInOrder = [...reservedBlocks].sort((a, b) => (a.first < b.first ? -1 : 1));
+
+/** What one address is reserved as: there may be a hundred thousand to check. */
+function reservedAt(value: bigint): string | undefined {
+  for (const { first, last, what } of reservedInOrder) {
+    if (value <= last) return first <= value ? what : undefined;
+  }
+  return undefined;
+}
+
 /**
  * An address of one interface that is valid beyond its link. Loopback addresses are accepted: hosts of a test can use
  * them.
  */
 export const unicastAddress = ipAddress.superRefine((text, context) => {
-  const value = addressValue(text);
-  const what = reservedAs({ first: value, last: value });
+  const what = reservedAt(addressValue(text));
   if (what !== undefined && what !== 'loopback') {
     context.addIssue({
       code: 'custom',
@@ -90,8 +109,7 @@ export const unicastAddress = ipAddress.superRefine((text, context) => {
 
 /** Where clients outside reach a service. */
 export const outsideAddress = ipAddress.superRefine((text, context) => {
-  const value = addressValue(text);
-  const what = reservedAs({ first: value, last: value });
+  const what = reservedAt(addressValue(text));
   if (what === undefined) return;
   context.addIssue({
     code: 'custom',
@@ -124,8 +142,7 @@ export const etherType = z.union([z.number(), z.string()]).transform((given, con
 
 /** Where other machines can reach a host; 0.0.0.0 and :: mean all of its addresses. */
 export const listenAddress = ipAddress.superRefine((text, context) => {
-  const value = addressValue(text);
-  const what = reservedAs({ first: value, last: value });
+  const what = reservedAt(addressValue(text));
   if (what === undefined || text === '0.0.0.0' || text === '::') return;
   context.addIssue({
     code: 'custom',

@@ -1,6 +1,7 @@
 /**
  * What many services cost: loaded from the store, one change among all of them, and one endpoint among very many behind one
- * service. In processor time, because other programs run at the same time.
+ * service; in the end all of them are removed. In processor time, because other programs run at the same time; and for how long
+ * at most other work of the event loop had to wait.
  *
  *     node --expose-gc --import=tsx test/long/services.ts [--services 30000] [--backends 3] [--behind slices|selectors] [--times 20]
  *                                                         [--large 90000]
@@ -9,6 +10,8 @@
  * service.
  */
 import { strict as assert } from 'node:assert';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import type { Test } from 'tap';
 import type { Put } from '../../src/store/store.ts';
@@ -31,11 +34,17 @@ const HAS_SELECTORS = values.behind === 'selectors';
 const PER_TRANSACTION = 1000;
 
 /** In the place of a test: tap follows each promise, which would be most of what is measured. */
-const closing: (() => unknown)[] = [];
-const t = {
-  teardown: (work: () => unknown) => void closing.push(work),
-  fail: (message: string) => assert.fail(message),
-} as unknown as Test;
+function surroundings(): { readonly t: Test; readonly close: () => Promise<void> } {
+  const closing: (() => unknown)[] = [];
+  const t = {
+    teardown: (work: () => unknown) => void closing.push(work),
+    fail: (message: string) => assert.fail(message),
+  } as unknown as Test;
+  const close = async (): Promise<void> => {
+    for (const one of closing.reverse()) await one();
+  };
+  return { t, close };
+}
 
 const ipOf = (first: number, n: number): string => `${first}.${64 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`;
 const vipOf = (n: number): string => `10.96.${(n + 300) >> 8}.${(n + 300) & 255}`;
@@ -88,14 +97,22 @@ const hostRecord = (name: string, n: number) => ({
 interface Cost {
   readonly cpuMs: number;
   readonly wallMs: number;
+  /** Of the event loop: the longest one. */
+  readonly turnMs: number;
 }
 
 async function costOf(work: () => Promise<unknown>): Promise<Cost> {
+  const delay = monitorEventLoopDelay({ resolution: 1 });
   const before = process.cpuUsage();
   const startedAt = performance.now();
+  delay.enable();
   await work();
   const { user, system } = process.cpuUsage(before);
-  return { cpuMs: (user + system) / 1000, wallMs: performance.now() - startedAt };
+  const wallMs = performance.now() - startedAt;
+  // A timer says how late it is, also because of the last turn.
+  await setTimeout(2);
+  delay.disable();
+  return { cpuMs: (user + system) / 1000, wallMs, turnMs: Math.min(delay.max / 1e6, wallMs) };
 }
 
 function heapMib(): number {
@@ -105,9 +122,13 @@ function heapMib(): number {
   return (heapUsed + external) / 1024 / 1024;
 }
 
-async function run(): Promise<void> {
+async function run(t: Test): Promise<void> {
   console.log(`${SERVICES} services with ${BACKENDS} backends each, behind ${values.behind}`);
   const store = await openStore(t);
+  // A host has begun it already.
+  const begun = surroundings();
+  await openControlPlane(begun.t, undefined, { host: 'here', shared: store });
+  await begun.close();
   const all: Put[] = [
     {
       key: 'networks/blue',
@@ -127,6 +148,7 @@ async function run(): Promise<void> {
   for (let first = 0; first < all.length; first += PER_TRANSACTION) {
     await store.transact({ put: all.slice(first, first + PER_TRANSACTION) });
   }
+  const keys = all.map(({ key }) => key);
   all.length = 0;
   const before = heapMib();
   let plane!: Awaited<ReturnType<typeof openControlPlane>>;
@@ -169,6 +191,17 @@ async function run(): Promise<void> {
       assert.equal(tables.services.get('default/large')!.backends.length, LARGE - n - 1);
     });
   }
+  if (SERVICES === 0) return;
+  const isOfOne = (key: string): boolean => /^(services|endpointslices|vips)\//.test(key);
+  const removed = keys.filter(isOfOne);
+  const removal = await costOf(async () => {
+    for (let first = 0; first < removed.length; first += PER_TRANSACTION) {
+      await store.transact({ delete: removed.slice(first, first + PER_TRANSACTION) });
+    }
+    await plane.cluster.serial.run(() => plane.cluster.enforce());
+  });
+  assert.equal(tables.services.get(`default/${web(0)}`), undefined);
+  tell('all are removed', [removal]);
 }
 
 function tell(what: string, costs: readonly Cost[]): void {
@@ -177,11 +210,14 @@ function tell(what: string, costs: readonly Cost[]): void {
     const [middle, last] = [sorted[sorted.length >> 1]!, sorted.at(-1)!];
     return `${middle.toFixed(1)}${costs.length > 1 ? ` (first ${pick(costs[0]!).toFixed(1)}, worst ${last.toFixed(1)})` : ''} ms`;
   };
-  console.log(`${what}: processor ${of(({ cpuMs }) => cpuMs)}, wall ${of(({ wallMs }) => wallMs)}`);
+  console.log(
+    `${what}: processor ${of(({ cpuMs }) => cpuMs)}, wall ${of(({ wallMs }) => wallMs)}, turn ${of(({ turnMs }) => turnMs)}`,
+  );
 }
 
+const { t, close } = surroundings();
 try {
-  await run();
+  await run(t);
 } finally {
-  for (const close of closing.reverse()) await close();
+  await close();
 }

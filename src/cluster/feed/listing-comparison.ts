@@ -51,38 +51,39 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
     if (entry) return state.isSettled(key, entry.revision);
     return !state.pending.has(key) && !state.held.has(key) && !state.known.has(key);
   };
-  const settle = async (key: string, entry: Entry | undefined): Promise<void> => {
+  /** Most are done at once: a promise for each of a hundred thousand would cost more than they do. */
+  const settle = (key: string, entry: Entry | undefined): Promise<void> | undefined => {
     const [known, pending] = [state.known.get(key), state.pending.get(key)];
     const clash = clashes.get(key);
     const judgement = clash === undefined ? judge({ host, known, pending, entry, restoredAt, isJoining }) : 'lose';
     switch (judgement) {
       case 'same':
         state.settle(key, entry);
-        if (!pending) break;
-        await settlePending({ key, entry });
-        if (entry) change(key, entry);
-        break;
+        if (!pending) return undefined;
+        return settlePending({ key, entry }).then(() => {
+          if (entry) change(key, entry);
+        });
       case 'hold':
         state.hold(key, entry);
-        break;
+        return undefined;
       case 'write':
         write.push(key);
-        break;
+        return undefined;
       case 'lose': {
         const why = clash ?? overtaken(key, entry);
         state.take({ key, entry });
-        await settlePending({ key, entry });
-        state.lose(key, why);
-        onLost(why);
-        change(key, entry);
-        break;
+        return settlePending({ key, entry }).then(() => {
+          state.lose(key, why);
+          onLost(why);
+          change(key, entry);
+        });
       }
       case 'take':
         state.take({ key, entry });
         change(key, entry);
-        break;
+        return undefined;
       default:
-        judgement satisfies never;
+        return judgement satisfies never;
     }
   };
   await eachInTurns(listing.entries, COMPARED_PER_TURN, (entry) => {

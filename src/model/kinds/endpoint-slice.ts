@@ -3,13 +3,13 @@
  * with a selector itself, on each host, and stores none of them.
  */
 import * as z from 'zod';
-import { addressValue, isIp4 } from '../address.ts';
 import { ANNOTATION_PREFIX } from '../annotations.ts';
 import { l4Port } from '../publish.ts';
 import { dnsLabel, dnsSubdomain, portProtocol, upstreamMetadata } from './upstream.ts';
 import { name, quote, unicastAddress } from '../value.ts';
 import { foreignObject } from './foreign.ts';
 import { defineKind, type Reference } from './kind.ts';
+import { familyOf } from './service.ts';
 
 /** The label that says which Service of its namespace a slice is for. */
 export const SERVICE_NAME = 'kubernetes.io/service-name';
@@ -120,7 +120,7 @@ const endpointSliceSchema = z
       refuse(['metadata', 'labels', MANAGED_BY], MANAGED_BY_WEFT, 'weft makes such a slice itself: leave it out');
     for (const [index, { addresses }] of endpoints.entries()) {
       for (const [at, address] of addresses.entries()) {
-        if (isIp4(addressValue(address)) !== (addressType === 'IPv4'))
+        if (familyOf(address) !== addressType)
           refuse(['endpoints', index, 'addresses', at], address, `must be an ${addressType} address`);
       }
     }

@@ -7,7 +7,7 @@
  */
 import * as z from 'zod';
 import { checkHealthAnnotations, HEALTH_CHECK, HEALTH_CHECK_PORT } from '../health-check.ts';
-import { addressText, addressValue, isAddress } from '../address.ts';
+import { canonicalAddress, isAddress } from '../address.ts';
 import { portName } from '../named-port.ts';
 import { l4Port } from '../publish.ts';
 import { VXLAN_L4_PORT } from '../../wire/vxlan.ts';
@@ -43,7 +43,7 @@ const servicePort = z.strictObject({
 
 const clusterIp = z.string().transform((text, context) => {
   if (text === '' || text === HEADLESS) return text;
-  if (isAddress(text)) return addressText(addressValue(text));
+  if (isAddress(text)) return canonicalAddress(text);
   context.addIssue({ code: 'custom', message: `${quote(text)} must be empty, 'None', or a valid IP address` });
   return z.NEVER;
 });
