@@ -5,29 +5,49 @@ export function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-/**
- * Does `work` for each of `items`, one after the other, and lets other work run after every `perTurn` of them.
- * @param rest what passes until the next turn
- */
+export interface TurnOptions<T> {
+  /** What passes until the next turn. */
+  readonly rest?: () => Promise<void>;
+  /** For how many items one counts; 1 by default. */
+  readonly weightOf?: (item: T) => number;
+}
+
+/** Does `work` for each of `items`, one after the other, and lets other work run after every `perTurn` of them. */
 export async function eachInTurns<T>(
   items: Iterable<T>,
   perTurn: number,
   work: (item: T) => void | Promise<void>,
-  rest = nextTurn,
+  { rest = nextTurn, weightOf = one }: TurnOptions<T> = {},
 ): Promise<void> {
   let done = 0;
   for (const item of items) {
-    if (++done % perTurn === 0) await rest();
+    const weight = weightOf(item);
+    done += weight;
+    if (done >= perTurn) {
+      await rest();
+      done = weight;
+    }
     const working = work(item);
     if (working) await working;
   }
 }
 
-/** Passes `items` on, and lets other work run after every `perTurn` of them. */
-export async function* inTurns<T>(items: Iterable<T>, perTurn: number): AsyncGenerator<T> {
+/** Passes `items` on, and lets other work run after every `perTurn` of them. @param weightOf as in `TurnOptions` */
+export async function* inTurns<T>(
+  items: Iterable<T>,
+  perTurn: number,
+  weightOf: (item: T) => number = one,
+): AsyncGenerator<T> {
   let passed = 0;
   for (const item of items) {
-    if (++passed % perTurn === 0) await nextTurn();
+    const weight = weightOf(item);
+    passed += weight;
+    if (passed >= perTurn) {
+      await nextTurn();
+      passed = weight;
+    }
     yield item;
   }
 }
+
+const one = (): number => 1;

@@ -11,7 +11,7 @@ import { formatOf } from '../metrics/metrics.ts';
 import type { PolicyEventReport, TalkFilter } from '../model/talk-report.ts';
 import type { DropReport, FlowReport } from '../model/report.ts';
 import { refusePrototypeField } from '../model/prototype-field.ts';
-import { DEFAULT_NAMESPACE, type Resource, type ResourceName } from '../model/resource.ts';
+import { DEFAULT_NAMESPACE, weightOf, type Resource, type ResourceName } from '../model/resource.ts';
 import { matchesLabels } from '../labels.ts';
 import { parseSelector } from '../model/selector.ts';
 import { validate } from '../model/validate.ts';
@@ -190,7 +190,7 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
 
 async function parseAll(resources: readonly unknown[]): Promise<Resource[]> {
   const parsed: Resource[] = [];
-  for await (const resource of inTurns(resources, PARSED_PER_TURN)) parsed.push(parseResource(resource));
+  for await (const one of inTurns(resources, PARSED_PER_TURN, weightOf)) parsed.push(parseResource(one));
   return parsed;
 }
 

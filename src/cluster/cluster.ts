@@ -14,7 +14,7 @@ import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
 import type { AcceptReport, ApplyReport } from '../model/report.ts';
-import { DEFAULT_NAMESPACE, idOf, nameOf, type Resource, type ResourceName } from '../model/resource.ts';
+import { DEFAULT_NAMESPACE, idOf, nameOf, weightOf, type Resource, type ResourceName } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import { joined, type Entry, type Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
@@ -573,7 +573,7 @@ export class Cluster {
 
 async function plan(draft: FileDraft, ordered: readonly Resource[]): Promise<readonly ApplyReport['action'][]> {
   const actions: ApplyReport['action'][] = [];
-  for await (const resource of inTurns(ordered, PLANNED_PER_TURN)) actions.push(await draft.apply(resource));
+  for await (const one of inTurns(ordered, PLANNED_PER_TURN, weightOf)) actions.push(await draft.apply(one));
   return actions;
 }
 

@@ -12,7 +12,7 @@
 import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { kinds } from '../model/kinds/registry.ts';
-import { idOf } from '../model/resource.ts';
+import { idOf, weightOf } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import type { Change, Entry } from '../store/store.ts';
 import { eachInTurns, nextTurn } from '../turns.ts';
@@ -147,7 +147,7 @@ export class Enforcement {
     const put = new Map<string, Stored[]>(kinds.map(({ kind }) => [kind, []]));
     const removed = new Map<string, string[]>(kinds.map(({ kind }) => [kind, []]));
     const unread = new Map<string, Unread[]>();
-    await eachInTurns(changes, READ_PER_TURN, (change) => {
+    const read = (change: Change): void => {
       const at = resourceAt(change.key);
       if (!at) return;
       const { kind, name } = at;
@@ -158,10 +158,13 @@ export class Enforcement {
       const stored = this.#stored(change, kind, name, accepted);
       if (stored) accepted.push(stored);
       if (change.entry && this.refused.revision(kind, name) === change.entry.revision) {
-        const { resource } = Object(change.entry.value) as { readonly resource?: unknown };
+        const { resource } = recordOf(change.entry.value);
         unread.set(kind.kind, [...(unread.get(kind.kind) ?? []), { name, resource }]);
       }
       if (!change.entry && isKnown) removed.get(kind.kind)!.push(name);
+    };
+    await eachInTurns(changes, READ_PER_TURN, read, {
+      weightOf: ({ entry }) => weightOf(recordOf(entry?.value).resource),
     });
     for (const { kind } of [...kinds].reverse()) {
       const names = removed.get(kind)!;
@@ -205,7 +208,7 @@ export class Enforcement {
     if (value === null || typeof value !== 'object') {
       throw new WeftError('invalid', 'it is no JSON object: somebody else than weft has written it');
     }
-    const record = value as { readonly resource?: unknown };
+    const record = recordOf(value);
     const resource = thrifty(validate(kind.schema, record.resource, { field: 'resource' }));
     if (idOf(resource.metadata) !== name) {
       throw new WeftError('invalid', `resource.metadata.name: its key says ${name}, not ${idOf(resource.metadata)}`);
@@ -223,6 +226,11 @@ export class Enforcement {
       this.#environment.logger.error({ err: error }, 'unexpected');
     }
   }
+}
+
+/** @param value whatever somebody has written */
+function recordOf(value: unknown): { readonly resource?: unknown } {
+  return Object(value) as { readonly resource?: unknown };
 }
 
 /**

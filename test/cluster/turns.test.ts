@@ -128,6 +128,36 @@ t.test('what somebody has written that is no resource is seen, and looked after,
   t.ok(turns.most('health') <= 2 * 256, `${turns.most('health')} looks in a turn at most`);
 });
 
+t.test('services are taken in turns, and of slices the fewer the more endpoints they have', async (t) => {
+  const shared = await openStore(t);
+  const { serving, write } = await openControlPlane(t, undefined, { shared });
+  const turns = new Turns();
+  t.teardown(() => turns.end());
+  turns.watch(serving.enforcement, 'serviceChanged');
+  const service = (n: number) => {
+    const resource = manifest('Service', `s${n}`, { clusterIP: 'None' });
+    return [`services/default/s${n}`, { resource, clusterIps: [], ipFamilies: ['IPv4'], nodePorts: [] }];
+  };
+  const services = Array.from({ length: 1000 }, (_, n) => service(n));
+  await write(Object.fromEntries(services));
+  t.equal(serving.services.all().length, services.length);
+  await write(Object.fromEntries(services.map(([key]) => [key, undefined])));
+  t.equal(serving.services.all().length, 0);
+  t.ok(turns.most('serviceChanged') <= 256, `${turns.most('serviceChanged')} services in a turn at most`);
+
+  turns.watch(serving.slices, 'find');
+  const slice = (n: number) => {
+    const metadata = { name: `w${n}`, namespace: 'default', labels: { 'kubernetes.io/service-name': 'web' } };
+    const endpoints = Array.from({ length: 1000 }, (_, at) => ({ addresses: [`10.${n}.${at >> 8}.${at & 255}`] }));
+    const resource = { apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', metadata };
+    return [`endpointslices/default/w${n}`, { resource: { ...resource, addressType: 'IPv4', endpoints } }];
+  };
+  const slices = Array.from({ length: 10 }, (_, n) => slice(n));
+  await write(Object.fromEntries(slices));
+  t.equal(serving.slices.all().length, slices.length);
+  t.ok(turns.most('find') > 0 && turns.most('find') <= 10, `${turns.most('find')} looks at slices in a turn at most`);
+});
+
 t.test('a large listing passes through all layers of the store in turns', async (t) => {
   const turns = new Turns();
   t.teardown(() => turns.end());

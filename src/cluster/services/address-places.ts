@@ -4,10 +4,19 @@ import type { Vni } from '../../flow/types.ts';
 import { addressValue, isIp4, parseSubnet, type Subnet } from '../../model/address.ts';
 import type { Network } from '../network.ts';
 
-/** A subnet of a network. */
-interface Place extends Pick<Network['pools'][number], 'addresses' | 'gateway'> {
-  readonly vni: Vni;
+/** Where an address is. */
+export interface AddressPlace {
+  /** The network that has it; undefined if none does. */
+  readonly vni: Vni | undefined;
+  /** True for the address of a gateway, of a whole subnet, and for those that services have: they lead to no endpoint. */
+  readonly isNobodys: boolean;
 }
+
+/** A subnet of a network, as most of its addresses are. */
+interface Place extends AddressPlace, Pick<Network['pools'][number], 'addresses' | 'gateway'> {}
+
+const OF_NO_NETWORK: AddressPlace = { vni: undefined, isNobodys: false };
+const OF_SERVICES: AddressPlace = { vni: undefined, isNobodys: true };
 
 export class AddressPlaces {
   #networks: readonly Network[] | undefined;
@@ -25,7 +34,9 @@ export class AddressPlaces {
     this.#ranges = ranges;
     this.#vnis = new Map(networks.map(({ name, vni }) => [name, vni as Vni]));
     this.#places = networks
-      .flatMap(({ vni, pools }) => pools.map(({ addresses, gateway }) => ({ addresses, gateway, vni: vni as Vni })))
+      .flatMap(({ vni, pools }) =>
+        pools.map(({ addresses, gateway }) => ({ addresses, gateway, vni: vni as Vni, isNobodys: false })),
+      )
       .sort((a, b) => (a.addresses.first < b.addresses.first ? -1 : 1));
     return true;
   }
@@ -34,18 +45,14 @@ export class AddressPlaces {
     return this.#vnis.get(network);
   }
 
-  vniAt(address: string): Vni | undefined {
-    return this.#at(addressValue(address))?.vni;
-  }
-
-  /** True for the address of a gateway, of a whole subnet, and for those that services have: they lead to no endpoint. */
-  isNobodys(address: string): boolean {
+  at(address: string): AddressPlace {
     const value = addressValue(address);
-    if (this.#ranges.some(({ first, last }) => first <= value && value <= last)) return true;
+    for (const { first, last } of this.#ranges) if (first <= value && value <= last) return OF_SERVICES;
     const place = this.#at(value);
-    if (!place) return false;
+    if (!place) return OF_NO_NETWORK;
     const { first, last } = place.addresses;
-    return address === place.gateway || value === first || (isIp4(value) && value === last);
+    const isNobodys = address === place.gateway || value === first || (isIp4(value) && value === last);
+    return isNobodys ? { vni: place.vni, isNobodys } : place;
   }
 
   #at(value: bigint): Place | undefined {

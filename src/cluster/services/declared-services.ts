@@ -19,10 +19,14 @@ import { readAnnotations } from '../../model/service-annotations.ts';
 import { validate } from '../../model/validate.ts';
 import type { Transaction } from '../../store/store.ts';
 import type { Declared, Draft, Planned, Reconciler, Stored } from '../reconciler.ts';
+import { eachInTurns } from '../../turns.ts';
 import { Holders } from './holders.ts';
 import { ServiceEntries } from './service-entries.ts';
 import { ServicePlan, type ServicePlanEnvironment } from './service-plan.ts';
 import { addressesOf, countOf, nodePortsOf, shownService, type DeclaredService } from './service.ts';
+
+/** How many services are taken in one turn of the event loop, or let go. */
+const PUT_PER_TURN = 256;
 
 export interface ServicesEnvironment extends ServicePlanEnvironment {
   /** Called with what has changed. Undefined: there is none. */
@@ -143,17 +147,15 @@ export class DeclaredServices implements Reconciler {
     for (const name of this.held.withNodePort(port)) this.#heldOtherwise(name);
   }
 
-  put(stored: readonly Stored<ServiceResource>[]): void {
-    this.#sorted = undefined;
-    for (const { name, resource, revision, record } of stored) {
+  put(stored: readonly Stored<ServiceResource>[]): Promise<void> {
+    return eachInTurns(stored, PUT_PER_TURN, ({ name, resource, revision, record }) => {
       const { clusterIps, ipFamilies, nodePorts } = record as ServiceAllotted;
       this.#set(name, { name, resource, revision, allotted: { clusterIps, ipFamilies, nodePorts } });
-    }
+    });
   }
 
-  remove(names: readonly string[]): void {
-    this.#sorted = undefined;
-    for (const name of names) this.#set(name, undefined);
+  remove(names: readonly string[]): Promise<void> {
+    return eachInTurns(names, PUT_PER_TURN, (name) => this.#set(name, undefined));
   }
 
   settle(): Promise<void> {
@@ -161,6 +163,7 @@ export class DeclaredServices implements Reconciler {
   }
 
   #set(name: string, after: DeclaredService | undefined): void {
+    this.#sorted = undefined;
     const before = this.#services.get(name);
     if (after) this.#services.set(name, after);
     else this.#services.delete(name);

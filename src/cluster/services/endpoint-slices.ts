@@ -4,12 +4,16 @@
  */
 import { WeftError } from '../../error.ts';
 import { SERVICE_NAME, type EndpointSliceResource } from '../../model/kinds/endpoint-slice.ts';
-import { idOf, type Resource } from '../../model/resource.ts';
+import { idOf, weightOf, type Resource } from '../../model/resource.ts';
+import { eachInTurns } from '../../turns.ts';
 import { Declarations } from '../declarations.ts';
 import type { Declared, Stored } from '../reconciler.ts';
 
+/** How many slices of the usual size are taken in one turn of the event loop, or let go. */
+const PUT_PER_TURN = 1024;
+
 export interface EndpointSlicesEnvironment {
-  /** Called with the service whose slices have changed; it need not exist. */
+  /** Called with the service whose slices have changed, which need not exist. `settle` follows. */
   readonly onChange: (service: string) => void;
   /** Those that are made of selectors. @param name all if it is not given */
   readonly derived: (name?: string) => Iterable<Resource>;
@@ -65,17 +69,21 @@ export class EndpointSlices extends Declarations<EndpointSliceResource> {
     return this.#environment.derived(name);
   }
 
-  override put(stored: readonly Stored<EndpointSliceResource>[]): void {
-    for (const one of stored) {
+  override async put(stored: readonly Stored<EndpointSliceResource>[]): Promise<void> {
+    const put = (one: Stored<EndpointSliceResource>): void => {
       this.#leave(one.name);
       void super.put([one]);
       this.#enter(one.name, one.resource);
-    }
+    };
+    await eachInTurns(stored, PUT_PER_TURN, put, { weightOf: ({ resource }) => weightOf(resource) });
   }
 
-  override remove(names: readonly string[]): void {
-    for (const name of names) this.#leave(name);
-    void super.remove(names);
+  override async remove(names: readonly string[]): Promise<void> {
+    const remove = (name: string): void => {
+      this.#leave(name);
+      void super.remove([name]);
+    };
+    await eachInTurns(names, PUT_PER_TURN, remove, { weightOf: (name) => weightOf(this.find(name)?.resource) });
   }
 
   #enter(name: string, slice: EndpointSliceResource): void {

@@ -111,11 +111,12 @@ export class ServiceEnforcement {
     this.publishers = new Publishers((port) => environment.services().nodePortTaken(port));
   }
 
+  /** `settle` follows. */
   serviceChanged(name: string, before: DeclaredService | undefined, after: DeclaredService | undefined): void {
     if (before) this.#selectors.remove(name);
     const selector = after && selectorOf(after.resource);
     if (selector) this.#selectors.add(name, after.resource.metadata.namespace, selector);
-    this.#mark(name);
+    this.#changed.set(name, EVERYTHING);
   }
 
   /** It has an address or a node port now, or not any more. */
@@ -123,14 +124,14 @@ export class ServiceEnforcement {
     this.#mark(service);
   }
 
-  /** The slices of a service have changed. */
+  /** The slices of a service have changed; `settle` follows. */
   slicesChanged(service: string): void {
-    this.#mark(service);
+    this.#changed.set(service, EVERYTHING);
   }
 
-  /** The rules about a service have changed. */
+  /** The rules about a service have changed; `settle` follows. */
   rulesChanged(service: string): void {
-    this.#mark(service);
+    this.#changed.set(service, EVERYTHING);
   }
 
   /** A host is declared otherwise, or not any more; `settle` follows. */
@@ -191,7 +192,7 @@ export class ServiceEnforcement {
         service: (name) => services().find(name),
         sourcesOf: (service) => ({
           ...this.#sourcesOf(service),
-          isNobodys: (address) => this.#places.isNobodys(address),
+          placeAt: (address) => this.#places.at(address),
         }),
         endpoint,
         destinationRules: destinationRules(),
@@ -254,10 +255,10 @@ export class ServiceEnforcement {
       rule: destinationRules().of(name),
       routes: virtualServices().of(name),
       ...this.#lookUps,
-      isNobodys: (address) => {
-        const isNobodys = this.#places.isNobodys(address);
-        if (isNobodys) this.#withLeftOut.add(name);
-        return isNobodys;
+      placeAt: (address) => {
+        const place = this.#places.at(address);
+        if (place.isNobodys) this.#withLeftOut.add(name);
+        return place;
       },
       hasAddress: (address) => held.hasAddress(name, address),
       hasNodePort: (port, protocol) => held.hasNodePort(name, port, protocol),
@@ -265,13 +266,12 @@ export class ServiceEnforcement {
   }
 
   /** Those of all services alike. */
-  readonly #lookUps: Pick<ServiceSources, 'stateOf' | 'endpointAt' | 'vniAt' | 'zoneOf'> = {
+  readonly #lookUps: Pick<ServiceSources, 'stateOf' | 'endpointAt' | 'zoneOf'> = {
     stateOf: (endpoint) => this.#stateOf(endpoint),
     endpointAt: (address) => {
       const at = this.#byAddress.get(address);
       return at === undefined ? undefined : this.#environment.endpoint(at);
     },
-    vniAt: (address) => this.#places.vniAt(address),
     zoneOf: (host) => this.#labels.get(host)?.[ZONE],
   };
 
@@ -300,7 +300,7 @@ export class ServiceEnforcement {
       const addresses = slices()
         .of(service)
         .flatMap(({ endpoints }) => endpoints.flatMap(({ addresses: [first] }) => first ?? []));
-      const address = addresses.find((one) => this.#places.isNobodys(one));
+      const address = addresses.find((one) => this.#places.at(one).isNobodys);
       return address === undefined ? [] : [{ service, address }];
     });
   }
@@ -363,7 +363,7 @@ export class ServiceEnforcement {
     for (const service of this.#environment.slices().services()) this.#mark(service);
   }
 
-  /** @param endpoint if nothing but that has changed of what its selector matches */
+  /** Whether or not `settle` follows. @param endpoint if nothing but that has changed of what its selector matches */
   #mark(service: string, endpoint?: string): void {
     const others = this.#changed.get(service);
     if (endpoint === undefined || others?.size === MOST_FOLLOWED) this.#changed.set(service, EVERYTHING);

@@ -3,15 +3,14 @@
  * and its EndpointSlices.
  *
  *   1. a backend for each endpoint and family, in the order of their names
- *   2. one for each address of the slices that is not among them yet
+ *   2. one for each address of the slices that is not among them yet: an address is that of one endpoint
  *   3. the ports, with the target port of each backend
  *
  * A service may have very many endpoints, of which one changes at a time. `withEndpoints` makes the value after that from the one
  * before: the same as if it were put together again.
  */
 import { protocolNumber } from '../../flow/connection.ts';
-import { bytesId } from '../../flow/key.ts';
-import { parseIp, type Vni } from '../../flow/types.ts';
+import { parseIp, sameBytes, type Vni } from '../../flow/types.ts';
 import type { EndpointSliceResource, SliceEndpoint } from '../../model/kinds/endpoint-slice.ts';
 import { healthCheckOf } from '../../model/health-check.ts';
 import { affinityMsOf, familyOf, loadBalancerIpsOf, type ServicePortSpec } from '../../model/kinds/service.ts';
@@ -22,6 +21,7 @@ import type { DestinationRuleResource } from '../../model/kinds/destination-rule
 import type { VirtualServiceResource } from '../../model/kinds/virtual-service.ts';
 import type { PortProtocol } from '../../model/publish.ts';
 import type { Endpoint } from '../endpoint.ts';
+import type { AddressPlace } from './address-places.ts';
 import { routingOf } from './route-settings.ts';
 import { ruleSettings, subsetsOf } from './rule-settings.ts';
 import type { DeclaredService } from './service.ts';
@@ -51,11 +51,9 @@ export interface ServiceSources {
   readonly stateOf: (endpoint: Endpoint) => EndpointState;
   /** The endpoint that has an address, whatever its network. */
   readonly endpointAt: (address: string) => Endpoint | undefined;
-  /** The network that has an address. */
-  readonly vniAt: (address: string) => Vni | undefined;
+  /** Where an address is. One that leads to no endpoint is left out. */
+  readonly placeAt: (address: string) => AddressPlace;
   readonly zoneOf: (host: string) => string | undefined;
-  /** True if no endpoint can have an address: it is left out. */
-  readonly isNobodys: (address: string) => boolean;
   /** False for one that another service has, by which this one cannot be reached. */
   readonly hasAddress: (address: string) => boolean;
   /** The same for a node port. */
@@ -85,11 +83,20 @@ export function serviceValue(service: DeclaredService, sources: ServiceSources):
   const checked = checkOf(service);
   const candidates = isExternalName ? [] : candidatesOf(service, [...ports, ...checkedPorts(checked)], sources);
   return {
+    // At the head, where V8 copies an object at once: there may be 30,000 services.
+    ...ruleSettings(sources.rule, {
+      balancing,
+      distribution: distributionOf(spec.trafficDistribution),
+      maxConnections: undefined,
+    }),
     id: `${metadata.namespace}/${metadata.name}`,
     vips: allotted.clusterIps.filter(sources.hasAddress).map(parseIp),
     externalAddresses: loadBalancerIpsOf(resource).filter(sources.hasAddress).map(parseIp),
     ports: ports.map((port, at) => ({
-      ...{ name: port.name, protocol: port.protocol, l4Port: port.l4Port, lastL4Port: port.lastL4Port },
+      name: port.name,
+      protocol: port.protocol,
+      l4Port: port.l4Port,
+      lastL4Port: port.lastL4Port,
       nodePort: hasAll(port, sources) ? port.nodePort : undefined,
       targets: candidates.map(({ targets }) => targets[at]!),
     })),
@@ -97,13 +104,9 @@ export function serviceValue(service: DeclaredService, sources: ServiceSources):
     affinityMs: affinityMsOf(spec),
     internalPolicy: spec.internalTrafficPolicy === 'Local' ? 'local' : 'cluster',
     externalPolicy: spec.externalTrafficPolicy === 'Local' ? 'local' : 'cluster',
-    ...ruleSettings(sources.rule, {
-      balancing,
-      distribution: distributionOf(spec.trafficDistribution),
-      maxConnections: undefined,
-    }),
     routing: routingOf(sources.routes),
-    ...{ drainMs, hasWildcard },
+    drainMs,
+    hasWildcard,
     check: checked && { ...checked.check, targets: candidates.map(({ targets }) => targets[ports.length]!) },
     externalName: isExternalName ? spec.externalName : undefined,
   };
@@ -323,34 +326,46 @@ function withSlices(
 ): Candidate[] {
   const { ipFamilies } = service.allotted;
   const { publishNotReadyAddresses: areAllReady } = service.resource.spec;
-  const byAddress = new Map<string, Candidate[]>();
-  const add = (key: string, added: Candidate): void => {
-    const others = byAddress.get(key);
-    if (!others) return void byAddress.set(key, [added]);
-    const at = others.findIndex(({ targets }) => isCompatible(targets, added.targets));
-    if (at < 0) others.push(added);
-    else others[at] = merged(others[at]!, added);
-  };
-  for (const one of endpoints) add(bytesId(one.backend.address), one);
+  const found = [...endpoints];
   for (const slice of sources.slices) {
     if (!ipFamilies.includes(slice.addressType)) continue;
     const targets = ports.map(({ name, protocolName, l4Port, target, isRange }) => {
       if (isRange) return l4Port;
       // A check of a port by its number.
       if (l4Port === 0 && typeof target === 'number') return target;
-      const found = slice.ports?.find((port) => (port.name ?? '') === name && port.protocol === protocolName);
-      return found?.port ?? 0;
+      const own = slice.ports?.find((port) => (port.name ?? '') === name && port.protocol === protocolName);
+      return own?.port ?? 0;
     });
     for (const endpoint of slice.endpoints) {
-      if (sources.isNobodys(endpoint.addresses[0]!)) continue;
-      const backend = sliceBackend(endpoint, sources, areAllReady);
-      add(bytesId(backend.address), { backend, targets });
+      const { vni, isNobodys } = sources.placeAt(endpoint.addresses[0]!);
+      if (!isNobodys) found.push({ backend: sliceBackend(endpoint, vni, sources, areAllReady), targets });
     }
   }
-  return [...byAddress.values()].flat().sort((a, b) => compareBackends(a.backend, b.backend));
+  return joined(found.sort((a, b) => compareBackends(a.backend, b.backend)));
 }
 
-function sliceBackend(endpoint: SliceEndpoint, sources: ServiceSources, areAllReady: boolean): Backend {
+/** Of several candidates with one address, each of which leads to the same ports as far as it has them, one is left. */
+function joined(sorted: readonly Candidate[]): Candidate[] {
+  const all: Candidate[] = [];
+  /** Where those with the address of the last one begin. */
+  let first = 0;
+  for (const one of sorted) {
+    const { address } = one.backend;
+    if (first < all.length && !sameBytes(all[first]!.backend.address, address)) first = all.length;
+    let at = first;
+    while (at < all.length && !isCompatible(all[at]!.targets, one.targets)) at++;
+    all[at] = at < all.length ? merged(all[at]!, one) : one;
+  }
+  return all;
+}
+
+/** @param vni the network that has its address */
+function sliceBackend(
+  endpoint: SliceEndpoint,
+  vni: Vni | undefined,
+  sources: ServiceSources,
+  areAllReady: boolean,
+): Backend {
   const address = endpoint.addresses[0]!;
   const owner = sources.endpointAt(address);
   const state = owner && sources.stateOf(owner);
@@ -366,7 +381,7 @@ function sliceBackend(endpoint: SliceEndpoint, sources: ServiceSources, areAllRe
   return {
     endpoint: own && `${own.namespace}/${own.name}`,
     address: owner ? addressOf(owner, address) : parseIp(address),
-    vni: state ? state.vni : sources.vniAt(address),
+    vni: state ? state.vni : vni,
     host,
     zone: endpoint.zone ?? (host === undefined ? undefined : sources.zoneOf(host)),
     hostname: endpoint.hostname ?? own?.name,

@@ -118,7 +118,7 @@ class Reading {
           else runs.push({ first: bytes, last: bytes });
           inARow = 0;
         },
-        rest,
+        { rest },
       );
       for (const { first, last } of runs) {
         await this.#readValues({ key: keyOf(first), rangeEnd: after(keyOf(last)) }, unread);
