@@ -37,8 +37,11 @@ export interface PeersEnvironment {
 const STRANGER_MS = 30_000;
 /** How long a peer may take to answer before it is told that it does not. */
 const PATIENCE_WINDOWS = 3;
-/** The interval that this host promises, at least, while another daemon takes over: peers wait for some of them. */
-const TAKEOVER_INTERVAL_MS = 1000;
+/**
+ * How long peers wait for a host where another daemon takes over, at least: until that one has failed (handover/predecessor.ts),
+ * has ended, and the daemon that ran before has opened everything again, on a busy machine.
+ */
+const TAKEOVER_MS = 9000;
 /** Hosts of one store are peers by themselves, and have its key. */
 const OTHER_STORE =
   'see with `weft status` there which store it uses: hosts that share one, with one prefix, know each other and its key by themselves';
@@ -80,7 +83,9 @@ export class Peers {
 
   /** Tells all peers that nothing may be heard of this host for a while, since another daemon takes over. */
   askForPatience(): void {
-    this.#intervalMs = Math.max(this.#intervalMs, TAKEOVER_INTERVAL_MS);
+    // They wait for so many of the intervals that this host promises.
+    const { multiplier } = this.#environment.liveness;
+    this.#intervalMs = Math.max(this.#intervalMs, Math.ceil(TAKEOVER_MS / multiplier));
     this.#tell();
   }
 
