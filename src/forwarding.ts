@@ -44,7 +44,7 @@ import { announcement } from './pipeline/reply.ts';
 import type { Tables } from './pipeline/stage.ts';
 import { Changes } from './table/changes.ts';
 import { ConnectionTable } from './table/connections.ts';
-import { endpointOf, isFromInside, isFromOutside, isFromWeft } from './table/connection-ways.ts';
+import { endpointOf, isEnteredToBackend, isFromInside, isFromOutside, isFromWeft } from './table/connection-ways.ts';
 import { Fdb, type Location } from './table/fdb.ts';
 import { Hooks } from './table/hooks.ts';
 import { NeighborTable } from './table/neighbor.ts';
@@ -402,9 +402,12 @@ export class Forwarding<D extends Datapath = Datapath> {
     });
   }
 
-  /** Ends the connections of the endpoints for which `isGone` is true, by network and address. */
+  /**
+   * Ends the connections of the endpoints of this host for which `isGone` is true, by network and address. Backends to which
+   * somebody outside has come may be on other hosts: their service knows which ones are gone.
+   */
   endConnections(isGone: (vni: Vni, ip: Uint8Array) => boolean): void {
-    this.#end((connection) => isGone(connection.vni, endpointOf(connection)));
+    this.#end((one) => !isEnteredToBackend(one) && isGone(one.vni, endpointOf(one)));
     this.controller.enforce();
   }
 

@@ -27,6 +27,11 @@ export function isFromOutside({ places, via }: Pick<ConnectionTuples, 'places' |
   return places[0] === OUTSIDE || via !== undefined;
 }
 
+/** True if somebody outside opened it, by this host, to a backend of a service: that may be on another host. */
+export function isEnteredToBackend({ places, pin }: Pick<ConnectionTuples, 'places' | 'pin'>): boolean {
+  return places[0] === OUTSIDE && pin !== undefined;
+}
+
 /** True if a socket of weft opened it to a container. */
 export function isFromWeft({ places }: Pick<ConnectionTuples, 'places'>): boolean {
   return places[0] === INTERNAL;

@@ -119,14 +119,15 @@ function byAnotherHost(datapath: DatapathKind): void {
     await t.test('connections go on while either daemon is killed, or taken over', async (t) => {
       const connection = client.start(['socat', '-', `TCP:${entry[4]}:30080`]);
       await connection.says(clientIp[4]);
-      for (const weft of [b, a]) {
+      // What one host has let through must not be taken for what the other one does: each has words of its own.
+      for (const [at, weft] of [b, a].entries()) {
         await weft.kill();
         await weft.start();
-        connection.write('still there?\n');
-        await connection.says('still there?');
+        connection.write(`still there ${at}?\n`);
+        await connection.says(`still there ${at}?`);
         await weft.takeOver();
-        connection.write('and now?\n');
-        await connection.says('and now?');
+        connection.write(`and now ${at}?\n`);
+        await connection.says(`and now ${at}?`);
       }
       await apply(service('nobody'));
       await connection.exited;

@@ -253,6 +253,26 @@ for (const [name, open] of Object.entries(datapaths)) {
       net.close();
     });
 
+    t.test('after a restart, what came in to a backend stays, which need not be on this host', async (t) => {
+      const { net, host, db: port, outside, states } = lab(open);
+      const ports = [servicePort(1, { nodePort: 30_080 })];
+      host.forwarding.setService(service({ ports, backends: [backend(db.ip4, { vni: RED as Vni })] }));
+      host.forwarding.servicesLoaded();
+      for (const destinationPort of [8080, 30_080]) {
+        outside.send(tcp(entering('ip4'), { sourcePort: 5555, destinationPort, flags: SYN, sequence: 1 }));
+        only(t, port);
+      }
+      t.equal(states().length, 2);
+      host.forwarding.endConnections(() => true);
+      t.equal(states().length, 1, 'one to a published port ends with its endpoint');
+      const answer = tcp(leaving(db, 'ip4'), { sourcePort: 8080, destinationPort: 5555, flags: SYN | ACK });
+      port.send(answer);
+      t.same(seen(only(t, outside)).from, [text(transit.ip4), 30_080]);
+      host.forwarding.setService(service({ ports: [servicePort(0, { nodePort: 30_080 })] }));
+      t.equal(outside.received.length, 1, 'the client is told that the service has lost its backend');
+      net.close();
+    });
+
     t.test('an IPv4 header with a wrong checksum opens nothing, is not translated and not answered', async (t) => {
       const { net, web: one, db: two, outside, drops, states } = lab(open);
       const out = tcp(leaving(web, 'ip4'), { sourcePort: 40_000, destinationPort: 80, flags: SYN });
