@@ -39,7 +39,8 @@ export interface ZoneClient {
 }
 
 export interface ZoneAnswer {
-  readonly rcode: 'NOERROR' | 'NXDOMAIN';
+  /** SERVFAIL: aliases lead in a circle, or through too many names. */
+  readonly rcode: 'NOERROR' | 'NXDOMAIN' | 'SERVFAIL';
   readonly answers: readonly ResourceRecord[];
   /** Found as they are read, once. */
   readonly additionals: Iterable<ResourceRecord>;
@@ -111,13 +112,16 @@ export class Zone {
    */
   answer(name: string, type: string, client: ZoneClient): ZoneAnswer | undefined {
     const answers: ResourceRecord[] = [];
+    const aliases = new Set<string>();
     let next = name;
-    for (let aliases = 0; ; aliases++) {
+    for (;;) {
       const found = this.#find(next, client);
-      if (found === undefined) return aliases === 0 ? undefined : { ...NO_ERROR, answers, leadsTo: next };
+      if (found === undefined) return aliases.size === 0 ? undefined : { ...NO_ERROR, answers, leadsTo: next };
       if (found === 'none') return { ...NO_ERROR, rcode: 'NXDOMAIN', answers, missing: next };
       const [alias] = found.records;
-      if (alias?.type === 'CNAME' && type !== 'CNAME' && type !== 'ANY' && aliases < MOST_ALIASES) {
+      if (alias?.type === 'CNAME' && type !== 'CNAME' && type !== 'ANY') {
+        if (aliases.has(next) || aliases.size === MOST_ALIASES) return { ...NO_ERROR, rcode: 'SERVFAIL', answers };
+        aliases.add(next);
         answers.push({ name: next, ...alias });
         next = alias.data as string;
         continue;

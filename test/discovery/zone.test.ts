@@ -209,7 +209,25 @@ t.test('ExternalName: an alias, which is followed', async (t) => {
   t.same(shown(zone, mail, 'AAAA'), ['NOERROR', `${mail} CNAME mail.example.org`, 'leads to mail.example.org']);
   zone.apply(service('a/a', { externalName: 'b.b.svc.cluster.local' }));
   zone.apply(service('b/b', { externalName: 'a.a.svc.cluster.local' }));
-  t.equal(shown(zone, 'a.a.svc.cluster.local', 'A')[0], 'NOERROR', 'a circle ends');
+  const circle = [
+    'a.a.svc.cluster.local CNAME b.b.svc.cluster.local',
+    'b.b.svc.cluster.local CNAME a.a.svc.cluster.local',
+  ];
+  t.same(shown(zone, 'a.a.svc.cluster.local', 'A'), ['SERVFAIL', ...circle], 'a circle: each alias once');
+  t.same(shown(zone, 'a.a.svc.cluster.local', 'CNAME'), ['NOERROR', circle[0]]);
+  zone.apply(service('a/self', { externalName: 'self.a.svc.cluster.local', hasWildcard: true }));
+  const self = 'x.self.a.svc.cluster.local';
+  t.equal(shown(zone, self, 'A').length, 3, 'the name below, and the alias of itself');
+  for (let at = 1; at <= 9; at++) zone.apply(service(`c/s${at}`, { externalName: `s${at + 1}.c.svc.cluster.local` }));
+  zone.apply(service('c/s10', { vips: ['10.96.0.77'] }));
+  t.equal(
+    shown(zone, 's1.c.svc.cluster.local', 'A')[0],
+    'SERVFAIL',
+    'too many aliases, and not a name without addresses',
+  );
+  t.equal(zone.answer('s1.c.svc.cluster.local', 'A', inRed)?.missing, undefined);
+  t.ok(shown(zone, 's2.c.svc.cluster.local', 'A').includes('s10.c.svc.cluster.local A 10.96.0.77'));
+  t.equal(shown(zone, 's2.c.svc.cluster.local', 'A')[0], 'NOERROR', 'eight of them');
 });
 
 t.test('endpoints: in the namespace of who asks, or in the one that is named', async (t) => {
