@@ -213,6 +213,7 @@ class Daemon {
     const client = new Client(socket);
     await this.#refuseOtherStore(client);
     for (let look = 0; look < HOOK_LOOKS; look++) if (!(await this.#loadHooks(client))) break;
+    await this.#refuseBrokenHooks(client);
     const taken = await Successor.take({
       socket,
       state: this.#config.state,
@@ -270,6 +271,28 @@ class Daemon {
     isNew.push(await loadFiles(this.#config.hooks, this.#hooks));
     await this.#hooks.loaded();
     return isNew.includes(true);
+  }
+
+  /**
+   * A hook that cannot be loaded leaves in force what was there, and only the running daemon has that: it goes on. If that one could
+   * not load the hook either, nothing gets worse.
+   */
+  async #refuseBrokenHooks(client: Client): Promise<void> {
+    const broken = await this.#hooks.failures();
+    if (broken.length === 0) return;
+    const running = await client.status().catch((error: unknown) => {
+      // None runs, so there is nothing that could go on.
+      if (error instanceof WeftError) return undefined;
+      throw error;
+    });
+    const worse = broken.find(
+      ({ file }) => !running?.hooks.some((hook) => hook.file === file && hook.state === 'failed'),
+    );
+    if (!running || !worse) return;
+    throw new WeftError(
+      'conflict',
+      `nothing is taken over from the running daemon, which goes on with the hooks that it has: ${worse.why}; \`weft hook check\` helps to mend it`,
+    );
   }
 
   /** Everything is in force: the old daemon has nothing left to do. @throws WeftError if it is not */

@@ -12,11 +12,19 @@ export interface HookText {
   readonly file: string;
 }
 
+interface BrokenHook {
+  /** How it is called where places in it are told. */
+  readonly file: string;
+  /** Why it cannot be loaded. */
+  readonly why: string;
+}
+
 type Started = Awaited<ReturnType<typeof HookProcess.start>>;
 
 export class ReadyHooks {
   readonly #host: string;
-  readonly #started = new Map<string, Promise<Started>>();
+  /** By their ids. */
+  readonly #started = new Map<string, { readonly file: string; readonly started: Promise<Started> }>();
 
   constructor(host: string) {
     this.#host = host;
@@ -29,26 +37,37 @@ export class ReadyHooks {
     const started = this.#start(text);
     // Whoever takes it learns of that.
     started.catch(() => {});
-    this.#started.set(id, started);
+    this.#started.set(id, { file: text.file, started });
     return true;
   }
 
   /** Resolves when all of them are loaded, or cannot be. */
   async loaded(): Promise<void> {
-    await Promise.allSettled(this.#started.values());
+    await this.failures();
+  }
+
+  /** Those that cannot be loaded, once all of them are, or cannot be. */
+  async failures(): Promise<readonly BrokenHook[]> {
+    const looked = [...this.#started.values()].map(({ file, started }) =>
+      started.then(
+        () => [],
+        (error: unknown) => [{ file, why: (error as Error).message }],
+      ),
+    );
+    return (await Promise.all(looked)).flat();
   }
 
   /** Its process, which belongs to the caller. @throws WeftError that says why it cannot be loaded */
   take(text: HookText): Promise<Started> {
     const id = idOf(text);
-    const started = this.#started.get(id);
+    const known = this.#started.get(id);
     this.#started.delete(id);
-    return started ?? this.#start(text);
+    return known?.started ?? this.#start(text);
   }
 
   /** Ends those that nobody has taken. More can be loaded afterwards. */
   endOthers(): void {
-    for (const started of this.#started.values()) {
+    for (const { started } of this.#started.values()) {
       started.then(
         ({ process }) => process.close(),
         () => {},

@@ -5,7 +5,8 @@
  *   └──────────────────────────────────────────────────┘
  *
  * Hooks say who reaches db, and programs notice. One that loops, throws or is not TypeScript does not stop the switch. At a takeover,
- * they are loaded while the old daemon forwards, and what is in force then is what is declared then.
+ * they are loaded while the old daemon forwards, and what is in force then is what is declared then; if one cannot be loaded, the old
+ * daemon goes on.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -286,5 +287,31 @@ for (const datapath of datapathKinds) {
         await talking.says('answered');
       },
     );
+
+    await t.test(
+      'taken over with a hook that cannot be loaded, the old daemon goes on, and so does what it has',
+      async (t) => {
+        const { pid } = weft;
+        writeFileSync(fence, 'const x = ;');
+        const { code, stderr } = await weft.attemptTakeOver();
+        t.equal(code, 1);
+        t.match(stderr, /nothing is taken over from the running daemon.*fence\.ts:1:11: Unexpected ";"/);
+        t.equal((await weft.status()).pid, pid);
+        t.equal(await asks(web.inside), 'refused', 'by the version of before');
+        writeFileSync(fence, text('fence', ''));
+        await weft.takeOver();
+        t.equal(await asks(web.inside), 'yes');
+      },
+    );
+
+    await t.test('one that the running daemon cannot load either keeps nobody from taking over', async (t) => {
+      writeFileSync(fence, 'const x = ;');
+      await weft.stop();
+      await weft.start();
+      t.match((await weft.status()).hooks, [{ file: 'fence.ts', state: 'failed' }, { state: 'in_force' }]);
+      await weft.takeOver();
+      writeFileSync(fence, text('fence', ''));
+      await until(async () => (await asks(web.inside, 1)) === 'yes', { what: 'it is read again' });
+    });
   });
 }
