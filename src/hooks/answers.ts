@@ -2,8 +2,18 @@
  * Reads what comes from the process of a hook. A hook can change how its context makes text of values (`toJSON`), so nothing of
  * that is taken for granted: what is no answer is a defect of the hook, and not of the switch.
  */
-import { hookGroups, treatmentLimits, type HookAnswer, type HookGroup, type WantedTreatment } from '../table/hooks.ts';
+import {
+  hookGroups,
+  MOST_BACKENDS,
+  treatmentLimits,
+  type HookAnswer,
+  type HookGroup,
+  type WantedTreatment,
+} from '../table/hooks.ts';
 import { MOST_WEIGHT } from './inside.ts';
+
+/** Longer than a reason (200 characters) with the name of a file and a place in it, and the longest name of who shares a rate. */
+const [MOST_TEXT, MOST_BY] = [500, 200];
 
 /** The name of the hook; or why it cannot be loaded. */
 export type LoadAnswer = readonly ['loaded', string] | readonly ['failed', string, 'invalid' | 'system'];
@@ -41,9 +51,9 @@ function valuesOf(message: string): readonly unknown[] {
   }
 }
 
-/** Without what a terminal obeys, or shows as something else. */
+/** Without what a terminal obeys, or shows as something else. What is longer than any text of the context is cut, since it is remembered. */
 function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ');
+  return text.slice(0, MOST_TEXT).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ');
 }
 
 /** @param digits the number of each group with the base 36 */
@@ -61,13 +71,15 @@ function treatmentOf(set: unknown): { readonly treatment?: WantedTreatment } | u
     Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most;
   if (!isWithin(mark, 0, treatmentLimits.mark[1]) || !isWithin(dscp, -1, treatmentLimits.dscp[1])) return undefined;
   if (!isWithin(kbits, 0, treatmentLimits.bitsPerSecond[1] / 1000)) return undefined;
-  if (!isWithin(packets, 0, treatmentLimits.packetsPerSecond[1]) || typeof by !== 'string') return undefined;
+  if (!isWithin(packets, 0, treatmentLimits.packetsPerSecond[1]) || typeof by !== 'string' || by.length > MOST_BY)
+    return undefined;
   const isLimited = kbits > 0 || packets > 0;
   return { treatment: { mark, ...(dscp >= 0 && { dscp }), ...(isLimited && { rate: { kbits, packets, by } }) } };
 }
 
 function weightsOf(text: string): readonly number[] | undefined {
   const weights = valuesOf(text);
+  if (weights.length > MOST_BACKENDS) return undefined;
   const isWeight = (weight: unknown): weight is number =>
     typeof weight === 'number' && weight >= 0 && weight <= MOST_WEIGHT;
   return weights.every(isWeight) && weights.some((weight) => weight > 0) ? weights : undefined;

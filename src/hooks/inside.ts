@@ -268,11 +268,12 @@ export function inside(
     try {
       const said = (onFlow!(flow, context) ?? { verdict: 'allow' }) as Said;
       const { verdict, reason } = said;
-      if (verdict === 'balance') {
-        const weights = stringify(weightsOf(said.backends));
-        return answer([verdict, weights, read, ...treatmentOf(said.treatment)]);
+      if (verdict === 'balance' || verdict === 'allow') {
+        // Before it is told what was read: getters may read more of the flow.
+        const weights = verdict === 'balance' ? stringify(weightsOf(said.backends)) : '';
+        const treatment = treatmentOf(said.treatment);
+        return answer([verdict, weights, read, ...treatment]);
       }
-      if (verdict === 'allow') return answer([verdict, '', read, ...treatmentOf(said.treatment)]);
       if ((verdict === 'deny' || verdict === 'reject') && typeof reason === 'string')
         return answer([verdict, shortened(reason), read]);
       throw new TypeError('onFlow returns allow(), deny(reason), reject(reason), balance(backends) or nothing');

@@ -16,7 +16,14 @@ import { treatmentTexts, type Treatment } from '../flow/treatment.ts';
 import { formatIp, linkLocalOf } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { nameOf } from '../model/name.ts';
-import { hookGroups, hooksObject, type HookGroup, type HookJudgement, type HookQuestion } from '../table/hooks.ts';
+import {
+  hookGroups,
+  hooksObject,
+  MOST_BACKENDS,
+  type HookGroup,
+  type HookJudgement,
+  type HookQuestion,
+} from '../table/hooks.ts';
 import type { Peer } from '../table/policies.ts';
 import type { Identity } from '../table/policy/policy.ts';
 import type { Choice } from '../table/service-choices.ts';
@@ -30,9 +37,6 @@ import { isOfLink, notJudged, peerIn, peerOfBackend, stranger } from './policy.t
 import { ofOneChoice, reject } from './routed.ts';
 import { drop, next, type Balanced, type Drop, type StageResult } from './stage.ts';
 import { text, type Text } from './text.ts';
-
-/** A hook chooses among so many backends of a service. */
-const MOST_BACKENDS = 64;
 
 /** Undefined if there are no hooks, or it does not come from a workload or from outside. */
 export function hooks(view: FlowView, known: Balanced): StageResult<Balanced> | undefined {

@@ -131,6 +131,9 @@ export const hooksObject = 'hooks';
 /** Whether there are any. */
 export const anyHooksObject = 'hooks/any';
 
+/** A hook chooses among so many backends of a service. */
+export const MOST_BACKENDS = 64;
+
 /** How much is remembered of what one hook has said, in characters, and what an answer counts beside its text. Beyond that, it is forgotten. */
 const MOST_REMEMBERED = 4 * 1024 * 1024;
 const ANSWER_CHARACTERS = 512;

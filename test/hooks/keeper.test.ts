@@ -1,6 +1,7 @@
 /** Hooks in processes of their own: how they are loaded, asked, replaced, and what becomes of those that misbehave. */
 import { readdirSync, readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
+import { hookAnswerOf, loadAnswerOf } from '../../src/hooks/answers.ts';
 import { HookKeeper, type WantedHook } from '../../src/hooks/keeper.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { hookGroups, Hooks, type HookGroup, type HookJudgement } from '../../src/table/hooks.ts';
@@ -212,6 +213,19 @@ t.test('with onError: allow, the others have the say meanwhile', async (t) => {
   await set('b', `return deny('b')`);
   await set('c', 'const x = ;', { onError: 'allow' });
   t.match(judge(), { kind: 'deny', hook: 'b' });
+});
+
+t.test('what its process says is bounded, whatever that is, since it is remembered', (t) => {
+  const long = 'x'.repeat(100_000);
+  const said = (...answer: unknown[]) => hookAnswerOf(JSON.stringify(answer));
+  for (const verdict of ['deny', 'reject', 'failed'])
+    t.ok(JSON.stringify(said(verdict, long, '')).length < 600, verdict);
+  t.ok(JSON.stringify(loadAnswerOf(JSON.stringify(['loaded', long]))).length < 600);
+  const rate = (by: string) => said('allow', '', '', [0, -1, 1, 0, by]).kind;
+  t.same([rate('x'.repeat(200)), rate(long)], ['verdict', 'unavailable']);
+  const balanced = (count: number) => said('balance', JSON.stringify(Array(count).fill(1)), '').kind;
+  t.same([balanced(64), balanced(65)], ['verdict', 'unavailable']);
+  t.end();
 });
 
 t.test('what a hook sets is checked, and told', async (t) => {

@@ -116,6 +116,17 @@ for (const [kind, open] of Object.entries(datapaths)) {
     t.end();
   });
 
+  t.test(`${kind}: what the answer itself reads of the flow is what it depends on, too`, (t) => {
+    const { hook, ask, tables } = lab();
+    hook(hookOf('a', `return { verdict: 'allow', treatment: { get dscp() { return destination.port; } } }`));
+    for (const destinationPort of [10, 11]) t.equal(ask(3, destinationPort), 1);
+    t.same(
+      [...tables.connections.entries()].map(({ treatment }) => treatment?.dscp),
+      [10, 11],
+    );
+    t.end();
+  });
+
   t.test(`${kind}: reject tells the sender`, (t) => {
     const { hook, client } = lab();
     hook(hookOf('a', `return reject('no')`));
