@@ -27,9 +27,10 @@ import { idOf, nameOf } from '../model/name.ts';
 import type { HostDiffReport, RerouteReport, UnbackedReport } from '../model/policy-report.ts';
 import { peerAt } from '../pipeline/open-connections.ts';
 import type { Tables } from '../pipeline/stage.ts';
+import { isServedFamily } from '../table/balanced-port.ts';
 import { candidatesOf, policyFor } from '../table/candidates.ts';
 import { nodePortOffset } from '../table/node-ports.ts';
-import { addressesOf, portOffset, type FoundPort } from '../table/service-addresses.ts';
+import { addressesOf, isPort, portOffset, type FoundPort } from '../table/service-addresses.ts';
 import type { ClientOrigin } from '../table/service-keys.ts';
 import { routedTo, routeOf, type RoutedClient } from '../table/service-routes.ts';
 import type { Service, ServiceRoute } from '../table/service.ts';
@@ -148,17 +149,15 @@ function unbacked(
 ): UnbackedReport | undefined {
   if (service === undefined) return undefined;
   const { destination: address, destinationPort: l4Port } = translated;
-  const [place] = places;
   const after = proposed.of(service);
   const end = { protocol, address, l4Port };
   const because =
-    whyEnded(tables.services.get(service), after, end) ??
-    (place === INTERNAL ? undefined : whyDrained(after!, address, place, tables.services));
+    whyEnded(tables.services.get(service), after, end) ?? whyDrained(after!, address, proposed, tables.services);
   if (because === undefined) return undefined;
   const report = (place: Place, at: Uint8Array): UnbackedReport['from'] =>
     endReport({ address: at, endpoint: peerAt(place, at, tables).endpoint });
   return {
-    ...{ from: report(place, original.source), to: report(places[1], address) },
+    ...{ from: report(places[0], original.source), to: report(places[1], address) },
     ...{ protocol: protocolName(protocol), port: l4Port, service: idOf(nameOf(service)), because, connections: 1 },
   };
 }
@@ -178,13 +177,25 @@ function whyEnded(
   return undefined;
 }
 
-/** Undefined: the backend does not terminate, or clients from there get nobody else. */
-function whyDrained(after: Service, address: Uint8Array, from: ClientOrigin, services: Services): string | undefined {
+/**
+ * Undefined: the backend does not terminate, or clients who have asked for the service get nobody else. Those who still do are known by
+ * what they have asked for.
+ */
+function whyDrained(
+  after: Service,
+  address: Uint8Array,
+  proposed: ProposedServices,
+  services: Services,
+): string | undefined {
   const at = placeOf(after, address);
-  if (!after.backends[at]!.terminating) return undefined;
-  const asked = { isV4: isIp4(address), policy: policyFor(after, from) };
-  const surroundings = services.surroundings(after.id, from);
-  const isNeeded = after.ports.some((port) => candidatesOf(after, port, asked, surroundings).chosen.includes(at));
+  if (!after.backends[at]!.terminating || !isServedFamily(after, isIp4(address))) return undefined;
+  const isNeeded = services.askedBy(after.id).some(([{ protocol, l4Port }, { from, isV4, subset }]) => {
+    const port = after.ports.find((one) => isPort(one, protocol, l4Port));
+    if (!port || isV4 !== isIp4(address)) return false;
+    if (subset !== undefined && !services.isLedTo(after.id, subset, ({ id }) => proposed.of(id))) return false;
+    const asked = { isV4, subset, policy: policyFor(after, from) };
+    return candidatesOf(after, port, asked, services.surroundings(after.id, from)).chosen.includes(at);
+  });
   return isNeeded ? undefined : `it has ${after.drainMs / 1000} s to drain`;
 }
 

@@ -216,7 +216,7 @@ export class BalancedPorts {
 }
 
 /** Of a family without a ready one, those that terminate get new connections, which must not end. */
-function isServedFamily({ backends }: Service, isV4: boolean): boolean {
+export function isServedFamily({ backends }: Service, isV4: boolean): boolean {
   return backends.some(({ ready, terminating, address }) => ready && !terminating && isIp4(address) === isV4);
 }
 

@@ -38,7 +38,7 @@ import { PublishedBackends } from './published-backends.ts';
 import type { PortRanges } from './port-ranges.ts';
 import { sameService } from './same-service.ts';
 import { ServiceChoices, type Choice, type NoChoice } from './service-choices.ts';
-import { backendId, clientId, serviceObject, type ClientOrigin } from './service-keys.ts';
+import { backendId, clientId, serviceObject, type AskingClients, type ClientOrigin } from './service-keys.ts';
 import { routedServices, ServiceRoutes, type RoutedClient } from './service-routes.ts';
 import { addressesOf, ServiceAddresses, type FoundPort } from './service-addresses.ts';
 import { ServiceScopes } from './service-scopes.ts';
@@ -406,15 +406,23 @@ export class Services {
   #isNeeded({ service: id, address }: PinnedBackend): boolean {
     const known = id === undefined ? undefined : this.#services.get(id);
     if (!known) return false;
-    const isLedTo = (subset: string): boolean => this.#isLedTo(known.service.id, subset);
+    const isLedTo = (subset: string): boolean => this.isLedTo(known.service.id, subset);
     return known.balanced.some((balanced) => this.#scopes.isNeeded(balanced, address, isLedTo));
   }
 
-  #isLedTo(id: string, subset: string): boolean {
+  /** Which clients have asked for a service, and for which of its ports. */
+  askedBy(id: string): readonly (readonly [ServicePort, AskingClients])[] {
+    const { balanced = [] } = this.#services.get(id) ?? {};
+    return balanced.flatMap(({ port, askedBy }) => [...askedBy.values()].map((clients) => [port, clients] as const));
+  }
+
+  /** True if routes lead to a subset. @param proposed a service with routes as it is to be; if not given, it is as it is */
+  isLedTo(id: string, subset: string, proposed = (service: Service): Service | undefined => service): boolean {
     const isOne = (destination: RouteDestination): boolean =>
       destination.service === id && destination.subset === subset;
-    return [...this.#services.values()].some(({ service: { routing } }) =>
-      routing?.routes.some(({ destinations }) => destinations.some(isOne)),
+    return [...this.#services.values()].some(
+      ({ service }) =>
+        service.routing && proposed(service)?.routing?.routes.some(({ destinations }) => destinations.some(isOne)),
     );
   }
 }

@@ -189,6 +189,19 @@ function isKept(what: string, name: string): boolean {
   return (what === 'a route to a subset' && name === 'db-1') || (what.includes('by the label') && name === 'db-2');
 }
 
+t.test('a backend that is drained, and clients whom a route leads to nobody else', async (t) => {
+  const { cluster, whatIf, elsewhere, cut } = await lab(t);
+  await cluster.apply([subsets, routes('v1')]);
+  t.same(elsewhere(), ['db-2'], 'they ask for the subset');
+  const drained = backend('db-1', 1, { version: 'v1', 'weft.dev/drain': 'true' });
+  t.same(endedOf(await whatIf.diff([drained])), []);
+  t.same(endedOf(await whatIf.diff([drained, routes('v2')])), [ONE], 'unless the route goes with it');
+  await cluster.apply([drained]);
+  t.same(cut(), []);
+  await cluster.apply([routes('v2')]);
+  t.same(cut(), [ONE]);
+});
+
 t.test('of a question that nobody understands, that is said', async (t) => {
   const { whatIf } = await lab(t);
   const endpoint = { resource: web(), addresses: [WEB], mac: 'nobody', host: 'here' };
