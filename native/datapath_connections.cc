@@ -252,9 +252,9 @@ void Datapath::note_flow(const Found& connection) {
 
 // 8. Connect
 
-// True if the packet is within the rate that a hook has set.
+// True if the packet is within the rate that a hook has set. Without a table of connections, there is none.
 bool Datapath::admits(const MeterName& meter, const Frame& frame) {
-  if (meter.id == 0 || !connections_) return true;
+  if (meter.id == 0 || !connections_ || !connections_->may_open()) return true;
   return connections_->meters().take(meter, wire_bytes(frame), segment_count(frame), now_ms_);
 }
 

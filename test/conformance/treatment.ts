@@ -140,6 +140,36 @@ export function runTreatment(name: string, open: Open): void {
     options(),
   );
 
+  for (const family of [4, 6] as const) {
+    for (const protocol of ['tcp', 'udp'] as const) {
+      test(
+        `superframes of IPv${family} and ${protocol}, tagged or not: segments differ from what was sent in the DSCP alone, and keep their ECN`,
+        (t, h) => {
+          h.offloading(1);
+          h.memory(2);
+          treat(h, { mark: 0, dscp: EF });
+          for (const [at, more] of [{}, { vlan: { tpid: 0x8100, tci: 7 } }].entries()) {
+            const stretch: Stretch = { family, protocol, payload: someBytes(5000), sourcePort: 1000 + at, ...more };
+            for (const tos of [0, 1, 0x2a, 0xff]) {
+              h.burst(1, superframeOf({ ...stretch, tos }, 1000));
+              Harness.same(h.take(2), segmentsOf({ ...stretch, tos: (EF << 2) | (tos & 3) }, 1000), `TOS ${tos}`);
+            }
+          }
+          t.same(h.drops(), {});
+        },
+        options(),
+      );
+    }
+  }
+
+  test('without a table of connections, the DSCP is set, and nothing is limited', (t, h) => {
+    h.memory(1, 2);
+    treat(h, { ...meter(1, 8), dscp: EF });
+    h.inject(1, ...Array.from({ length: 100 }, () => kilobyte(5)));
+    t.same(h.take(2).map(tosOf), Array(100).fill(EF << 2));
+    t.same(h.drops(), {});
+  });
+
   conformanceTests(name, (given) => open({ ...given, copyDscp: true }))(
     'the outer header of the tunnel has it, too, if it is to have that of the packet',
     (t, h) => {

@@ -225,9 +225,9 @@ export class Connector {
     return found;
   }
 
-  /** True if the packet is within the rate that a hook has set. */
+  /** True if the packet is within the rate that a hook has set. Without a table of connections, there is none. */
   admits(meter: MeterName | undefined, frame: Frame): boolean {
-    if (!meter) return true;
+    if (!meter || this.#store.limit === 0) return true;
     return this.#meters.take(meter, wireBytes(frame), segmentCount(frame), this.#clock());
   }
 
