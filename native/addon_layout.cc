@@ -83,6 +83,8 @@ Napi::Object LayoutObject(Napi::Env env) {
   numbers["CONNECTION_REPLY_HALF"] = number(offsetof(Connection, reply_half));
   numbers["CONNECTION_HALF_FLOW"] = number(offsetof(ConnectionHalf, flow));
   numbers["CONNECTION_HALF_TREATMENT"] = number(offsetof(ConnectionHalf, treatment));
+  numbers["CONNECTION_HALF_PORT"] = number(offsetof(ConnectionHalf, port));
+  numbers["CONNECTION_OPENING_PORT"] = number(offsetof(ConnectionOpening, port));
   numbers["CONNECTION_OPENING_TREATMENT"] = number(offsetof(ConnectionOpening, treatment));
   numbers["TREATMENT_BYTES"] = number(sizeof(Treatment));
   layout["numbers"] = numbers;

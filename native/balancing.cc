@@ -17,7 +17,7 @@ void ConnectionTable::remove_table(uint32_t id) {
 }
 
 ConnectionTable::Found ConnectionTable::open_balanced(uint32_t id, const uint32_t (&owners)[kBalanceOwners],
-                                                      const TupleKey& key, double now_ms) {
+                                                      const TupleKey& key, double now_ms, uint32_t port) {
   std::lock_guard guard(mutex_);
   const auto found = tables_.find(id);
   if (found == tables_.end()) return {};
@@ -30,7 +30,7 @@ ConnectionTable::Found ConnectionTable::open_balanced(uint32_t id, const uint32_
   const Found rival = probe(key, hash(key));
   if (rival && (rival.reply || rival.at->table == 0 || !is_over(*rival.at))) return {};
   const ConnectionOpening opening = {{key.place, backend.replies}, protocol, ConnectionKind::translated, {}, key.tuple,
-                                     table.translated(key.tuple, backend), backend.pin, {}, id};
+                                     table.translated(key.tuple, backend), backend.pin, {}, id, {}, port};
   const TupleKey reply = name(opening, kReply);
   if (const Found taken = probe(reply, hash(reply)); taken && taken.slot != rival.slot) return {};
   // The client may talk straight to the backend, wherever the replies to that come in.

@@ -12,7 +12,7 @@
 // looking at it. Afterwards only `generation`, the links of the lists, `kind`, `verdict` and `table` change, all under
 // the table's lock; workers load `kind` and `table` without it. Each half is written by the thread that runs the
 // frames of its direction, and read by all threads, so its fields are loaded and stored one by one, with no order
-// between them; but for its treatment, which is written with the head. The state of TCP follows from both halves and is not stored.
+// between them; but for treatment and port, which are written with the head. The state of TCP follows from both halves and is not stored.
 #pragma once
 
 #include <atomic>
@@ -53,7 +53,7 @@ struct ConnectionHalf {
   uint32_t flow;       // id of the cached flow that its packets take; 0: none yet
   uint32_t flow_slot;  // where that flow was last found
   Treatment treatment;  // of the original half alone
-  uint8_t zero[4];      // pads it to a cache line of its own
+  uint32_t port;        // of the original half alone: where a translated connection came in; 0: not by a port of this host
 };
 static_assert(sizeof(ConnectionHalf) == 64);
 

@@ -197,6 +197,7 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   memcpy(record.via, opening.via, sizeof record.via);
   record.half(0).last_seen_ms = now_ms;
   record.half(0).treatment = opening.treatment;
+  record.half(0).port = opening.port;
   std::atomic_ref(record.generation).store(generation_ * 2, std::memory_order_release);
   own(slot, owner);
   size_.store(size() + 1, std::memory_order_relaxed);

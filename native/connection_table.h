@@ -138,8 +138,9 @@ struct ConnectionOpening {
   uint8_t via[16];
   uint32_t table;  // the balancing table that chose the backend; 0: the controlling thread learns of its end
   Treatment treatment = {};
+  uint32_t port = 0;  // where it comes in, if it is translated; 0: not by a port of this host
 };
-static_assert(sizeof(ConnectionOpening) == 124 && offsetof(ConnectionOpening, treatment) == 108);
+static_assert(sizeof(ConnectionOpening) == 128 && offsetof(ConnectionOpening, treatment) == 108);
 
 struct ConnectionLimits {
   uint32_t connections;
@@ -239,7 +240,8 @@ class ConnectionTable {
   // owner is the first one; 0 is none. Finds none if the controlling thread has to decide: there is no such table, the
   // place of replies is not known, the backend is the client itself, a tuple is taken, or only a connection of the
   // controlling thread could make room. If none may be opened now, it says that it is refused.
-  Found open_balanced(uint32_t table, const uint32_t (&owners)[kBalanceOwners], const TupleKey& key, double now_ms);
+  Found open_balanced(uint32_t table, const uint32_t (&owners)[kBalanceOwners], const TupleKey& key, double now_ms,
+                      uint32_t port = 0);
 
   // What limits the packets of connections.
   Meters& meters() { return meters_; }

@@ -218,10 +218,11 @@ void Datapath::give_flow(const Found& connection, const Flow& flow) {
 Datapath::Found Datapath::balance(const Action& action, const Words& words, const Frame& frame) {
   TupleKey tuple;
   const uint32_t place = place_of(words);
-  if (!connections_ || place == kNowhere || !may_be_balanced(words.key(), frame)) return {};
+  const Key key = words.key();
+  if (!connections_ || place == kNowhere || !may_be_balanced(key, frame)) return {};
   if (!tuple_of(words, place, &tuple)) return {};
   const BalanceOwners owners(action);
-  const Found opened = connections_->open_balanced(action.argument, owners.at, tuple, now_ms_);
+  const Found opened = connections_->open_balanced(action.argument, owners.at, tuple, now_ms_, load16(key.in_port));
   const BalancedWays::Way* const way = opened ? ways_.of(*opened.at) : nullptr;
   // Its first reply is spared a search.
   if (way) relaxed_store(opened.at->half(true).flow, way->flows[true]);

@@ -193,7 +193,7 @@ export class Audit {
     let denied: string | undefined;
     try {
       const connection = records.read(slot);
-      const subjects = subjectsOf(connection, records.owner(slot), tables);
+      const subjects = subjectsOf(connection, slot, records, tables);
       const denial = denialOf(connection, tables, undefined, subjects);
       if (isDenied(denial)) denied = `policies for ${denial.direction} deny it`;
       taken = [false, true].flatMap((reply) => this.#flowTaken(connection, slot, reply) ?? []);

@@ -217,7 +217,7 @@ export class Sweep {
     const { records, tables } = this.#options;
     try {
       const connection = records.read(slot);
-      const subjects = subjectsOf(connection, records.owner(slot), tables);
+      const subjects = subjectsOf(connection, slot, records, tables);
       return denialOf(connection, tables, this.#concerned === 'all' ? undefined : this.#concerned, subjects);
     } catch {
       // Nothing of a connection that a defect keeps from being judged passes; what its ends try next tells of the defect.

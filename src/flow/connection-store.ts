@@ -7,7 +7,7 @@
  * (datapath/reference) do the same. Slots are numbers from 0.
  */
 import type { BalancingTable } from './balancing.ts';
-import type { ConnectionRecords, ConnectionTuples, EndVerdict, Place, Tuple } from './connection.ts';
+import type { ConnectionOpening, ConnectionRecords, EndVerdict, Place, Tuple } from './connection.ts';
 
 /**
  * Owners are numbers below this. The first 65,536 are those of ports, whose frames open connections with `track`; the next
@@ -85,7 +85,7 @@ export interface ConnectionStore {
    * @returns its slot; -1 if there is no slot, if its tuples are taken, or if there is no room, since others have taken that
    * of those given up
    */
-  open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp?: readonly GivenUp[]): number;
+  open(connection: ConnectionOpening, owner: number, nowMs: number, givenUp?: readonly GivenUp[]): number;
   /** With a generation, only if the slot still has that connection. */
   close(slot: number, generation?: number): void;
   /** From now on, packets of that direction take this cached flow. Does nothing if the slot has another connection by now. */

@@ -15,7 +15,7 @@
  */
 import { hasPorts } from '../wire/ipv4.ts';
 import { readTreatment, TREATMENT_BYTES, writeTreatment, type Treatment } from './treatment.ts';
-import { formatIp, isIp4, type Vni } from './types.ts';
+import { formatIp, isIp4, type PortNo, type Vni } from './types.ts';
 
 /** The version of this layout. A file of another version is never read as this one. */
 const CONNECTION_VERSION = 2;
@@ -38,6 +38,7 @@ export const CONNECTION_VIA = 176;
 export const CONNECTION_HALF_FLOW = 36;
 /** In the half of the original direction. */
 export const CONNECTION_HALF_TREATMENT = 44;
+export const CONNECTION_HALF_PORT = 60;
 const PROTOCOL = 4;
 const KIND = 5;
 const VERDICT = 6;
@@ -48,7 +49,8 @@ export type EndVerdict = (typeof endVerdicts)[keyof typeof endVerdicts];
 
 /** The size of what is passed to the addon to open a connection: native/connection_table.h. */
 export const CONNECTION_OPENING_TREATMENT = 108;
-export const CONNECTION_OPENING_BYTES = CONNECTION_OPENING_TREATMENT + TREATMENT_BYTES;
+export const CONNECTION_OPENING_PORT = CONNECTION_OPENING_TREATMENT + TREATMENT_BYTES;
+export const CONNECTION_OPENING_BYTES = CONNECTION_OPENING_PORT + 4;
 
 /** In the header: how many records may have been used, after magic, version and size of a record. */
 const CONNECTION_READY = 16;
@@ -123,6 +125,12 @@ export interface ConnectionTuples {
   readonly via?: Uint8Array;
   /** What hooks have set for it. */
   readonly treatment?: Treatment | undefined;
+}
+
+/** A connection to be opened. */
+export interface ConnectionOpening extends ConnectionTuples {
+  /** Where a translated one comes in; undefined: not by a port of this host. */
+  readonly port?: PortNo | undefined;
 }
 
 /** What one direction has sent. */
@@ -226,8 +234,8 @@ export class ConnectionRecords {
   }
 
   /** Opens a connection in a free slot. @param generation even, not 0 */
-  write(slot: number, generation: number, connection: ConnectionTuples): void {
-    const { kind, places, protocol, original, translated, pin, table, via, treatment } = connection;
+  write(slot: number, generation: number, connection: ConnectionOpening): void {
+    const { kind, places, protocol, original, translated, pin, table, via, treatment, port } = connection;
     const at = recordAt(slot);
     this.#view.setUint32(at, generation - 1, true);
     this.memory.fill(0, at + 4, at + CONNECTION_BYTES);
@@ -240,6 +248,7 @@ export class ConnectionRecords {
     this.#view.setUint32(at + CONNECTION_TABLE, table ?? 0, true);
     if (via) this.memory.set(via, at + CONNECTION_VIA);
     writeTreatment(this.#view, at + CONNECTION_HALF + CONNECTION_HALF_TREATMENT, treatment);
+    this.#view.setUint32(at + CONNECTION_HALF + CONNECTION_HALF_PORT, port ?? 0, true);
     this.#view.setUint32(at, generation, true);
   }
 
@@ -277,6 +286,11 @@ export class ConnectionRecords {
   /** What hooks have set for it; undefined if that is nothing. */
   treatment(slot: number): Treatment | undefined {
     return readTreatment(this.#view, recordAt(slot) + CONNECTION_HALF + CONNECTION_HALF_TREATMENT);
+  }
+
+  /** The port of this host that a translated one came in by; 0 if it did not, or that is not known. */
+  port(slot: number): number {
+    return this.#view.getUint32(recordAt(slot) + CONNECTION_HALF + CONNECTION_HALF_PORT, true);
   }
 
   /** The number of the backend that was chosen for it; 0 if it had no choice. */
@@ -422,7 +436,10 @@ export class ConnectionRecords {
     // The source port of the original tuple is left out, and so is the source that it becomes.
     const from = buffer.toString('latin1', at + CONNECTION_PLACES, at + CONNECTION_ORIGINAL + 32);
     const to = buffer.toString('latin1', at + CONNECTION_TRANSLATED + 16, at + CONNECTION_TRANSLATED + 32);
-    const owner = buffer.toString('latin1', at + CONNECTION_OWNER, at + CONNECTION_OWNER + 4);
+    const port = at + CONNECTION_HALF + CONNECTION_HALF_PORT;
+    const owner =
+      buffer.toString('latin1', at + CONNECTION_OWNER, at + CONNECTION_OWNER + 4) +
+      buffer.toString('latin1', port, port + 4);
     const end = at + CONNECTION_TRANSLATED + 36;
     return hasPorts(this.protocol(slot))
       ? what + owner + from + to + buffer.toString('latin1', end - 2, end)

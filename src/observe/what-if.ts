@@ -150,7 +150,7 @@ export class WhatIf {
       if (!judged.has(id)) {
         if (judged.size >= MOST_JUDGED) judged.clear();
         const connection = records.read(slot);
-        const subjects = subjectsOf(connection, records.owner(slot), tables);
+        const subjects = subjectsOf(connection, slot, records, tables);
         const before = denialOf(connection, tables, undefined, subjects);
         const denial = denialOf(connection, after, undefined, subjects);
         // While it was read, a thread of the datapath may have closed it and opened another one there.

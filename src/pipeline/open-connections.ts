@@ -10,7 +10,7 @@
  * The workload is the one behind whose port the end is, whatever its address: a router has packets of others, and an address may
  * be shared (`subjectsOf`). Of a connection between two hosts, each judges its own end.
  */
-import { INTERNAL, OUTSIDE, type ConnectionTuples, type Place } from '../flow/connection.ts';
+import { INTERNAL, OUTSIDE, type ConnectionRecords, type ConnectionTuples, type Place } from '../flow/connection.ts';
 import { fields } from '../flow/fields.ts';
 import { bytesId, readBytes, readNumber, type FlowKey } from '../flow/key.ts';
 import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
@@ -63,19 +63,21 @@ const BY_ADDRESS = Symbol('by address');
 const byAddress: Subjects = { from: BY_ADDRESS, to: BY_ADDRESS, isBehind: false };
 
 /**
- * The ports behind which the ends are, as the pipeline finds them: the port that a tracked connection came in by, and the one
+ * The ports behind which the ends are, as the pipeline finds them: the port that the connection came in by, and the one
  * behind which the next hop is known.
- * @param owner of the record
+ * @param slot that of the connection
  */
 export function subjectsOf(
   connection: ConnectionTuples,
-  owner: number,
+  slot: number,
+  records: Pick<ConnectionRecords, 'owner' | 'port'>,
   { topology, neighbors, fdb }: Pick<Tables, 'topology' | 'neighbors' | 'fdb'>,
 ): Subjects {
   const { kind, places, translated } = connection;
   const portNameOf = (portNo: PortNo): string | undefined => topology.port(portNo)?.name;
-  const isOfPort = owner !== 0 && (kind === 'tracked' || wasTracked(connection));
-  const port = isOfPort ? topology.port(owner as PortNo) : undefined;
+  const cameInBy = kind === 'tracked' || wasTracked(connection) ? records.owner(slot) : records.port(slot);
+  const isOfPort = cameInBy !== 0;
+  const port = topology.port(cameInBy as PortNo);
   const isOfOther = port !== undefined && isBehind(port, connection.original.source);
   const sent = { from: isOfPort ? port?.name : BY_ADDRESS, isBehind: isOfOther } as const;
   const [, place] = places;

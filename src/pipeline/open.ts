@@ -12,7 +12,7 @@
  */
 import { sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { choiceOf } from '../table/openings.ts';
+import { choiceOf, type Opening } from '../table/openings.ts';
 import { isBalancedByTable } from '../table/balancer.ts';
 import { ingressPoliciesObject, policyObject } from '../table/policies.ts';
 import type { Backend } from '../table/service.ts';
@@ -31,7 +31,8 @@ export type Beginner = Bridged & { readonly begins: Beginning };
 export function open(view: FlowView, known: Beginner): StageResult<Bridged> {
   const { tables, origin, begins, treatment } = known;
   const { connections } = tables;
-  const opening = treatment ? { ...begins.opening, treatment } : begins.opening;
+  const port = origin.kind === 'port' ? origin.port.portNo : undefined;
+  const opening: Opening = { ...begins.opening, ...(treatment && { treatment }), port };
   const refused = connections.refusal(opening);
   if (refused) {
     // There may be room for the next packet.

@@ -4,7 +4,7 @@
  */
 import type { Action } from '../flow/action.ts';
 import { BALANCE_OWNERS } from '../flow/balancing.ts';
-import { networkOf, type ConnectionTuples } from '../flow/connection.ts';
+import { networkOf, type ConnectionOpening, type ConnectionTuples } from '../flow/connection.ts';
 import { EXPENDABLE } from '../flow/connection-state.ts';
 import { ROOM_FREE, ROOM_NONE, type ConnectionStore, type GivenUp } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
@@ -46,7 +46,7 @@ export interface PlanOptions {
  */
 interface Plan {
   readonly opening: Opening;
-  readonly connection: ConnectionTuples;
+  readonly connection: ConnectionOpening;
   /** The addresses of the workload that it belongs to. */
   readonly addresses: readonly Uint8Array[];
   /** Those that are given up for it: for room, and because of the same ends. */
@@ -101,6 +101,7 @@ export class ConnectionPlans {
         ...(choice && { pin: choice.pin }),
         ...('via' in opening && { via: opening.via }),
         ...(opening.treatment && { treatment: opening.treatment }),
+        port: opening.port,
       },
       addresses,
       givenUp: [

@@ -33,6 +33,7 @@ import {
   networkOf,
   OUTSIDE,
   turned,
+  type ConnectionOpening,
   type ConnectionTuples,
   type Place,
   type ProtocolTuple,
@@ -42,7 +43,7 @@ import type { Action } from '../flow/action.ts';
 import { awaitedAnswer, EXPENDABLE, isAnotherSyn, isTaken, OVER } from '../flow/connection-state.ts';
 import type { ConnectionStore, FoundConnection, GivenUp } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
-import { sameBytes, type Vni } from '../flow/types.ts';
+import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { RepliesIn } from './backends.ts';
 import { entryAt, openPinAt, type ConnectionEntry } from './connection-entries.ts';
 import { ConnectionOwners } from './connection-owners.ts';
@@ -302,8 +303,9 @@ export class ConnectionTable {
     const followed = found.flatMap((connection) => {
       const replies = this.#placeIfMoved(connection, moved)!;
       if (this.#store.find(replies, connection.protocol, turned(connection.translated)) >= 0) return [connection];
+      const port = records.port(connection.slot) as PortNo;
       changed.push(...this.#close(connection.slot));
-      const slot = this.#reopen({ ...connection, places: [connection.places[0], replies] }, nowMs);
+      const slot = this.#reopen({ ...connection, port, places: [connection.places[0], replies] }, nowMs);
       return slot === undefined ? [] : [pinnedAt(records, slot)];
     });
     return { followed, changed };
@@ -318,7 +320,7 @@ export class ConnectionTable {
   }
 
   /** Opens again what was closed. Returns its slot; undefined if there is no room any more. */
-  #reopen(connection: PinnedConnection, nowMs: number): number | undefined {
+  #reopen(connection: PinnedConnection & ConnectionOpening, nowMs: number): number | undefined {
     const [vni, endpoint] = [networkOf(connection), endpointOf(connection)];
     const owner = this.#owners.add(vni, endpoint);
     const slot = owner === undefined ? -1 : this.#store.open(connection, owner, nowMs);

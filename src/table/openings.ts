@@ -1,7 +1,7 @@
 /** What a decision asks for when a connection is missing: who opens it, to whom, and what is to be translated. */
 import { INTERNAL, OUTSIDE, type Place, type Tuple } from '../flow/connection.ts';
 import type { Treatment } from '../flow/treatment.ts';
-import { sameBytes, type Vni } from '../flow/types.ts';
+import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { ClientOrigin } from './service-keys.ts';
 import type { Choice } from './service-choices.ts';
 
@@ -49,6 +49,8 @@ interface EntryOpening {
 export type Opening = {
   /** What hooks have set for it. */
   readonly treatment?: Treatment | undefined;
+  /** Where it comes in; undefined: not by a port of an endpoint of this host. */
+  readonly port?: PortNo | undefined;
 } & (
   | OutwardOpening
   | ServiceOpening

@@ -125,6 +125,7 @@ export function runBalancing(name: string, open: Open): void {
         const backend = backendOf(table, original(one));
         const translated = { ...original(one), destination: backend.address, destinationPort: 8080 };
         const { protocol: _, ...tuple } = translated;
+        t.equal(connections.records.port(slotOf(h, one)), 1, 'where it came in');
         t.match(connections.records.read(slotOf(h, one)), {
           ...{ kind: 'translated', protocol: IP_TCP, pin, table: TABLE, places: [1, replies], translated: tuple },
         });

@@ -9,6 +9,7 @@ import type { Place } from '../../src/flow/connection.ts';
 import { FIRST_FREE_OWNER } from '../../src/flow/connection-store.ts';
 import { ctState } from '../../src/flow/fields.ts';
 import type { Treatment } from '../../src/flow/treatment.ts';
+import type { PortNo } from '../../src/flow/types.ts';
 import { getU16, setU16 } from '../../src/wire/bytes.ts';
 import { checksum } from '../../src/wire/checksum.ts';
 import { IP_TCP } from '../../src/wire/ipv4.ts';
@@ -107,8 +108,12 @@ export function runTreatment(name: string, open: Open): void {
       const connection = { kind: 'translated', protocol: IP_TCP, places: [1 as Place, 1 as Place] } as const;
       const translated = { ...original, destinationPort: 8080 };
       const treatment: Treatment = { mark: 3, dscp: 30, meter: { id: 9, kbits: 8, packets: 12 } };
-      const slot = h.dp.connections.open({ ...connection, original, translated, treatment }, FIRST_FREE_OWNER, h.nowMs);
+      const slot = h.dp.connections.open(
+        { ...connection, original, translated, treatment, port: 40_000 as PortNo },
+        ...([FIRST_FREE_OWNER, h.nowMs] as const),
+      );
       t.same(h.dp.connections.records.read(slot).treatment, treatment);
+      t.equal(h.dp.connections.records.port(slot), 40_000);
       for (const state of [ctState.original, ctState.reply])
         put(h, 1, state, [{ op: 'nat', slot: 0, generation: 0, reply: false }, ...output(2)]);
       h.inject(1, tcp(there, { sourcePort: 5, destinationPort: 80, flags: SYN }));

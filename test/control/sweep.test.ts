@@ -10,7 +10,7 @@ import { Sweep, type Cut } from '../../src/control/sweep.ts';
 import { INTERNAL, OUTSIDE, type Place } from '../../src/flow/connection.ts';
 import { ctState, fields } from '../../src/flow/fields.ts';
 import { readNumber } from '../../src/flow/key.ts';
-import { formatIp, parseIp, type Vni } from '../../src/flow/types.ts';
+import { formatIp, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { createSimulation } from '../../src/simulation.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { identityOf, policyOf } from '../support/policy/tables.ts';
@@ -53,7 +53,7 @@ interface OpenOptions {
   readonly places?: readonly [Place, Place];
   readonly via?: string;
   /** By which its first packet came in. */
-  readonly owner?: number;
+  readonly owner?: PortNo;
 }
 
 for (const [kind, open] of Object.entries(kinds)) {
@@ -94,7 +94,7 @@ for (const [kind, open] of Object.entries(kinds)) {
       const isTracked = via === '10.0.0.4' && !places.includes(OUTSIDE) && !places.includes(INTERNAL);
       const store = datapath.connections;
       const slot = store.open(
-        { kind: isTracked ? 'tracked' : 'translated', places, protocol, original, translated },
+        { kind: isTracked ? 'tracked' : 'translated', places, protocol, original, translated, port: owner },
         isTracked ? (owner ?? portOf(from)) : 70_000,
         net.nowMs,
       );
@@ -336,30 +336,46 @@ for (const [kind, open] of Object.entries(kinds)) {
     t.end();
   });
 
-  t.test(`${kind}: what comes from an address that two share is judged by the policies of who has sent it`, (t) => {
-    const { host, controller, policies, opened, kindOf } = lab();
-    const sharing = [8, 9].map((last) =>
-      host.attach({
-        ...{ name: `shop/vip${last}`, network: 'blue', mac: `02:00:00:00:00:0${last}`, addresses: [`10.0.0.${last}`] },
-        allowedAddresses: ['10.0.0.100'],
-      }),
+  const ways: Readonly<Record<string, OpenOptions>> = {
+    'as it is': {},
+    'through a service': { via: '10.0.0.50' },
+    'to outside': { places: [BLUE, OUTSIDE], via: '10.0.0.50' },
+  };
+  for (const [way, options] of Object.entries(ways)) {
+    t.test(
+      `${kind}: what comes from an address that two share, ${way}, is judged by the policies of who has sent it`,
+      (t) => {
+        const { host, controller, policies, opened, kindOf } = lab();
+        const sharing = [8, 9].map((last) =>
+          host.attach({
+            ...{
+              name: `shop/vip${last}`,
+              network: 'blue',
+              mac: `02:00:00:00:00:0${last}`,
+              addresses: [`10.0.0.${last}`],
+            },
+            allowedAddresses: ['10.0.0.100'],
+          }),
+        );
+        const slots = sharing.map(({ portNo }, n) => opened('10.0.0.100', 1 + n, { ...options, owner: portNo }));
+        const areOpen = (): boolean[] => slots.map((slot) => ['tracked', 'translated'].includes(kindOf(slot)));
+        for (const [n, expected] of [
+          [true, false],
+          [false, false],
+        ].entries()) {
+          const manifest: NetworkPolicy = {
+            ...{ kind: 'NetworkPolicy', metadata: { name: 'closed', namespace: 'shop' } },
+            spec: { podSelector: {}, policyTypes: ['Egress'] },
+          };
+          const subject = { identity: identityOf(world, pods[0]!), onDeny: 'drop' as const };
+          policies.setSubject(`shop/vip${n === 0 ? 9 : 8}`, { ...subject, policies: [policyOf(manifest)] });
+          controller.enforce();
+          t.same(areOpen(), expected);
+        }
+        t.end();
+      },
     );
-    const slots = sharing.map(({ portNo }, n) => opened('10.0.0.100', 1 + n, { owner: portNo }));
-    for (const [n, expected] of [
-      ['tracked', 'ended'],
-      ['ended', 'ended'],
-    ].entries()) {
-      const manifest: NetworkPolicy = {
-        ...{ kind: 'NetworkPolicy', metadata: { name: 'closed', namespace: 'shop' } },
-        spec: { podSelector: {}, policyTypes: ['Egress'] },
-      };
-      const subject = { identity: identityOf(world, pods[0]!), onDeny: 'drop' as const };
-      policies.setSubject(`shop/vip${n === 0 ? 9 : 8}`, { ...subject, policies: [policyOf(manifest)] });
-      controller.enforce();
-      t.same(slots.map(kindOf), expected);
-    }
-    t.end();
-  });
+  }
 
   t.test(`${kind}: what a defect keeps from being judged ends, and the others are judged`, (t) => {
     const { policies, put, opened, kindOf } = lab();

@@ -55,6 +55,7 @@ for (const [name, open] of Object.entries(datapaths)) {
         writeNumber(key, fields.in_port, one.portNo);
         const decision = controller.decide(key, frame);
         t.equal(decision.verdict, 'connect');
+        t.equal(decision.opening!.port, one.portNo, 'where it comes in is part of its record');
         tables.connections.open(decision.opening!, 0);
         const again = controller.decide(key, frame);
         t.equal(again.verdict, 'forward');

@@ -4,12 +4,13 @@ import type { NativeConnectionTable } from '../../addon/native-connections.ts';
 import { BALANCED_BACKEND_BYTES, type BalancingTable } from '../../flow/balancing.ts';
 import {
   CONNECTION_OPENING_BYTES,
+  CONNECTION_OPENING_PORT,
   CONNECTION_OPENING_TREATMENT,
   ConnectionRecords,
   endVerdicts,
   kindNumber,
   writeTuple,
-  type ConnectionTuples,
+  type ConnectionOpening,
   type EndVerdict,
   type Place,
   type Tuple,
@@ -108,8 +109,8 @@ export class NativeConnections implements ConnectionStore {
     return room === ROOM_FREE || room === ROOM_NONE ? room : { slot: room, generation: this.#generation };
   }
 
-  open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly GivenUp[] = []): number {
-    const { kind, places, protocol, original, translated, pin = 0, table = 0, via, treatment } = connection;
+  open(connection: ConnectionOpening, owner: number, nowMs: number, givenUp: readonly GivenUp[] = []): number {
+    const { kind, places, protocol, original, translated, pin = 0, table = 0, via, treatment, port = 0 } = connection;
     places.forEach((place, n) => this.#view.setUint32(4 * n, place, true));
     this.#asked[PROTOCOL] = protocol;
     this.#asked[KIND] = kindNumber(kind);
@@ -120,6 +121,7 @@ export class NativeConnections implements ConnectionStore {
     this.#view.setUint32(TABLE, table, true);
     if (via) this.#asked.set(via, VIA);
     writeTreatment(this.#view, CONNECTION_OPENING_TREATMENT, treatment);
+    this.#view.setUint32(CONNECTION_OPENING_PORT, port, true);
     const [one = NOTHING, other = NOTHING] = givenUp;
     return this.table.open(owner, nowMs, one.slot, one.generation, other.slot, other.generation);
   }

@@ -10,6 +10,7 @@ import {
   recordAt,
   SEEN_RST,
   turned,
+  type ConnectionOpening,
   type ConnectionTuples,
   type EndVerdict,
   type Place,
@@ -29,7 +30,7 @@ import {
 import { backendOf, type BalancingTable } from '../../flow/balancing.ts';
 import { connectionTimeoutMs, OVER, wasEstablished } from '../../flow/connection-state.ts';
 import type { Treatment } from '../../flow/treatment.ts';
-import { sameBytes } from '../../flow/types.ts';
+import { sameBytes, type PortNo } from '../../flow/types.ts';
 import { IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
 import { BalancedCounts, ReferenceTables } from './balancing.ts';
 import { ConnectionIndex, ORIGINAL } from './connection-index.ts';
@@ -152,7 +153,7 @@ export class ReferenceConnections implements ConnectionStore {
 
   // Opening and closing
 
-  open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly GivenUp[] = []): number {
+  open(connection: ConnectionOpening, owner: number, nowMs: number, givenUp: readonly GivenUp[] = []): number {
     const slot = this.#takeSlot();
     if (slot < 0) return -1;
     for (const other of givenUp) if (other.generation !== 0) this.close(other.slot, other.generation);
@@ -337,7 +338,13 @@ export class ReferenceConnections implements ConnectionStore {
    * @param owners the first one is its owner
    * @returns its slot; -1 if whoever opens connections has to decide; REFUSED if it may not be opened now
    */
-  openBalanced(id: number, owners: readonly number[], place: Place, original: ProtocolTuple, nowMs: number): number {
+  openBalanced(
+    id: number,
+    owners: readonly number[],
+    { place, port }: { readonly place: Place; readonly port: PortNo },
+    original: ProtocolTuple,
+    nowMs: number,
+  ): number {
     const table = this.#tables.get(id);
     if (!table) return -1;
     const { protocol } = original;
@@ -358,7 +365,7 @@ export class ReferenceConnections implements ConnectionStore {
     if (room === ROOM_NONE) return -1;
     if (this.#isRefused(room, protocol, owners, table.unprovenQuota, nowMs)) return REFUSED;
     const places = [place, replies] as const;
-    const connection = { kind: 'translated', places, protocol, original, translated, pin, table: id } as const;
+    const connection = { kind: 'translated', places, protocol, original, translated, pin, table: id, port } as const;
     return this.open(connection, owners[0]!, nowMs, this.#givenUp(room, rival === room ? -1 : rival));
   }
 

@@ -12,7 +12,7 @@ import { ctState, fields } from '../../flow/fields.ts';
 import { covers, readBytes, readNumber, writeNumber, type FlowKey } from '../../flow/key.ts';
 import type { DropReason } from '../../flow/reason.ts';
 import type { MeterName } from '../../flow/treatment.ts';
-import type { FlowId } from '../../flow/types.ts';
+import type { FlowId, PortNo } from '../../flow/types.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../../wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
 import { getU32 } from '../../wire/bytes.ts';
@@ -172,7 +172,9 @@ export class Connector {
     const packet = this.#packetOf(key);
     if (!packet || !mayBeBalanced(key, frame)) return undefined;
     const { records } = this.#store;
-    const slot = this.#store.openBalanced(table, owners, packet.place, packet.tuple, this.#clock());
+    const { place, tuple } = packet;
+    const port = readNumber(key, fields.in_port) as PortNo;
+    const slot = this.#store.openBalanced(table, owners, { place, port }, tuple, this.#clock());
     if (slot === REFUSED) return 'half_open_limit';
     if (slot < 0) return undefined;
     // Its first reply is spared a search.

@@ -159,7 +159,7 @@ export class ClassWatch {
     const { records, tables } = this.#environment;
     const connection = records.read(slot);
     if (connection.places[0] === INTERNAL || connection.kind === 'ended') return undefined;
-    const subjects = subjectsOf(connection, records.owner(slot), tables);
+    const subjects = subjectsOf(connection, slot, records, tables);
     const { from, to, meantPort, ...talk } = partiesOf(connection, tables, subjects);
     const isToWeft = talk.places[1] === INTERNAL;
     const isToService = connection.pin !== undefined;
