@@ -30,6 +30,8 @@ export async function eachInTurns<T>(
     const working = work(item);
     if (working) await working;
   }
+  // What follows is not done in the turn of an item that takes one by itself.
+  if (done > perTurn) await rest();
 }
 
 /** Passes `items` on, and lets other work run after every `perTurn` of them. @param weightOf as in `TurnOptions` */
