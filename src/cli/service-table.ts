@@ -53,7 +53,9 @@ export async function backendTable(backends: readonly ServiceBackendReport[]): P
   return table(backendHeads(false), rows, 'No backends.');
 }
 
-const NO_BACKENDS = 'No backends: no endpoint has the labels of its selector, and no EndpointSlice is for it.';
+const NO_BACKENDS =
+  'No backends: no endpoint has the labels of its selector, and no EndpointSlice gives it an address of its families\n' +
+  'that an endpoint can have (`weft get endpointslices`; `weft doctor` names those that are left out).';
 
 export function serviceHeads(isWide: boolean): string[] {
   const heads = ['NAME', 'ADDRESSES', 'PORTS', 'READY', 'CONNECTIONS', 'METHOD', 'AFFINITY'];
@@ -68,7 +70,8 @@ export function serviceRow(service: ServiceReport, isWide: boolean): Cell[] {
     idOf(service),
     addressText(service),
     service.ports.map(portText).join(','),
-    `${ready.size}/${new Set(backends.map(nameText)).size}`,
+    // One that is only another name has none, and lacks none.
+    service.externalName === undefined ? `${ready.size}/${new Set(backends.map(nameText)).size}` : '',
     numberText(backends.reduce((sum, { connections }) => sum + connections, 0)),
     methodText(service),
     affinityText(service),

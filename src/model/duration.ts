@@ -32,8 +32,9 @@ export function duration(is: string, { leastMs, mostMs }: { readonly leastMs: nu
   });
 }
 
-/** In the largest unit that needs no decimals. @param ms a whole number above 0 */
+/** In the largest unit that needs no decimals. @param ms a whole number */
 export function durationText(ms: number): string {
+  if (ms === 0) return '0s';
   const [unit, size] = Object.entries(UNITS_MS).find(([, one]) => ms % one === 0)!;
   return `${ms / size}${unit}`;
 }

@@ -6,6 +6,7 @@ import {
   type Annotations,
   type RefuseAnnotation,
 } from './annotations.ts';
+import { duration, durationMs } from './duration.ts';
 import { HEALTH_CHECK_KEYS, isAboutChecks } from './health-check.ts';
 import { didYouMean } from './nearest.ts';
 import { outsideAddress, quote } from './value.ts';
@@ -34,9 +35,8 @@ export const LOAD_BALANCER_IPS = 'weft.dev/load-balancer-ips';
 /** Those about connections to the addresses of a service. */
 export const FOR_CONNECTIONS = ['weft.dev/ports', 'weft.dev/balancing', 'weft.dev/drain'];
 const DEFAULT_DRAIN_MS = 0;
-const LONGEST_DRAIN_MS = 86_400_000;
 const MOST_RANGES = 16;
-const unitsMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const drain = duration('a time to drain', { leastMs: 0, mostMs: 86_400_000 }).transform(durationMs);
 const methods = ['maglev', 'round-robin', 'least-connections', 'random', 'source-hash'] as const;
 
 /** One for each annotation: reads its text, or refuses it. */
@@ -60,10 +60,9 @@ const readers = {
     return {};
   },
   drain: (text: string, refuse: (message: string) => void) => {
-    const [, count = '', unit = ''] = /^(\d{1,9})(ms|s|m|h)$/.exec(text) ?? [];
-    const drainMs = Number(count) * (unitsMs[unit] ?? Number.NaN);
-    if (drainMs <= LONGEST_DRAIN_MS) return { drainMs };
-    refuse(`${quote(text)} is not a time like 500ms, 30s, 5m or 1h, at most 24h`);
+    const read = drain.safeParse(text);
+    if (read.success) return { drainMs: read.data };
+    refuse(read.error.issues[0]!.message);
     return {};
   },
   balancing: (text: string, refuse: (message: string) => void) => {

@@ -69,7 +69,10 @@ function toService(
   const { id } = found.service;
   const selection = tables.services.selection(found, OUTSIDE, isIp4(tuple.destination));
   for (const object of selection.consulted) view.consultUntilOpen(object);
-  if (selection.refusal) return refuseNone(view, origin, { id, why: selection.refusal, selection, reached });
+  if (selection.refusal) {
+    const { refusal: why, route } = selection;
+    return refuseNone(view, origin, { id, why, selection, route, reached });
+  }
   if (protocol === IP_TCP && view.beginsTcp() === false) {
     view.forThisFrame();
     return reject(view, origin, 'no_connection', text`service ${id}: its connection has ended`);

@@ -5,7 +5,7 @@
 import type { FlowView } from '../flow/view.ts';
 import type { Eligibility } from '../table/balancer.ts';
 import type { NoChoice } from '../table/service-choices.ts';
-import { exclusionText } from './choice-text.ts';
+import { exclusionText, routeText } from './choice-text.ts';
 import type { FrameOrigin } from './origin.ts';
 import { reject } from './routed.ts';
 import { drop, type Drop, type RefusedService } from './stage.ts';
@@ -23,8 +23,9 @@ export function refuseNone(
     why,
     detail,
     selection: { excluded },
+    route,
     reached,
-  }: Pick<NoChoice, 'why' | 'detail'> & {
+  }: Pick<NoChoice, 'why' | 'detail' | 'route'> & {
     readonly id: string;
     readonly selection: Pick<Eligibility, 'excluded'>;
     readonly reached: Text;
@@ -37,19 +38,20 @@ export function refuseNone(
     excluded: concerned.slice(0, MOST_TOLD),
     more: Math.max(concerned.length - MOST_TOLD, 0),
   };
+  const whose = route ? text`service ${id}: ${routeText(route)}` : text`service ${id}`;
   switch (why) {
     case 'local': {
-      const because = text`service ${id}: no backend is on this host (${excludedText(refused)})`;
+      const because = text`${whose}: no backend is on this host (${excludedText(refused)})`;
       return { ...drop('service_local', because), refused };
     }
     case 'no_backend': {
-      const because = text`service ${id}: no backend is ready that ${reached} (${excludedText(refused)})`;
+      const because = text`${whose}: no backend is ready that ${reached} (${excludedText(refused)})`;
       return { ...reject(view, origin, 'service_no_backend', because), refused };
     }
     case 'full': {
       // The next one may find that another connection is over.
       view.forThisFrame();
-      const because = text`service ${id}: all backends have as many connections as they may (${fullText(refused)})`;
+      const because = text`${whose}: all backends have as many connections as they may (${fullText(refused)})`;
       return { ...reject(view, origin, 'service_full', because), refused };
     }
     case 'no_route':

@@ -100,7 +100,10 @@ function toService(view: FlowView, known: Connected, origin: PortOrigin): StageR
   if (stray) return stray;
   const selection = services.selection(found, network.vni, isIp4(address), origin.port.name);
   for (const object of selection.consulted) view.consultUntilOpen(object);
-  if (selection.refusal) return refuseNone(view, origin, { id, why: selection.refusal, selection, reached });
+  if (selection.refusal) {
+    const { refusal: why, route } = selection;
+    return refuseNone(view, origin, { id, why, selection, route, reached });
+  }
   return choose(view, known, origin, found);
 }
 

@@ -19,9 +19,9 @@ import type { ConnectionLimits } from './connection-limits.ts';
 import type { KeptChoice } from './kept-choices.ts';
 import type { FoundPort } from './service-addresses.ts';
 import { clientId, serviceObject, type ClientOrigin } from './service-keys.ts';
-import type { ServiceRoutes } from './service-routes.ts';
+import type { ServiceRoutes, TakenRoute } from './service-routes.ts';
 import type { PortScope, ServiceScopes } from './service-scopes.ts';
-import { spreadOf, type Backend, type RouteDestination } from './service.ts';
+import { spreadOf, type Backend, type RouteDestination, type ServiceRoute } from './service.ts';
 
 /** The backend of a new connection, to be opened with it. */
 export interface Choice extends KeptChoice {
@@ -40,7 +40,12 @@ export interface NoChoice {
   /** Of a route that leads to what is not there. */
   readonly detail?: string;
   readonly selection: BackendSelection;
+  /** The route that leads to a service which has none. */
+  readonly route?: KeptChoice['route'];
 }
+
+/** With the route, if it leads to one place alone. */
+export type RoutedEligibility = Eligibility & Pick<NoChoice, 'route'>;
 
 export interface ServiceChoicesEnvironment {
   readonly routes: ServiceRoutes;
@@ -63,7 +68,7 @@ export class ServiceChoices {
    * Who may be chosen for clients in a place; none if it has a refusal. A decision consults its objects.
    * @param isV4 the family of the address that they ask for @param client the endpoint, by `idOf`
    */
-  selection(found: FoundPort, from: ClientOrigin, isV4: boolean, client?: string): Eligibility {
+  selection(found: FoundPort, from: ClientOrigin, isV4: boolean, client?: string): RoutedEligibility {
     const { routes } = this.#environment;
     const { route, consulted } = routes.of(found, client);
     if (!route) {
@@ -78,7 +83,12 @@ export class ServiceChoices {
     const [first, ...others] = ways.map(({ scope }) => (scope ? scope.selection.refusal : 'no_route'));
     const refusal = others.every((other) => other === first) ? first : undefined;
     const excluded = refusal ? ways.flatMap(({ scope }) => scope?.selection.excluded ?? []) : [];
-    return { consulted: [...new Set([...consulted, ...ways.flatMap(({ objects }) => objects)])], refusal, excluded };
+    const [only, ...more] = route.destinations;
+    return {
+      consulted: [...new Set([...consulted, ...ways.flatMap(({ objects }) => objects)])],
+      ...{ refusal, excluded },
+      route: more.length === 0 && first !== 'no_route' ? takenRoute(found, route, only!) : undefined,
+    };
   }
 
   /**
@@ -109,10 +119,8 @@ export class ServiceChoices {
       return { kind: 'none', why: 'no_route', detail: why, selection: nobodyIn(found) };
     }
     const scope = this.#scopeOf(to, { from, isV4, subset: destination.subset });
-    const { protocol, l4Port } = port;
-    const { id, affinityMs, routing } = service;
-    const taken = { service: id, protocol, l4Port, affinityMs, rule: routing!.rule, route, destination };
-    return this.#chooseIn(scope, tuple, last, { offset: to.offset, affinityMs, route: taken });
+    const taken = takenRoute(found, route, destination);
+    return this.#chooseIn(scope, tuple, last, { offset: to.offset, affinityMs: service.affinityMs, route: taken });
   }
 
   #chooseIn(
@@ -124,7 +132,7 @@ export class ServiceChoices {
     const { scopes, limits } = this.#environment;
     const { selection } = scope;
     const { candidates, spread, refusal } = selection;
-    if (refusal) return { kind: 'none', why: refusal, selection };
+    if (refusal) return { kind: 'none', why: refusal, selection, route };
     const { balancing } = spread;
     const kept = last === undefined ? undefined : candidates.find(({ pinned }) => pinned.pin === last);
     // Chosen by its address, a client mostly has the same one again, even if it has been forgotten.
@@ -133,7 +141,8 @@ export class ServiceChoices {
     // It may have got a table.
     scopes.use(scope);
     const found = limits.choose(first, scope, tuple, method);
-    if (!found) return { kind: 'none', why: 'full', selection: withoutFull(selection, [], spread.maxConnections!) };
+    if (!found)
+      return { kind: 'none', why: 'full', selection: withoutFull(selection, [], spread.maxConnections!), route };
     const { backend, target, pinned } = found.candidate;
     const by = found.candidate === kept ? 'affinity' : balancing;
     return {
@@ -180,4 +189,10 @@ export class ServiceChoices {
     const { affinity, portOf } = this.#environment;
     return affinity.of(clientId(portOf(found), from, source));
   }
+}
+
+function takenRoute({ service, port }: FoundPort, route: ServiceRoute, destination: RouteDestination): TakenRoute {
+  const { id, affinityMs, routing } = service;
+  const { protocol, l4Port } = port;
+  return { service: id, protocol, l4Port, affinityMs, rule: routing!.rule, route, destination };
 }

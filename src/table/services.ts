@@ -26,7 +26,6 @@ import type { Vni } from '../flow/types.ts';
 import { Affinity } from './affinity.ts';
 import { balancedAt, BalancedPorts, type KnownService } from './balanced-port.ts';
 import { Backends, type PinnedBackend, type RepliesIn } from './backends.ts';
-import type { Eligibility } from './balancer.ts';
 import { BalancingTables, type Balancing } from './balancing-tables.ts';
 import type { BackendIndex, Surroundings } from './candidates.ts';
 import type { Changes } from './changes.ts';
@@ -37,7 +36,7 @@ import { nodePortId, nodePortOffset, NodePorts } from './node-ports.ts';
 import { PublishedBackends } from './published-backends.ts';
 import type { PortRanges } from './port-ranges.ts';
 import { sameService } from './same-service.ts';
-import { ServiceChoices, type Choice, type NoChoice } from './service-choices.ts';
+import { ServiceChoices, type Choice, type NoChoice, type RoutedEligibility } from './service-choices.ts';
 import { backendId, clientId, serviceObject, type AskingClients, type ClientOrigin } from './service-keys.ts';
 import { routedServices, ServiceRoutes, type RoutedClient } from './service-routes.ts';
 import { addressesOf, ServiceAddresses, type FoundPort } from './service-addresses.ts';
@@ -280,7 +279,7 @@ export class Services {
    * Who may be chosen for clients in a place; none if it has a refusal. A decision consults its objects.
    * @param isV4 the family of the address that they ask for @param client the endpoint, by `idOf`
    */
-  selection(found: FoundPort, from: ClientOrigin, isV4: boolean, client?: string): Eligibility {
+  selection(found: FoundPort, from: ClientOrigin, isV4: boolean, client?: string): RoutedEligibility {
     return this.#choices.selection(found, from, isV4, client);
   }
 

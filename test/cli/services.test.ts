@@ -45,6 +45,7 @@ t.test('an endpoint with addresses of both families is one backend of READY', (t
   t.equal(ready(both), '1/2', 'it gets connections by one of them');
   t.equal(ready([...both, { ...other, address: '10.0.0.5', state: 'ready' }]), '2/3', 'addresses without an endpoint');
   t.equal(ready([]), '0/0');
+  t.equal(serviceRow({ ...service, externalName: 'db.example.org', backends: [] }, false)[3], '', 'only another name');
   t.end();
 });
 

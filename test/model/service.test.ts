@@ -211,7 +211,7 @@ t.test('what Kubernetes has and weft does not is refused by its name', async (t)
 t.test('weft’s own annotations are read, and others mean nothing', async (t) => {
   const annotations = {
     'weft.dev/ports': '5060-5160, 7000/udp',
-    'weft.dev/drain': '30s',
+    'weft.dev/drain': '1m30s',
     'weft.dev/balancing': 'least-connections',
     'weft.dev/wildcard': 'true',
     'example.com/anything': 'x',
@@ -222,7 +222,7 @@ t.test('weft’s own annotations are read, and others mean nothing', async (t) =
       { first: 5060, last: 5160, protocol: undefined },
       { first: 7000, last: 7000, protocol: 'UDP' },
     ],
-    drainMs: 30_000,
+    drainMs: 90_000,
     balancing: 'least-connections',
     hasWildcard: true,
     loadBalancerIps: [],
@@ -231,8 +231,8 @@ t.test('weft’s own annotations are read, and others mean nothing', async (t) =
     ['ports', '5160-5060', /"5160-5060" is not a range of ports like 5060-5160/],
     ['ports', '1-5,5/udp', /"1-5,5\/udp" has ranges that overlap$/],
     ['ports', '1-70000', /is not a range of ports/],
-    ['drain', '30', /"30" is not a time like 500ms, 30s, 5m or 1h, at most 24h$/],
-    ['drain', '25h', /is not a time/],
+    ['drain', '30', /"30" is not a duration: a time to drain is 0s to 24h, such as 500ms, 30s or 1h30m$/],
+    ['drain', '25h', /"25h" is out of range: a time to drain is 0s to 24h/],
     ['balancing', 'meglev', /"meglev" is not a way of balancing, did you mean "maglev"\? accepted are maglev, round-/],
     ['wildcard', 'yes', /accepted are "true", "false"$/],
     ['load-balancer-ips', '192.0.2.1', /may only be used when `type` is 'LoadBalancer'$/],

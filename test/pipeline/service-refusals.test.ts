@@ -91,6 +91,25 @@ t.test('without a backend that is ready, it says what excludes the first ones', 
   t.equal(moved.refused?.excluded[0]?.backend.host, 'i', 'not another host’s, though the words are the same');
 });
 
+t.test('it says which route has led to where nobody is', async (t) => {
+  const v9 = {
+    ...{ name: 'v9', balancing: 'maglev', distribution: 'none' },
+    maxConnections: undefined,
+    portSpreads: new Map(),
+  };
+  const destination = { service: 'default/web', subset: 'v9', l4Port: undefined, weight: 1 };
+  const routed: Partial<Service> = {
+    subsets: [v9 as Service['subsets'][0]],
+    routing: { rule: 'default/web', routes: [{ matches: [], destinations: [destination] }] },
+  };
+  const { reason, stages } = refusal(routed, 1, {}, { protocol: IP_TCP });
+  t.equal(reason, 'service_no_backend');
+  t.match(
+    renderText(stages.at(-1)!.because),
+    'service default/web: virtualservice default/web leads to subset v9, all: no backend is ready that this network reaches (10.0.0.3: it is not in the subset)',
+  );
+});
+
 /** What happens to the first packet of a client to a service whose backends do not answer. */
 function refusal(
   given: Partial<Service>,

@@ -178,7 +178,10 @@ export class ServicePlan {
     const value = addressValue(address);
     const { first, last } = usable(cidr);
     if (value < first || value > last) {
-      const range = `The range of valid IPs is ${cidr}`;
+      const whole = parseSubnet(cidr);
+      const isIn = whole.first <= value && value <= whole.last;
+      const without = isIn ? ` without its first${family === 'IPv4' ? ' and its last' : ''} address` : '';
+      const range = `The range of valid IPs is ${cidr}${without}`;
       this.#refuse('invalid', field, `${address}: the provided IP is not in the valid range. ${range}`);
     }
     this.#refuseTaken(address, field);
