@@ -48,6 +48,8 @@ const TRIM_MS = 3000;
 const CLOSE_MS = 1000;
 /** How long connections may take to end when everything has stopped. To a store that is silent, they do not. */
 const LEAVE_MS = 2000;
+/** A running daemon that has not answered for so long hangs. */
+const SILENT_MS = 5000;
 /** How often a takeover looks at most whether there are other hooks, since they have changed while those before were loaded. */
 const HOOK_LOOKS = 5;
 /** The pause before a holder that has ended is started again, which doubles each time until one stays. */
@@ -202,7 +204,7 @@ class Daemon {
 
   async #succeed(): Promise<Successor | undefined> {
     const { socket } = this.#options;
-    if (await isSilent(socket, FORWARD_MS)) {
+    if (await isSilent(socket, SILENT_MS)) {
       const pid = lockHolder(this.#config.state);
       const who = pid === undefined ? 'the running daemon' : `the daemon with pid ${pid}`;
       throw new WeftError(
