@@ -100,7 +100,8 @@ for (const datapath of datapathKinds) {
       t.ok(await isThere(), 'nobody else could remove it');
       await b.start();
       await until(async () => !(await isThere()), { what: 'b removes it' });
-      t.match(b.log(), /"endpoints":"app","msg":"endpoints that were attached here are not declared here any more/);
+      const told = /"endpoints":"app","msg":"endpoints that were attached here are not declared here any more/;
+      await until(() => told.test(b.log()), { what: 'b tells it' });
       await b.client.detach('app');
       await b.attach(back, { name: 'app', network: 'blue', arguments: ['--wait'] });
       await b.stop();

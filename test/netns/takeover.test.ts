@@ -48,6 +48,14 @@ promises.readFile = (path, ...more) =>
   String(path).endsWith('slow.ts') && ++reads === 3 ? new Promise(() => {}) : readFile(path, ...more);
 syncBuiltinESMExports();
 `;
+/** A start with this module fails last of all: nothing but the upkeep of a switch is done each second. */
+const FAILS_LATE = `
+const every = globalThis.setInterval;
+globalThis.setInterval = (work, delayMs, ...more) => {
+  if (delayMs === 1000) throw new Error('it fails last of all');
+  return every(work, delayMs, ...more);
+};
+`;
 const PLAYER = fileURLToPath(new URL('../handover/player.process.ts', import.meta.url));
 
 for (const datapath of datapathKinds) {
@@ -183,7 +191,7 @@ await t.test('with a store that hosts share, also while it is away', async (t) =
 
 await t.test('a new one that fails when it has the socket: the old one has it again', async (t) => {
   const lab = openLab(t);
-  const { a, b, web, db, dbIp } = await twoHostsOnEtcd(lab);
+  const { etcd, a, b, web, db, dbIp } = await twoHostsOnEtcd(lab);
   const near = await lab.namespace('near');
   await b.attach(near, { network: 'blue' });
   const { pid } = b;
@@ -196,6 +204,34 @@ await t.test('a new one that fails when it has the socket: the old one has it ag
       t.equal((await b.status()).pid, pid, 'the old one answers');
     }
   });
+
+  await t.test('one that had opened everything: nothing of the host was gone for a moment', async (t) => {
+    await b.createNetwork('front --subnet 10.46.0.0/24 --outside');
+    const module = join(lab.directory, 'fails-late.mjs');
+    writeFileSync(module, FAILS_LATE);
+    /** When its daemon was declared to run; anew if it was not for a while. */
+    const declared = async (): Promise<number> => {
+      const found = JSON.parse(await etcd.ctl(['get', 'weft/state/live/b', '-w', 'json'])) as {
+        readonly kvs: readonly { readonly create_revision: number }[];
+      };
+      return found.kvs[0]!.create_revision;
+    };
+    const outside = async (): Promise<number> => {
+      const links = JSON.parse(await b.host.run(['ip', '-j', 'link', 'show', 'weft0'])) as {
+        readonly ifindex: number;
+      }[];
+      return links[0]!.ifindex;
+    };
+    const [ifindex, since] = [await outside(), await declared()];
+    const { code, stderr } = await b.attemptTakeOver([], { NODE_OPTIONS: `--import=${module}` });
+    t.equal(code, 1);
+    t.match(stderr, /it fails last of all/);
+    t.equal((await b.status()).pid, pid);
+    t.equal(await outside(), ifindex, 'the way outside');
+    t.equal(await declared(), since, 'its presence in the store');
+    await ping(web, dbIp);
+  });
+
   await b.takeOver();
   await ping(web, dbIp);
 });
@@ -300,7 +336,10 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
     const { pid } = weft;
     // It is read twice while the other daemon forwards. The third time is before any port opens, and never ends.
     const [hook, slow] = ['slow.ts', 'slow.mjs'].map((name) => join(lab.directory, name)) as [string, string];
-    writeFileSync(hook, '');
+    writeFileSync(
+      hook,
+      `import { defineHook } from 'weft';\nexport default defineHook({ name: 'slow', onFlow() {} });\n`,
+    );
     writeFileSync(slow, NEVER_READ);
     const { code, stderr } = await weft.attemptTakeOver(['--hook', hook], { NODE_OPTIONS: `--import=${slow}` });
     t.equal(code, 1);
