@@ -228,7 +228,9 @@ class Daemon {
           return await client.takeover(request);
         } catch (error) {
           if (!(error instanceof WeftError)) throw error;
-          if (error.code === 'unreachable' && client.daemonBuild === undefined) return undefined;
+          if (error.code === 'unreachable' && client.daemonBuild === undefined) return 'none';
+          // It has answered something before.
+          if (hasEnded(error)) return 'killed';
           if (error.code !== 'not_found') throw error;
           const why = 'the running daemon is of a version that cannot hand over';
           throw new WeftError('conflict', `${why}: stop it, and start this one without --takeover`, { cause: error });
@@ -506,6 +508,12 @@ class Daemon {
 function after(delayMs: number, work: () => void): () => void {
   const timeout = setTimeout(work, delayMs);
   return () => clearTimeout(timeout);
+}
+
+/** True if the daemon ended when it was asked, and not if it hangs. */
+function hasEnded({ code, cause }: WeftError): boolean {
+  const ending: unknown = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+  return code === 'unreachable' && ['ECONNRESET', 'EPIPE', 'ECONNREFUSED', 'ENOENT'].includes(String(ending));
 }
 
 /** For `systemctl status`. */

@@ -24,8 +24,8 @@ export interface SuccessorOptions {
   readonly version: string;
   /** Where to put what the running daemon has. */
   readonly descriptors: Descriptors;
-  /** Asks the running daemon. @returns undefined if none runs @throws WeftError with its refusal */
-  readonly ask: (request: TakeoverRequest) => Promise<TakeoverAnswer | undefined>;
+  /** Asks the running daemon. @returns instead that none runs, or that it has ended meanwhile @throws WeftError with its refusal */
+  readonly ask: (request: TakeoverRequest) => Promise<TakeoverAnswer | 'none' | 'killed'>;
   readonly after: (delayMs: number, work: () => void) => () => void;
 }
 
@@ -64,7 +64,7 @@ export class Successor {
       listener = listenPackets(at);
       const place = { host, state: realPath(state), connections: Buffer.from(connectionFileHeader()).toString('hex') };
       const answer = await ask({ format: TAKEOVER_FORMAT, version, at, place });
-      if (!answer) return 'none';
+      if (typeof answer === 'string') return answer;
       connection = acceptPackets(listener);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'none'; // there is no directory of a socket
