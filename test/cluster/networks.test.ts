@@ -58,10 +58,11 @@ await t.test('a change of labels forgets nothing about addresses', async (t) => 
     await networks.put([{ name: 'blue', resource, revision, record: { resource, vni: 1, mtu: 1500 } }]);
   };
   const pool = (): AddressPool => networks.get('blue').pools[0] as AddressPool;
-  const take = (): string => pool().take('web');
+  const take = (owner = 'web'): string => pool().take(owner);
   await put(1, {});
   t.same([take(), take()], ['10.0.0.2', '10.0.0.3']);
   pool().release('10.0.0.2');
   await put(2, { labels: { a: 'b' } });
-  t.equal(take(), '10.0.0.4', 'what has just been given back rests');
+  t.equal(take('db'), '10.0.0.4', 'what has just been given back rests');
+  t.equal(take(), '10.0.0.2', 'and waits for who had it');
 });
