@@ -10,9 +10,10 @@ export const TAKEOVER_FORMAT = 1;
 
 /**
  * How long the new daemon may take to forward when it has everything. Then it gives up, and the running one goes on. It takes a
- * fifth of a second; with twenty programs on two processors it took six. One that fails ends, and is not waited for.
+ * fifth of a second; with twenty programs on two processors it took six. One that fails ends, and is not waited for. All of it is
+ * over before peers lose patience (cluster/membership/peers.ts) and the host's lease ends.
  */
-export const FORWARD_MS = 15_000;
+export const FORWARD_MS = 8000;
 
 export interface TakeoverRequest {
   readonly format: number;

@@ -75,10 +75,15 @@ export function subjectsOf(
 ): Subjects {
   const { kind, places, translated } = connection;
   const portNameOf = (portNo: PortNo): string | undefined => topology.port(portNo)?.name;
-  const cameInBy = kind === 'tracked' || wasTracked(connection) ? records.owner(slot) : records.port(slot);
-  const isOfPort = cameInBy !== 0;
-  const port = topology.port(cameInBy as PortNo);
-  const isOfOther = port !== undefined && isBehind(port, connection.original.source);
+  const { source } = connection.original;
+  const isTracked = kind === 'tracked' || wasTracked(connection);
+  const cameInBy = (isTracked ? records.owner(slot) : records.port(slot)) as PortNo;
+  const known = topology.port(cameInBy);
+  // Only those that are tracked end with their port: another one may have its number by now.
+  const isIts = isTracked || (known?.vni === places[0] && (known.trust || topology.maySendFrom(cameInBy, source)));
+  const isOfPort = cameInBy !== 0 && isIts;
+  const port = isOfPort ? known : undefined;
+  const isOfOther = port !== undefined && isBehind(port, source);
   const sent = { from: isOfPort ? port?.name : BY_ADDRESS, isBehind: isOfOther } as const;
   const [, place] = places;
   if (place === OUTSIDE || place === INTERNAL) return { ...sent, to: BY_ADDRESS };

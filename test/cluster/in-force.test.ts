@@ -24,8 +24,13 @@ function stayAlive(t: Test): void {
   t.teardown(() => clearInterval(alive));
 }
 
-/** Three hosts. @param reachable what `a` knows of the tunnels to the others @param unreachableMs and for how long they are down */
-async function lab(t: Test, reachable: Partial<Record<string, boolean>> = {}, unreachableMs = 0) {
+/** Three hosts. @param reachable what `a` knows of the tunnels to the others @param unreachableMs and for how long they are down @param ofA what else is so there */
+async function lab(
+  t: Test,
+  reachable: Partial<Record<string, boolean>> = {},
+  unreachableMs = 0,
+  ofA: Partial<MembershipEnvironment> = {},
+) {
   stayAlive(t);
   const root = await openStore(t);
   const [shared, applied] = [within(root, 'state/'), within(root, 'applied/')];
@@ -34,6 +39,7 @@ async function lab(t: Test, reachable: Partial<Record<string, boolean>> = {}, un
   const seenByA: Partial<MembershipEnvironment> = {
     isReachable: (host) => reachable[host],
     unreachableMs: (host) => (reachable[host] === false ? unreachableMs : undefined),
+    ...ofA,
   };
   const [a, b, c] = [await open('a', seenByA), await open('b'), await open('c')];
   for (const { hosts, membership } of [a, b, c]) {
@@ -293,6 +299,16 @@ t.test('a host whose lease outlives its tunnel runs, and is waited for', async (
   await t.rejects(a.membership.inForce.wait(SHORT_MS), { message: /host "b" lags behind/ });
   go();
   await stuck;
+});
+
+t.test('a lease outlives nothing while this host is cut off from the store, where no lease ends then', async (t) => {
+  let isStored = true;
+  const { a } = await lab(t, { b: false }, 2 * LEASE_MS + 1, { isStored: () => isStored });
+  await a.cluster.apply([network('blue', 1)]);
+  await a.membership.inForce.wait(LONG_MS);
+  t.same(states(a.membership.inForce.report().hosts), { a: 'in force', b: 'in force', c: 'in force' });
+  isStored = false;
+  t.same(states(a.membership.inForce.report().hosts), { a: 'in force', b: 'down', c: 'in force' });
 });
 
 t.test(

@@ -4,6 +4,7 @@
  */
 import t from 'tap';
 import { AddressPool } from '../../src/cluster/addresses/ipam.ts';
+import { formatIp } from '../../src/flow/types.ts';
 import { unlimited } from '../../src/store/staged.ts';
 import type { Entry, Listing, Store } from '../../src/store/store.ts';
 import { within } from '../../src/store/within.ts';
@@ -156,6 +157,50 @@ t.test('services are taken in turns, and of slices the fewer the more endpoints 
   await write(Object.fromEntries(slices));
   t.equal(serving.slices.all().length, slices.length);
   t.ok(turns.most('find') > 0 && turns.most('find') <= 10, `${turns.most('find')} looks at slices in a turn at most`);
+});
+
+t.test('of a change that is put in turns, a service gets all or nothing', async (t) => {
+  const shared = await openStore(t);
+  const { cluster, forwarding, serving, write } = await openControlPlane(t, undefined, { shared });
+  await cluster.apply([
+    manifest('Network', 'n', { subnets: ['10.0.0.0/16'] }),
+    manifest('Service', 'web', { ports: [{ port: 80 }] }),
+  ]);
+  const addressOf = (n: number, at: number): string => `10.0.${4 * n + (at >> 8)}.${at & 255}`;
+  const moving = addressOf(0, 100);
+  /** @param holder the slice that has the one that moves */
+  const slices = (holder: number) =>
+    Object.fromEntries(
+      Array.from({ length: 10 }, (_, n) => {
+        const own = Array.from({ length: 999 }, (__, at) => addressOf(n + 1, at));
+        const addresses = n === holder ? [...own, moving] : own;
+        const metadata = { name: `w${n}`, namespace: 'default', labels: { 'kubernetes.io/service-name': 'web' } };
+        const endpoints = addresses.map((address) => ({ addresses: [address] }));
+        const resource = { apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', metadata, addressType: 'IPv4' };
+        return [`endpointslices/default/w${n}`, { resource: { ...resource, endpoints, ports: [{ port: 80 }] } }];
+      }),
+    );
+  await write(slices(0));
+  const seen: boolean[] = [];
+  const { setService } = forwarding;
+  forwarding.setService = (service) => {
+    seen.push(service.backends.some(({ address }) => formatIp(address) === moving));
+    setService.call(forwarding, service);
+  };
+  const { put } = serving.slices;
+  serving.slices.put = (stored) => {
+    // Whatever else may concern a service, in the turns in between.
+    const mark = (): void => {
+      serving.enforcement.heldOtherwise('web');
+      if (!isPut) setImmediate(mark);
+    };
+    let isPut = false;
+    setImmediate(mark);
+    return put.call(serving.slices, stored).finally(() => (isPut = true));
+  };
+  await write(slices(9));
+  t.ok(seen.length > 0);
+  t.notOk(seen.includes(false), 'it never lacks what moves from one slice to another');
 });
 
 t.test('a large listing passes through all layers of the store in turns', async (t) => {

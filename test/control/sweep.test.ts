@@ -377,6 +377,28 @@ for (const [kind, open] of Object.entries(kinds)) {
     );
   }
 
+  t.test(
+    `${kind}: who has the port number of an endpoint that is gone is not judged for its translated connections`,
+    (t) => {
+      const { host, controller, policies, opened, kindOf, cuts } = lab();
+      const { portNo } = host.attach({
+        ...{ name: 'shop/next', network: 'blue', mac: '02:00:00:00:00:08', addresses: ['10.0.0.8'] },
+      });
+      // Another endpoint may send from this address, too, so the connection has not ended with the one that opened it.
+      const slot = opened('10.0.0.100', 1, { via: '10.0.0.50', owner: portNo });
+      const manifest: NetworkPolicy = {
+        ...{ kind: 'NetworkPolicy', metadata: { name: 'closed', namespace: 'shop' } },
+        spec: { podSelector: {}, policyTypes: ['Egress'] },
+      };
+      const subject = { identity: identityOf(world, pods[0]!), onDeny: 'drop' as const };
+      policies.setSubject('shop/next', { ...subject, policies: [policyOf(manifest)] });
+      controller.enforce();
+      t.equal(kindOf(slot), 'translated');
+      t.same(cuts, []);
+      t.end();
+    },
+  );
+
   t.test(`${kind}: what a defect keeps from being judged ends, and the others are judged`, (t) => {
     const { policies, put, opened, kindOf } = lab();
     const [slot, other] = [opened('10.0.0.2', 40_000), opened('10.0.0.3', 40_000)];

@@ -114,5 +114,5 @@ t.test('one that does not forward in time ends by itself, and is not killed', as
   t.same(warnings, []);
   connection.close();
   await resumed;
-  t.same(warnings, ['the new daemon has failed: this one goes on: it does not forward after 15 s']);
+  t.same(warnings, ['the new daemon has failed: this one goes on: it does not forward after 8 s']);
 });

@@ -265,8 +265,14 @@ t.test('what a hook sets is checked, and told', async (t) => {
   await set('b', `if (flow.mark === 7) return deny('marked')`);
   t.match(judge({ destination_port: 0 }), { kind: 'allow' });
   for (const how of ['[0, 64, 0, 0, ""]', '[65536, -1, 0, 0, ""]', '[0, -1, 1e99, 0, ""]', '[0, -1, 0, 1, 5]', '7']) {
-    await set('c', `(Array.prototype as any).toJSON = () => ["allow", "", "", ${how}];`);
-    t.match(judge({ destination_port: 0 }), { kind: 'failed', hook: 'c', why: /what it says is no answer/ }, how);
+    const ask = async (attempt: number): Promise<HookJudgement> => {
+      await set('c', `(Array.prototype as any).toJSON = () => ["allow", "", "", ${how}]; // ${attempt}`);
+      const judgement = judge({ destination_port: 0 });
+      // A busy machine may leave it too little time.
+      const isLate = judgement.kind === 'failed' && judgement.why.startsWith('it had no answer');
+      return isLate ? ask(attempt + 1) : judgement;
+    };
+    t.match(await ask(0), { kind: 'failed', hook: 'c', why: /what it says is no answer/ }, how);
   }
 });
 

@@ -328,7 +328,7 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
     await until(() => !player.isRunning, { what: 'it is killed' });
     await until(async () => (await weft.status()).forwarding, { what: 'the old one forwards' });
     t.equal((await weft.status()).pid, pid);
-    t.match(weft.log(), /it does not forward after 15 s/);
+    t.match(weft.log(), /it does not forward after 8 s/);
     await passes();
   });
 
@@ -343,7 +343,7 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
     writeFileSync(slow, NEVER_READ);
     const { code, stderr } = await weft.attemptTakeOver(['--hook', hook], { NODE_OPTIONS: `--import=${slow}` });
     t.equal(code, 1);
-    t.match(stderr, /^weft: nothing is taken over from the running daemon, which goes on: .* after 15 s/m);
+    t.match(stderr, /^weft: nothing is taken over from the running daemon, which goes on: .* after 8 s/m);
     await until(async () => (await weft.status()).forwarding, { what: 'the old one forwards' });
     t.equal((await weft.status()).pid, pid);
     t.match(weft.log(), /"msg":"the new daemon has failed: this one goes on"/);

@@ -142,7 +142,7 @@ export class InForce {
     }: { readonly name: string; readonly isLive: boolean; readonly goneSinceMs?: number | undefined },
     wanted: number,
   ): HostInForceReport {
-    const { host, isReachable, unreachableMs } = this.#environment;
+    const { host, isCutOff, isReachable, unreachableMs } = this.#environment;
     if (name === host) {
       const state = this.#latest >= wanted ? 'in force' : 'lagging';
       return { host: name, state, revision: this.#revision, behind: Math.max(0, wanted - this.#latest) };
@@ -150,8 +150,8 @@ export class InForce {
     const revision = this.#published?.of(name);
     const since = goneSinceMs === undefined ? {} : { since: new Date(goneSinceMs).toISOString() };
     const known = revision === undefined ? {} : { revision, behind: Math.max(0, this.#latest - revision) };
-    // Whoever renews its lease runs, although nothing is heard from it here.
-    const outlives = (unreachableMs(name) ?? 0) > LONGEST_LEASE_MS;
+    // Whoever renews its lease runs, although nothing is heard from it here. While the store is away, no lease ends.
+    const outlives = isCutOff() === undefined && (unreachableMs(name) ?? 0) > LONGEST_LEASE_MS;
     if (isLive && (isReachable(name) !== false || outlives)) {
       return { host: name, state: (revision ?? 0) >= wanted ? 'in force' : 'lagging', ...known };
     }

@@ -38,8 +38,8 @@ const STRANGER_MS = 30_000;
 /** How long a peer may take to answer before it is told that it does not. */
 const PATIENCE_WINDOWS = 3;
 /**
- * How long peers wait for a host where another daemon takes over, at least: for as long as that takes on a busy machine. One that
- * takes longer has a new daemon that hangs, as a rule, and is down meanwhile (handover/request.ts).
+ * How long peers wait for a host where another daemon takes over, at least: until that one has failed and has ended
+ * (`FORWARD_MS`, handover/request.ts), so that the daemon that ran before goes on unnoticed.
  */
 const TAKEOVER_MS = 9000;
 /** Hosts of one store are peers by themselves, and have its key. */

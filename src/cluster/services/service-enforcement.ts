@@ -94,6 +94,8 @@ export class ServiceEnforcement {
   readonly publishers: Publishers;
   /** The services that are not up to date, and which of their endpoints have changed. */
   readonly #changed = new Map<string, Set<string> | typeof EVERYTHING>();
+  /** Of these, perhaps only a part of the change is put: they wait for `settle`, whatever else marks them. */
+  readonly #coming = new Set<string>();
   /** The values of services as they were put into force last. */
   readonly #inForce = new Map<string, Service>();
   /** The services whose slices have addresses that no endpoint can have. */
@@ -116,7 +118,7 @@ export class ServiceEnforcement {
     if (before) this.#selectors.remove(name);
     const selector = after && selectorOf(after.resource);
     if (selector) this.#selectors.add(name, after.resource.metadata.namespace, selector);
-    this.#changed.set(name, EVERYTHING);
+    this.#comes(name);
   }
 
   /** It has an address or a node port now, or not any more. */
@@ -126,12 +128,12 @@ export class ServiceEnforcement {
 
   /** The slices of a service have changed; `settle` follows. */
   slicesChanged(service: string): void {
-    this.#changed.set(service, EVERYTHING);
+    this.#comes(service);
   }
 
   /** The rules about a service have changed; `settle` follows. */
   rulesChanged(service: string): void {
-    this.#changed.set(service, EVERYTHING);
+    this.#comes(service);
   }
 
   /** A host is declared otherwise, or not any more; `settle` follows. */
@@ -164,11 +166,24 @@ export class ServiceEnforcement {
     if (after) this.#markAround(after);
   }
 
-  /** Puts into force whatever has changed. */
-  async settle(): Promise<void> {
+  /** Puts into force whatever has changed: all of it is there. */
+  settle(): Promise<void> {
+    this.#coming.clear();
+    return this.#makeChanged();
+  }
+
+  async #makeChanged(): Promise<void> {
     this.#followHosts();
     this.#followNetworks();
-    await eachInTurns(this.#changed.keys(), MADE_PER_TURN, (name) => this.#make(name));
+    await eachInTurns(this.#changed.keys(), MADE_PER_TURN, (name) => {
+      if (this.#coming.has(name)) return;
+      try {
+        this.#make(name);
+      } catch (error) {
+        // A defect of one does not keep the others.
+        this.#environment.onError(error);
+      }
+    });
   }
 
   /** The slices that are made of selectors. @param slice the name of one; by default all */
@@ -363,6 +378,11 @@ export class ServiceEnforcement {
     for (const service of this.#environment.slices().services()) this.#mark(service);
   }
 
+  #comes(service: string): void {
+    this.#changed.set(service, EVERYTHING);
+    this.#coming.add(service);
+  }
+
   /** Whether or not `settle` follows. @param endpoint if nothing but that has changed of what its selector matches */
   #mark(service: string, endpoint?: string): void {
     const others = this.#changed.get(service);
@@ -373,7 +393,7 @@ export class ServiceEnforcement {
     this.#isPlanned = true;
     this.#environment.later(() => {
       this.#isPlanned = false;
-      void this.settle().catch(this.#environment.onError);
+      void this.#makeChanged().catch(this.#environment.onError);
     });
   }
 }
