@@ -67,17 +67,21 @@ export class Cni {
    */
   async keep(): Promise<void> {
     if (this.#isKeeping) return;
+    const { cluster, endpoints, onFailure } = this.#options;
+    const isLost = ([, name]: [string, string]): boolean => endpoints.find(name)?.state === 'detached';
+    if (![...this.#made].some(isLost)) return;
     this.#isKeeping = true;
-    const { endpoints, onFailure } = this.#options;
-    for (const [text, name] of this.#made) {
-      if (endpoints.find(name)?.state !== 'detached') continue;
-      try {
-        await this.#delete(text);
-      } catch (error) {
-        onFailure({ endpoint: name, why: (error as Error).message });
+    try {
+      // One that is just being attached is detached at first.
+      await cluster().change(async () => {});
+      for (const [text, name] of [...this.#made].filter(isLost)) {
+        await this.#delete(text).catch(({ message }: Error) => onFailure({ endpoint: name, why: message }));
       }
+    } catch (error) {
+      onFailure({ why: (error as Error).message });
+    } finally {
+      this.#isKeeping = false;
     }
-    this.#isKeeping = false;
   }
 
   /** Never throws: a failure is an answer. */
