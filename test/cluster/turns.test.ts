@@ -182,12 +182,12 @@ t.test('of a change that is put in turns, a service gets all or nothing', async 
     );
   await write(slices(0));
   const seen: boolean[] = [];
-  const { setService } = forwarding;
+  const setService = forwarding.setService.bind(forwarding);
   forwarding.setService = (service) => {
     seen.push(service.backends.some(({ address }) => formatIp(address) === moving));
-    setService.call(forwarding, service);
+    setService(service);
   };
-  const { put } = serving.slices;
+  const put = serving.slices.put.bind(serving.slices);
   serving.slices.put = (stored) => {
     // Whatever else may concern a service, in the turns in between.
     const mark = (): void => {
@@ -196,7 +196,7 @@ t.test('of a change that is put in turns, a service gets all or nothing', async 
     };
     let isPut = false;
     setImmediate(mark);
-    return put.call(serving.slices, stored).finally(() => (isPut = true));
+    return put(stored).finally(() => (isPut = true));
   };
   await write(slices(9));
   t.ok(seen.length > 0);
