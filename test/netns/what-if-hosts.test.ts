@@ -74,7 +74,12 @@ await t.test('what-if on two hosts', { skip: needsRoot }, async (t) => {
         hosts.map(async (weft) => (await established(weft)).map(({ source }) => source).sort()),
       );
       // b may still have some that only a has ended.
-      return ofA!.join() === onA.join() && [...onA, ...other!].every((source) => ofB!.includes(source));
+      const lacking = [...onA, ...other!].filter((source) => !ofB!.includes(source));
+      if (ofA!.join() === onA.join() && lacking.length === 0) return true;
+      const states = (await b.client.connections()).filter(({ source }) => lacking.includes(source));
+      throw new Error(
+        `a has ${ofA!.join()} of ${onA.join()}; b lacks ${lacking.join()}, and has ${JSON.stringify(states)}`,
+      );
     };
     await until(isComplete, { what: 'they are established on both hosts, and others are over' });
     return open();

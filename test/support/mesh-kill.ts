@@ -131,7 +131,10 @@ async function gone(
   await until(
     async () => {
       const clients = await Promise.all(held.map((each) => each.report()));
-      return clients.every((seen) => !seen[name]?.open) && (await server.report()).open === 0;
+      const left = clients.map((seen) => seen[name]?.open ?? 0);
+      const { open } = await server.report();
+      if (open === 0 && left.every((count) => count === 0)) return true;
+      throw new Error(`open at the clients: ${left.join(', ')}; at the backend: ${open}`);
     },
     { what: `no connection to ${name} lives on` },
   );
