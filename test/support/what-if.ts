@@ -31,9 +31,12 @@ while True:
     for key, _ in ready.select(): key.data(key.fileobj)
 `;
 
-/** For each line that it gets: closes what it has, opens two connections to each address and port, and says from where it has got some. */
+/**
+ * For each line that it gets: closes what it has, opens two connections to each address and port, and says from where it has got some.
+ * It closes by a reset: a FIN that is denied on this host would be repeated, and end the connection on the other one at some time.
+ */
 const holder = `
-import select, socket, sys, time
+import select, socket, struct, sys, time
 kept = []
 for line in sys.stdin:
     for s in kept: s.close()
@@ -42,6 +45,7 @@ for line in sys.stdin:
         for p in (9000, 9001):
             for _ in range(2):
                 s = socket.socket(socket.AF_INET6 if ':' in a else socket.AF_INET, socket.SOCK_STREAM)
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
                 s.setblocking(False); s.connect_ex((a, p)); waiting.append(s)
     end = time.monotonic() + 1.5
     while waiting and time.monotonic() < end:
