@@ -1,7 +1,8 @@
 /**
  * The tests: runs each file as a process of its own and prints one line for it,
- * the failures, and at the end `N passed, N failed, N skipped`. Arguments are
- * the files to run; all of them without.
+ * the failures, and at the end a line for each failure once more and
+ * `N passed, N failed, N skipped`. Arguments are the files to run; all of them
+ * without.
  *
  * The unit that is counted is a test that holds no other tests. A test that
  * holds others counts only where it fails by itself: an assertion beside them,
@@ -57,6 +58,7 @@ const others = files.filter((name) => !LONGEST.includes(name)).sort((a, b) => (a
 const queue = given.length > 0 ? given : [...LONGEST, ...others].map((name) => join('test', name));
 
 const all = newCount();
+const failed = [];
 const running = new Set();
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.on(signal, () => {
@@ -68,7 +70,10 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 }
 await Promise.all(Array.from({ length: JOBS }, runQueue));
 if (all.failed > 0) process.exitCode = 1;
-console.log(`\n${all.passed} passed, ${all.failed} failed, ${all.skipped} skipped`);
+console.log('');
+// Those above can be far up, between lines of logs, or cut out by who keeps only the end.
+for (const { file, fullname } of failed) console.log(`FAILED ${file}: ${fullname}`.replaceAll('\n', ' ').slice(0, 600));
+console.log(`${all.passed} passed, ${all.failed} failed, ${all.skipped} skipped`);
 
 async function runQueue() {
   for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
@@ -153,7 +158,10 @@ function printFile(result, test) {
   if (result.ok) return;
   // Comments tell the seed of a random test.
   for (const comment of test.comments) process.stdout.write(`  ${comment}`);
-  for (const failure of test.failures.length > 0 ? test.failures : [result]) printFailure(failure);
+  for (const failure of test.failures.length > 0 ? test.failures : [result]) {
+    failed.push({ file: result.fullname, fullname: failure.fullname });
+    printFailure(failure);
+  }
 }
 
 function printFailure({ fullname, diag }) {

@@ -64,7 +64,9 @@ for (const datapath of datapathKinds) {
       await until(() => readdirSync(`/proc/${pid}/fd`).length < DESCRIPTORS - 8, { what: 'some are closed' });
       await weft.run('detach', 'db');
       for (const socket of idle) socket.destroy();
-      await weft.attach(db, { network: 'blue', arguments: ['--ip', '10.44.0.12'] });
+      // Some of them hold descriptors until the daemon has read that they are gone.
+      const attach = weft.attach.bind(weft, db, { network: 'blue', arguments: ['--ip', '10.44.0.12'] });
+      await until(attach, { what: 'an interface to get a descriptor' });
       await ping(web, '10.44.0.12');
     });
     t.equal(weft.pid, pid, 'it is the same process');
