@@ -2,8 +2,9 @@
 import t, { type Test } from 'tap';
 import { networkKind } from '../../src/model/kinds/network.ts';
 import type { Store } from '../../src/store/store.ts';
+import { Hooked } from '../support/switch.ts';
 import { openStore } from './control-plane.ts';
-import { BLUE, DB, DEFAULT, endpointOf, hostsOf, twoHosts, WEB } from './feed-host.ts';
+import { BLUE, DB, DEFAULT, endpointOf, hostsOf, twoHosts, WEB, type StartOptions } from './feed-host.ts';
 
 const RED = 'networks/red';
 
@@ -325,6 +326,69 @@ t.test('a store that belongs to another cluster', async (t) => {
   for (let tick = 0; tick < 5; tick++) c.feed.tick();
   await c.until(() => c.report.refused === undefined, 'its own store');
   t.same(c.report.held, []);
+});
+
+/** A host of one cluster, stopped, and how to start it with the store of another one. */
+async function toOtherStore(t: Test) {
+  const { a } = await twoHosts(t);
+  await a.stop();
+  const other = await openStore(t);
+  const start = hostsOf(t, other);
+  const x = await start('x');
+  const join = (options: StartOptions = {}) => start('a', { known: a.directory, ...options });
+  return { before: a.values(), other, x, join };
+}
+
+t.test('what a host brings along to another cluster stays in force until it is stored there', async (t) => {
+  const { other, join, x } = await toOtherStore(t);
+  const joining = await join();
+  joining.barred = 'its name is taken there';
+  await joining.accept();
+  t.ok(joining.inForce.has(WEB));
+  joining.feed.audit();
+  for (let tick = 0; tick < 10; tick++) joining.feed.tick();
+  await joining.until(() => joining.report.audit.runs === 1, 'an audit');
+  t.equal(joining.report.audit.mismatches, 0);
+  const { lists } = joining.link;
+  joining.link.compact();
+  await joining.until(() => joining.link.lists > lists, 'that all is read again');
+  await x.set('networks/x', { vni: 5 });
+  await joining.until(() => joining.inForce.has('networks/x'), 'that the store is followed');
+  t.ok(joining.inForce.has(WEB), 'also when all has been read again');
+  t.notOk(x.inForce.has(WEB));
+
+  const away = await join({ isAway: true });
+  t.same(away.values(), joining.values(), 'and when the daemon was killed');
+  away.link.back();
+  await x.until(() => x.inForce.has(WEB), 'what it brings along');
+  t.same(away.values(), x.values());
+  await other.transact({ delete: [WEB] });
+  await away.until(() => !away.inForce.has(WEB), 'that it is deleted, as any other one');
+  const again = await join();
+  t.notOk(again.inForce.has(WEB));
+});
+
+t.test('a host that is killed when it has just joined another cluster', async (t) => {
+  const { before, x, join } = await toOtherStore(t);
+  const killed = await join({
+    wrap: (store) => {
+      const own = new Hooked(store);
+      own.beforeTransact = async (transaction) => {
+        if (!transaction.put?.some(({ key }) => key === 'cluster')) return;
+        await store.transact(transaction);
+        throw new Error('it is killed');
+      };
+      return own;
+    },
+  });
+  await t.rejects(killed.accept());
+  t.same(killed.values(), before);
+  t.same((await join({ isAway: true })).values(), before, 'what is in force stays so');
+  const again = await join();
+  t.ok(again.inForce.has(WEB));
+  await x.until(() => x.inForce.has(WEB), 'what it brings along');
+  t.same(again.values(), x.values());
+  t.same((await join({ isAway: true })).values(), x.values(), 'nothing of the cluster before is left');
 });
 
 t.test('a store of a newer version', async (t) => {

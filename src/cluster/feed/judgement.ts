@@ -34,6 +34,8 @@ export interface Case {
 
 export function judge({ host, known, pending, entry, restoredAt, isJoining = false }: Case): Judgement {
   const there = entry?.revision ?? 0;
+  // It was brought along from another cluster, and the store has not got it yet (`SharedState.bring`).
+  if (!pending && !entry && known?.value !== undefined && known.stored === 0) return 'write';
   if (!pending && known?.stored === there && restoredAt === undefined && !isJoining) return 'same';
   const isSame = known && entry ? known.digest === digestOf(JSON.stringify(entry.value)) : !known && !entry;
   if (isSame) return 'same';

@@ -67,6 +67,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
         state.hold(key, entry);
         return undefined;
       case 'write':
+        if (isJoining && !pending) state.bring(key);
         write.push(key);
         return undefined;
       case 'lose': {

@@ -38,8 +38,8 @@ interface Due {
 
 export class OwnWrites {
   readonly #environment: OwnWritesEnvironment;
-  /** Records that the store gets again, or loses again; true for those that this host brings into another cluster. */
-  readonly #again = new Map<string, boolean>();
+  /** Records that the store gets again, or loses again. */
+  readonly #again = new Set<string>();
 
   constructor(environment: OwnWritesEnvironment) {
     this.#environment = environment;
@@ -49,10 +49,9 @@ export class OwnWrites {
     return this.#again.size > 0 || this.#environment.state().pending.size > 0;
   }
 
-  /** @param isJoining as in `Case` */
-  add(keys: readonly string[], isJoining: boolean): void {
+  add(keys: readonly string[]): void {
     const { pending } = this.#environment.state();
-    for (const key of keys) if (!pending.has(key)) this.#again.set(key, isJoining);
+    for (const key of keys) if (!pending.has(key)) this.#again.add(key);
   }
 
   /**
@@ -61,7 +60,7 @@ export class OwnWrites {
    */
   async run(): Promise<void> {
     const { pending } = this.#environment.state();
-    const again = [...this.#again.keys()].filter((key) => !pending.has(key));
+    const again = [...this.#again].filter((key) => !pending.has(key));
     const keys = [...again, ...pending.all().map(({ key }) => key)].slice(0, AT_ONCE);
     try {
       return await this.#write(keys);
@@ -115,8 +114,7 @@ export class OwnWrites {
     const entry = await store.get(key);
     const state = this.#environment.state();
     const [known, pending] = [state.known.get(key), state.pending.get(key)];
-    const isJoining = this.#again.get(key) === true;
-    const judgement = judge({ host, known, pending, entry, restoredAt: restoredAt(), isJoining });
+    const judgement = judge({ host, known, pending, entry, restoredAt: restoredAt() });
     return { key, known, pending, entry, judgement };
   }
 

@@ -358,7 +358,8 @@ export class SharedFeed implements Feed {
     const identified = await this.#identify(listed);
     if (identified === 'again' || 'why' in identified) return identified;
     const { epoch, signs } = identified;
-    if (listing.known.length > 0 && (signs.length > 0 || this.#isAccepting || !this.#state.knownKey)) return 'again';
+    const isJoining = this.#isAccepting || state.isJoining;
+    if (listing.known.length > 0 && (signs.length > 0 || isJoining || !state.knownKey)) return 'again';
     const before = state.strange;
     if (signs.length > 0) logger.error({ signs }, 'the store is not what it was: what it has lost or reverted is held');
     const strange =
@@ -369,13 +370,13 @@ export class SharedFeed implements Feed {
     this.#losses = this.#isAccepting ? await lossesBy(host, state, listing) : [];
     const { history, revision } = listing;
     const { changes, write } = await compareListing({
-      ...{ state, host, listing, isJoining: this.#isAccepting },
+      ...{ state, host, listing, isJoining },
       restoredAt: strange && epoch.revision,
       newer: this.#made.newerThan(revision),
       onLost: (why) => logger.warn({}, why),
       onUnsettled: (error) => this.#tellFailure(error, CANNOT_NOTE),
     });
-    this.#ownWrites.add(write, this.#isAccepting);
+    this.#ownWrites.add(write);
     state.commit({ id: state.id!, epoch, history, revision, ...(strange && { strange }) });
     this.#reached(revision);
     this.#isAccepting = false;

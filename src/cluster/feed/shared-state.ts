@@ -36,6 +36,8 @@ export class SharedState {
   /** The cluster that this host belongs to; undefined until it has met one. */
   id: string | undefined;
   mark: StoreMark | undefined;
+  /** What is known is of the cluster before: this host has begun to change to another one, and was killed meanwhile. */
+  isJoining = false;
   /** What was in force when the last daemon ended, until somebody takes it. */
   copied: Map<string, Entry> | undefined;
   /** How often a record has ceased to be in force. */
@@ -64,9 +66,10 @@ export class SharedState {
     const state = new SharedState(host, own, pending, copy);
     const id = (await own.get(CLUSTER_KEY))?.value as string | undefined;
     state.id = id;
-    // The copy of another cluster was left behind by a crash while this host changed to this one.
-    if (!mark || mark.id !== id) return state;
-    state.mark = mark;
+    if (!mark || id === undefined) return state;
+    // The copy is that of the cluster before if the daemon was killed while this host changed to this one.
+    if (mark.id === id) state.mark = mark;
+    else state.isJoining = true;
     const copied = new Map<string, Entry>();
     for await (const entry of inTurns(entries.values(), READ_PER_TURN)) {
       state.#set(entry, JSON.stringify(entry.value));
@@ -156,6 +159,14 @@ export class SharedState {
     if (known) this.known.set(key, { ...known, stored: entry?.revision ?? 0 });
   }
 
+  /** This host brings a record of its own along to a cluster that does not have it. It stays due until that has it (`judge`). */
+  bring(key: string): void {
+    const known = this.known.get(key);
+    if (!known?.value) return;
+    this.known.set(key, { ...known, stored: 0 });
+    this.#copy.put({ key, revision: 0 }, JSON.stringify(known.value));
+  }
+
   /** This host has written a record of its own, and the store does not have it yet. @returns what is in force now */
   written(key: string, value: object | undefined, base: number): Change {
     this.held.delete(key);
@@ -181,6 +192,7 @@ export class SharedState {
   /** Everything that is in force now belongs to this mark. */
   commit(mark: StoreMark): void {
     this.mark = mark;
+    this.isJoining = false;
     this.#copy.commit(mark);
   }
 
