@@ -278,15 +278,21 @@ t.test('a host that starts while the store is away registers when it is back', a
 
 t.test('what a host has under its lease comes back when the lease has ended', async (t) => {
   const { daemon, own, time, shared, store } = await lab(t);
-  const { membership } = await daemon('left', '192.0.2.1', 'aa01', await own());
+  const { membership, told } = await daemon('left', '192.0.2.1', 'aa01', await own());
   membership.reached(7, 7);
   await time.pass(1000);
   t.match(await shared.get('applied/left'), { value: { revision: 7 } });
-  await shared.revoke((await store.get('live/left'))!.lease!);
-  t.equal(await store.get('live/left'), undefined);
-  await time.pass(LEASE_MS);
-  t.ok(await store.get('live/left'));
-  t.match(await shared.get('applied/left'), { value: { revision: 7 } });
+  for (const isNoticedBefore of [false, true]) {
+    told.length = 0;
+    await shared.revoke((await store.get('live/left'))!.lease!);
+    t.equal(await store.get('live/left'), undefined);
+    if (isNoticedBefore) membership.lost();
+    await time.pass(LEASE_MS);
+    t.ok(await store.get('live/left'));
+    t.match(await shared.get('applied/left'), { value: { revision: 7 } });
+    const last = told.at(-1);
+    t.equal(last, 'registered', 'whoever writes something under the lease is told of the new one');
+  }
   await membership.close();
   t.equal(await store.get('live/left'), undefined, 'a daemon that ends says so');
 });

@@ -136,8 +136,9 @@ export class Presence {
 
   /** What it has registered is not in the store any more, in part or as a whole. */
   lost(): void {
-    if (this.#registeredAs === undefined) return;
+    if (this.#registeredAs === undefined || this.#isClosed) return;
     this.#registeredAs = undefined;
+    this.#tell({ state: 'waiting', why: 'what it has registered is not in the store any more' });
     void this.#keep();
   }
 
@@ -179,7 +180,11 @@ export class Presence {
     const why = this.#environment.mustWait();
     if (why !== undefined) return this.#tell({ state: 'waiting', why });
     try {
-      if (this.#lease !== undefined && !(await this.#renewed(this.#lease))) this.#forgetLease();
+      if (this.#lease !== undefined && !(await this.#renewed(this.#lease))) {
+        this.#forgetLease();
+        // What else was under it has gone with it: whoever wrote that is told when there is another one.
+        this.#tell({ state: 'waiting', why: 'its lease has ended: this host was not heard of for too long' });
+      }
       if (this.#lease !== undefined && this.#registeredAs === address && clock() < this.#refreshAtMs) {
         return this.#tell({ state: 'registered' });
       }
