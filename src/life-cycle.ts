@@ -122,7 +122,7 @@ export class LifeCycle {
     try {
       if (purge) {
         await membership.leave();
-        await cluster.purge(hosts.planFarewell());
+        await cluster.purge(() => hosts.planFarewell());
       }
       if (retain) this.#options.descriptors?.retain();
       else {

@@ -27,7 +27,7 @@ import type { Followers } from './followers.ts';
 import { isReferredTo, refuseInUse } from './in-use.ts';
 import { keyOf, nameOfKey } from './keys.ts';
 import { namespaceRecord } from './migration.ts';
-import { PlanAgain } from './plan-again.ts';
+import { PlanAgain, planned } from './plan-again.ts';
 import { changeOf, removalOf, type ProposedChange } from './proposed-change.ts';
 import { PENDING, type Declared } from './reconciler.ts';
 import type { RefusedRecords } from './refused-records.ts';
@@ -70,9 +70,6 @@ export interface ChangedResource {
   readonly before: Resource | undefined;
   readonly after: Resource;
 }
-
-/** How often a change is planned again because others change the same. */
-const MOST_ATTEMPTS = 50;
 
 /** How many resources are planned in one turn of the event loop. */
 const PLANNED_PER_TURN = 16;
@@ -157,18 +154,13 @@ export class Cluster {
    * Runs a change within `serial`, on everything that the feed has so far. If another writer has changed what it was
    * planned on, it runs again: what two hosts do at once is refused only if it does not go together.
    */
-  async change<T>(work: () => Promise<T>): Promise<T> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await this.serial.run(async () => {
-          await this.enforce();
-          return work();
-        });
-      } catch (error) {
-        if (!(error instanceof PlanAgain) || attempt === MOST_ATTEMPTS) throw error;
-        await error.ready();
-      }
-    }
+  change<T>(work: () => Promise<T>): Promise<T> {
+    return planned(() =>
+      this.serial.run(async () => {
+        await this.enforce();
+        return work();
+      }),
+    );
   }
 
   /** Adds until when resources are to be confirmed: those of this change, if that waits, and those that a change made that waits. */
@@ -491,14 +483,16 @@ export class Cluster {
   }
 
   /** Deletes all endpoints of this host. For when nothing else runs any more. @param also what else to delete with them */
-  async purge({ expect = [], put = [], delete: others = [] }: Transaction = {}): Promise<void> {
-    await this.enforce();
-    const keys = [...this.#all()].filter(isOfThisHost).map(({ name, resource, revision }) => ({
-      key: keyOf(kindOf(resource), name),
-      revision,
-    }));
-    if (keys.length + others.length === 0) return;
-    await this.#writes.write({ expect: [...keys, ...expect], put, delete: [...keys.map(({ key }) => key), ...others] });
+  purge(also: () => Transaction = () => ({})): Promise<void> {
+    return planned(async () => {
+      await this.enforce();
+      const expect = [...this.#all()].filter(isOfThisHost).map(({ name, resource, revision }) => ({
+        key: keyOf(kindOf(resource), name),
+        revision,
+      }));
+      const all = joined({ expect, delete: expect.map(({ key }) => key) }, also());
+      if (all.delete!.length > 0) await this.#writes.write(all);
+    });
   }
 
   /**

@@ -388,6 +388,35 @@ t.test('a host is deleted with everything that it has, but not while it runs', a
   await until(() => a.hosts.vteps().includes('192.0.2.2'), { what: 'it is installed again' });
 });
 
+t.test('a host takes itself out of the store, although others change what it has just then', async (t) => {
+  stayAlive(t);
+  const root = new Hooked(await openStore(t));
+  const [shared, applied] = [within(root, 'state/'), within(root, 'applied/')];
+  const open = (host: HostName) =>
+    openControlPlane(t, undefined, { host, shared, applied, underlay: underlayOf(host) });
+  const [a, b] = [await open('a'), await open('b')];
+  await a.cluster.apply([network('blue', 1)]);
+  const resource = manifest('Endpoint', 'web', { network: 'blue', netns: '/run/none' });
+  const record = { resource, addresses: ['10.1.0.2'], mac: '02:00:00:00:00:02', host: 'b' };
+  const write = (labels: object): Promise<number> => {
+    const value = { ...record, resource: { ...resource, metadata: { ...resource.metadata, labels } } };
+    return shared.transact({ put: [{ key: 'endpoints/default/web', value }] });
+  };
+  await write({});
+  await until(() => b.endpoints.size === 1, { what: 'it is known' });
+  await Promise.all([b.cluster.serial.close(), b.blocks!.close(), b.membership.leave()]);
+  root.beforeTransact = async ({ delete: deleted = [] }) => {
+    if (!deleted.includes('state/hosts/b')) return;
+    root.beforeTransact = async () => {};
+    await write({ app: 'shop' });
+  };
+  await b.cluster.purge(() => b.hosts.planFarewell());
+  const left = (await shared.list('')).entries.filter(
+    ({ key, value }) => key.endsWith('/b') || (value as { host?: string }).host === 'b',
+  );
+  t.same(left, []);
+});
+
 t.test('a host that comes back just as it is deleted stays, with all that it has', async (t) => {
   stayAlive(t);
   const root = new Hooked(await openStore(t));
