@@ -1,5 +1,5 @@
 /** This host's copy of a shared store's state, as a file. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -162,6 +162,55 @@ t.test('what a new one gets first is written once, however much it is', async (t
   t.ok(statSync(path).size < 5_000_000);
   await copy.close();
   t.equal((await contents(path)).n, 3);
+});
+
+t.test('one that cannot be compacted becomes longer, and has everything', async (t) => {
+  const path = pathOf(t);
+  const warnings: string[] = [];
+  const { copy } = await opened(path, (message) => warnings.push(message));
+  const text = 'x'.repeat(1000);
+  const values: Record<string, unknown> = {};
+  const write = async (n: number): Promise<void> => {
+    for (let key = 0; key < 1000; key++) put(copy, `networks/n${key}`, n, (values[`networks/n${key}`] = { n, text }));
+    copy.commit({ n });
+    t.ok(await copy.flushed());
+  };
+  // In the way of the one that would take its place.
+  mkdirSync(`${path}.new`);
+  for (let n = 1; n <= 4; n++) await write(n);
+  t.match(warnings, [/copy, the copy of the cluster’s state, stays longer than it has to be: EISDIR/]);
+  t.equal(warnings.length, 1, 'it is not tried each time');
+  rmdirSync(`${path}.new`);
+  for (let n = 5; n <= 10; n++) await write(n);
+  t.ok(statSync(path).size < 6 << 20, `${statSync(path).size} bytes`);
+  t.equal(warnings.length, 1);
+  await copy.close();
+  t.same(await contents(path), { n: 10, values });
+});
+
+t.test('one that was deleted is written again, with all that it had', async (t) => {
+  const path = pathOf(t);
+  const warnings: string[] = [];
+  const { copy } = await opened(path, (message) => warnings.push(message));
+  put(copy, 'networks/a', 1, { a: 1 });
+  put(copy, 'networks/b', 1, { b: 1 });
+  copy.commit({ n: 1 });
+  await copy.written();
+  const directory = join(path, '..');
+  rmSync(directory, { recursive: true });
+  put(copy, 'networks/b', 2, { b: 2 });
+  copy.commit({ n: 2 });
+  t.notOk(await copy.flushed());
+  t.match(warnings, [/copy, the copy of the cluster’s state, cannot be written: ENOENT/]);
+  mkdirSync(directory);
+  const written = copy.written();
+  copy.retry();
+  await written;
+  t.same(await contents(path), { n: 2, values: { 'networks/a': { a: 1 }, 'networks/b': { b: 2 } } });
+  put(copy, 'networks/c', 3, { c: 3 });
+  copy.commit({ n: 3 });
+  await copy.close();
+  t.match(await contents(path), { n: 3, values: { 'networks/c': { c: 3 } } });
 });
 
 t.test('what cannot be written is written later', { skip: needsRoot }, async (t) => {

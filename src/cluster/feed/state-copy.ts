@@ -13,9 +13,9 @@
  * one key, the last counts. When the file has become twice as long, the others are left out: not of what is written to an empty
  * file, where there are none, and which may be everything that a large cluster has.
  *
- * The values are in the file alone, not in memory.
+ * The values are in the file alone, not in memory. One that was deleted is written anew, since it is still open.
  */
-import { createReadStream } from 'node:fs';
+import { createReadStream, fstatSync, statSync } from 'node:fs';
 import { open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { WeftError } from '../../error.ts';
 import { decodeRecord, encodeJson, encodeRecord } from '../../store/journal.ts';
@@ -133,6 +133,7 @@ export class StateCopy<Mark> {
   /** @returns false if it cannot be written now: `retry` and the next change try again. Until then, the copy is what was in force before */
   async #writeCommitted(mark: Mark): Promise<boolean> {
     const lines = this.#lines;
+    const before = this.#lengthBytes;
     const isFirst = this.#isEmpty;
     const committed = this.#committed;
     this.#lines = new Map();
@@ -146,12 +147,12 @@ export class StateCopy<Mark> {
         records = [];
       }
       await this.#append([...records, encodeRecord({ mark })]);
+      if (!this.#isThere()) await this.#compact(mark);
       this.#tell(committed);
       if (isFirst) this.#compactAtBytes = longestBytes(this.#lengthBytes);
-      if (this.#lengthBytes > this.#compactAtBytes) await this.#compact(encodeRecord({ mark }));
       this.#toldWhy = undefined;
-      return true;
     } catch (error) {
+      this.#lengthBytes = before;
       for (const [key, line] of lines) if (!this.#lines.has(key)) this.#lines.set(key, line);
       this.#mark ??= mark;
       const why = (error as Error).message;
@@ -161,6 +162,21 @@ export class StateCopy<Mark> {
       this.#toldWhy = why;
       return false;
     }
+    if (this.#lengthBytes > this.#compactAtBytes) await this.#compact(mark).catch((error: Error) => this.#goOn(error));
+    return true;
+  }
+
+  /** False when it was deleted: then nobody would ever find what is appended to it. */
+  #isThere(): boolean {
+    const own = fstatSync(this.#file.fd);
+    const found = statSync(this.#path, { throwIfNoEntry: false });
+    return found?.dev === own.dev && found.ino === own.ino;
+  }
+
+  /** It cannot be compacted, for which there may be no room. All of it is in the file as it is, which becomes longer. */
+  #goOn({ message }: Error): void {
+    this.#compactAtBytes = longestBytes(this.#lengthBytes);
+    this.#onWarning(`${this.#path}, the copy of the cluster’s state, stays longer than it has to be: ${message}`);
   }
 
   #tell(written: number): void {
@@ -178,11 +194,13 @@ export class StateCopy<Mark> {
     this.#lengthBytes += bytes.length;
   }
 
-  /** Leaves out what no longer counts. @param mark the last line */
-  async #compact(mark: Buffer): Promise<void> {
+  /** Leaves out what no longer counts. @param mark in the last line */
+  async #compact(mark: Mark): Promise<void> {
+    // Also if it has no name any more.
+    const own = `/proc/self/fd/${this.#file.fd}`;
     const last = new Map<string, number>();
     let at = 0;
-    for await (const line of linesOf(this.#path, this.#lengthBytes)) {
+    for await (const line of linesOf(own, this.#lengthBytes)) {
       const key = keyOf(line);
       if (key !== undefined) last.set(key, at);
       at += line.length;
@@ -193,7 +211,7 @@ export class StateCopy<Mark> {
     try {
       let kept: Buffer[] = [encodeRecord(HEADER)];
       at = 0;
-      for await (const line of linesOf(this.#path, this.#lengthBytes)) {
+      for await (const line of linesOf(own, this.#lengthBytes)) {
         const key = keyOf(line);
         if (key !== undefined && last.get(key) === at && !isDeletion(line, key)) kept.push(Buffer.from(line));
         at += line.length;
@@ -201,7 +219,7 @@ export class StateCopy<Mark> {
         await next.#append(kept);
         kept = [];
       }
-      await next.#append([...kept, mark]);
+      await next.#append([...kept, encodeRecord({ mark })]);
       await file.datasync();
       await rename(path, this.#path);
     } catch (error) {
