@@ -69,10 +69,6 @@ export class StoreFollowing {
     return this.#state.kind === 'watching';
   }
 
-  get isWaiting(): boolean {
-    return this.#state.kind === 'waiting';
-  }
-
   /** Set while all is being read to follow the store from there. */
   get reading(): Promise<void> | undefined {
     return this.#state.kind === 'reading' ? this.#state.done : undefined;
