@@ -290,7 +290,9 @@ t.test('a host whose tunnel is down is not waited for, although its lease has no
 });
 
 t.test('a host whose lease outlives its tunnel runs, and is waited for', async (t) => {
-  const { a, b } = await lab(t, { b: false }, 2 * LEASE_MS + 1);
+  let nowMs = 0;
+  const { a, b } = await lab(t, { b: false }, 2 * LEASE_MS + 1, { clock: () => nowMs });
+  nowMs = 2 * LEASE_MS + 1;
   await a.cluster.apply([network('blue', 1)]);
   t.same(states((await a.membership.inForce.wait(LONG_MS)).hosts), { a: 'in force', b: 'in force', c: 'in force' });
   let go = (): void => {};
@@ -303,12 +305,24 @@ t.test('a host whose lease outlives its tunnel runs, and is waited for', async (
 
 t.test('a lease outlives nothing while this host is cut off from the store, where no lease ends then', async (t) => {
   let isStored = true;
-  const { a } = await lab(t, { b: false }, 2 * LEASE_MS + 1, { isStored: () => isStored });
+  let nowMs = 0;
+  const { a } = await lab(t, { b: false }, 2 * LEASE_MS + 1, { isStored: () => isStored, clock: () => nowMs });
+  nowMs = 2 * LEASE_MS + 1;
   await a.cluster.apply([network('blue', 1)]);
   await a.membership.inForce.wait(LONG_MS);
   t.same(states(a.membership.inForce.report().hosts), { a: 'in force', b: 'in force', c: 'in force' });
   isStored = false;
   t.same(states(a.membership.inForce.report().hosts), { a: 'in force', b: 'down', c: 'in force' });
+  isStored = true;
+  a.membership.lost();
+  await until(() => a.membership.report?.state === 'registered', { what: 'it is in the store again' });
+  t.same(
+    states(a.membership.inForce.report().hosts),
+    { a: 'in force', b: 'down', c: 'in force' },
+    'nor just after that',
+  );
+  nowMs *= 2;
+  t.same(states(a.membership.inForce.report().hosts), { a: 'in force', b: 'in force', c: 'in force' });
 });
 
 t.test(

@@ -34,6 +34,8 @@ export interface InForceEnvironment {
   readonly unreachableMs: (host: string) => number | undefined;
   /** Why this host does not follow the store at the moment, or has something that the store does not have yet. */
   readonly isCutOff: () => string | undefined;
+  /** For how long this host has been registered in the store without a break, in milliseconds. */
+  readonly registeredMs: () => number;
   /** Does something later; returns how to cancel that. */
   readonly after: (delayMs: number, work: () => void) => () => void;
 }
@@ -142,7 +144,7 @@ export class InForce {
     }: { readonly name: string; readonly isLive: boolean; readonly goneSinceMs?: number | undefined },
     wanted: number,
   ): HostInForceReport {
-    const { host, isCutOff, isReachable, unreachableMs } = this.#environment;
+    const { host, isCutOff, isReachable, registeredMs, unreachableMs } = this.#environment;
     if (name === host) {
       const state = this.#latest >= wanted ? 'in force' : 'lagging';
       return { host: name, state, revision: this.#revision, behind: Math.max(0, wanted - this.#latest) };
@@ -150,8 +152,10 @@ export class InForce {
     const revision = this.#published?.of(name);
     const since = goneSinceMs === undefined ? {} : { since: new Date(goneSinceMs).toISOString() };
     const known = revision === undefined ? {} : { revision, behind: Math.max(0, this.#latest - revision) };
-    // Whoever renews its lease runs, although nothing is heard from it here. While the store is away, no lease ends.
-    const outlives = isCutOff() === undefined && (unreachableMs(name) ?? 0) > LONGEST_LEASE_MS;
+    // Whoever renews its lease runs, although nothing is heard from it here. While the store is away, no lease ends, and all
+    // of them begin anew when it is back.
+    const silentMs = Math.min(unreachableMs(name) ?? 0, registeredMs());
+    const outlives = isCutOff() === undefined && silentMs > LONGEST_LEASE_MS;
     if (isLive && (isReachable(name) !== false || outlives)) {
       return { host: name, state: (revision ?? 0) >= wanted ? 'in force' : 'lagging', ...known };
     }

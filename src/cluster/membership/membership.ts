@@ -93,6 +93,7 @@ export class Membership {
       isReachable: environment.isReachable,
       unreachableMs: environment.unreachableMs,
       isCutOff: () => this.#whyCutOff(),
+      registeredMs: () => this.#presence?.registeredMs ?? 0,
       after,
     });
     this.#presence = shared && this.#presenceIn(shared);

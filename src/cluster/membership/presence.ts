@@ -67,6 +67,7 @@ const PUBLISHED_PER_SECOND = 200;
 export class Presence {
   readonly #environment: PresenceEnvironment;
   #report: PresenceReport = { state: 'waiting', why: 'not registered yet' };
+  #registeredSinceMs: number | undefined;
   #lease: string | undefined;
   #registeredAs: string | undefined;
   #refreshAtMs = 0;
@@ -94,6 +95,11 @@ export class Presence {
   /** Under which this host is registered; undefined while it is not. */
   get lease(): string | undefined {
     return this.#registeredAs === undefined ? undefined : this.#lease;
+  }
+
+  /** For how long this host has been registered without a break, in milliseconds; 0 while it is not. */
+  get registeredMs(): number {
+    return this.#registeredSinceMs === undefined ? 0 : this.#environment.clock() - this.#registeredSinceMs;
   }
 
   /** Why this host must not write anything: it is refused, or another daemon may run under its name. */
@@ -242,6 +248,8 @@ export class Presence {
   #tell(report: PresenceReport): void {
     const isNews = report.state !== this.#report.state || report.why !== this.#report.why;
     this.#report = report;
+    if (report.state !== 'registered') this.#registeredSinceMs = undefined;
+    else this.#registeredSinceMs ??= this.#environment.clock();
     if (isNews && !(this.#isStarting && report.state === 'refused')) this.#environment.onChange(report);
   }
 
