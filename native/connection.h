@@ -183,9 +183,12 @@ inline double timeout_ms(Connection& connection) {
     case ConnectionState::closed:
       return 10'000;
     case ConnectionState::time_wait:
-      // One that policies have ended stays until its ends have given up repeating what nobody acknowledges, and asking whether
-      // the other one is there.
-      if (kind_of(connection) == ConnectionKind::ended && connection.verdict) return 8'300'000;
+      // One that policies have ended, or of which not all ends know, stays until its ends have given up repeating what nobody
+      // acknowledges, and asking whether the other one is there.
+      if (kind_of(connection) == ConnectionKind::ended) {
+        const bool is_told = relaxed_load(connection.half(1).seen) & kSeenRst;
+        return connection.verdict || !is_told ? 8'300'000 : 240'000;
+      }
       return kind_of(connection) == ConnectionKind::tracked ? 10'000 : 240'000;
     default:
       return 240'000;

@@ -284,7 +284,7 @@ class ConnectionTable {
   // From now on, its packets are not translated any more, and take no flow. Workers do not close it, unless it was only
   // tracked. With a generation, only if the slot still has that connection. The verdict says why, as in the record.
   void end(uint32_t slot, double now_ms, uint32_t generation = 0, uint8_t verdict = 0);
-  // Notes of one that has ended that its client knows. Does nothing if the slot has another connection by now.
+  // Notes of one that has ended that its ends know. Does nothing if the slot has another connection by now.
   void note_told(uint32_t slot, uint32_t generation);
   std::vector<uint32_t> owned(uint32_t owner);
   // Closes connections of a port, at most `limit`, but none that is later than the one of that generation. Returns how many.

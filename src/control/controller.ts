@@ -36,6 +36,7 @@ import { balancedDecision, ofAnyPort } from './balanced.ts';
 import { Clashes, type Clash } from './clashes.ts';
 import { DropLog } from './drop-log.ts';
 import { Endings } from './endings.ts';
+import { FarResets } from './far-resets.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
 import { PolicyLog } from './policy-log.ts';
 import { RateLimit } from './rate-limit.ts';
@@ -83,6 +84,7 @@ export class Controller {
   readonly clashes: Clashes;
   readonly revalidator: Revalidator;
   readonly endings: Endings;
+  readonly #farResets: FarResets;
   /** Ends connections that policies deny by now. */
   readonly sweep: Sweep;
   /** Looks whether what is cached is what would be decided now. */
@@ -117,13 +119,15 @@ export class Controller {
       handle: (upcalls) => this.handle(upcalls),
       isConsulted: (object) => flows.consulting([object]).length > 0,
     });
+    const farResets = new FarResets({ tables, datapath, clock, later });
+    this.#farResets = farResets;
     this.endings = new Endings({
-      ...{ tables, changes, datapath, clock, after, later },
+      ...{ tables, changes, datapath, farResets, clock, after, later },
       enforce: () => this.enforce(),
       originate: (frame, from) => this.originate(frame, from),
     });
     this.sweep = new Sweep({
-      ...{ tables, changes, clock, later, records: datapath.connections.records },
+      ...{ tables, changes, farResets, clock, later, records: datapath.connections.records },
       enforce: () => this.enforce(),
       wayOf: (frame, port) => this.#wayOf(frame, { port }),
       send: (frame, port) => datapath.execute({ frame }, [{ op: 'output', port }]),
@@ -223,6 +227,7 @@ export class Controller {
     this.#isSweeping = true;
     const { clock, flowIdleMs } = this.#options;
     this.#resolver.tick(clock());
+    this.#farResets.tick();
     /** Decisions that learn, and when each was last used. */
     const learning = new Map<Decision, FlowUse>();
     const flows = this.flows.dump();

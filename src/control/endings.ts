@@ -15,12 +15,14 @@ import type { Tables } from '../pipeline/stage.ts';
 import type { Changes } from '../table/changes.ts';
 import type { PinnedConnection } from '../table/ended-connections.ts';
 import { GoneAddresses } from '../table/gone-addresses.ts';
+import type { FarResets } from './far-resets.ts';
 import { inTurns, type Later } from './turns.ts';
 
 export interface EndingsOptions {
   readonly tables: Tables;
   readonly changes: Changes;
   readonly datapath: Datapath;
+  readonly farResets: FarResets;
   readonly clock: () => number;
   readonly after: ((delayMs: number, work: () => void) => () => void) | undefined;
   readonly later: Later | undefined;
@@ -102,7 +104,7 @@ export class Endings {
     this.#stopWaiting = after(Math.ceil(waitMs), () => this.endPinned());
   }
 
-  /** Tells the clients of connections that were ended before a crash, if that came before they were told. */
+  /** Tells the ends of connections that were ended before a crash, if that came before all of them were told. */
   tellUntold(): void {
     const { tables, later } = this.#options;
     inTurns(later, () => {
@@ -112,11 +114,11 @@ export class Endings {
     });
   }
 
-  /** @param resets undefined if there is nobody to tell */
-  #tellClient({ slot }: PinnedConnection, resets: Resets | undefined): void {
-    const { tables, datapath } = this.#options;
+  /** A backend on another host may not have heard it: then it is told again. @param resets undefined if there is nobody to tell */
+  #tellClient(connection: PinnedConnection, resets: Resets | undefined): void {
+    const { tables, datapath, farResets } = this.#options;
     if (resets) datapath.execute({ frame: resets.toClient }, [{ op: 'output', port: resets.port }]);
-    tables.connections.ended.told(slot);
+    if (!resets || !farResets.add(connection)) tables.connections.ended.told(connection.slot);
   }
 
   /** Ends the connections from outside that came in by this host, which has gone, and tells their backends. */

@@ -30,6 +30,7 @@ import type { Found } from '../table/connections.ts';
 import { pinnedAt } from '../table/ended-connections.ts';
 import type { Concerned } from '../table/policies.ts';
 import { denialOf, subjectsOf, type Denial } from '../pipeline/open-connections.ts';
+import type { FarResets } from './far-resets.ts';
 import { MOST_JUDGED, MOST_TOLD, TURN_JUDGED, TURN_SCANNED } from './judging-limits.ts';
 import { inTurns, type Later } from './turns.ts';
 
@@ -47,6 +48,7 @@ export interface SweepOptions {
    * not open any more: they are translated already.
    */
   readonly wayOf: (frame: Uint8Array, port: PortNo) => (frame: Uint8Array) => void;
+  readonly farResets: Pick<FarResets, 'add'>;
   /** Decides again what depends on what has changed. */
   readonly enforce: () => void;
 }
@@ -241,6 +243,7 @@ export class Sweep {
     if (exact) {
       sendFar?.(exact.toFarTranslated);
       send(exact.toNear, exact.port);
+      this.#options.farResets.add(connection);
       tables.connections.ended.told(slot, generation);
     }
   }

@@ -3,6 +3,7 @@ import {
   endVerdicts,
   SEEN_ACK,
   SEEN_OTHER,
+  SEEN_RST,
   SEEN_SYN,
   type ConnectionRecords,
   type ConnectionState,
@@ -62,10 +63,10 @@ const DNS = { l4Port: 53, timeoutMs: 30_000 };
 /** How late an answer to UDP may be whose connection weft has ended. */
 const LATE_ANSWER_MS = 30_000;
 /**
- * Of one that policies have ended: longer than TCP repeats what nobody acknowledges (`tcp_retries2` of Linux: 924 s), and than an
+ * Of one that policies have ended, or of which not all ends know: longer than TCP repeats what nobody acknowledges (`tcp_retries2` of Linux: 924 s), and than an
  * idle end waits before it asks whether the other is there (7,200 s, and 9 times 75 s for an answer). It would begin another one.
  */
-const DENIED_MS = 8_300_000;
+const UNSETTLED_MS = 8_300_000;
 const [ICMP, TCP, UDP, ICMPV6] = [1, 6, 17, 58];
 
 const QUIET_MS = 240_000;
@@ -94,6 +95,9 @@ export function connectionTimeoutMs(records: ConnectionRecords, slot: number): n
   }
   const state = records.state(slot);
   if (state !== 'time_wait') return timeoutMs[state];
-  if (records.kind(slot) === 'ended' && records.verdict(slot) !== endVerdicts.other) return DENIED_MS;
+  if (records.kind(slot) === 'ended') {
+    const isTold = (records.seen(slot, true) & SEEN_RST) !== 0;
+    return records.verdict(slot) !== endVerdicts.other || !isTold ? UNSETTLED_MS : timeoutMs[state];
+  }
   return records.kind(slot) === 'tracked' ? TRACKED_TIME_WAIT_MS : timeoutMs[state];
 }

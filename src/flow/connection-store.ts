@@ -109,7 +109,7 @@ export interface ConnectionStore {
    * @param verdict why
    */
   end(slot: number, nowMs: number, generation?: number, verdict?: EndVerdict): void;
-  /** Notes of one that has ended that its client knows: it looks as if the backend had reset it. */
+  /** Notes of one that has ended that its ends know: it looks as if the backend had reset it. */
   noteTold(slot: number, generation: number): void;
   owned(owner: number): Iterable<number>;
   /**

@@ -17,6 +17,7 @@ import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import { wasTracked } from '../table/ended-connections.ts';
 import { homeBehind, isBehind } from './policy.ts';
 import type { Tables } from './stage.ts';
+import { whereIs } from './where-is.ts';
 import { DNS_NAMESPACE, type Concerned, type Peer, type PolicyLookup } from '../table/policies.ts';
 import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
 import type { PolicyDirection } from '../table/policy/policy.ts';
@@ -71,8 +72,9 @@ export function subjectsOf(
   connection: ConnectionTuples,
   slot: number,
   records: Pick<ConnectionRecords, 'owner' | 'port'>,
-  { topology, neighbors, fdb }: Pick<Tables, 'topology' | 'neighbors' | 'fdb'>,
+  tables: Pick<Tables, 'topology' | 'neighbors' | 'fdb'>,
 ): Subjects {
+  const { topology } = tables;
   const { kind, places, translated } = connection;
   const portNameOf = (portNo: PortNo): string | undefined => topology.port(portNo)?.name;
   const { source } = connection.original;
@@ -87,15 +89,8 @@ export function subjectsOf(
   const sent = { from: isOfPort ? port?.name : BY_ADDRESS, isBehind: isOfOther } as const;
   const [, place] = places;
   if (place === OUTSIDE || place === INTERNAL) return { ...sent, to: BY_ADDRESS };
-  const route = topology.network(place)?.routes.lookup(translated.destination).route;
-  const hops = route?.kind === 'via' ? route.hops : [translated.destination];
-  const isRouted = route?.kind === 'via' || route?.kind === 'network';
-  const vni = (isRouted ? topology.networkNamed(route.network)?.vni : undefined) ?? place;
-  for (const hop of hops) {
-    const mac = neighbors.resolve(vni, hop);
-    const where = mac === undefined || mac === 'failed' ? undefined : fdb.lookup(vni, mac)?.where;
-    if (where) return { ...sent, to: where.kind === 'port' ? portNameOf(where.port) : undefined };
-  }
+  const where = whereIs(place, translated.destination, tables)?.where;
+  if (where) return { ...sent, to: where.kind === 'port' ? portNameOf(where.port) : undefined };
   return { ...sent, to: BY_ADDRESS };
 }
 

@@ -15,6 +15,9 @@
  *
  * If a policy refuses a connection that is open, either end may be the one that is on this host, whoever opened it. It is told
  * straight to its port, and the other one as this one would tell it.
+ *
+ * A reset that goes to another host may be lost, and nobody acknowledges it. So it is sent again (`control/far-resets.ts`), straight
+ * into the tunnel, since the connection is not translated any more by then.
  */
 import {
   INTERNAL,
@@ -29,9 +32,10 @@ import {
   type Place,
   type Tuple,
 } from '../flow/connection.ts';
-import { isIp4, type PortNo } from '../flow/types.ts';
+import { isIp4, type PortNo, type Vni } from '../flow/types.ts';
 import type { Macs } from './hop.ts';
 import type { Tables } from './stage.ts';
+import { whereIs } from './where-is.ts';
 import type { PinnedConnection } from '../table/ended-connections.ts';
 import { gatewayMac } from '../table/topology.ts';
 import { IP_TCP } from '../wire/ipv4.ts';
@@ -135,6 +139,31 @@ function behind(
   // In one network they may be neighbors, without a gateway.
   const neighbor = places[0] === places[1] ? neighbors.lookup(vni, destination) : undefined;
   return { port: where.port, mac: mac!, routerMac: neighbor ?? gatewayMac(vni) };
+}
+
+/** What tells the end of a connection that is on another host. */
+export interface FarReset {
+  readonly vtep: Uint8Array;
+  readonly vni: Vni;
+  readonly frame: Uint8Array;
+}
+
+/** Undefined if no end of it is behind the tunnel. */
+export function farResetOf(connection: PinnedConnection, tables: Tables): FarReset | undefined {
+  const { protocol, places, via, original, translated, halves } = connection;
+  const [half, replyHalf] = halves;
+  if (protocol !== IP_TCP || places.includes(INTERNAL)) return undefined;
+  const vni = networkOf(connection);
+  const to = (at: ReturnType<typeof whereIs>, tuple: Tuple, own: Half, other: Half): FarReset | undefined => {
+    if (at?.where.kind !== 'vtep') return undefined;
+    const macs = { source: gatewayMac(at.vni), destination: at.mac };
+    return { vtep: at.where.vtep, vni: at.vni, frame: reset(macs, tuple, own, other) };
+  };
+  const toBackend = to(whereIs(vni, translated.destination, tables), translated, half, replyHalf);
+  if (toBackend || places[0] === OUTSIDE) return toBackend;
+  const hostMac = via && tables.topology.vteps.get(via)?.hostMac;
+  const entered = hostMac && { vni, mac: hostMac, where: { kind: 'vtep', vtep: via } as const };
+  return to(via ? entered : whereIs(vni, original.source, tables), turned(original), replyHalf, half);
 }
 
 function outsideOf({ topology: { outside } }: Tables): ReturnType<typeof clientOf> {

@@ -157,6 +157,11 @@ export class ConnectionTable {
     return this.#store.records.generation(slot) === generation;
   }
 
+  /** That of the connection which is in the slot now. */
+  generationAt(slot: number): number {
+    return this.#store.records.generation(slot);
+  }
+
   /** From now on, packets of that direction take this cached flow. Does nothing if the connection has ended. */
   setFlow(found: Found, flow: number): void {
     this.#store.setFlow(found, flow);

@@ -1,7 +1,7 @@
 /**
  * Connections that weft has ended, since their backend is gone, or since policies deny them now. That is in their records,
- * which outlive a crash, before their clients are told; and so that those are told whom the crash came before, it is in the
- * records, too, who knows.
+ * which outlive a crash, before their ends are told; and so that those are told whom the crash came before, or whose host is
+ * down, it is in the records, too, whether all know.
  */
 import {
   endVerdicts,
@@ -47,7 +47,7 @@ export class EndedConnections {
   }
 
   /**
-   * Notes that the client knows: the record looks as if the backend had reset the connection. Does nothing if it has not ended.
+   * Notes that its ends know: the record looks as if the backend had reset the connection. Does nothing if it has not ended.
    * @param generation of one that was only tracked: another one may be in its slot by now
    */
   told(slot: number, generation = this.#records.generation(slot)): void {
@@ -66,7 +66,7 @@ export class EndedConnections {
     if (this.#isUntold(slot)) this.#untold.push(slot);
   }
 
-  /** Those from before a crash whose clients may not know, at most `limit`. Each is returned once. */
+  /** Those from before a crash whose ends may not know, at most `limit`. Each is returned once. */
   untold(limit = Infinity): readonly PinnedConnection[] {
     const found: PinnedConnection[] = [];
     while (this.#untold.length > 0 && found.length < limit) {

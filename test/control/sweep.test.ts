@@ -482,6 +482,7 @@ for (const [kind, open] of Object.entries(kinds)) {
         },
         send: (frame) => frames.push(frame),
         wayOf: () => (frame) => frames.push(frame),
+        farResets: { add: () => false },
         enforce: () => {},
       });
       const subject = { identity: identityOf(world, pods[2]!), onDeny: 'drop' as const };

@@ -354,6 +354,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
       connections.open({ ...opening(2), protocol: IP_UDP }, 0);
       services.set(one('10.1.0.7'), 1000);
       t.equal(endGone(1000), 2);
+      for (const { slot } of entries()) connections.ended.told(slot);
       t.same(
         entries().map(({ protocol, kind }) => ({ protocol, kind })),
         [IP_TCP, IP_UDP].map((protocol) => ({ protocol, kind: 'ended' })),
@@ -381,6 +382,19 @@ for (const [kind, openStore] of Object.entries(stores)) {
       t.equal(again.connections.size, 0);
     },
   );
+
+  t.test(`${kind}: one of which not all ends know is remembered until they have given up by themselves`, async (t) => {
+    const { services, connections, opening, endGone } = lab();
+    services.set(one('10.1.0.9'), 0);
+    services.loaded(0);
+    connections.open(opening(1), 0);
+    services.set(one('10.1.0.7'), 1000);
+    t.equal(endGone(1000), 1);
+    connections.expire(8_300_999);
+    t.equal(connections.size, 1);
+    connections.expire(8_301_000);
+    t.equal(connections.size, 0);
+  });
 
   t.test(`${kind}: a datagram goes to another backend at once, and to the same one with its own port`, async (t) => {
     const { services, connections, opening, entries, endGone } = lab();
