@@ -70,6 +70,8 @@ export class LifeCycle {
     const { blocks, classes, cluster, endpoints, forwarding, hooks, internal, outside } = this.#parts;
     forwarding.endConnections(endpoints.isGone());
     await Promise.all([outside.start(), hooks.keeper.inForce()]);
+    // Connections to backends that have gone end, and both ends are told: also who came in from outside, now that the way is open.
+    forwarding.servicesLoaded();
     // What policies do not allow any more must not go on, not even for a moment.
     forwarding.controller.sweep.startAll();
     await forwarding.controller.sweep.done();

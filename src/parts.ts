@@ -228,7 +228,10 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       },
       setHost: (name, zone) => forwarding.setHost(name, zone),
       setServiceRanges: (ranges) => forwarding.setServiceRanges(ranges),
-      servicesLoaded: () => forwarding.servicesLoaded(),
+      // At a start, that is said when clients outside can be told that their backends have gone (`life-cycle.ts`).
+      servicesLoaded: () => {
+        if (outside.hasStarted) forwarding.servicesLoaded();
+      },
     },
     serviceCidrs: options.serviceCidrs,
     networks: () => networks,

@@ -50,6 +50,7 @@ export class OutsideKeeper {
   readonly #options: OutsideKeeperOptions;
   readonly #kept: KeptRules;
   #outside: OutsideLink | undefined;
+  #hasStarted = false;
   /** Why it is not open, or could not be kept as it should be. */
   #failure: string | undefined;
 
@@ -90,8 +91,14 @@ export class OutsideKeeper {
   }
 
   /** Call it once, before any other change: opens the outside, or removes what a crash has left of it. Never throws. */
-  start(): Promise<void> {
-    return this.#keep(() => (this.isWanted ? this.#change(true) : this.#removeLeft()));
+  async start(): Promise<void> {
+    await this.#keep(() => (this.isWanted ? this.#change(true) : this.#removeLeft()));
+    this.#hasStarted = true;
+  }
+
+  /** False before `start` is done: nobody outside can be told anything yet. */
+  get hasStarted(): boolean {
+    return this.#hasStarted;
   }
 
   /**
