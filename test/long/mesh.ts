@@ -6,13 +6,15 @@
  *
  *   rolling   all backends are replaced while clients connect, so many times a second: no request fails
  *   kill      daemons are killed and taken over, etcd goes away, and daemons are killed while a backend leaves, so many
- *             times: each connection keeps its backend, none to another backend is reset, none to one that left lives on
+ *             times: each connection keeps its backend, none to another backend is reset, none to one that left lives on,
+ *             also if the daemon of its host did not run when it left
  *   changes   backends come, are drained, leave and go: only connections to those that go break
  *   many      the same with so many backends, and some fifteen connections to each
  *   crash     the program of a backend is killed: at most ten connections fail until it is ejected, at 100 a second
  *   resets    a backend leaves: both ends of its connections are reset, and UDP goes on with another one, within 100 ms
  *   power     a host with backends loses its power: new connections go elsewhere within a second
  *
+ * In `rolling`, `kill`, `changes` and `many`, clients come from within, and from outside by a node port of each host.
  * `rolling`, `changes`, `many` and `crash` run on one host and on three, `kill` and `resets` on one and on two, `power` on three; several hosts share an etcd.
  */
 import { parseArgs } from 'node:util';

@@ -7,12 +7,15 @@ import { goesOn, Mesh, type MeshOptions } from './mesh.ts';
 import { monotonicMs, until } from './process.ts';
 
 const PAUSE_MS = 20;
+/** For each that comes in by a node port of a host, so many come from within. */
+const FROM_OUTSIDE = 4;
 /** Connections of a load that go on after something has failed. */
 const ENOUGH = 100;
 
 export interface ChangesOptions extends Omit<MeshOptions, 'drain'> {
   /** At first, at least three. */
   readonly backends?: number;
+  /** From within; by each host, a quarter as many come from outside. */
   readonly connections: number;
   /** Between an answer on a connection and the next question. */
   readonly pauseMs?: number;
@@ -27,19 +30,20 @@ export async function changesUnderLoad(t: Test, lab: Lab, options: ChangesOption
   const mesh = await Mesh.open(lab, { ...options, drain: '10m' });
   for (const name of ['one', 'two', 'three']) await mesh.addBackend(name);
   for (let n = 4; n <= backends; n++) await mesh.addBackend(`backend-${n}`);
-  const held = await mesh.hold(connections, pauseMs);
+  const within = await mesh.hold(connections, pauseMs);
+  const held = [within, ...(await mesh.holdEntered(Math.ceil(connections / FROM_OUTSIDE), pauseMs))];
   const load = await mesh.load(rate);
   const gone = new Set<string>();
   const othersGoOn = async (when: string): Promise<void> => {
-    const seen = await goesOn(held);
-    const broken = Object.keys(seen).filter((name) => seen[name]!.broken.length > 0);
+    const all = await Promise.all(held.map((each) => goesOn(each)));
+    const broken = all.flatMap((seen) => Object.keys(seen).filter((name) => seen[name]!.broken.length > 0));
     t.same(
       broken.filter((name) => !gone.has(name)),
       [],
       `${when}: none to the others breaks`,
     );
   };
-  t.equal(Object.keys(await held.report()).length, backends, 'each backend has connections');
+  t.equal(Object.keys(await within.report()).length, backends, 'each backend has connections');
   for (let round = 1; round <= rounds; round++) {
     const extra = await mesh.addBackend(`extra-${round}`);
     await othersGoOn('one comes');
@@ -59,7 +63,9 @@ export async function changesUnderLoad(t: Test, lab: Lab, options: ChangesOption
   gone.add('three');
   await three.server.kill();
   await othersGoOn('the program of one is killed');
-  const stayed = Object.entries(await held.report()).flatMap(([name, seen]) => (gone.has(name) ? [] : [seen]));
+  const reports = await Promise.all(held.map((each) => each.report()));
+  const all = reports.flatMap((report) => Object.entries(report));
+  const stayed = all.flatMap(([name, seen]) => (gone.has(name) ? [] : [seen]));
   const { begun } = await load.finish();
   const [exchanges, open] = [sum(stayed.map((one) => one.exchanges)), sum(stayed.map((one) => one.open))];
   t.comment(`${exchanges} exchanges on ${open} connections that stayed, beside ${begun} new ones`);

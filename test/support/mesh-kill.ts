@@ -30,7 +30,11 @@ export async function killsAndOutages(t: Test, lab: Lab, options: KillOptions): 
   const mesh = await Mesh.open(lab, { datapath, hosts });
   const staying = await mesh.addBackend('one', 0);
   const leaving = await mesh.addBackend('two', hosts - 1);
-  const held = [await mesh.hold(connections, PAUSE_MS), await mesh.hold(connections, PAUSE_MS, VIP6)];
+  const held = [
+    await mesh.hold(connections, PAUSE_MS),
+    await mesh.hold(connections, PAUSE_MS, VIP6),
+    ...(await mesh.holdEntered(connections, PAUSE_MS)),
+  ];
   const before = await pinsOf(mesh);
   t.equal(before.size, 2 * connections, 'each connection has a backend');
   t.same(new Set(before.values()), new Set(['default/one', 'default/two']));
@@ -47,7 +51,16 @@ export async function killsAndOutages(t: Test, lab: Lab, options: KillOptions): 
     await weft.takeOver();
     await allGoOn(`takeover on host ${name}`);
   }
-  if (mesh.cluster) await storeAway(t, mesh, allGoOn);
+  if (mesh.cluster) {
+    await storeAway(t, mesh, allGoOn);
+    for (const when of ['has just died', 'is known to be down'] as const) {
+      const idle = await holdIdle(mesh, connections);
+      await leaveWhileDown(mesh, leaving, when);
+      await gone(t, `its host ${when}`, leaving, [...held, ...idle]);
+      for (const each of idle) await each.kill();
+      await mesh.label(leaving, 'app=web');
+    }
+  }
 
   t.comment(`seed ${seed}`);
   const random = new Random(seed);
@@ -55,21 +68,44 @@ export async function killsAndOutages(t: Test, lab: Lab, options: KillOptions): 
   for (let time = 1; time <= removals; time++) {
     // Of two hosts, the one of the client or the one of the backend.
     const killed = mesh.wefts[time % mesh.wefts.length]!;
-    // They wait to be told something, and learn nothing by what they send.
-    const idle = await mesh.hold(connections, IDLE_MS);
-    const { two: toLeaving } = await idle.report();
-    if (!toLeaving) t.comment('none of them goes to the backend that leaves');
+    const idle = await holdIdle(mesh, connections);
+    const waiting = await Promise.all(idle.map((each) => each.report()));
+    if (waiting.every(({ two }) => !two)) t.comment('none of them goes to the backend that leaves');
     if (await leaveAndKill(leaving, killed, random.int(MOST_UNTIL_KILLED_MS))) stored++;
-    await gone(t, `removal ${time}`, leaving, [...held, idle]);
-    for (const { two, ...others } of [...(await Promise.all(held.map((each) => goesOn(each)))), await idle.report()]) {
+    await gone(t, `removal ${time}`, leaving, [...held, ...idle]);
+    const seen = await Promise.all([...held.map((each) => goesOn(each)), ...idle.map((each) => each.report())]);
+    for (const { two, ...others } of seen) {
       t.equal(two?.open ?? 0, 0);
       t.same(brokenOf(others), [], `removal ${time}: those to the other one go on`);
     }
-    await idle.kill();
+    for (const each of idle) await each.kill();
     await mesh.label(leaving, 'app=web');
   }
   t.comment(`${stored} of ${removals} changes had been stored when the daemon was killed`);
   t.equal((await staying.server.report()).resets.length, 0, 'the one that stays has seen no reset');
+}
+
+/** Connections that wait to be told something, and learn nothing by what they send. */
+async function holdIdle(mesh: Mesh, connections: number): Promise<Talker<HoldReport>[]> {
+  return [await mesh.hold(connections, IDLE_MS), ...(await mesh.holdEntered(connections, IDLE_MS))];
+}
+
+/** A backend leaves its service while the daemon of its host does not run, which starts again then. */
+async function leaveWhileDown(
+  mesh: Mesh,
+  { name, weft }: MeshBackend,
+  when: 'has just died' | 'is known to be down',
+): Promise<void> {
+  const [a] = mesh.wefts;
+  const host = weft.host.name.split('-').at(-1)!;
+  await weft.kill();
+  if (when === 'is known to be down') {
+    const stateOf = async (): Promise<string | undefined> =>
+      (await a.client.hosts()).find((one) => one.name === host)?.state;
+    await until(async () => (await stateOf()) === 'down', { what: `host ${host} is known to be down` });
+  }
+  await a.client.label('Endpoint', name, { app: 'spare' });
+  await weft.start();
 }
 
 /** etcd is away: connections go on, also over a restart, and new ones get a backend. */

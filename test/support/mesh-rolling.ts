@@ -5,10 +5,12 @@ import { Mesh, type MeshOptions } from './mesh.ts';
 import { monotonicMs } from './process.ts';
 
 const DRAIN = '10m';
+/** For each that comes in by a node port, so many come from within. */
+const FROM_OUTSIDE = 4;
 
 export interface RollingOptions extends Omit<MeshOptions, 'drain'> {
   readonly backends: number;
-  /** New connections a second. */
+  /** New connections a second, from within; a quarter as many come from outside. */
   readonly rate: number;
   /** How often all of them are replaced. */
   readonly rounds: number;
@@ -22,7 +24,7 @@ export async function rollingReplacement(
 ): Promise<void> {
   const mesh = await Mesh.open(lab, { ...options, drain: DRAIN });
   for (let at = 0; at < count; at++) await mesh.addBackend(`web-${at}`);
-  const load = await mesh.load(rate);
+  const loads = [await mesh.load(rate), ...(await mesh.enter(rate / FROM_OUTSIDE))];
   const from = monotonicMs();
   let served = 0;
   for (let at = 0; at < count * rounds; at++) {
@@ -35,17 +37,20 @@ export async function rollingReplacement(
     served += accepted;
   }
   const seconds = (monotonicMs() - from) / 1000;
-  const { begun, answered, failed, late } = await load.finish();
-  const names = Object.keys(answered);
+  const seen = await Promise.all(loads.map((load) => load.finish()));
+  const begun = seen.reduce((sum, one) => sum + one.begun, 0);
+  const [failed, late] = [seen.flatMap((one) => one.failed), seen.flatMap((one) => one.late)];
+  const names = new Set(seen.flatMap(({ answered }) => Object.keys(answered)));
   t.comment(
     `${count * rounds} backends replaced in ${seconds.toFixed(1)} s, ${begun} connections, ${(begun / seconds).toFixed(0)} a second, ` +
       `${served} of them served by who has gone; ${failed.length} failed, ${late.length} took more than 300 ms`,
   );
   t.same(failed, [], 'no request failed');
+  const answers = seen.flatMap(({ answered }) => Object.values(answered));
   t.equal(
-    Object.values(answered).reduce((sum, one) => sum + one, 0),
+    answers.reduce((sum, one) => sum + one, 0),
     begun,
     'each was answered',
   );
-  for (const { name } of mesh.backends) t.ok(names.includes(name), `${name} has answered`);
+  for (const { name } of mesh.backends) t.ok(names.has(name), `${name} has answered`);
 }

@@ -1,13 +1,14 @@
 /**
  * A service with backends that are real programs, and clients that talk to it without a pause.
  *
- *   ┌ a ─────────────────┐  ┌ b ──────────┐  ┌ c ──────────┐
- *   │ client ── weft     │  │ weft        │  │ weft        │
- *   │  one, four …       │  │  two …      │  │  three …    │
- *   └────────┴── .1 ─────┘  └── .2 ───────┘  └── .3 ───────┘
- *                └───────── one bridge ──────────┴───── etcd
+ *   ┌ a ─────────────────┐  ┌ b ──────────┐  ┌ c ──────────┐  ┌ visitor ┐
+ *   │ client ── weft     │  │ weft        │  │ weft        │  │         │
+ *   │  one, four …       │  │  two …      │  │  three …    │  │         │
+ *   └────────┴── .1 ─────┘  └── .2 ───────┘  └── .3 ───────┘  └─ .200 ──┘
+ *                └───────── one bridge ──────────┴───── etcd ─────┘
  *
- * With one host, everything is on it, and there is no etcd.
+ * The visitor is outside: it comes to the service by a node port of any host. With one host, everything else is on it, and there is
+ * no etcd.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,7 +22,11 @@ import { Weft, type DatapathKind } from './weft.ts';
 export const VIP = '10.96.0.80';
 export const VIP6 = 'fd77:6566:7460::80';
 const SERVICE_PORT = 80;
+const NODE_PORT = 30_080;
 const BACKEND_PORT = 8080;
+const VISITOR = '192.0.2.200';
+/** Where the visitor finds a host without others. */
+const ONLY_HOST = '192.0.2.1';
 
 export interface MeshOptions {
   readonly datapath: DatapathKind;
@@ -100,6 +105,7 @@ export class Mesh {
   readonly wefts: readonly [client: Weft, ...others: Weft[]];
   readonly cluster: EtcdCluster | undefined;
   readonly client: Namespace;
+  readonly visitor: Namespace;
   readonly backends: MeshBackend[] = [];
   readonly #drain: string | undefined;
 
@@ -107,27 +113,32 @@ export class Mesh {
     lab: Lab,
     wefts: readonly [Weft, ...Weft[]],
     cluster: EtcdCluster | undefined,
-    client: Namespace,
+    clients: { readonly client: Namespace; readonly visitor: Namespace },
     drain: string | undefined,
   ) {
     this.lab = lab;
     this.wefts = wefts;
     this.cluster = cluster;
-    this.client = client;
+    this.client = clients.client;
+    this.visitor = clients.visitor;
     this.#drain = drain;
   }
 
   /** The service has no backend yet. */
   static async open(lab: Lab, { datapath, hosts, drain }: MeshOptions): Promise<Mesh> {
     const cluster = hosts === 1 ? undefined : await etcdCluster(lab, hosts);
-    const wefts = cluster
-      ? await cluster.up(datapath)
-      : [await Weft.up(lab, await lab.namespace('a'), 'a', { datapath })];
-    if (cluster) for (const weft of wefts) await seesOthers(weft, hosts - 1);
-    await wefts[0]!.createNetwork(overlay.create);
+    const visitor = await lab.namespace('visitor');
+    const wefts = cluster ? await cluster.up(datapath) : [await onlyHost(lab, visitor, datapath)];
+    if (cluster) {
+      await lab.cable(visitor, 'eth0', cluster.wire, 'to-visitor');
+      await cluster.wire.ip('link set to-visitor master br0');
+      for (const weft of wefts) await seesOthers(weft, hosts - 1);
+    }
+    await visitor.ip(`addr add ${VISITOR}/24 dev eth0`);
+    await wefts[0]!.createNetwork(`${overlay.create} --outside`);
     const client = await lab.namespace('client');
     await wefts[0]!.attach(client, { network: overlay.network, arguments: cluster ? ['--wait'] : [] });
-    const mesh = new Mesh(lab, wefts as [Weft, ...Weft[]], cluster, client, drain);
+    const mesh = new Mesh(lab, wefts as [Weft, ...Weft[]], cluster, { client, visitor }, drain);
     await mesh.apply();
     return mesh;
   }
@@ -143,11 +154,12 @@ apiVersion: v1
 kind: Service
 metadata: { name: web${annotations} }
 spec:
+  type: NodePort
   selector: { app: web }
   ipFamilyPolicy: PreferDualStack
   clusterIP: ${VIP}
   clusterIPs: ['${VIP}', '${VIP6}']
-  ports: [{ name: http, port: ${SERVICE_PORT}, targetPort: ${BACKEND_PORT} }]
+  ports: [{ name: http, port: ${SERVICE_PORT}, targetPort: ${BACKEND_PORT}, nodePort: ${NODE_PORT} }]
 `,
     );
     await this.wefts[0].run('apply', '-f', file, '--wait=60s');
@@ -175,10 +187,33 @@ spec:
     return talker(this.client, 'load', address, SERVICE_PORT, rate);
   }
 
+  /** The same of the visitor, who comes in by all hosts: so many a second by all of them together. */
+  enter(rate: number): Promise<Talker<LoadReport>[]> {
+    return this.#byEachHost((host) => talker(this.visitor, 'load', host, NODE_PORT, rate / this.wefts.length));
+  }
+
+  /** Connections of the visitor that stay open and exchange data: so many by each host; returns when all are open. */
+  holdEntered(count: number, pauseMs: number): Promise<Talker<HoldReport>[]> {
+    return this.#byEachHost((host) => talker(this.visitor, 'hold', host, NODE_PORT, count, pauseMs));
+  }
+
+  #byEachHost<T>(work: (address: string) => Promise<T>): Promise<T[]> {
+    const addresses = this.cluster?.hosts.map(({ underlay }) => underlay) ?? [ONLY_HOST];
+    return Promise.all(addresses.map(work));
+  }
+
   /** Connections that stay open and exchange data; returns when all are open. */
   hold(count: number, pauseMs: number, address: string = VIP): Promise<Talker<HoldReport>> {
     return talker(this.client, 'hold', address, SERVICE_PORT, count, pauseMs);
   }
+}
+
+/** The visitor is on a cable to it. */
+async function onlyHost(lab: Lab, visitor: Namespace, datapath: DatapathKind): Promise<Weft> {
+  const host = await lab.namespace('a');
+  await lab.cable(visitor, 'eth0', host, 'eth0');
+  await host.ip(`addr add ${ONLY_HOST}/24 dev eth0`);
+  return Weft.up(lab, host, 'a', { datapath });
 }
 
 async function talker<Report>(at: Namespace, ...words: readonly (string | number)[]): Promise<Talker<Report>> {
