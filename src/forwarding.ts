@@ -317,8 +317,15 @@ export class Forwarding<D extends Datapath = Datapath> {
     return uncarried;
   }
 
-  /** Ends the connections of an endpoint's addresses, or those for which `isOver` is true. */
-  #forget(vni: Vni, addresses: readonly Uint8Array[], isOver?: (connection: ConnectionTuples) => boolean): void {
+  /**
+   * Ends the connections of an endpoint's addresses, or those for which `isOver` is true. Those of clients outside to a backend end
+   * with its service, which tells them.
+   */
+  #forget(
+    vni: Vni,
+    addresses: readonly Uint8Array[],
+    isOver: (connection: ConnectionTuples) => boolean = (one) => !isEnteredToBackend(one),
+  ): void {
     for (const ip of addresses) this.#changes.changedAll(this.tables.connections.forget(vni, ip, isOver));
   }
 

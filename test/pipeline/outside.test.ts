@@ -10,6 +10,7 @@ import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP, parseIpv4 } from '../../src/wire/ip
 import { parseIpv6 } from '../../src/wire/ipv6.ts';
 import { buildTcp, buildUdp } from '../../src/wire/l4.ts';
 import { echo, ip, tcp, udp, wireIp, type Ends } from '../support/frames.ts';
+import { parsePacket } from '../support/packets.ts';
 import { backend, service, servicePort } from '../support/services.ts';
 import { fragmentOf } from '../support/random-fragments.ts';
 import {
@@ -21,6 +22,7 @@ import {
   gateway,
   transit,
   remote,
+  RST,
   families,
   datapaths,
   lab,
@@ -270,6 +272,27 @@ for (const [name, open] of Object.entries(datapaths)) {
       t.same(seen(only(t, outside)).from, [text(transit.ip4), 30_080]);
       host.forwarding.setService(service({ ports: [servicePort(0, { nodePort: 30_080 })] }));
       t.equal(outside.received.length, 1, 'the client is told that the service has lost its backend');
+      net.close();
+    });
+
+    t.test('a backend of this host is detached, and then leaves its service: the client is told', async (t) => {
+      const { net, host, db: port, outside, states } = lab(open);
+      const ports = [servicePort(1, { nodePort: 30_080 })];
+      host.forwarding.setService(service({ ports, backends: [backend(db.ip4, { vni: RED as Vni })] }));
+      const ends = { sourcePort: 5555, destinationPort: 30_080 };
+      outside.send(tcp(entering('ip4'), { ...ends, flags: SYN, sequence: 1 }));
+      only(t, port);
+      port.send(tcp(leaving(db, 'ip4'), { sourcePort: 8080, destinationPort: 5555, flags: SYN | ACK, sequence: 7 }));
+      outside.received.splice(0);
+      host.detach('db');
+      t.equal(states().length, 1);
+      host.forwarding.setService(service({ ports: [servicePort(0, { nodePort: 30_080 })] }));
+      t.match(parsePacket(only(t, outside)), {
+        sourcePort: 30_080,
+        destinationPort: 5555,
+        flags: RST | ACK,
+        sequence: 8,
+      });
       net.close();
     });
 
