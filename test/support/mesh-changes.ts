@@ -7,6 +7,7 @@ import { goesOn, Mesh, type MeshOptions } from './mesh.ts';
 import { monotonicMs, until } from './process.ts';
 
 const PAUSE_MS = 20;
+const IDLE_MS = 3_600_000;
 /** For each that comes in by a node port of a host, so many come from within. */
 const FROM_OUTSIDE = 4;
 /** Connections of a load that go on after something has failed. */
@@ -58,8 +59,12 @@ export async function changesUnderLoad(t: Test, lab: Lab, options: ChangesOption
   }
   const [, two, three] = mesh.backends as [unknown, (typeof mesh.backends)[0], (typeof mesh.backends)[0]];
   gone.add('two');
+  const idle = await mesh.holdEntered(connections, IDLE_MS);
   await two.weft.run('detach', two.name);
   await othersGoOn('one with connections is detached');
+  const areTold = async (): Promise<boolean> =>
+    (await Promise.all(idle.map((each) => each.report()))).every((seen) => (seen['two']?.open ?? 0) === 0);
+  await until(areTold, { what: 'who is outside and waits is told, by whatever host he came in' });
   gone.add('three');
   await three.server.kill();
   await othersGoOn('the program of one is killed');

@@ -1,6 +1,6 @@
 """Backends and clients of a service, over TCP.
 
-mesh.py serve NAME PORT                      answers each question with NAME; `!` is the last one of its connection
+mesh.py serve NAME PORT                      answers each question with NAME, until the client closes the connection
 mesh.py load ADDRESS PORT RATE               so many connections a second, each for one question
 mesh.py hold ADDRESS PORT COUNT PAUSE_MS     keeps connections open, on each of which it asks again and again
 
@@ -114,10 +114,9 @@ class Server(Program):
     def serve(self, one):
         try:
             asked = one.recv(ANSWER_BYTES)
+            # It is over when the client has got the last answer, and closes it.
             if asked:
-                one.sendall(self.answer)
-            if asked == b"?":
-                return
+                return one.sendall(self.answer)
             self.closed += 1
         except OSError as error:
             self.resets.append(type(error).__name__)
