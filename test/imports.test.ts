@@ -29,7 +29,7 @@ const mayImport: Readonly<Record<string, string>> = {
   cluster: 'labels model store table flow datapath forwarding link turns node',
   link: 'addon flow wire node',
   outside: 'forwarding addon link model table flow wire node',
-  http: 'node',
+  http: 'node @hono/node-server',
   metrics: 'http model flow turns package node prom-client',
   handover: 'addon flow package node',
   health: 'table flow node',
@@ -62,7 +62,7 @@ const exceptions: Readonly<Record<string, string>> = {
   'cli/hook.ts': 'hooks',
   // The command that is the daemon, and its code; what a start runs, for the build.
   'cli/rehearsal.ts': 'addon cluster config datapath flow link metrics parts store table wire',
-  'cli/run-daemon.ts': 'cluster config memory addon flow handover hooks link switch store',
+  'cli/run-daemon.ts': 'cluster config memory addon flow handover hooks http link switch store',
 };
 
 /** The maximum number of lines in a file; 400 are already many. */

@@ -28,7 +28,7 @@ import type { ServiceEvent, ServiceReport } from '../model/service-report.ts';
 import type { TakeoverAnswer, TakeoverRequest } from '../handover/request.ts';
 import type { Resource, ResourceEvent } from '../model/resource.ts';
 import { CAPTURE_ID_HEADER, LOST, MESSAGE_HEADER_BYTES } from './capture-stream.ts';
-import { isSilent } from './socket.ts';
+import { isSilent } from '../http/socket.ts';
 import {
   type AttachOptions,
   BODY_LIMIT_BYTES,

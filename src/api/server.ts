@@ -1,144 +1,29 @@
-/**
- * The daemon's side of the API, in two steps. `openApi` claims the socket before anything else
- * is touched, so that a second daemon is refused at once. `serve` answers as soon as there is
- * a switch; requests in between wait. The routes are loaded only then, so that forwarding does
- * not wait for them.
- */
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { Server as NetServer } from 'node:net';
-import type { WeftError } from '../error.ts';
-import { capConnections, connectionCap } from '../http/connection-cap.ts';
-import { ALIVE_METHOD, claimSocket, takeSocket } from './socket.ts';
+/** The daemon's side of the API: the routes of `routes.ts` on the daemon's socket (`http/unix-server.ts`). */
+import { openUnixServer, type UnixServer, type UnixServerOptions } from '../http/unix-server.ts';
 import { build } from '../package.ts';
 import { BUILD_HEADER, type ApiTarget } from './target.ts';
 
-export interface ApiServer {
+export interface ApiServer extends Omit<UnixServer, 'serve'> {
   /** Answers from now on. `onInternal` is told about errors that are defects of weft. */
   serve(target: ApiTarget, onInternal: (error: unknown) => void): Promise<void>;
-  /** New requests wait until `serve` is called again, or `refuse`. */
-  hold(): void;
-  /** Accepts no more connections. The socket stays; who connects waits for whoever listens there next. */
-  leave(): void;
-  /** Listens again at the socket that it has left, by this descriptor, which belongs to it from then on. */
-  listenAgain(descriptor: number): Promise<void>;
-  /** Another daemon listens at the socket that this one has left: requests that wait are to be sent to that one. */
-  refuse(): void;
-  /**
-   * Removes the socket unless it has left it, disconnects followers, and finishes responses in progress unless
-   * `deadline` comes first.
-   */
-  close(deadline: AbortSignal): Promise<void>;
-}
-
-/** What a daemon before this one has left open, and who is told of what this one opens. Numbers are descriptors. */
-export interface ApiDescriptors {
-  /** Undefined if there is none; it belongs to the caller from then on. */
-  take(name: string): number | undefined;
-  opened(name: string, descriptors: readonly number[]): void;
 }
 
 /** The name of the listening socket among descriptors. */
 export const API_DESCRIPTOR = 'api';
 
-/**
- * A request must arrive as a whole in this time, or its connection is closed; following may take as long as it likes.
- */
-const RECEIVE_MS = { headersTimeout: 10_000, requestTimeout: 30_000, connectionsCheckingInterval: 5_000 } as const;
-
-type Listener = (request: IncomingMessage, response: ServerResponse) => unknown;
-
-export interface ApiOptions {
-  /** Connections at a time; by default a share of the descriptors that this process may have. */
-  readonly cap?: number;
-  /** A connection could not be accepted because descriptors ran out. Open connections continue. */
-  readonly onRefused?: (error: Error) => void;
-  readonly descriptors?: ApiDescriptors;
-}
+export type ApiOptions = Pick<UnixServerOptions, 'cap' | 'onRefused' | 'descriptors'>;
 
 /** @throws WeftError `conflict` if another daemon has the socket; `system` if it cannot be created */
 export async function openApi(socketPath: string, options: ApiOptions = {}): Promise<ApiServer> {
-  const { cap = connectionCap(), onRefused = () => {}, descriptors } = options;
-  let setListener: (listener: Listener) => void;
-  let listener: Promise<Listener>;
-  const hold = (): void => {
-    listener = new Promise((resolve) => (setListener = resolve));
-  };
-  hold();
-  let isServing = false;
-  const open = new Set<ServerResponse>();
-  const server = createServer(RECEIVE_MS, (request, response) => {
-    response.setHeader(BUILD_HEADER, build);
-    if (request.method === ALIVE_METHOD) {
-      response.writeHead(204).end();
-      return;
-    }
-    if (!mayAnswer(request, response)) {
-      response.writeHead(503, { 'content-type': 'application/json' }).end(busyText(cap));
-      return;
-    }
-    open.add(response);
-    response.once('close', () => open.delete(response));
-    void listener.then((listen) => listen(request, response));
+  const server = await openUnixServer(socketPath, {
+    ...options,
+    name: API_DESCRIPTOR,
+    headers: { [BUILD_HEADER]: build },
+    failure: ({ code, message }) => ({ error: { code, message } }),
   });
-  const mayAnswer = capConnections(server, cap);
-  const left = descriptors?.take(API_DESCRIPTOR);
-  let release = left === undefined ? await claimSocket(server, socketPath) : await takeSocket(server, socketPath, left);
-  descriptors?.opened(API_DESCRIPTOR, [descriptorOf(server)]);
-  server.on('error', onRefused);
-
   return {
-    async serve(target, onInternal) {
-      const [{ routes }, { getRequestListener }] = await Promise.all([
-        import('./routes.ts'),
-        import('@hono/node-server'),
-      ]);
-      setListener(getRequestListener(routes(target, onInternal).fetch, { overrideGlobalObjects: false }));
-      isServing = true;
-    },
-    hold,
-    leave() {
-      release = () => {};
-      // Not that of HTTP, which would also end connections whose request is on its way.
-      NetServer.prototype.close.call(server);
-    },
-    async listenAgain(descriptor) {
-      release = await takeSocket(server, socketPath, descriptor);
-      descriptors?.opened(API_DESCRIPTOR, [descriptorOf(server)]);
-    },
-    refuse() {
-      isServing = true;
-      setListener((_, response) => {
-        const error = { code: 'unreachable', message: MOVED } satisfies Pick<WeftError, 'code' | 'message'>;
-        const headers = { 'content-type': 'application/json', 'retry-after': '0', connection: 'close' };
-        response.writeHead(503, headers).end(JSON.stringify({ error }));
-      });
-    },
-    async close(deadline) {
-      release();
-      // After `leave` it does not listen, and only the connections are left.
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      const cut = (): void => server.closeAllConnections();
-      if (!isServing || deadline.aborted) cut();
-      deadline.addEventListener('abort', cut, { once: true });
-      // A follower's response has begun and does not end; all others are sent as a whole.
-      for (const response of open) if (response.headersSent && !response.writableEnded) response.destroy();
-      await closed;
-      deadline.removeEventListener('abort', cut);
-    },
+    ...server,
+    serve: (target, onInternal) =>
+      server.serve(async () => (await import('./routes.ts')).routes(target, onInternal).fetch),
   };
-}
-
-const MOVED = 'another weft daemon answers on this socket now: try again';
-
-/** Of its listening socket. */
-function descriptorOf(server: NetServer): number {
-  return (server as unknown as { readonly _handle: { readonly fd: number } })._handle.fd;
-}
-
-function busyText(cap: number): string {
-  const error = {
-    code: 'exhausted',
-    message: `weft answers ${cap - 1} requests at once, and has them: end what follows flows, drops or captures, or try again`,
-  } satisfies Pick<WeftError, 'code' | 'message'>;
-  return JSON.stringify({ error });
 }

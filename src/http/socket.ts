@@ -125,7 +125,7 @@ function link(from: string, to: string): boolean {
  * Does a daemon listen there? A killed daemon keeps its socket until the kernel has taken
  * everything from it, which may take a second, and connecting still works meanwhile: it has
  * died if its socket closes without an answer. A live daemon answers this question as soon as
- * it has the socket (server.ts).
+ * it has the socket (unix-server.ts).
  */
 async function answers(path: string): Promise<boolean> {
   const patience = AbortSignal.timeout(ANSWER_MS);
