@@ -101,6 +101,8 @@ const fileSchema = z.strictObject({
     .optional(),
   /** Where services get their addresses, at most one subnet of each family. */
   serviceCidrs: z.array(cidr).min(1, 'give at least one subnet').optional(),
+  /** Whether Docker finds weft as its network driver. */
+  docker: z.boolean('true or false').optional(),
   /** Where metrics can be read over TCP. The daemon has dropped the right to bind ports below 1024. */
   metrics: metricsAddress.optional(),
 });
@@ -132,6 +134,7 @@ export interface DaemonConfig {
   readonly allowHost: boolean | readonly { readonly protocol: 'TCP' | 'UDP'; readonly port: number }[];
   /** At most one of each family; undefined: what the cluster has, or the default. */
   readonly serviceCidrs: readonly string[] | undefined;
+  readonly docker: boolean;
   readonly metrics: { readonly host: string; readonly port: number } | undefined;
   /** Absolute paths of hooks of this host alone. */
   readonly hooks: readonly string[];
@@ -197,6 +200,7 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     flowIdleMs: file.flowIdleMs ?? 10_000,
     allowHost: file.allowHost ?? false,
     serviceCidrs: serviceCidrs ?? file.serviceCidrs,
+    docker: file.docker ?? false,
     metrics: file.metrics,
     hooks: (options.hook ?? []).map(hookOption),
   };

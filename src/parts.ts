@@ -50,6 +50,7 @@ import type { ServerSpec } from './internal/server.ts';
 import { dnsServer } from './discovery/dns.ts';
 import { ZoneFeed } from './discovery/feed.ts';
 import { Cni } from './drivers/cni/cni.ts';
+import { Docker } from './drivers/docker/docker.ts';
 import { ResolvConfs } from './discovery/resolv-conf.ts';
 import type { EventLoopDelay } from './metrics/event-loop.ts';
 import { Metrics } from './metrics/metrics.ts';
@@ -139,6 +140,7 @@ export interface Parts extends PolicyTelling {
   readonly internal: InternalKeeper;
   readonly resolvConfs: ResolvConfs;
   readonly cni: Cni;
+  readonly docker: Docker;
   readonly health: HealthParts;
   readonly observer: Observer;
   readonly hooks: HookParts;
@@ -339,6 +341,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       names.endpointChanged(name);
       resolvConfs.endpointChanged(name);
       cni.endpointChanged(before, after);
+      docker.endpointChanged(before, after);
     },
     onAddressesClaimed: (endpoint) => policies.enforcement.addressesClaimed(endpoint),
     onNamespaceGone: foundations.onNamespaceGone,
@@ -349,6 +352,11 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     cluster: () => cluster,
     ...{ endpoints, networks },
     onFailure: (details) => logger.warn(details, 'a container runtime asked for what cannot be done'),
+  });
+  const docker: Docker = new Docker({
+    cluster: () => cluster,
+    ...{ endpoints, networks, own, newId: foundations.newId },
+    onFailure: (details) => logger.warn(details, 'Docker asked for what cannot be done'),
   });
   const { later } = foundations;
   const names: ZoneFeed = new ZoneFeed({ networks, endpoints }, later);
@@ -523,6 +531,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       internal,
       resolvConfs,
       cni,
+      docker,
       health,
       observer,
       hooks,

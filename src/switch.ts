@@ -189,9 +189,9 @@ export class Switch {
     return attach({ ...this.#parts, after }, options);
   }
 
-  /** What container runtimes ask by the CNI plugin. */
-  get cni(): Pick<Parts['cni'], 'answer'> {
-    return this.#parts.cni;
+  /** What container runtimes ask: by the CNI plugin, and Docker of its network and IPAM driver. */
+  get drivers(): Pick<Parts, 'cni' | 'docker'> {
+    return this.#parts;
   }
 
   /** Waits until what is in force here is so on all hosts that are not down. @throws WeftError that names the others */

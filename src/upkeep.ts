@@ -37,7 +37,8 @@ export class Upkeep {
   }
 
   start(): void {
-    const { blocks, classes, cni, endpoints, forwarding, hooks, hosts, internal, metricsServer } = this.#parts();
+    const { blocks, classes, cni, docker, endpoints, forwarding, hooks, hosts, internal, metricsServer } =
+      this.#parts();
     const { outside, paths, peers, probeKey, questions, underlay } = this.#parts();
     paths.watch(hosts.vteps());
     peers.follow();
@@ -58,6 +59,7 @@ export class Upkeep {
       this.#renew('endpoints', async () => {
         if (await endpoints.renew()) await outside.keep();
       });
+      if (docker.isWanted) this.#renew('docker', () => docker.keep());
       void hooks.files.look();
       void hooks.keeper.tick();
       forwarding.controller.tick();

@@ -50,6 +50,7 @@ t.test('defaults', async (t) => {
     stormLimit: 1000,
     tunnelStormLimit: 10_000,
     allowHost: false,
+    docker: false,
   });
   const documentation = readFileSync(new URL('../docs/configuration.md', import.meta.url), 'utf8');
   // Hooks are given by an option, which has no key.

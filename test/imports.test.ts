@@ -34,7 +34,7 @@ const mayImport: Readonly<Record<string, string>> = {
   handover: 'addon flow package node',
   health: 'table flow node',
   checks: 'forwarding health internal cluster model store table flow package node',
-  drivers: 'cluster discovery model node zod',
+  drivers: 'cluster discovery model store node zod hono',
   discovery: 'cluster internal model addon package table wire flow node dns-packet',
   internal: 'forwarding addon link model table flow package node',
   paths: 'addon flow node raw-socket',
@@ -62,7 +62,7 @@ const exceptions: Readonly<Record<string, string>> = {
   'cli/hook.ts': 'hooks',
   // The command that is the daemon, and its code; what a start runs, for the build.
   'cli/rehearsal.ts': 'addon cluster config datapath flow link metrics parts store table wire',
-  'cli/run-daemon.ts': 'cluster config memory addon flow handover hooks http link switch store',
+  'cli/run-daemon.ts': 'cluster config memory addon drivers flow handover hooks http link switch store',
 };
 
 /** The maximum number of lines in a file; 400 are already many. */

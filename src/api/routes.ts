@@ -133,7 +133,7 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
 
   // For the plugin, which prints it as it is.
   app.post('/cni', async (c) => {
-    const { isDone, text } = await sw.cni.answer(await read(c, cniRequest));
+    const { isDone, text } = await sw.drivers.cni.answer(await read(c, cniRequest));
     return c.body(text, isDone ? 200 : 422, { 'content-type': 'application/json' });
   });
 

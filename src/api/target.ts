@@ -14,7 +14,10 @@ export type {
 } from '../switch.ts';
 
 /** The methods of the switch that have a route. */
-export type SwitchMethods = { readonly whatIf: Pick<Switch['whatIf'], 'policyTests' | 'diff'> } & Pick<
+export type SwitchMethods = {
+  readonly whatIf: Pick<Switch['whatIf'], 'policyTests' | 'diff'>;
+  readonly drivers: { readonly cni: Pick<Switch['drivers']['cni'], 'answer'> };
+} & Pick<
   Switch,
   | 'status'
   | 'metrics'
@@ -26,7 +29,6 @@ export type SwitchMethods = { readonly whatIf: Pick<Switch['whatIf'], 'policyTes
   | 'createNetwork'
   | 'removeNetwork'
   | 'attach'
-  | 'cni'
   | 'detach'
   | 'endpoints'
   | 'apply'

@@ -11,7 +11,7 @@
  *      purged), then release the socket
  */
 import { spawn } from 'node:child_process';
-import { existsSync, realpathSync } from 'node:fs';
+import { existsSync, realpathSync, rmSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { removeConnections } from '../addon/connection-memory.ts';
 import { HeapTrimmer, limitHeap } from '../addon/heap.ts';
@@ -21,6 +21,7 @@ import { openApi, API_DESCRIPTOR, type ApiServer } from '../api/server.ts';
 import { textOf } from '../cluster/hooks.ts';
 import { refuseOtherStore } from '../cluster/store-of-attachments.ts';
 import { loadConfig, type DaemonConfig } from '../config.ts';
+import { DOCKER_SOCKET } from '../drivers/docker/docker.ts';
 import { WeftError } from '../error.ts';
 import { connectionFileHeader } from '../flow/connection.ts';
 import { closeAll, Descriptors } from '../handover/descriptors.ts';
@@ -32,6 +33,7 @@ import { Systemd } from '../handover/systemd.ts';
 import { loadFiles } from '../hooks/files.ts';
 import { ReadyHooks } from '../hooks/ready.ts';
 import { isSilent } from '../http/socket.ts';
+import { openUnixServer, type UnixServer } from '../http/unix-server.ts';
 import { keptCapabilities, missingCapabilities } from '../link/capabilities.ts';
 import { heapBytesOf, memoryBytes } from '../memory.ts';
 import type { HookResource } from '../model/kinds/hook.ts';
@@ -56,6 +58,9 @@ const HOOK_LOOKS = 5;
 const HOLDER_PAUSE_MS = { first: 1000, longest: 600_000 };
 /** How often the daemon checks whether the next one would find the holder. */
 const HOLDER_LOOK_MS = 2000;
+
+/** The name of the socket for Docker among descriptors. */
+const DOCKER_DESCRIPTOR = 'docker';
 
 const WAITING = 'waiting for the state of the cluster';
 
@@ -94,6 +99,8 @@ class Daemon {
   /** The state directory was there at the last look. */
   #hasState = true;
   #api!: ApiServer;
+  /** Undefined if Docker is not to find weft. */
+  #docker: UnixServer | undefined;
   #sw!: Switch;
   #stopping: Promise<void> | undefined;
   #end!: () => void;
@@ -144,11 +151,15 @@ class Daemon {
     });
     let hasFollowed = false;
     try {
+      const hadDocker = this.#descriptors.spare(DOCKER_DESCRIPTOR).length > 0;
+      if (this.#config.docker) this.#docker = await this.#openDocker();
       if (!successor && !this.#systemd) this.#findHeld();
       this.#sw = await this.#openSwitch();
       clearTimeout(late);
       if (successor) await this.#follow(successor);
       hasFollowed = true;
+      // The configuration is another one: Docker must not wait where nobody listens any more.
+      if (hadDocker && !this.#docker) rmSync(DOCKER_SOCKET, { force: true });
       const startMs = Math.round(performance.now());
       const what = this.#sw.status().forwarding ? 'forwarding' : WAITING;
       this.#logger.info({ pid: process.pid, socket, host: this.#config.host, startMs }, what);
@@ -178,7 +189,8 @@ class Daemon {
       this.#logger.info('stopped');
     } finally {
       if (successor && !hasFollowed) this.#giveBack(successor);
-      await this.#api.close(AbortSignal.timeout(CLOSE_MS));
+      const deadline = AbortSignal.timeout(CLOSE_MS);
+      await Promise.all([this.#api.close(deadline), this.#docker?.close(deadline)]);
       setTimeout(() => this.#leave(), LEAVE_MS).unref();
     }
   }
@@ -314,8 +326,10 @@ class Daemon {
   /** The switch is closed: the daemon that has let go waits no longer, and the socket is its own again. */
   #giveBack(successor: Successor): void {
     if (successor.isAlone) return;
-    this.#api.leave();
-    this.#api.refuse();
+    for (const server of this.#servers()) {
+      server.leave();
+      server.refuse();
+    }
     this.#descriptors.closeSpare();
     successor.close();
   }
@@ -365,6 +379,25 @@ class Daemon {
       takeover: (request: Parameters<Predecessor['offer']>[0]) => this.#predecessor.offer(request),
     };
     await this.#api.serve(target, (error) => this.#logger.error({ err: error }, 'internal error'));
+    await this.#docker?.serve(async () => {
+      const { dockerRoutes } = await import('../drivers/docker/routes.ts');
+      return dockerRoutes(this.#sw.drivers.docker, target.isStopping).fetch;
+    });
+  }
+
+  #openDocker(): Promise<UnixServer> {
+    return openUnixServer(DOCKER_SOCKET, {
+      name: DOCKER_DESCRIPTOR,
+      headers: {},
+      hangsUp: true,
+      failure: ({ message }) => ({ Err: message, Error: message }),
+      onRefused: (error) => this.#logger.warn({ err: error }, 'a connection of Docker could not be accepted'),
+      descriptors: this.#descriptors,
+    });
+  }
+
+  #servers(): Omit<UnixServer, 'serve'>[] {
+    return this.#docker ? [this.#api, this.#docker] : [this.#api];
   }
 
   #keepDescriptors(): void {
@@ -477,15 +510,17 @@ class Daemon {
   }
 
   async #letGo(): Promise<void> {
-    this.#api.hold();
+    for (const server of this.#servers()) server.hold();
     await this.#sw.close({ retain: true });
-    this.#api.leave();
+    for (const server of this.#servers()) server.leave();
   }
 
   async #resume(): Promise<void> {
     try {
       const descriptor = this.#descriptors.take(API_DESCRIPTOR);
       if (descriptor !== undefined) await this.#api.listenAgain(descriptor);
+      const ofDocker = this.#descriptors.take(DOCKER_DESCRIPTOR);
+      if (ofDocker !== undefined) await this.#docker?.listenAgain(ofDocker);
       this.#sw = await this.#openSwitch();
       await this.#serve();
     } catch (error) {
@@ -498,7 +533,7 @@ class Daemon {
   #replacedBy(pid: number): void {
     this.#logger.info({ pid }, 'another daemon has taken over');
     this.#systemd?.isNow(pid);
-    this.#api.refuse();
+    for (const server of this.#servers()) server.refuse();
     this.#isReplaced = true;
     // A signal that has come before is for the new daemon, too.
     setImmediate(() => this.#end());

@@ -34,7 +34,17 @@ import { isSameNetns, type NetnsRef } from '../link/netns.ts';
 import type { NetnsWatcher } from '../link/netns-watcher.ts';
 import { deleteLink, setLink, type LinkFacts } from '../link/rtnetlink.ts';
 import { compareNames } from '../model/name-order.ts';
-import { accessPort, netnsOf, poolOf, ratesOf, tapSpec, type LocalEndpoint, type LocalRecord } from './endpoint.ts';
+import {
+  accessPort,
+  isCarried,
+  isOnItsWay,
+  netnsOf,
+  poolOf,
+  ratesOf,
+  tapSpec,
+  type LocalEndpoint,
+  type LocalRecord,
+} from './endpoint.ts';
 import type { Networks } from './networks.ts';
 
 export interface AttachmentsEnvironment {
@@ -296,6 +306,21 @@ export class Attachments {
     return plan.given;
   }
 
+  /** Gives a new interface its MAC and its MTU; all else is up to whoever carries it off. @throws WeftError */
+  async prepare({ name, resource, mac, local }: LocalEndpoint): Promise<void> {
+    const ns = this.#netns(name);
+    const [facts] = await this.#read([ns]);
+    if (facts instanceof WeftError) throw facts;
+    const link = tapOf(facts!, local.ifindex);
+    if (!link) throw new WeftError('system', `interface "${resource.spec.interface}" in ${ns.path} was deleted`);
+    const { mtu } = this.#environment.networks.get(resource.spec.network);
+    const change = { mac, mtu, ...(link.ip6 && { addrgenmode: 'eui64' as const }) };
+    const [failed] = await changeNamespaces(this.#environment.exchange, [
+      { ns, settings: [], requests: [setLink(link, change)] },
+    ]);
+    if (failed![0]) throw failed![0];
+  }
+
   /** The endpoints to check next. Those that lack something are checked again soon. */
   due(): string[] {
     const open = [...this.#attachments].filter(([, { queues }]) => queues !== undefined);
@@ -382,7 +407,7 @@ export class Attachments {
    * problem.
    */
   async #compare(endpoints: readonly LocalEndpoint[]): Promise<Compared[]> {
-    const open = endpoints.filter(({ name }) => this.isOpen(name));
+    const open = endpoints.filter((endpoint) => this.isOpen(endpoint.name) && !isOnItsWay(endpoint));
     if (open.length === 0) return [];
     const namespaces = new Map(open.map(({ name }) => [netnsId(this.#netns(name)), this.#netns(name)]));
     const read = await this.#read([...namespaces.values()]);
@@ -458,12 +483,14 @@ export class Attachments {
 
   #wanted({ name, resource, addresses, mac }: LocalEndpoint, { queues = 0 }: Attachment): InterfaceWanted {
     const network = this.#environment.networks.get(resource.spec.network);
-    const pools = network.pools.filter((pool) => addresses.some((ip) => pool.contains(ip)));
+    // Whoever carries it into the container gives it addresses and routes.
+    const own = isCarried(resource) ? [] : addresses;
+    const pools = network.pools.filter((pool) => own.some((ip) => pool.contains(ip)));
     return {
       mac,
       isTrusted: resource.spec.trust,
       mtu: network.mtu,
-      addresses: addresses.map((ip) => ({ ip, prefixLength: poolOf(network, ip, name).prefixLength })),
+      addresses: own.map((ip) => ({ ip, prefixLength: poolOf(network, ip, name).prefixLength })),
       gateways: pools.map(({ gateway }) => gateway),
       hasOutside: network.resource.spec.outside,
       queues,

@@ -91,7 +91,7 @@ export class Cluster {
       ...environment,
       change: (work) => this.change(work),
       apply: (resources, takesBack) => this.applyNow(resources, { takesBack }),
-      remove: (kind, which, takesBack) => this.#deleteNow(kind, which, { takesBack }),
+      remove: (kind, which, takesBack) => this.deleteNow(kind, which, { takesBack }),
       write: (transaction) => this.#writes.write(transaction),
     });
     const registers = [...environment.registers, this.confirmation];
@@ -304,7 +304,7 @@ export class Cluster {
     this.#deleting.add(key);
     try {
       const [report] = await this.change(() =>
-        this.#withSwept(async () => [await this.#deleteNow(kind, which, options)]),
+        this.#withSwept(async () => [await this.deleteNow(kind, which, options)]),
       );
       return report!;
     } catch (error) {
@@ -331,7 +331,7 @@ export class Cluster {
       if (failure) throw failure;
     } catch (error) {
       if (!isNew || !reconciler.find(name)) throw error;
-      await this.#deleteNow(kind, resource.metadata).catch(({ message }: Error) => {
+      await this.deleteNow(kind, resource.metadata).catch(({ message }: Error) => {
         const { code, message: failure } = error as WeftError;
         const why = `${failure}; it stays declared until you delete it, since that cannot be stored: ${message}`;
         throw new WeftError(code, why, { cause: error });
@@ -340,7 +340,8 @@ export class Cluster {
     }
   }
 
-  async #deleteNow(
+  /** Like `delete`, for a caller that already runs within `change`. */
+  async deleteNow(
     kind: KindDefinition,
     which: ResourceName,
     { dryRun = false, takesBack }: { readonly dryRun?: boolean; readonly takesBack?: Transaction } = {},

@@ -4,7 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Mended } from './attachments.ts';
-import { withCookie } from './endpoint.ts';
+import { isCarried, withCookie } from './endpoint.ts';
 import type { EndpointParts } from './endpoint-placing.ts';
 
 /** How many interfaces are compared in one turn of the event loop; takes about 10 ms. */
@@ -38,7 +38,9 @@ export class EndpointMending {
 
   /** Does the same without repairing anything. @returns what is wrong, by endpoint */
   async inspect(): Promise<Record<string, string[]>> {
-    const detached = this.#parts.index.here().filter(({ state }) => state === 'detached');
+    const detached = this.#parts.index
+      .here()
+      .filter(({ resource, state }) => state === 'detached' && !isCarried(resource));
     return {
       ...Object.fromEntries(detached.map(({ name }) => [name, [DETACHED]])),
       ...this.problems(),

@@ -20,6 +20,7 @@ import type { Attachments } from './attachments.ts';
 import type { EndpointIndex } from './endpoint-index.ts';
 import {
   declaredNetns,
+  isCarried,
   isHere,
   isLocal,
   poolOf,
@@ -150,6 +151,8 @@ export class EndpointPlacing {
     for (const name of names) {
       const endpoint = this.#parts.index.find(name)!;
       if (endpoint.state === 'attached' || this.#parts.index.hasPort(endpoint)) continue;
+      // Its engine says when its interface is wanted.
+      if (isCarried(endpoint.resource) && !endpoint.local) continue;
       try {
         const local = endpoint.local ?? (await this.#newRecord(endpoint.resource));
         const portNo = this.#parts.index.freePort(new Set([...found.values()].map((one) => one.portNo)));

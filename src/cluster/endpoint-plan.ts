@@ -17,6 +17,8 @@ import { isReservedMac } from '../table/topology.ts';
 import type { EndpointIndex } from './endpoint-index.ts';
 import {
   declaredNetns,
+  heldSubnet,
+  isCarried,
   isHere,
   isSameDeclaration,
   isShared,
@@ -115,15 +117,16 @@ export class EndpointPlan {
     refuseOtherIdentity(known, this.#resource);
     const netns = await this.#refuseHost();
     this.#refusePublish(known.addresses);
-    const local = this.#localRecord(netns);
+    const local = netns && this.#localRecord(netns);
     for (const address of known.addresses) this.#poolOf(address).move(this.#name, address, this.#draft);
-    const declared: Endpoint = { ...known, resource: this.#resource, host: undefined, state: 'detached', local };
+    const at = local && { local };
+    const declared: Endpoint = { ...known, resource: this.#resource, host: undefined, state: 'detached', ...at };
     return {
       action: 'configured',
       declared,
       allotted: this.#allotted(known, undefined),
       also: this.#alsoWritten(),
-      own: local,
+      ...(local && { own: local }),
     };
   }
 
@@ -153,7 +156,8 @@ export class EndpointPlan {
     const { spec } = this.#resource;
     for (const address of spec.addresses) this.#poolOf(address).check(this.#name, address);
     refuseTakenMac(this.#inNetwork(), this.#resource);
-    if (netns) refuseUnplannedAddresses(this.#network, this.#resource, (range) => this.#mayChoose(range));
+    if (spec.host === undefined)
+      refuseUnplannedAddresses(this.#network, this.#resource, (range) => this.#mayChoose(range));
     const served = this.#pools().map(({ gateway }) => gateway);
     this.#refusePublish(served);
     const addresses = this.#takeAddresses();
@@ -201,9 +205,15 @@ export class EndpointPlan {
     return poolOf(this.#network, address, this.#name);
   }
 
-  /** The pools that give a new local endpoint an address. */
+  /** The pools that give a new local endpoint an address. One that an engine carries has only those that the engine knows. */
   #pools(): Network['pools'] {
     const { addresses } = this.#resource.spec;
+    if (isCarried(this.#resource)) {
+      const held = heldSubnet(this.#resource);
+      return this.#network.pools.filter(
+        (pool) => addresses.some((address) => pool.contains(address)) || pool.subnet === held,
+      );
+    }
     return this.#network.pools.filter(
       (pool) => addresses.some((address) => pool.contains(address)) || this.#mayChoose(pool.range),
     );
@@ -249,11 +259,15 @@ export class EndpointPlan {
     return [...others, ...planned.values()].filter(isHere);
   }
 
-  /** Checks what on this host prevents a local endpoint. @returns the namespace that it is or will be in */
-  async #refuseHost(): Promise<NetnsRef> {
+  /**
+   * Checks what on this host prevents a local endpoint. @returns the namespace that it is or will be in; undefined if a
+   * container engine says that later
+   */
+  async #refuseHost(): Promise<NetnsRef | undefined> {
     const { spec } = this.#resource;
     const known = this.#known;
     refuseListeners(this.#resource, known?.resource.spec.publish);
+    if (isCarried(this.#resource)) return undefined;
     const netns = await resolveNetns(declaredNetns(this.#resource));
     if (known?.local && known.state !== 'detached') {
       const at = known.local.netns;

@@ -10,7 +10,8 @@ import { WeftError } from '../error.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
 import type { InterfaceGiven } from '../link/interface-plan.ts';
 import { netnsId } from '../link/netns-lookup.ts';
-import { resolveNetns, type NetnsRef, type NetnsSpec } from '../link/netns.ts';
+import { OWN_NETNS, resolveNetns, type NetnsRef, type NetnsSpec } from '../link/netns.ts';
+import { DOCKER } from '../model/endpoint-annotations.ts';
 import { burstBytes, defaultBurstBytes, queueBytes, rateBytes } from '../model/rate.ts';
 import type { EndpointReport } from '../model/report.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/kinds/endpoint.ts';
@@ -67,6 +68,26 @@ export function isHere({ host }: Pick<Endpoint, 'host'>): boolean {
 /** True for an endpoint of another host that weft runs on: that host puts it into force. */
 export function isShared(endpoint: Endpoint): endpoint is Endpoint & { readonly host: string } {
   return endpoint.host !== undefined && endpoint.resource.spec.host === undefined;
+}
+
+/** True if a container engine carries its interface from weft's namespace into the container's (`carrying.ts`). */
+export function isCarried({ metadata: { annotations } }: Pick<EndpointResource, 'metadata'>): boolean {
+  return annotations?.[DOCKER] !== undefined;
+}
+
+/** What such an endpoint says while it only has an address of this subnet, for an endpoint of the engine that is still to come. */
+export function heldText(subnet: string): string {
+  return `held ${subnet}`;
+}
+
+/** The subnet of an endpoint that only holds an address; undefined for all others. */
+export function heldSubnet({ metadata: { annotations } }: Pick<EndpointResource, 'metadata'>): string | undefined {
+  return /^held (\S+)$/.exec(annotations?.[DOCKER] ?? '')?.[1];
+}
+
+/** True while the interface of an endpoint is in weft's own namespace, where nobody configures it. */
+export function isOnItsWay({ local }: Pick<Endpoint, 'local'>): boolean {
+  return local?.netns.path === OWN_NETNS;
 }
 
 /** The namespace that a local endpoint declares, whatever it leads to. */
@@ -136,7 +157,8 @@ export function ratesOf({ ingress, egress, burst }: RateLimitSpec = {}) {
 }
 
 /** Refuses to change what identifies an endpoint. @throws WeftError('conflict') */
-export function refuseOtherIdentity(known: Endpoint, { spec }: EndpointResource): void {
+export function refuseOtherIdentity(known: Endpoint, resource: EndpointResource): void {
+  const { spec } = resource;
   const was = known.resource.spec;
   const differs = (field: string, is: string, given: string): never => {
     throw new WeftError(
@@ -146,6 +168,10 @@ export function refuseOtherIdentity(known: Endpoint, { spec }: EndpointResource)
   };
   if (spec.network !== was.network) differs('network', was.network, spec.network);
   const isMoved = spec.host !== undefined ? spec.host !== known.host : was.host !== undefined;
+  if (isCarried(resource) !== isCarried(known.resource)) {
+    const [is, given] = isCarried(known.resource) ? ['set', 'missing'] : ['missing', 'set'];
+    differs(`annotation ${DOCKER}`, is, given);
+  }
   if (isMoved) differs('host', known.host ?? 'this one', spec.host ?? 'this one');
   if (spec.mac !== undefined && spec.mac !== known.mac) differs('mac', known.mac, spec.mac);
   if (isHere(known) && spec.interface !== was.interface) differs('ifname', was.interface, spec.interface);
@@ -179,7 +205,7 @@ export function isSameIdentity(a: Endpoint, b: Endpoint): boolean {
  * change, so the namespaces are compared, and one that is not found is no other one.
  */
 export async function isElsewhere({ resource: before, local }: Endpoint, resource: EndpointResource): Promise<boolean> {
-  if (!local || isDeepStrictEqual(declaredNetns(before), declaredNetns(resource))) return false;
+  if (!local || isCarried(resource) || isDeepStrictEqual(declaredNetns(before), declaredNetns(resource))) return false;
   try {
     return netnsId(await resolveNetns(declaredNetns(resource))) !== netnsId(netnsOf(local));
   } catch {
@@ -198,6 +224,8 @@ export function isSameDeclaration(known: Endpoint, { metadata, spec }: EndpointR
   return (
     JSON.stringify(was.metadata) === JSON.stringify(metadata) &&
     was.spec.trust === spec.trust &&
+    // Of all others, the namespaces are compared, and not what leads to them.
+    (was.spec.netns === spec.netns || !isCarried(was)) &&
     JSON.stringify(was.spec.publish) === JSON.stringify(spec.publish) &&
     isDeepStrictEqual(was.spec.ports ?? [], spec.ports ?? []) &&
     isDeepStrictEqual(was.spec.rateLimit, spec.rateLimit) &&

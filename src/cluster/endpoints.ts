@@ -24,6 +24,7 @@ import type { Resource } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import type { Store } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
+import { Carrying } from './carrying.ts';
 import { Attachments, type Attached, type AttachmentsEnvironment } from './attachments.ts';
 import { byName, EndpointIndex } from './endpoint-index.ts';
 import { DETACHED, EndpointMending } from './endpoint-mending.ts';
@@ -31,6 +32,7 @@ import { EndpointPlacing } from './endpoint-placing.ts';
 import { EndpointPlan } from './endpoint-plan.ts';
 import {
   isAttachedAnew,
+  isCarried,
   isElsewhere,
   isHere,
   isLocal,
@@ -91,6 +93,8 @@ export class Endpoints implements Reconciler {
   readonly #failures = new Map<string, WeftError>();
   readonly #placing: EndpointPlacing;
   readonly #mending: EndpointMending;
+  /** Of those whose interfaces container engines carry into containers. */
+  readonly carrying: Carrying;
 
   constructor(environment: EndpointsEnvironment) {
     const index = new EndpointIndex(environment);
@@ -107,6 +111,7 @@ export class Endpoints implements Reconciler {
     this.#releases = releases;
     this.#placing = new EndpointPlacing(environment, parts);
     this.#mending = new EndpointMending(parts);
+    this.carrying = new Carrying(environment, parts, this.#placing);
   }
 
   get size(): number {
@@ -185,7 +190,8 @@ export class Endpoints implements Reconciler {
     const { networks, hostName } = this.#environment;
     const found = this.#attachments.find(endpoint.name);
     const failure =
-      this.#failures.get(endpoint.name)?.message ?? (endpoint.state === 'detached' ? DETACHED : undefined);
+      this.#failures.get(endpoint.name)?.message ??
+      (endpoint.state === 'detached' && !isCarried(endpoint.resource) ? DETACHED : undefined);
     const problems = found?.problems ?? [];
     return endpointReport(endpoint, {
       hostName,
@@ -275,6 +281,8 @@ export class Endpoints implements Reconciler {
    */
   async started(isDeclared: (name: string) => boolean): Promise<void> {
     this.#placing.started();
+    // What was carried off while nobody looked is open again as soon as possible.
+    await this.carrying.look();
     const left = this.#records.names().filter((name) => !isDeclared(name) || this.#hasMoved(name));
     if (left.length > 0) {
       const message = 'endpoints that were attached here are not declared here any more: their interfaces are removed';

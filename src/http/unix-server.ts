@@ -72,6 +72,8 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
   let isServing = false;
   const open = new Set<ServerResponse>();
   const server = createServer(RECEIVE_MS, (request, response) => {
+    // A unix socket has none. Docker writes the socket's path there, of which no URL can be made.
+    delete request.headers.host;
     for (const [header, value] of Object.entries(headers)) response.setHeader(header, value);
     if (request.method === ALIVE_METHOD) {
       response.writeHead(204).end();
@@ -95,7 +97,7 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
   return {
     async serve(load) {
       const [fetch, { getRequestListener }] = await Promise.all([load(), import('@hono/node-server')]);
-      setListener(getRequestListener(fetch, { overrideGlobalObjects: false }));
+      setListener(getRequestListener(fetch, { overrideGlobalObjects: false, hostname: 'localhost' }));
       isServing = true;
     },
     hold,

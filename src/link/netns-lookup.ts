@@ -27,6 +27,21 @@ export function findNetns(refs: readonly NetnsRef[]): ReadonlyMap<string, string
   return found;
 }
 
+/** All namespaces that a path leads to, each once. */
+export function liveNamespaces(): NetnsRef[] {
+  const found = new Map<string, NetnsRef>();
+  for (const path of candidates()) {
+    try {
+      const { dev, ino } = statSync(path, { bigint: true });
+      const id = netnsId({ dev, ino });
+      if (!found.has(id)) found.set(id, { path, dev, ino });
+    } catch {
+      // It has ended, or we may not look at it.
+    }
+  }
+  return [...found.values()];
+}
+
 /** Names first: they outlive processes. */
 function* candidates(): Generator<string> {
   yield* mountedNamespaces();

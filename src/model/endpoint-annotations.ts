@@ -14,6 +14,9 @@ export const ALIASES = `${ANNOTATION_PREFIX}aliases`;
 /** The attachment of a container runtime that it is (drivers/cni). */
 export const CNI = `${ANNOTATION_PREFIX}cni`;
 
+/** The endpoint of a container engine that it is, or the address that it holds for one (cluster/carrying.ts, drivers/docker). */
+export const DOCKER = `${ANNOTATION_PREFIX}docker`;
+
 /** More than a runtime gives to a container; each costs a name. */
 const MOST_ALIASES = 32;
 
@@ -32,7 +35,7 @@ export function readEndpointAnnotations(
   for (const [key, text] of Object.entries(annotations ?? {})) {
     if (key === WILDCARD) hasWildcard = wildcardOf(text, (message) => refuse(key, message)) ?? false;
     else if (key === ALIASES) aliases = aliasesOf(text, (message) => refuse(key, message));
-    else if (key !== CNI && key.startsWith(ANNOTATION_PREFIX)) {
+    else if (key !== CNI && key !== DOCKER && key.startsWith(ANNOTATION_PREFIX)) {
       refuse(key, unknownAnnotationText(key, [WILDCARD, ALIASES]));
     }
   }

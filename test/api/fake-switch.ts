@@ -425,11 +425,13 @@ export function fakeSwitch(): FakeSwitch {
     },
     onDrop: () => () => {},
     policies: { log: () => [], onEvent: () => () => {} },
-    cni: {
-      async answer(request) {
-        calls.push(`cni ${request.environment['CNI_COMMAND']} ${request.isAgain} ${request.config}`);
-        const isDone = request.environment['CNI_COMMAND'] === 'DEL';
-        return { isDone, text: isDone ? '' : '{"code":11}\n' };
+    drivers: {
+      cni: {
+        async answer(request) {
+          calls.push(`cni ${request.environment['CNI_COMMAND']} ${request.isAgain} ${request.config}`);
+          const isDone = request.environment['CNI_COMMAND'] === 'DEL';
+          return { isDone, text: isDone ? '' : '{"code":11}\n' };
+        },
       },
     },
     capture: ({ port, snapBytes, filter }, sink) => {

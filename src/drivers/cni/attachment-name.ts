@@ -3,6 +3,7 @@
  * unique. The endpoint has them in an annotation, so that they live and go with it.
  */
 import { createHash } from 'node:crypto';
+import { asName, LONGEST_NAME } from '../name.ts';
 
 export interface CniAttachment {
   /** The name of the configuration. */
@@ -23,7 +24,6 @@ export function parseAttachment(text: string): CniAttachment | undefined {
 }
 
 const FIRST_IFNAME = 'eth0';
-const LONGEST_NAME = 63;
 const ID_LETTERS = 12;
 const HASH_LETTERS = 8;
 
@@ -42,10 +42,4 @@ export function endpointName(
   if (!isTaken(name)) return name;
   const hash = createHash('sha256').update(attachmentText(attachment)).digest('hex').slice(0, HASH_LETTERS);
   return `${asName(name.slice(0, LONGEST_NAME - HASH_LETTERS - 1))}-${hash}`;
-}
-
-/** The nearest name to a text (RFC 1123 label); nothing if it has no letter or digit. */
-export function asName(text: string): string {
-  const letters = text.toLowerCase().replaceAll(/[^a-z0-9-]+/g, '-');
-  return letters.slice(0, LONGEST_NAME).replaceAll(/^-+|-+$/g, '');
 }

@@ -5,7 +5,7 @@
 import type { AttachOptions } from '../../cluster/attachment.ts';
 import type { PublishOptions } from '../../model/publish.ts';
 import { GREATEST_BURST_BYTES, LEAST_BURST_BYTES } from '../../model/rate.ts';
-import { asName } from './attachment-name.ts';
+import { asName } from '../name.ts';
 import type { CniConfiguration, RuntimeConfig } from './configuration.ts';
 import type { CniEnvironment } from './environment.ts';
 

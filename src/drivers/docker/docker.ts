@@ -1,0 +1,140 @@
+/**
+ * Docker's network and IPAM driver: what dockerd asks, one method after the other.
+ *
+ *   dockerd ─► /run/docker/plugins/weft.sock ─► routes.ts ─► here ─► cluster: an Endpoint like any other
+ *
+ * dockerd that was killed never says which endpoints and addresses are gone. So when another one begins, what is in no
+ * container is removed; it asks again for what it knows. What is in a container goes with the container's namespace.
+ */
+import type * as z from 'zod';
+import type { Endpoint } from '../../cluster/endpoint.ts';
+import { WeftError } from '../../error.ts';
+import { endpointKind } from '../../model/kinds/endpoint.ts';
+import { nameOf } from '../../model/name.ts';
+import { validate } from '../../model/validate.ts';
+import type { Store } from '../../store/store.ts';
+import { Driver } from './driver.ts';
+import { DockerEndpoints, isOurs } from './endpoints.ts';
+import { ADDRESS_SPACE, Ipam, type IpamEnvironment } from './ipam.ts';
+import { DockerNetworks } from './networks.ts';
+import * as protocol from './protocol.ts';
+
+/** Where dockerd looks for it. */
+export const DOCKER_SOCKET = '/run/docker/plugins/weft.sock';
+
+export interface DockerOptions extends Omit<IpamEnvironment, 'dockerEndpoints'> {
+  /** What only this host keeps. */
+  readonly own: Store;
+  readonly onFailure: (details: object) => void;
+}
+
+/** Of cluster/serial.ts. */
+const STOPPING = 'the switch is stopping';
+
+type Method = (body: unknown) => Promise<object>;
+
+export class Docker {
+  readonly #options: DockerOptions;
+  readonly #dockerEndpoints = new DockerEndpoints();
+  readonly #methods: ReadonlyMap<string, Method>;
+  readonly #ipam: Ipam;
+  #hasSwept = false;
+  /** False as long as there is nothing of Docker's: neither a dockerd nor an endpoint. */
+  #isWanted = false;
+
+  constructor(options: DockerOptions) {
+    const environment = { ...options, dockerEndpoints: this.#dockerEndpoints };
+    const ipam = new Ipam(environment);
+    const driver = new Driver({ ...environment, dockerNetworks: new DockerNetworks(options.own) });
+    this.#options = options;
+    this.#ipam = ipam;
+    const { nothing, endpoint } = protocol;
+    this.#methods = new Map([
+      ['Plugin.Activate', method(nothing, () => this.#activate())],
+      ['NetworkDriver.GetCapabilities', method(nothing, () => ({ Scope: 'local', ConnectivityScope: 'global' }))],
+      ['NetworkDriver.CreateNetwork', method(protocol.createNetwork, (body) => driver.createNetwork(body))],
+      ['NetworkDriver.DeleteNetwork', method(protocol.deleteNetwork, (body) => driver.deleteNetwork(body))],
+      ['NetworkDriver.CreateEndpoint', method(protocol.createEndpoint, (body) => driver.createEndpoint(body))],
+      ['NetworkDriver.EndpointOperInfo', method(endpoint, (body) => driver.info(body))],
+      ['NetworkDriver.DeleteEndpoint', method(endpoint, (body) => driver.deleteEndpoint(body))],
+      ['NetworkDriver.Join', method(protocol.join, (body) => driver.join(body))],
+      ['NetworkDriver.Leave', method(endpoint, () => driver.leave())],
+      ['NetworkDriver.ProgramExternalConnectivity', method(protocol.external, (body) => driver.publish(body))],
+      ['NetworkDriver.RevokeExternalConnectivity', method(endpoint, (body) => driver.unpublish(body))],
+      // Hosts know each other by weft itself.
+      ['NetworkDriver.DiscoverNew', method(nothing, () => ({}))],
+      ['NetworkDriver.DiscoverDelete', method(nothing, () => ({}))],
+      [
+        'IpamDriver.GetCapabilities',
+        method(nothing, () => ({ RequiresMACAddress: false, RequiresRequestReplay: true })),
+      ],
+      [
+        'IpamDriver.GetDefaultAddressSpaces',
+        method(nothing, () => ({ LocalDefaultAddressSpace: ADDRESS_SPACE, GlobalDefaultAddressSpace: ADDRESS_SPACE })),
+      ],
+      ['IpamDriver.RequestPool', method(protocol.requestPool, (body) => ipam.requestPool(body))],
+      ['IpamDriver.ReleasePool', method(protocol.releasePool, () => ipam.releasePool())],
+      ['IpamDriver.RequestAddress', method(protocol.requestAddress, (body) => ipam.requestAddress(body))],
+      ['IpamDriver.ReleaseAddress', method(protocol.releaseAddress, (body) => ipam.releaseAddress(body))],
+    ]);
+  }
+
+  /** An endpoint has come, changed or gone. */
+  endpointChanged(before: Endpoint | undefined, after: Endpoint | undefined): void {
+    this.#dockerEndpoints.endpointChanged(before, after);
+    this.#isWanted ||= after !== undefined && isOurs(after);
+  }
+
+  get isWanted(): boolean {
+    return this.#isWanted;
+  }
+
+  /**
+   * Undefined if there is no such method. A failure is an answer, but for the one that nothing was done because the switch stops:
+   * then it is to be asked again.
+   */
+  answer(name: string, body: unknown): Promise<object | 'again'> | undefined {
+    const run = this.#methods.get(name);
+    return run?.(body).catch((error: unknown) => {
+      const { message } = error as Error;
+      if (error instanceof WeftError && message === STOPPING) return 'again' as const;
+      const why = error instanceof WeftError ? message : `internal error: ${message}`;
+      this.#options.onFailure({ method: name, ...(error instanceof WeftError ? { why } : { err: error }) });
+      // Docker's two drivers call it differently.
+      return { Err: why, Error: why };
+    });
+  }
+
+  /** Call it about once a second, within `serial`: finds the interfaces that Docker has carried into containers. */
+  async keep(): Promise<void> {
+    const { carrying } = this.#options.endpoints;
+    await carrying.look();
+    if (this.#hasSwept) return;
+    this.#hasSwept = true;
+    await carrying.sweep();
+  }
+
+  /** Another dockerd begins. */
+  async #activate(): Promise<object> {
+    const { cluster, endpoints, onFailure } = this.#options;
+    const { carrying } = endpoints;
+    await cluster().change(async () => {
+      await carrying.look();
+      for (const { name } of carrying.all().filter((endpoint) => !carrying.isInContainer(endpoint))) {
+        await carrying.end(name);
+        try {
+          await cluster().deleteNow(endpointKind, nameOf(name));
+        } catch (error) {
+          onFailure({ endpoint: name, why: (error as Error).message });
+        }
+      }
+      await carrying.sweep();
+    });
+    this.#ipam.forget();
+    return { Implements: ['NetworkDriver', 'IpamDriver'] };
+  }
+}
+
+function method<S extends z.ZodType>(schema: S, run: (body: z.output<S>) => object | Promise<object>): Method {
+  return async (body) => run(validate(schema, body));
+}

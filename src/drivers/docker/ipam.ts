@@ -1,0 +1,176 @@
+/**
+ * Docker's IPAM driver: pools are the subnets of weft's networks, and an address that Docker has asked for is an endpoint that
+ * has nothing else yet. Docker asks for an address before it says for which endpoint, and gives it back after that one is gone.
+ */
+import { attachment as endpointOf } from '../../cluster/attachment.ts';
+import { carriedName, type Carrying } from '../../cluster/carrying.ts';
+import type { Cluster } from '../../cluster/cluster.ts';
+import { heldText, type Endpoint } from '../../cluster/endpoint.ts';
+import type { Network } from '../../cluster/network.ts';
+import { WeftError } from '../../error.ts';
+import { canonicalAddress, isAddress } from '../../model/address.ts';
+import { DOCKER } from '../../model/endpoint-annotations.ts';
+import { endpointKind } from '../../model/kinds/endpoint.ts';
+import { nameOf } from '../../model/name.ts';
+import { quote } from '../../model/value.ts';
+import type { DockerEndpoints } from './endpoints.ts';
+import type { ReleaseAddress, RequestAddress, RequestPool } from './protocol.ts';
+
+export interface IpamEnvironment {
+  readonly cluster: () => Pick<Cluster, 'change' | 'applyOrTakeBack' | 'deleteNow'>;
+  readonly endpoints: { find(name: string): Endpoint | undefined; readonly carrying: Carrying };
+  readonly networks: { get(name: string): Network };
+  readonly dockerEndpoints: DockerEndpoints;
+  /** Returns a text of hexadecimal digits that was not there before. */
+  readonly newId: () => string;
+}
+
+type Pool = Network['pools'][number];
+
+/** Where endpoints of Docker are that are in no container yet. */
+export const NOWHERE = '/run/docker/netns';
+/** Also that by which the network driver knows that addresses are weft's. */
+export const ADDRESS_SPACE = 'weft';
+const TYPE = 'RequestAddressType';
+const GATEWAY = 'com.docker.network.gateway';
+/** How often in a row Docker may ask for a subnet that it does not like (`#refuseLoop`). */
+const MOST_ASKED = 4;
+const ID_DIGITS = 8;
+
+export class Ipam {
+  readonly #environment: IpamEnvironment;
+  /** The endpoints whose addresses the dockerd that runs now does not know; undefined: no other one has run since weft's start. */
+  #unknown: Set<string> | undefined;
+  /** How often each pool was asked for, and nothing else of it since. */
+  readonly #asked = new Map<string, number>();
+
+  constructor(environment: IpamEnvironment) {
+    this.#environment = environment;
+  }
+
+  /** Another dockerd has started: it asks again for the addresses that it knows of (`RequiresRequestReplay`). */
+  forget(): void {
+    this.#unknown = new Set(this.#environment.endpoints.carrying.all().map(({ name }) => name));
+  }
+
+  requestPool({ Pool: wanted, SubPool, Options, V6 }: RequestPool): object {
+    const { network: name } = Options;
+    const family = V6 ? 'IPv6' : 'IPv4';
+    if (!name) {
+      throw new WeftError(
+        'invalid',
+        'the IPAM option network is missing: docker network create -d weft --ipam-driver weft --ipam-opt network=NAME -o network=NAME …',
+      );
+    }
+    const network = this.#environment.networks.get(name);
+    if (SubPool) {
+      throw new WeftError(
+        'invalid',
+        `--ip-range ${quote(SubPool)} is not accepted: the range is that of weft's network`,
+      );
+    }
+    const pools = network.pools.filter(({ subnet }) => subnet.includes(':') === (V6 ?? false));
+    const subnets = pools.map(({ subnet }) => subnet);
+    if (pools.length === 0) throw new WeftError('invalid', `network "${name}" has no ${family} subnet`);
+    const pool = wanted ? pools.find(({ subnet }) => subnet === wanted) : pools[0];
+    if (!pool) {
+      throw new WeftError(
+        'invalid',
+        `--subnet ${quote(wanted)} is not of network "${name}": it has ${subnets.join(' and ')}`,
+      );
+    }
+    const id = `${name}/${pool.subnet}`;
+    if (!wanted) this.#refuseLoop(id, pool);
+    return { PoolID: id, Pool: pool.subnet, Data: {} };
+  }
+
+  /** What it had stays: pools are weft's. */
+  releasePool(): object {
+    return {};
+  }
+
+  async requestAddress({ PoolID, Address, Options }: RequestAddress): Promise<object> {
+    const { network, pool } = this.#poolOf(PoolID);
+    this.#asked.delete(PoolID);
+    const wanted = Address ? addressOf(Address) : undefined;
+    const answer = (ip: string): object => ({ Address: `${ip}/${pool.prefixLength}`, Data: {} });
+    if (Options[TYPE] === GATEWAY || wanted === pool.gateway) {
+      if (wanted === undefined || wanted === pool.gateway) return answer(pool.gateway);
+      throw new WeftError(
+        'invalid',
+        `--gateway ${wanted} is not accepted: the gateway of network "${network.name}" in ${pool.subnet} is ${pool.gateway}`,
+      );
+    }
+    return this.#environment.cluster().change(async () => {
+      const holder = wanted === undefined ? undefined : this.#environment.dockerEndpoints.at(network.name, wanted);
+      // It has asked before, and its dockerd does not know that any more.
+      if (holder !== undefined && this.#unknown?.delete(holder)) return answer(wanted!);
+      return answer(await this.#hold(network.name, pool, wanted));
+    });
+  }
+
+  /**
+   * Does nothing for an address that nobody holds, or whose endpoint is in a container: what Docker says late must not hit
+   * whoever has it by now.
+   */
+  async releaseAddress({ PoolID, Address }: ReleaseAddress): Promise<object> {
+    const { cluster, endpoints, dockerEndpoints } = this.#environment;
+    const network = PoolID.slice(0, Math.max(0, PoolID.indexOf('/')));
+    return cluster().change(async () => {
+      const name = isAddress(bare(Address)) ? dockerEndpoints.at(network, addressOf(Address)) : undefined;
+      if (name === undefined) return {};
+      await endpoints.carrying.look();
+      const endpoint = endpoints.find(name);
+      if (!endpoint || endpoints.carrying.isInContainer(endpoint)) return {};
+      this.#unknown?.delete(name);
+      await endpoints.carrying.end(name);
+      await cluster().deleteNow(endpointKind, nameOf(name));
+      return {};
+    });
+  }
+
+  /** @returns the address; the requested one if there is one */
+  async #hold(network: string, pool: Pool, wanted: string | undefined): Promise<string> {
+    const { cluster, endpoints, newId } = this.#environment;
+    const id = newId();
+    const resource = endpointOf(
+      {
+        ...{ name: `docker-${id.slice(0, ID_DIGITS)}`, network, netns: NOWHERE, ifname: carriedName(id) },
+        ...(wanted !== undefined && { ip: [wanted] }),
+        annotations: { [DOCKER]: heldText(pool.subnet) },
+      },
+      undefined,
+    );
+    await cluster().applyOrTakeBack(resource);
+    return endpoints.find(resource.metadata.name)!.addresses[0]!;
+  }
+
+  #poolOf(id: string): { readonly network: Network; readonly pool: Pool } {
+    const at = id.indexOf('/');
+    const [name, subnet] = [id.slice(0, Math.max(0, at)), id.slice(at + 1)];
+    if (name === '') throw new WeftError('invalid', `PoolID ${quote(id)} is none of weft's`);
+    const network = this.#environment.networks.get(name);
+    const pool = network.pools.find((one) => one.subnet === subnet);
+    if (!pool) throw new WeftError('not_found', `network "${name}" has no subnet ${quote(subnet)} any more`);
+    return { network, pool };
+  }
+
+  /** Without a subnet, Docker asks on while what it gets overlaps with a route of the host, and would never end. */
+  #refuseLoop(id: string, { subnet }: Pool): void {
+    const asked = (this.#asked.get(id) ?? 0) + 1;
+    this.#asked.set(id, asked);
+    if (asked <= MOST_ASKED) return;
+    this.#asked.delete(id);
+    throw new WeftError('invalid', `Docker does not accept ${subnet} by itself: give it with --subnet ${subnet}`);
+  }
+}
+
+/** @throws WeftError('invalid') */
+export function addressOf(text: string): string {
+  if (!isAddress(bare(text))) throw new WeftError('invalid', `${quote(text)} is not an IPv4 or IPv6 address`);
+  return canonicalAddress(bare(text));
+}
+
+function bare(text: string): string {
+  return text.split('/')[0]!;
+}

@@ -1,0 +1,473 @@
+/**
+ *   the test, as dockerd ─► weft.sock ─► weft ─── web, db …     namespaces that "Docker" made
+ *
+ * What Docker asks of its network and IPAM driver, in its order and out of it: two containers; what users may ask for; what is
+ * wrong; requests that come twice, late or never, since dockerd or weft was killed; and a takeover under way.
+ */
+import { existsSync } from 'node:fs';
+import t from 'tap';
+import { upForDocker, type DockerPlugin } from '../support/docker.ts';
+import { openLab, type Lab, type Namespace } from '../support/lab.ts';
+import { until } from '../support/process.ts';
+import { ping } from '../support/traffic.ts';
+import { datapathKinds, type DatapathKind, type Weft } from '../support/weft.ts';
+
+t.setTimeout(600_000);
+
+const SUBNET = '10.44.0.0/24';
+const POOL = `blue/${SUBNET}`;
+const NETWORK = 'a'.repeat(64);
+const GATEWAY = { RequestAddressType: 'com.docker.network.gateway' };
+
+async function start(lab: Lab, datapath: DatapathKind, more = '') {
+  const host = await lab.namespace('host');
+  const { weft, plugin } = await upForDocker(lab, host, { datapath });
+  await weft.createNetwork(`blue --subnet ${SUBNET} --subnet fd44::/64${more}`);
+  await plugin.call('Plugin.Activate');
+  await createNetwork(plugin);
+  return { host, weft, plugin, dockerd: new Dockerd(host, plugin) };
+}
+
+async function createNetwork(plugin: DockerPlugin): Promise<void> {
+  await plugin.call('NetworkDriver.CreateNetwork', {
+    NetworkID: NETWORK,
+    Options: { 'com.docker.network.generic': { network: 'blue' }, 'com.docker.network.enable_ipv6': false },
+    IPv4Data: [{ AddressSpace: 'weft', Pool: SUBNET, Gateway: '10.44.0.1/24', AuxAddresses: {} }],
+    IPv6Data: [],
+  });
+}
+
+interface Run {
+  readonly address?: string;
+  readonly mac?: string;
+  readonly options?: object;
+}
+
+interface Interface {
+  readonly address: string;
+  readonly gateway: string;
+  /** As it is called where weft has made it. */
+  readonly ifname: string;
+}
+
+/** What dockerd does for a container. */
+class Dockerd {
+  readonly #host: Namespace;
+  readonly #plugin: DockerPlugin;
+
+  constructor(host: Namespace, plugin: DockerPlugin) {
+    this.#host = host;
+    this.#plugin = plugin;
+  }
+
+  async request(address = ''): Promise<string> {
+    const answer = await this.#plugin.call<{ Address: string }>('IpamDriver.RequestAddress', {
+      PoolID: POOL,
+      Address: address,
+    });
+    return answer.Address;
+  }
+
+  async release(address: string): Promise<void> {
+    await this.#plugin.call('IpamDriver.ReleaseAddress', { PoolID: POOL, Address: address.split('/')[0] });
+  }
+
+  create(id: string, address: string, { mac = '', options = {} }: Run = {}) {
+    return this.#plugin.call<{ Interface: { MacAddress?: string } }>('NetworkDriver.CreateEndpoint', {
+      ...ref(id),
+      Interface: { Address: address, AddressIPv6: '', MacAddress: mac },
+      Options: { 'com.docker.network.endpoint.exposedports': [], ...options },
+    });
+  }
+
+  join(id: string, key: string) {
+    return this.#plugin.call<{ InterfaceName: { SrcName: string; DstPrefix: string }; Gateway: string }>(
+      'NetworkDriver.Join',
+      { ...ref(id), SandboxKey: key, Options: {} },
+    );
+  }
+
+  /** Moves the interface into the container, and configures it, in libnetwork's order. */
+  async carry(container: Namespace, { ifname, address, gateway }: Interface): Promise<void> {
+    await this.#host.ip(`link set ${ifname} netns ${container.name}`);
+    await container.ip(`link set ${ifname} down`);
+    await container.ip(`link set ${ifname} name eth0`);
+    await container.ip(`address add ${address} dev eth0`);
+    await container.ip('link set eth0 up');
+    await container.ip(`route add default via ${gateway}`);
+  }
+
+  async run(id: string, container: Namespace, run: Run = {}): Promise<Interface> {
+    const address = await this.request(run.address);
+    await this.create(id, address, run);
+    const { InterfaceName, Gateway } = await this.join(id, container.path);
+    const made = { ifname: InterfaceName.SrcName, address, gateway: Gateway };
+    await this.carry(container, made);
+    return made;
+  }
+
+  /** What it does with the interface at the end. */
+  async bringBack(container: Namespace, { ifname }: Interface): Promise<void> {
+    await container.ip('link set eth0 down');
+    await container.ip(`link set eth0 name ${ifname}`);
+    await container.ip(`link set ${ifname} netns ${this.#host.name}`);
+  }
+
+  async stop(id: string, container: Namespace, made: Interface): Promise<void> {
+    await this.#plugin.call('NetworkDriver.RevokeExternalConnectivity', ref(id));
+    await this.#plugin.call('NetworkDriver.Leave', ref(id));
+    await this.bringBack(container, made);
+    await this.#plugin.call('NetworkDriver.DeleteEndpoint', ref(id));
+    await this.release(made.address);
+  }
+}
+
+function bare({ address }: Interface): string {
+  return address.split('/')[0]!;
+}
+
+function ref(id: string): { NetworkID: string; EndpointID: string } {
+  return { NetworkID: NETWORK, EndpointID: id };
+}
+
+const carried = async (host: Namespace): Promise<string[]> =>
+  (await host.links()).filter((ifname) => /^weft-[0-9a-f]{8}$/.test(ifname));
+
+/** Waits until weft knows where the interface of an endpoint is. */
+async function isFollowed(weft: Weft, container: Namespace, count = 1): Promise<void> {
+  await until(
+    async () => {
+      const there = (await weft.client.endpoints()).filter(
+        ({ netns, state, interface: ifname }) => netns === container.path && state === 'attached' && ifname === 'eth0',
+      );
+      return there.length === count;
+    },
+    { what: `weft has found ${container.name}` },
+  );
+}
+
+for (const datapath of datapathKinds) {
+  await t.test(`two containers, ${datapath}`, async (t) => {
+    const lab = openLab(t);
+    const { host, weft, dockerd, plugin } = await start(lab, datapath);
+    const [web, db] = [await lab.namespace('web'), await lab.namespace('db')];
+    const first = await dockerd.run('e1', web);
+    const second = await dockerd.run('e2', db);
+    t.match([first.address, second.address], [/^10\.44\.0\.\d+\/24$/, /^10\.44\.0\.\d+\/24$/]);
+    t.equal(first.gateway, '10.44.0.1');
+    await ping(web, second.address.split('/')[0]!);
+    await isFollowed(weft, web);
+    await isFollowed(weft, db);
+    await ping(db, first.address.split('/')[0]!);
+    const endpoints = await weft.client.endpoints();
+    t.same(
+      new Set(endpoints.map(({ addresses }) => addresses.join())),
+      new Set([bare(first), bare(second)]),
+      'only addresses that Docker knows',
+    );
+    t.same(await carried(host), []);
+    t.ok(endpoints.every(({ problems = [] }) => problems.length === 0));
+
+    await dockerd.stop('e1', web, first);
+    t.equal((await weft.client.endpoints()).length, 1);
+    t.same(await web.links(), [], 'the interface is gone');
+    await lab.removeNamespace(db);
+    await until(async () => (await weft.client.endpoints()).length === 0, {
+      what: 'a container that is gone is released',
+    });
+    await plugin.call('NetworkDriver.DeleteEndpoint', ref('e2'));
+    await dockerd.release(second.address);
+    t.same(await carried(host), [], 'nothing is left');
+  });
+}
+
+await t.test('what users may ask for', async (t) => {
+  const lab = openLab(t);
+  const { weft, dockerd, plugin } = await start(lab, 'native', ' --outside');
+  const web = await lab.namespace('web');
+  const made = await dockerd.run('e1', web, {
+    address: '10.44.0.9',
+    mac: '02:00:00:00:00:09',
+    options: {
+      'weft.dev/name': 'web',
+      'weft.dev/labels': 'app=shop,tier=front',
+      'weft.dev/aliases': 'www,Shop_1',
+    },
+  });
+  t.equal(made.address, '10.44.0.9/24');
+  const ports = [
+    { Proto: 6, IP: '', Port: 80, HostIP: '', HostPort: 18080, HostPortEnd: 18080 },
+    { Proto: 17, IP: '', Port: 53, HostIP: '0.0.0.0', HostPort: 18053, HostPortEnd: 18053 },
+  ];
+  const publish = (list: unknown) =>
+    plugin.call('NetworkDriver.ProgramExternalConnectivity', {
+      ...ref('e1'),
+      Options: { 'com.docker.network.portmap': list },
+    });
+  await publish(ports);
+  await publish(ports);
+  const [endpoint] = await weft.client.endpoints();
+  t.match(endpoint, {
+    name: 'web',
+    mac: '02:00:00:00:00:09',
+    labels: { app: 'shop', tier: 'front' },
+    publish: [
+      { hostPort: 18080, port: 80, protocol: 'TCP' },
+      { hostPort: 18053, port: 53, protocol: 'UDP', hostIP: '0.0.0.0' },
+    ],
+  });
+  t.match(await weft.run('get', 'endpoint', 'web', '-o', 'yaml'), /weft\.dev\/aliases: www,shop-1/);
+  t.match(await plugin.call('NetworkDriver.EndpointOperInfo', ref('e1')), { Value: { 'weft.dev/name': 'web' } });
+  await plugin.call('NetworkDriver.RevokeExternalConnectivity', ref('e1'));
+  await plugin.call('NetworkDriver.RevokeExternalConnectivity', ref('e1'));
+  t.same((await weft.client.endpoints())[0]!.publish, []);
+  await publish(null);
+
+  await t.test('both families', async (t) => {
+    const six = await plugin.call<{ Address: string }>('IpamDriver.RequestAddress', { PoolID: 'blue/fd44::/64' });
+    const four = await dockerd.request();
+    await plugin.call('NetworkDriver.CreateEndpoint', {
+      ...ref('e6'),
+      Interface: { Address: four, AddressIPv6: six.Address, MacAddress: '' },
+    });
+    const joined = await plugin.call('NetworkDriver.Join', { ...ref('e6'), SandboxKey: '/run/docker/netns/none' });
+    t.match(joined, { Gateway: '10.44.0.1', GatewayIPv6: 'fd44::1' });
+    const both = (await weft.client.endpoints()).find(({ addresses }) => addresses.length === 2);
+    t.same(
+      both?.addresses,
+      [four, six.Address].map((address) => address.split('/')[0]),
+    );
+    await plugin.call('NetworkDriver.DeleteEndpoint', ref('e6'));
+    await dockerd.release(four);
+    await plugin.call('IpamDriver.ReleaseAddress', { PoolID: 'blue/fd44::/64', Address: six.Address });
+    t.equal((await weft.client.endpoints()).length, 1);
+  });
+});
+
+await t.test('what is wrong is named, and nothing is left of it', async (t) => {
+  const lab = openLab(t);
+  const { host, weft, plugin, dockerd } = await start(lab, 'native');
+  const refused = async (method: string, body: object, why: RegExp): Promise<void> => {
+    const { status, body: said } = await plugin.send(method, JSON.stringify(body));
+    t.match({ status, said }, { status: 200, said: { Err: why, Error: why } }, method);
+  };
+  const taken = await dockerd.request('10.44.0.7');
+  await refused('IpamDriver.RequestPool', {}, /the IPAM option network is missing: docker network create/);
+  await refused('IpamDriver.RequestPool', { Options: { network: 'green' } }, /network "green" does not exist/);
+  await refused(
+    'IpamDriver.RequestPool',
+    { Options: { network: 'blue' }, Pool: '10.9.0.0/24' },
+    /--subnet "10\.9\.0\.0\/24" is not of network "blue": it has 10\.44\.0\.0\/24/,
+  );
+  await refused(
+    'IpamDriver.RequestPool',
+    { Options: { network: 'blue' }, Pool: SUBNET, SubPool: '10.44.0.0/28' },
+    /--ip-range "10\.44\.0\.0\/28" is not accepted/,
+  );
+  await refused('IpamDriver.RequestAddress', { PoolID: 'x' }, /PoolID "x" is none of weft's/);
+  await refused(
+    'IpamDriver.RequestAddress',
+    { PoolID: POOL, Address: '10.44.0.7' },
+    /10\.44\.0\.7 is taken by endpoint/,
+  );
+  await refused(
+    'IpamDriver.RequestAddress',
+    { PoolID: POOL, Address: '10.45.0.7' },
+    /outside the subnets of network "blue"/,
+  );
+  await refused('IpamDriver.RequestAddress', { PoolID: POOL, Address: 'x' }, /"x" is not an IPv4 or IPv6 address/);
+  await refused(
+    'IpamDriver.RequestAddress',
+    { PoolID: POOL, Address: '10.44.0.7', Options: GATEWAY },
+    /--gateway 10\.44\.0\.7 is not accepted: the gateway of network "blue" in 10\.44\.0\.0\/24 is 10\.44\.0\.1/,
+  );
+  const network = { NetworkID: 'b', IPv4Data: [{ AddressSpace: 'weft', Pool: SUBNET }] };
+  const generic = (options: object) => ({ Options: { 'com.docker.network.generic': options } });
+  await refused('NetworkDriver.CreateNetwork', network, /the option network is missing/);
+  await refused(
+    'NetworkDriver.CreateNetwork',
+    { ...network, ...generic({ network: 'green' }) },
+    /"green" does not exist/,
+  );
+  await refused(
+    'NetworkDriver.CreateNetwork',
+    { ...network, ...generic({ network: 'blue' }), IPv4Data: [{ AddressSpace: 'LocalDefault', Pool: SUBNET }] },
+    /give --ipam-driver weft --ipam-opt network=NAME, too/,
+  );
+  await refused(
+    'NetworkDriver.CreateNetwork',
+    { ...network, ...generic({ network: 'blue' }), IPv4Data: [{ AddressSpace: 'weft', Pool: '10.9.0.0/24' }] },
+    /subnet "10\.9\.0\.0\/24" is not of network "blue"/,
+  );
+  const create = (Interface: unknown, Options?: object, NetworkID = NETWORK) => ({
+    ...{ NetworkID, EndpointID: 'e1', Interface },
+    ...(Options && { Options }),
+  });
+  await refused(
+    'NetworkDriver.CreateEndpoint',
+    create({ Address: taken }, {}, 'none'),
+    /does not know Docker's network "none"/,
+  );
+  await refused('NetworkDriver.CreateEndpoint', create({}), /Interface\.Address is missing/);
+  await refused('NetworkDriver.CreateEndpoint', create(null), /Interface/);
+  await refused('NetworkDriver.CreateEndpoint', create({ Address: taken, MacAddress: 'x' }), /MacAddress/);
+  await refused(
+    'NetworkDriver.CreateEndpoint',
+    create({ Address: taken }, { 'weft.dev/name': 'No Name' }),
+    /Options\.weft\.dev\/name: "No Name" is not a name|"No Name" is not a name/,
+  );
+  await refused(
+    'NetworkDriver.CreateEndpoint',
+    create({ Address: taken }, { 'weft.dev/labels': 'app' }),
+    /"app" is not KEY=VALUE/,
+  );
+  await refused('NetworkDriver.Join', { ...ref('e1'), SandboxKey: '/x' }, /weft has no endpoint of Docker's "e1"/);
+  await refused('NetworkDriver.Join', { ...ref('../e1'), SandboxKey: '/x' }, /EndpointID/);
+  await refused('NetworkDriver.Join', { ...ref('e1'), SandboxKey: 'x' }, /SandboxKey: .*an absolute path/);
+  await dockerd.create('e1', taken);
+  const ports = (mapping: object) => ({ ...ref('e1'), Options: { 'com.docker.network.portmap': [mapping] } });
+  await refused(
+    'NetworkDriver.ProgramExternalConnectivity',
+    ports({ Proto: 6, Port: 80, HostPort: 18080 }),
+    /network "blue" has no outside/,
+  );
+  await refused(
+    'NetworkDriver.ProgramExternalConnectivity',
+    ports({ Proto: 132, Port: 80, HostPort: 1 }),
+    /6 \(TCP\) and 17 \(UDP\)/,
+  );
+  await refused(
+    'NetworkDriver.ProgramExternalConnectivity',
+    ports({ Proto: 6, Port: 80, HostPort: 0 }),
+    /the host's port is missing/,
+  );
+
+  for (const [text, why] of [
+    ['{', /is not JSON/],
+    ['null', /.+/],
+    ['[]', /.+/],
+    ['"x"', /.+/],
+    ['['.repeat(500_000), /is not JSON/],
+    [`{"__proto__":{"NetworkID":"x"},"NetworkID":${'['.repeat(1000)}${']'.repeat(1000)}}`, /NetworkID/],
+  ] as const) {
+    const { status, body } = await plugin.send('NetworkDriver.CreateEndpoint', text);
+    t.match({ status, body }, { status: 200, body: { Err: why } }, text.slice(0, 20));
+  }
+  // Whether its sender reads the answer, or is cut off before, is a matter of luck.
+  const large = await plugin.send('NetworkDriver.CreateEndpoint', 'x'.repeat(2_000_000)).catch((error: Error) => error);
+  if (!(large instanceof Error)) t.match(large.body, { Err: /is larger than 1048576 bytes/ });
+  for (const [method, how] of [
+    ['NetworkDriver.AllocateNetwork', 'POST'],
+    ['Plugin.Activate', 'GET'],
+    ['', 'POST'],
+    ['constructor', 'POST'],
+  ] as const) {
+    t.match(await plugin.send(method, '{}', how), { status: 404 }, `${how} /${method}`);
+  }
+  // Docker would ask for ever.
+  const asked = { Options: { network: 'blue' } };
+  for (let i = 0; i < 4; i++)
+    t.match(await plugin.call('IpamDriver.RequestPool', asked), { PoolID: POOL, Pool: SUBNET });
+  await refused('IpamDriver.RequestPool', asked, /give it with --subnet 10\.44\.0\.0\/24/);
+  t.match(await plugin.call('IpamDriver.RequestPool', { ...asked, Pool: 'fd44::/64', V6: true }), {
+    Pool: 'fd44::/64',
+  });
+  t.match(await plugin.call('IpamDriver.RequestAddress', { PoolID: POOL, Options: GATEWAY }), {
+    Address: '10.44.0.1/24',
+  });
+
+  await plugin.call('NetworkDriver.DeleteEndpoint', ref('e1'));
+  await plugin.call('NetworkDriver.DeleteEndpoint', ref('e1'));
+  await dockerd.release(taken);
+  await dockerd.release(taken);
+  await dockerd.release('10.44.0.1');
+  t.same(await weft.client.endpoints(), []);
+  t.same(await carried(host), []);
+});
+
+await t.test('what is late, and who is killed', async (t) => {
+  const lab = openLab(t);
+  const { host, weft, plugin, dockerd } = await start(lab, 'native');
+  const [web, db, api] = [await lab.namespace('web'), await lab.namespace('db'), await lab.namespace('api')];
+
+  const held = await dockerd.request('10.44.0.20');
+  await weft.kill();
+  t.equal(existsSync(plugin.socket), true);
+  await weft.start();
+  t.match(
+    await plugin.send('IpamDriver.RequestAddress', JSON.stringify({ PoolID: POOL, Address: '10.44.0.20' })),
+    { body: { Err: /is taken/ } },
+    'an address is held over a crash of weft',
+  );
+  await dockerd.create('e1', held);
+  const joined = await dockerd.join('e1', web.path);
+  t.same(await dockerd.join('e1', web.path), joined, 'Docker may ask again');
+  const first = { ifname: joined.InterfaceName.SrcName, address: held, gateway: joined.Gateway };
+  await weft.kill();
+  await dockerd.carry(web, first);
+  await weft.start();
+  await isFollowed(weft, web);
+  const second = await dockerd.run('e2', db);
+  await isFollowed(weft, db);
+  await ping(web, second.address.split('/')[0]!);
+
+  await t.test('weft goes on when another one takes over', async () => {
+    let isDone = false;
+    const asking = (async () => {
+      let count = 0;
+      while (!isDone) {
+        // Docker asks again when it gets no answer.
+        const got = await plugin.send('IpamDriver.GetCapabilities', '{}').catch((error: Error) => error);
+        if (!(got instanceof Error)) t.match(got, { status: 200, body: { RequiresRequestReplay: true } });
+        else t.match(got.message, /socket hang up|ECONNRESET/, 'nothing but a connection that ends');
+        count++;
+      }
+      return count;
+    })();
+    await weft.takeOver();
+    isDone = true;
+    t.ok((await asking) > 0);
+    await ping(web, second.address.split('/')[0]!);
+  });
+
+  await t.test('dockerd is killed', async (t) => {
+    await dockerd.request('10.44.0.30');
+    await dockerd.create('e3', await dockerd.request());
+    await dockerd.join('e3', '/run/docker/netns/none');
+    t.equal((await carried(host)).length, 1);
+    // A late word about an address that somebody in a container has.
+    await dockerd.release(first.address);
+    t.equal((await weft.client.endpoints()).length, 4);
+
+    await plugin.call('Plugin.Activate');
+    t.same(
+      new Set((await weft.client.endpoints()).map(({ addresses }) => addresses.join())),
+      new Set([bare(first), bare(second)]),
+      'what is in containers stays',
+    );
+    t.same(await carried(host), []);
+    t.equal(await dockerd.request(first.address.split('/')[0]), first.address, 'and is asked for again');
+    await t.rejects(dockerd.request(first.address.split('/')[0]), /is taken/, 'once');
+    await dockerd.stop('e1', web, first);
+    t.equal((await weft.client.endpoints()).length, 1);
+  });
+
+  await t.test('weft is not there when a container ends', async (t) => {
+    await weft.kill();
+    await dockerd.bringBack(db, second);
+    await lab.removeNamespace(db);
+    await weft.start();
+    await until(async () => (await weft.client.endpoints()).length === 0, { what: 'the endpoint is released' });
+    await until(async () => (await carried(host)).length === 0, { what: 'its interface is removed' });
+    const third = await dockerd.run('e4', api, { address: second.address.split('/')[0]! });
+    t.equal(third.address, second.address);
+    await isFollowed(weft, api);
+    await api.ip('link delete eth0');
+    await plugin.call('NetworkDriver.DeleteEndpoint', ref('e4'));
+    await dockerd.release(third.address);
+    t.same(await weft.client.endpoints(), []);
+  });
+  await weft.stop();
+  t.equal(existsSync(plugin.socket), false, 'no socket is left where nobody listens');
+  await weft.start();
+});
