@@ -38,6 +38,7 @@ const packages = {
   'etcd-server': 'etcd',
   'etcd-client': 'etcdctl',
   openssl: 'openssl',
+  'docker.io': 'dockerd',
   'bind9-dnsutils': 'dig',
   'busybox-static': 'busybox',
   'musl-tools': 'musl-gcc',
@@ -47,8 +48,8 @@ const packages = {
 const building = [...compilers, 'iproute2', 'util-linux', 'nftables'];
 const traffic = ['iperf3', 'tcpdump', 'iputils-ping', 'ethtool', 'procps', 'socat', 'traceroute'];
 const etcd = ['etcd-server', 'etcd-client', 'openssl'];
-/** Package → the service that it would start and enable. weft starts its own where it needs one. */
-const services = { 'etcd-server': 'etcd' };
+/** Package → the services that it, or what it needs, would start and enable. weft starts its own where it needs one. */
+const services = { 'etcd-server': ['etcd'], 'docker.io': ['docker', 'docker.socket', 'containerd'] };
 /** Asked by Debian's packages before they start a service; 101 forbids it. */
 const policy = '/usr/sbin/policy-rc.d';
 const paths = ['mtr-tiny', 'iputils-tracepath'];
@@ -82,7 +83,7 @@ const steps = {
 const purposes = {
   build: { packages: building, steps: ['node_modules', 'addon', 'typescript'] },
   test: {
-    packages: [...building, ...traffic, ...paths, ...resolvers, ...etcd],
+    packages: [...building, ...traffic, ...paths, ...resolvers, ...etcd, 'docker.io'],
     steps: ['node_modules', 'addon', 'typescript'],
   },
   demo: { packages: [...building, ...traffic, ...etcd], steps: ['node_modules', 'addon', 'typescript'] },

@@ -10,9 +10,11 @@ import { Weft, type UpOptions } from './weft.ts';
 
 const PLUGINS = '/run/docker/plugins';
 
-/** A command that runs the command behind it where `folder` is Docker's folder of plugins. */
-export function withPlugins(folder: string): string[] {
-  const script = `mount --bind "${folder}" ${PLUGINS} && exec "$@"`;
+/** A command that runs the command behind it where `folder` is Docker's folder of plugins, and `others` are others of the machine. */
+export function withPlugins(folder: string, others: Readonly<Record<string, string>> = {}): string[] {
+  const folders = Object.entries({ ...others, [PLUGINS]: folder });
+  for (const [place] of folders) mkdirSync(place, { recursive: true });
+  const script = `${folders.map(([place, from]) => `mount --bind "${from}" ${place} && `).join('')}exec "$@"`;
   return ['unshare', '--mount', '--propagation', 'slave', 'sh', '-c', script, 'sh'];
 }
 
@@ -24,7 +26,6 @@ export async function upForDocker(
 ): Promise<{ weft: Weft; plugins: string; plugin: DockerPlugin }> {
   const plugins = join(lab.directory, 'plugins');
   mkdirSync(plugins, { recursive: true });
-  mkdirSync(PLUGINS, { recursive: true });
   const config = join(lab.directory, 'weft.yaml');
   writeFileSync(config, 'docker: true\n');
   const weft = await Weft.up(lab, host, 'host', {
