@@ -178,6 +178,7 @@ function swept(clients: number): number {
       typeof Sweep
     >[0]['tables'],
     ...{ changes, records: store.records, clock: () => 0, send: () => {}, wayOf: () => () => {} },
+    farResets: { add: () => false },
     enforce: () => changes.drain(),
     later: undefined,
   });

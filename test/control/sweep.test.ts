@@ -507,6 +507,7 @@ for (const [kind, open] of Object.entries(kinds)) {
     const sweep = new Sweep({
       ...{ tables, changes: new Changes(), records: datapath.connections.records, clock: () => 0 },
       later: (work) => turns.push(work),
+      farResets: { add: () => false },
       send: () => {},
       wayOf: () => () => {},
       enforce: () => {
@@ -552,6 +553,7 @@ for (const [kind, open] of Object.entries(kinds)) {
       const sweep = new Sweep({
         ...{ tables, changes: new Changes(), records: datapath.connections.records, clock: () => 0 },
         later: (work) => turns.push(work),
+        farResets: { add: () => false },
         send: () => {},
         wayOf: () => () => {},
         enforce: () => {},
