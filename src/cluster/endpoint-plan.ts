@@ -279,12 +279,15 @@ export class EndpointPlan {
     const [facts] = await readNamespaces(this.#environment.exchange, [netns]);
     if (facts instanceof WeftError) throw facts;
     // One that moves here within this machine leaves its interface behind: it is removed when its host lets go.
-    const isLeft = known !== undefined && !isHere(known);
-    const isThere = !isLeft && facts!.links.some(({ ifname }) => ifname === spec.interface);
+    const isLeft = (mac: string): boolean => known !== undefined && !isHere(known) && mac === known.mac;
+    const isThere = facts!.links.some(({ ifname, mac }) => ifname === spec.interface && !isLeft(mac));
     if (isThere || this.#isPlanned(netns)) {
+      const wayOut = known
+        ? 'the name of its interface cannot change, so remove that one first'
+        : 'choose another with --ifname';
       throw new WeftError(
         'conflict',
-        `endpoint "${this.#name}": interface "${spec.interface}" exists in ${netns.path} already: choose another with --ifname`,
+        `endpoint "${this.#name}": interface "${spec.interface}" exists in ${netns.path} already: ${wayOut}`,
       );
     }
     return netns;

@@ -38,6 +38,20 @@ for (const datapath of datapathKinds) {
       });
     });
 
+    await t.test('it does not move to where another has the name of its interface, and works on', async (t) => {
+      const taken = await lab.namespace('taken');
+      await c.attach(taken, { name: 'other', network: 'blue', arguments: ['--wait'] });
+      t.match(await c.attempt('attach', 'app', '--network', 'blue', '--netns', taken.name, '--move'), {
+        code: 1,
+        stderr:
+          /endpoint "app": interface "eth0" exists in \S+taken already: the name of its interface cannot change, so remove that one first/,
+      });
+      t.match(await b.client.endpoints(), [{ name: 'app', state: 'attached' }, { name: 'client' }, { name: 'other' }]);
+      await ping(client, ip4);
+      await c.client.detach('other');
+      await until(async () => (await b.client.endpoints()).length === 2, { what: 'b knows that it is gone' });
+    });
+
     await t.test('with --move it moves, and established connections go on', async (t) => {
       let report: object = {};
       const pauseMs = await talk.during(async () => {
