@@ -36,6 +36,7 @@ import { hookParts, type HookParts } from './hooks/parts.ts';
 import type { ReadyHooks } from './hooks/ready.ts';
 import type { NetnsWatcher } from './link/netns-watcher.ts';
 import { ownAddresses, underlayInterface } from './link/underlay.ts';
+import { networkKind } from './model/kinds/network.ts';
 import type { Entries } from './model/publish.ts';
 import type { ClashReport, DecisionReport, DoctorReport, StatusReport } from './model/report.ts';
 import { memberAddress } from './model/store-config.ts';
@@ -314,6 +315,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     hasStaticPeers,
     endpointsOf: (network) => endpoints.in(network),
     countOf: (network) => endpoints.countIn(network),
+    refusal: (name) => cluster.refused.failure(networkKind, name),
     onNamed: (name) => names.networkChanged(name),
     onChanged: ({ name }, { mtu }) => endpoints.followNetwork(name, mtu),
     onRemoved: (name, why) => endpoints.suspend(endpoints.in(name), why),

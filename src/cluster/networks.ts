@@ -44,6 +44,8 @@ export interface NetworksEnvironment {
   readonly serviceClash: (subnets: readonly Subnet[], texts: readonly string[]) => string | undefined;
   /** True if there are peers that do not share the store. Then weft must not choose VNIs. */
   readonly hasStaticPeers: (draft: Draft) => boolean;
+  /** Why this host does not accept what the store has under this name; undefined if it does. */
+  readonly refusal: (name: string) => WeftError | undefined;
   /** Unsorted; there may be very many. */
   readonly endpointsOf: (network: string) => Iterable<Endpoint>;
   readonly countOf: (network: string) => number;
@@ -98,6 +100,8 @@ export class Networks implements Reconciler {
   get(name: string): Network {
     const network = this.#networks.get(name);
     if (!network) {
+      const refusal = this.#environment.refusal(name);
+      if (refusal) throw refusal;
       throw new WeftError(
         'not_found',
         `network "${name}" does not exist: \`weft network ls\` shows those that do, and \`weft network create\` makes one`,

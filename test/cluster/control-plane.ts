@@ -21,6 +21,7 @@ import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts
 import { parseIp } from '../../src/flow/types.ts';
 import { Forwarding } from '../../src/forwarding.ts';
 import { NetnsWatcher } from '../../src/link/netns-watcher.ts';
+import { networkKind } from '../../src/model/kinds/network.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import { serviceParts } from '../../src/cluster/services/parts.ts';
 import { joined, type Store } from '../../src/store/store.ts';
@@ -202,6 +203,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     hasStaticPeers: () => false,
     endpointsOf: (network) => endpoints.in(network),
     countOf: (network) => endpoints.countIn(network),
+    refusal: (name) => cluster.refused.failure(networkKind, name),
     onChanged: async () => {},
     onRemoved: (name, why) => endpoints.suspend(endpoints.in(name), why),
   });

@@ -6,6 +6,7 @@ import t from 'tap';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { namespaceKind } from '../../src/model/kinds/namespace.ts';
 import { networkKind } from '../../src/model/kinds/network.ts';
+import { createNetwork } from '../../src/cluster/network-creating.ts';
 import type { Vni } from '../../src/flow/types.ts';
 import { manifest, openControlPlane } from './control-plane.ts';
 
@@ -119,6 +120,32 @@ t.test('a network that clashes does not take the place of another', async (t) =>
   t.same(cluster.refused.report(), [], 'without it they are accepted');
   t.equal(networks.size, 2);
 });
+
+t.test(
+  'a network that is not in force because its record is not accepted is not replaced by one that is created',
+  async (t) => {
+    const { cluster, networks, endpoints, write } = await openControlPlane(t);
+    const record = { resource: { ...blue, later: true }, vni: 100, mtu: 1450 };
+    await write({ 'networks/blue': record, 'hosts/there': { resource: there } });
+    const why = /^network "blue" waits: resource\.later is not supported here: .*: apply it again, or delete it$/;
+    await t.rejects(createNetwork({ cluster, networks }, 'blue', { subnets: ['10.9.0.0/24'] }), { message: why });
+    t.match(cluster.refused.report(), [{ kind: 'Network', name: 'blue' }], 'the record stays');
+    t.throws(() => networks.get('blue'), { message: why }, 'whoever needs it is told');
+    await t.rejects(cluster.apply([remote('web', '10.0.0.10', mac)]), { message: why });
+    await write({ 'endpoints/default/web': recordOf('web', '10.0.0.10', mac) });
+    t.match(endpoints.problems(), { web: [why] });
+
+    t.match(await cluster.apply([blue]), [{ action: 'created' }], 'a manifest, which has all of it, mends it');
+    t.same(cluster.refused.report(), []);
+    await write({ 'networks/blue': record });
+    t.match(
+      await createNetwork({ cluster, networks }, 'blue', { mtu: 1400 }),
+      { vni: 100, mtu: 1400 },
+      'so does a change',
+    );
+    t.same(cluster.refused.report(), []);
+  },
+);
 
 t.test('of networks that clash with each other and come together, the first one is in force', async (t) => {
   const { cluster, networks, forwarding, write, directory, close } = await openControlPlane(t);
