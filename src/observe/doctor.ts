@@ -214,8 +214,8 @@ function checkUpcalls({ lostUpcalls }: DoctorEnvironment): CheckReport {
   return {
     check: 'decisions',
     result: 'warning',
-    detail: `${lostUpcalls} frames were lost because their decisions failed`,
-    hint: 'see the log of weft up',
+    detail: `${lostUpcalls} frames were lost while they waited for a decision`,
+    hint: 'see the log of weft up for decisions that failed; if there are none, ports went while their frames waited',
   };
 }
 

@@ -86,6 +86,15 @@ t.test('what is not cached as it would be decided', async (t) => {
   });
 });
 
+t.test('frames that were lost while they waited for a decision', async (t) => {
+  t.match(only(await checksWith({}), 'decisions'), { result: 'ok', detail: 'no decision failed' });
+  t.match(only(await checksWith({ lostUpcalls: 4 }), 'decisions'), {
+    result: 'warning',
+    detail: '4 frames were lost while they waited for a decision',
+    hint: 'see the log of weft up for decisions that failed; if there are none, ports went while their frames waited',
+  });
+});
+
 t.test('a change that waits to be confirmed, and what was left alone when one was taken back', async (t) => {
   t.equal(only(await checksWith({}), 'confirmation'), undefined);
   const waiting = { host: 'a', until: '2025-01-01T00:01:00.000Z', resources: ['network "blue"'], isTakenBack: false };
