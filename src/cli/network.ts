@@ -5,8 +5,9 @@ import { applyText } from './apply-text.ts';
 import { namingOptions, type NamedOption } from './naming-options.ts';
 import { pairsText, print, table } from './print.ts';
 import { clientOf, collect, count, globals, verb } from './verb.ts';
+import { addWait, waitIfAsked, type WaitOptions } from './wait.ts';
 
-interface CreateOptions {
+interface CreateOptions extends WaitOptions {
   readonly subnet?: string[];
   readonly vni?: number;
   readonly mtu?: number;
@@ -32,7 +33,7 @@ export function network(program: Command): void {
     examples: ['weft network create blue --subnet 10.0.0.0/24', 'weft network ls', 'weft network rm blue'],
   });
 
-  verb(parent, 'create <name>', {
+  const create = verb(parent, 'create <name>', {
     summary: 'create a network, or change its ranges, MTU or outside',
     examples: [
       'weft network create blue --subnet 10.0.0.0/24',
@@ -41,7 +42,8 @@ export function network(program: Command): void {
       'weft network create blue --subnet 10.0.0.0/24 --outside',
       'weft network create blue --range 10.0.0.10-10.0.0.199 --mtu 1400',
     ],
-  })
+  });
+  addWait(create)
     .option('--subnet <cidr>', 'IPv4 or IPv6 subnet; one of each at most; a new network needs one', collect)
     .option('--vni <n>', 'VXLAN network identifier, 1 to 16777214 (default: chosen by weft)', count(0))
     .option('--mtu <n>', 'MTU of the containers, 576 to 9000 (default: what the underlay carries)', count(0))
@@ -68,6 +70,7 @@ export function network(program: Command): void {
       );
       await print(globals(command).output, report, () => networkTable([report]));
       if (options.outside) process.stderr.write(`weft: ${OUTSIDE_ON_HOST}\n`);
+      await waitIfAsked(options, command);
     });
 
   verb(parent, 'ls', { summary: 'list the networks', examples: ['weft network ls', 'weft network ls -o json'] }).action(

@@ -221,6 +221,8 @@ t.test('networks, endpoints and resources', async (t) => {
     (await weft(['network', 'ls'])).stdout,
     /blue +100 +10\.0\.0\.0\/24 +10\.0\.0\.1 +1450 +yes +1 +10\.0\.0\.0\/24=252\n$/,
   );
+  const everywhere = ['network', 'create', 'red', '--mtu', '1400', '--wait'];
+  t.match(await weft(everywhere), { code: 0, stdout: /^red [^]*\nin force on a\n$/m });
   t.match(await weft(['network', 'rm', 'red']), { code: 0, stdout: 'network/red deleted\n' });
   t.match(await weft(['network', 'rm', 'blue']), {
     code: 1,
@@ -288,6 +290,7 @@ t.test('networks, endpoints and resources', async (t) => {
   }
   t.same(sw.calls, [
     'createNetwork red {"subnets":["10.1.0.0/24","fd01::/64"],"vni":7}',
+    'createNetwork red {"mtu":1400}',
     'removeNetwork red',
     `attach {"name":"db","network":"blue","netns":"${process.cwd()}/ns","ip":["10.0.0.7"],"labels":{"app":"db","v":""},"trust":true}`,
     ...['{"ingress":"12mbit","egress":"12mbit"}', '{"egress":"10mbit"}', '{"ingress":"1gbit","egress":"10mbit"}'].map(
