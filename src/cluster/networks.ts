@@ -29,7 +29,7 @@ import type { Network, NetworkRecord } from './network.ts';
 import { refuseOtherSubnets } from './network-declaration.ts';
 import type { Pool } from './addresses/pool.ts';
 import { rangeOf, refuseOutOfRange } from './ranges.ts';
-import type { Declared, Draft, Planned, Reconciler, Stored } from './reconciler.ts';
+import type { Declared, Draft, Planned, Reconciler, Stored, Unread } from './reconciler.ts';
 import { routing } from './routing.ts';
 
 export interface NetworksEnvironment {
@@ -203,12 +203,17 @@ export class Networks implements Reconciler {
       const network = this.#networks.get(name);
       this.#sorted = undefined;
       this.#networks.delete(name);
+      this.#environment.blocks?.forget(name);
       if (!network) continue;
       this.#environment.onNamed?.(name);
       this.#claims.remove(network);
-      this.#environment.blocks?.forget(name);
       this.#environment.forwarding.removeNetwork(network.vni as Vni);
     }
+  }
+
+  /** A record that this host does not accept is there all the same. */
+  refused(records: readonly Unread[]): void {
+    for (const { name } of records) this.#environment.blocks?.keepOf(name);
   }
 
   /** What a change of something in the network expects of it; undefined without it. */

@@ -112,7 +112,7 @@ export interface Reconciler {
   check?(stored: Stored, others: readonly Stored[]): void;
   /**
    * Called before `put` with records that this host does not accept, for kinds of which nothing else may stay in force under
-   * their names in the meantime.
+   * their names in the meantime, or of which this host keeps something although none is in force.
    */
   refused?(records: readonly Unread[]): void | Promise<void>;
   put(stored: readonly Stored[]): void | Promise<void>;

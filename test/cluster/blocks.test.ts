@@ -7,14 +7,12 @@ import { WeftError } from '../../src/error.ts';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
 import { networkKind } from '../../src/model/kinds/network.ts';
-import type { BlockRecord } from '../../src/model/records.ts';
 import type { Store } from '../../src/store/store.ts';
 import { Switchable } from '../support/switchable.ts';
-import { manifest, openControlPlane, openStore, type ControlPlaneOptions } from './control-plane.ts';
+import { attach, blocksIn, blue, endpoint, netns, openHost, settled, type Plane } from './block-hosts.ts';
+import { manifest, openStore, type ControlPlaneOptions } from './control-plane.ts';
 
 t.setTimeout(120_000);
-
-type Plane = Awaited<ReturnType<typeof openControlPlane>>;
 
 /** Seconds of all hosts, which the test moves on. */
 let now = 0;
@@ -25,52 +23,10 @@ const after = (_: number, work: () => void): (() => void) => {
   return () => clearTimeout(timeout);
 };
 
-/** Starts a host, which is registered. */
-async function open(
-  t: Test,
-  shared: Store,
-  host: string,
-  known?: string,
-  options: ControlPlaneOptions = {},
-): Promise<Plane> {
-  const n = host.charCodeAt(0) - 95;
-  const registration = {
-    resource: manifest('Host', host, { underlay: `192.0.2.${n}` }),
-    host,
-    id: Buffer.from(host).toString('hex').padEnd(32, '0'),
-    mac: `00000${n}`,
-    since: '2026-01-01T00:00:00Z',
-  };
-  if (known === undefined) await shared.transact({ put: [{ key: `hosts/${host}`, value: registration }] });
-  return openControlPlane(t, known, { host, shared, clock, ...options });
-}
-
-const blue = (...subnets: string[]) => manifest('Network', 'blue', { subnets });
-/** Not a network namespace, but another one than that of the test: no interface is created in it. */
-const netns = '/proc/self/ns/uts';
-const endpoint = (name: string, spec: object) => manifest('Endpoint', name, { network: 'blue', netns, ...spec });
-
-async function attach({ cluster, endpoints }: Plane, name: string, ...addresses: string[]): Promise<string> {
-  await cluster.apply([endpoint(name, { addresses })]);
-  return endpoints.get(name).addresses.join();
-}
+const open = (t: Test, shared: Store, host: string, known?: string, options: ControlPlaneOptions = {}) =>
+  openHost(t, shared, host, known, { clock, ...options });
 
 const detach = ({ cluster }: Plane, name: string) => cluster.delete(endpointKind, { name });
-
-async function blocksIn(store: Store): Promise<Record<string, BlockRecord>> {
-  const { entries } = await store.list('blocks/');
-  return Object.fromEntries(entries.map(({ key, value }) => [key, value as BlockRecord]));
-}
-
-/** Resolves when the host has nothing more to do, and has seen what others did. */
-async function settled(...planes: readonly Plane[]): Promise<void> {
-  for (let n = 0; n < 3; n++) {
-    for (const { blocks, cluster } of planes) {
-      await cluster.serial.run(() => cluster.enforce());
-      await blocks!.keep();
-    }
-  }
-}
 
 t.test('each host has blocks of its own, and claims the next one before it needs it', async (t) => {
   const shared = await openStore(t);

@@ -87,7 +87,7 @@ export class Blocks implements Register {
   /** Those of which this host has, wants or remembers something. */
   readonly #own = new Set<Holding>();
   readonly #pools = new Map<string, BlockPool>();
-  /** Those that there are. */
+  /** Those that there are, be it with records that this host does not accept. */
   readonly #networks = new Set<string>();
   readonly #waiting = new Set<() => void>();
   /** The pass that is running. */
@@ -158,6 +158,11 @@ export class Blocks implements Register {
     this.keepSoon();
   }
 
+  /** The record of a network is not accepted: what this host has of its blocks stays. */
+  keepOf(network: string): void {
+    this.#networks.add(network);
+  }
+
   /** A network is gone. What this host has of its blocks is given up. */
   forget(network: string): void {
     for (const holding of this.#own) if (holding.network === network && holding.revision === 0) holding.clear();
@@ -219,10 +224,12 @@ export class Blocks implements Register {
     const deleted: string[] = [];
     for (const { key, revision, isDamaged, lastReadable: content } of holdings) {
       const isItsBlock = content.host === host;
+      const isNobodys = isItsBlock || content.host === undefined;
+      const isLeft = (claim: AddressClaim): boolean =>
+        claim.host === host && (isNobodys || claim.isAsked === true || claim.isFree !== true);
       // The host that has it writes it anew.
       if (isDamaged && !isItsBlock && content.host !== undefined) continue;
-      if (!isItsBlock && ![...content.claimed.values()].some((claim) => claim.host === host)) continue;
-      const isNobodys = isItsBlock || content.host === undefined;
+      if (!isItsBlock && ![...content.claimed.values()].some(isLeft)) continue;
       const claimed = new Map(
         [...content.claimed].flatMap(([address, claim]): [bigint, AddressClaim][] => {
           if (claim.host !== host) return isItsBlock && claim.isFree ? [] : [[address, claim]];

@@ -127,9 +127,9 @@ export class Holding {
 
   /** Gives everything up. */
   clear(): void {
+    this.isChanged ||= this.toOwn() !== undefined;
     this.heldAt = undefined;
     for (const map of [this.yielded, this.singles, this.used, this.wants]) map.clear();
-    this.isChanged = true;
   }
 
   /** Revisions have begun anew, and what the store says now is newer than what this host remembers. */

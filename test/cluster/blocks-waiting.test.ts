@@ -1,0 +1,51 @@
+/** What becomes of blocks and claims while an endpoint waits, and while a network is not accepted or gone. */
+import t, { type Test } from 'tap';
+import type { Store } from '../../src/store/store.ts';
+import { attach, blocksIn, blue, openHost, settled } from './block-hosts.ts';
+import { openStore } from './control-plane.ts';
+
+t.setTimeout(120_000);
+
+const open = (t: Test, shared: Store, host: string, known?: string) =>
+  openHost(t, shared, host, known, { clock: () => 0 });
+
+t.test('a host keeps what it has of a network whose record it does not accept, and writes nothing of it', async (t) => {
+  const shared = await openStore(t);
+  const [a, first] = [await open(t, shared, 'a'), await open(t, shared, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await attach(a, 'a1');
+  await settled(a, first);
+  await attach(first, 'b1', '10.0.0.9');
+  await attach(first, 'b2');
+  await settled(a, first);
+  const before = await blocksIn(shared);
+  const network = await shared.get('networks/blue');
+  await first.close();
+  await shared.transact({ put: [{ key: 'networks/blue', value: 'garbage' }] });
+  const b = await open(t, shared, 'b', first.directory);
+  const { revision } = await shared.list('');
+  await settled(b, a);
+  t.strictSame(await blocksIn(shared), before);
+  t.equal((await shared.list('')).revision, revision);
+  await b.write({ 'networks/blue': network!.value });
+  for (const name of ['b1', 'b2']) t.notMatch(b.endpoints.failure(name)?.message ?? '', / ip /);
+});
+
+t.test('what a host had of a network that is gone is given back once, whoever has to answer', async (t) => {
+  const shared = await openStore(t);
+  const [a, b] = [await open(t, shared, 'a'), await open(t, shared, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await attach(a, 'a1');
+  await settled(a, b);
+  await attach(b, 'b1', '10.0.0.9');
+  await settled(a, b);
+  await a.close();
+  await b.write({ 'networks/blue': undefined });
+  await settled(b);
+  const { revision } = await shared.list('');
+  t.match(await blocksIn(shared), {
+    'blocks/blue/4-10.0.0.0': { claimed: { '10.0.0.9': { host: 'b', endpoint: 'b1', isFree: true } } },
+  });
+  await settled(b);
+  t.equal((await shared.list('')).revision, revision);
+});
