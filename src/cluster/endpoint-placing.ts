@@ -30,6 +30,7 @@ import {
   type LocalRecord,
 } from './endpoint.ts';
 import type { LocalRecords } from './local-records.ts';
+import type { Network } from './network.ts';
 import type { Networks } from './networks.ts';
 import type { Releases } from './releases.ts';
 import type { RemoteEndpoints } from './remote-endpoints.ts';
@@ -129,7 +130,7 @@ export class EndpointPlacing {
       const isNew = (address: string): boolean =>
         poolOf(network, address, name).ownerOf(addressValue(address)) !== name;
       const claimed = endpoint.addresses.filter(isNew);
-      for (const address of endpoint.addresses) poolOf(network, address, name).claim(name, address, isHere(endpoint));
+      this.#claimAddresses(network, endpoint);
       if (claimed.length > 0) this.#environment.onAddressesClaimed(endpoint);
       if (isHere(endpoint)) return true;
       this.#parts.remotes.enter(endpoint, isNews);
@@ -140,6 +141,19 @@ export class EndpointPlacing {
       this.wait(endpoint, error as WeftError);
     }
     return false;
+  }
+
+  /** Claims each address, also if another one cannot be had: nobody else is to get those that it waits with. */
+  #claimAddresses(network: Network, { name, addresses, host }: Endpoint): void {
+    const failures: unknown[] = [];
+    for (const address of addresses) {
+      try {
+        poolOf(network, address, name).claim(name, address, isHere({ host }));
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
   }
 
   /**

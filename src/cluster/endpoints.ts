@@ -301,6 +301,12 @@ export class Endpoints implements Reconciler {
     return mended.filter((one) => one.mended.length > 0).map(({ endpoint }) => endpoint.name);
   }
 
+  /** Tries those again that wait in a network. */
+  async retryIn(network: string): Promise<void> {
+    const waiting = [...this.#index.in(network)].filter(({ state }) => state === 'waiting');
+    if (waiting.length > 0) await this.retry(byName(waiting).map(({ name }) => name));
+  }
+
   /** Compares all interfaces with what they were given, and repairs them. */
   async mend(): Promise<void> {
     await this.#mending.mend();

@@ -51,6 +51,8 @@ export interface NetworksEnvironment {
   readonly countOf: (network: string) => number;
   /** Called with the name of each network that comes, changes or goes. */
   readonly onNamed?: (name: string) => void;
+  /** A network has come: endpoints may wait for it, and nobody else is to get their addresses. */
+  readonly onAdded: (name: string) => Promise<void>;
   /** Called when a network that existed has changed. */
   readonly onChanged: (network: Network, before: Network) => Promise<void>;
   /** A network is about to go. Nobody has to have asked whether endpoints are in it. */
@@ -193,6 +195,7 @@ export class Networks implements Reconciler {
       this.#route(network);
       this.#environment.onNamed?.(name);
       if (before) await this.#environment.onChanged(network, before);
+      else await this.#environment.onAdded(name);
     }
   }
 

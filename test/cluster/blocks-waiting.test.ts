@@ -6,8 +6,39 @@ import { openStore } from './control-plane.ts';
 
 t.setTimeout(120_000);
 
+/** Seconds of all hosts, which the test moves on. */
+let now = 0;
 const open = (t: Test, shared: Store, host: string, known?: string) =>
-  openHost(t, shared, host, known, { clock: () => 0 });
+  openHost(t, shared, host, known, { clock: () => now * 1000 });
+
+t.test('an endpoint that waits for one of its addresses keeps the others', async (t) => {
+  const shared = await openStore(t);
+  const [a, first] = [await open(t, shared, 'a'), await open(t, shared, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24', 'fd00::/120')]);
+  await attach(a, 'a1');
+  await settled(a, first);
+  t.equal(await attach(first, 'b1'), '10.0.0.16,fd00::10');
+  t.equal(await attach(first, 'b2', '10.0.0.9'), '10.0.0.9,fd00::11');
+  await settled(a, first);
+  await a.close();
+  await first.close();
+  const [ofA, network] = ['blocks/blue/4-10.0.0.0', await shared.get('networks/blue')];
+  await shared.transact({
+    put: [
+      { key: ofA, value: { host: 'a', claimed: { '10.0.0.9': { host: 'a', endpoint: 'a2' } } } },
+      { key: 'networks/blue', value: 'garbage' },
+    ],
+  });
+  const b = await open(t, shared, 'b', first.directory);
+  await settled(b);
+  now += 61;
+  await settled(b);
+  await b.write({ 'networks/blue': network!.value });
+  t.match(b.endpoints.failure('b2')?.message, /ip 10\.0\.0\.9 is not this host's: it is of a block of host "a"/);
+  await t.rejects(attach(b, 'b3', 'fd00::11'), { message: 'endpoint "b3": ip fd00::11 is taken by endpoint "b2"' });
+  t.equal(await attach(b, 'b3'), '10.0.0.17,fd00::12', 'neither that of the one that waits nor that of the other');
+  t.equal(b.endpoints.failure('b1')?.message.includes(' ip ') ?? false, false);
+});
 
 t.test('a host keeps what it has of a network whose record it does not accept, and writes nothing of it', async (t) => {
   const shared = await openStore(t);
