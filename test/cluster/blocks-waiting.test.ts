@@ -80,3 +80,26 @@ t.test('what a host had of a network that is gone is given back once, whoever ha
   await settled(b);
   t.equal((await shared.list('')).revision, revision);
 });
+
+t.test('an address that an endpoint of another host is declared with is yielded to it', async (t) => {
+  const shared = await openStore(t);
+  const [a, b] = [await open(t, shared, 'a'), await open(t, shared, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await attach(a, 'a1');
+  await settled(a, b);
+  await attach(b, 'b1', '10.0.0.9');
+  await settled(a, b);
+  const ofA = 'blocks/blue/4-10.0.0.0';
+  const granted = { host: 'a', claimed: { '10.0.0.9': { host: 'b', endpoint: 'b1' } } };
+  t.strictSame((await blocksIn(shared))[ofA], granted);
+  const free = { host: 'b', endpoint: 'b1', isFree: true };
+  await shared.transact({ put: [{ key: ofA, value: { host: 'a', claimed: { '10.0.0.9': free } } }] });
+  await settled(a, b);
+  for (let n = 0; n < 2; n++) {
+    await b.cluster.serial.run(() => b.endpoints.renew());
+    await settled(b, a);
+  }
+  await b.cluster.serial.run(() => b.endpoints.renew());
+  t.strictSame((await blocksIn(shared))[ofA], granted);
+  t.notMatch(b.endpoints.failure('b1')?.message ?? '', / ip /);
+});

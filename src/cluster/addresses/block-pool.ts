@@ -201,7 +201,10 @@ export class BlockPool implements Pool {
   isUsedHere(value: bigint, endpoint: string, holding: Holding): boolean {
     const isUsable = this.#usable.first <= value && value <= this.#usable.last;
     const rests = holding.restsFor(value, endpoint, this.#environment.clock(), REST_MS) > 0;
-    return !isUsable || rests || this.#owners.has(value) || holding.wants.get(value)?.isDeclared === true;
+    const owner = this.#owners.get(value);
+    // Its own endpoint may be known here already: it waits there for the address.
+    const isTaken = owner !== undefined && (owner.isHere || owner.endpoint !== endpoint);
+    return !isUsable || rests || isTaken || holding.wants.get(value)?.isDeclared === true;
   }
 
   /** True if a single address can be given back: nobody here has it, and it has rested. */
