@@ -38,7 +38,7 @@ const [SYN, ACK] = [2, 16];
 const PORTS = [79, 80, 81, 443, 53, 1, 65_535, 8080];
 /** The ports of all services, which lead to the two that are probed. */
 const SERVICE_PORTS = [1000, 2000] as const;
-/** Longer than anything is remembered of a connection that says nothing. */
+/** Longer than any connection that says nothing is remembered, but established ones of TCP, which stay and are audited. */
 const FORGOTTEN_MS = 3_600_000;
 /** After how many sets of policies workloads and namespaces get other labels, and after how many services lead to other ports. */
 const [RELABELLED_EACH, MOVED_EACH] = [2, 6];
@@ -153,8 +153,9 @@ class SimulatedCluster {
   run(count: number, serviceShare: number): Tally {
     let policies: Manifest[] = [];
     for (let set = 0; this.#tally.policies < count && this.#tally.wrong.length < 10; set++) {
-      if (set % RELABELLED_EACH === 0) this.#relabel();
       if (set % MOVED_EACH === 0) this.#move();
+      // Last: what is noted here is to be judged with what `#ask` puts into force.
+      if (set % RELABELLED_EACH === 0) this.#relabel();
       const added = randomPolicies(this.#random);
       this.#tally.policies += added.length;
       // Some stay as they were, as in life.
@@ -173,7 +174,7 @@ class SimulatedCluster {
     for (const { forwarding } of this.#hosts) forwarding.tables.policies.workloadsChanged(addresses);
   }
 
-  /** Everything is forgotten, other ports are asked, and services lead to them. */
+  /** Time passes, other ports are asked, and services lead to them. */
   #move(): void {
     this.#held = [];
     this.#net.advance(FORGOTTEN_MS);
