@@ -317,7 +317,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     countOf: (network) => endpoints.countIn(network),
     refusal: (name) => cluster.refused.failure(networkKind, name),
     onNamed: (name) => names.networkChanged(name),
-    onAdded: (name) => endpoints.retryIn(name),
+    onAdded: (name) => endpoints.claimIn(name),
     onChanged: ({ name }, { mtu }) => endpoints.followNetwork(name, mtu),
     onRemoved: (name, why) => endpoints.suspend(endpoints.in(name), why),
   });

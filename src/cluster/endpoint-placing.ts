@@ -84,7 +84,7 @@ export class EndpointPlacing {
     const here: string[] = [];
     // What comes in masses is no news: a start, or the end of a long break.
     const isNews = !this.#isStarting && names.length <= CLAIMED_PER_TURN;
-    for await (const name of inTurns(names, CLAIMED_PER_TURN)) if (this.#claim(name, isNews)) here.push(name);
+    for await (const name of inTurns(names, CLAIMED_PER_TURN)) if (this.claim(name, isNews)) here.push(name);
     const settled = await this.#settle(here);
     const local = this.#parts.index.local(settled).filter(({ state }) => state !== 'attached');
     const places = this.#locate(local);
@@ -118,7 +118,7 @@ export class EndpointPlacing {
    * Claims the addresses of an endpoint; one of another host is then in force. @returns true for one of this host to go
    * on with
    */
-  #claim(name: string, isNews: boolean): boolean {
+  claim(name: string, isNews = false): boolean {
     const endpoint = this.#parts.index.find(name);
     if (!endpoint) return false;
     try {

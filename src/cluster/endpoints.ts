@@ -301,10 +301,10 @@ export class Endpoints implements Reconciler {
     return mended.filter((one) => one.mended.length > 0).map(({ endpoint }) => endpoint.name);
   }
 
-  /** Tries those again that wait in a network. */
-  async retryIn(network: string): Promise<void> {
+  /** Keeps the addresses of those that wait in a network for them. None is opened: what policies say of it may come later. */
+  claimIn(network: string): void {
     const waiting = [...this.#index.in(network)].filter(({ state }) => state === 'waiting');
-    if (waiting.length > 0) await this.retry(byName(waiting).map(({ name }) => name));
+    for (const { name } of byName(waiting)) this.#placing.claim(name);
   }
 
   /** Compares all interfaces with what they were given, and repairs them. */

@@ -51,8 +51,11 @@ export interface NetworksEnvironment {
   readonly countOf: (network: string) => number;
   /** Called with the name of each network that comes, changes or goes. */
   readonly onNamed?: (name: string) => void;
-  /** A network has come: endpoints may wait for it, and nobody else is to get their addresses. */
-  readonly onAdded: (name: string) => Promise<void>;
+  /**
+   * A network has come: endpoints may wait for it, and nobody else is to get their addresses. They must not be opened yet: policies
+   * of the same change are not in force.
+   */
+  readonly onAdded: (name: string) => void;
   /** Called when a network that existed has changed. */
   readonly onChanged: (network: Network, before: Network) => Promise<void>;
   /** A network is about to go. Nobody has to have asked whether endpoints are in it. */
@@ -195,7 +198,7 @@ export class Networks implements Reconciler {
       this.#route(network);
       this.#environment.onNamed?.(name);
       if (before) await this.#environment.onChanged(network, before);
-      else await this.#environment.onAdded(name);
+      else this.#environment.onAdded(name);
     }
   }
 

@@ -89,6 +89,8 @@ export class FarResets {
     const { connections, topology } = tables;
     if (!connections.isOpen({ slot, generation }) || !connections.ended.has(slot)) return;
     const far = farResetOf(connections.pinnedAt(slot), tables);
+    // While it was read, a thread of the datapath may have given it up and put another one there.
+    if (!connections.isOpen({ slot, generation })) return;
     if (far && topology.vteps.isDown(far.vtep)) return this.#wait(far.vtep, { slot, generation });
     if (far) datapath.execute({ frame: far.frame }, [{ op: 'encap', vni: far.vni, vtep: far.vtep }]);
     if (far && next < DELAYS_MS.length) this.#repeat({ slot, generation }, next);

@@ -204,7 +204,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     endpointsOf: (network) => endpoints.in(network),
     countOf: (network) => endpoints.countIn(network),
     refusal: (name) => cluster.refused.failure(networkKind, name),
-    onAdded: (name) => endpoints.retryIn(name),
+    onAdded: (name) => endpoints.claimIn(name),
     onChanged: async () => {},
     onRemoved: (name, why) => endpoints.suspend(endpoints.in(name), why),
   });

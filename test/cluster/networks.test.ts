@@ -22,7 +22,7 @@ await t.test('the underlay is asked for its MTU once a file', async (t) => {
     endpointsOf: () => [],
     countOf: () => 0,
     onChanged: async () => {},
-    onAdded: async () => {},
+    onAdded: () => {},
     onRemoved: async () => {},
   });
   for (const mtu of [1001, 1002]) {
@@ -49,7 +49,7 @@ await t.test('a change of labels forgets nothing about addresses', async (t) => 
     endpointsOf: () => [],
     countOf: () => 0,
     onChanged: async () => {},
-    onAdded: async () => {},
+    onAdded: () => {},
     onRemoved: async () => {},
   });
   const put = async (revision: number, metadata: object): Promise<void> => {

@@ -103,11 +103,13 @@ while True:
         if key.fileobj is server:
             take()
             continue
-        line = sys.stdin.readline()
-        if not line:
+        # As it comes: what Python has read ahead is nothing that `select` sees.
+        text = os.read(0, 65536).decode()
+        if not text:
             os.kill(main, signal.SIGKILL)
             sys.exit()
-        obey(line.strip())
+        for line in text.split():
+            obey(line)
     try:
         while (ended := os.waitpid(-1, os.WNOHANG))[0] > 0:
             print("ended", ended[0], "main" if ended[0] == main else "other", flush=True)
