@@ -321,6 +321,21 @@ await t.test('what is wrong is named, and nothing is left of it', async (t) => {
     create({ Address: taken }, { 'weft.dev/labels': 'app' }),
     /"app" is not KEY=VALUE/,
   );
+  await refused(
+    'NetworkDriver.CreateEndpoint',
+    create({ Address: taken }, { 'weft.dev/label': 'app=db' }),
+    /unknown option "weft\.dev\/label"; known are weft\.dev\/name, weft\.dev\/namespace, weft\.dev\/labels/,
+  );
+  await weft.createNetwork('open --subnet 10.46.0.0/24 --outside');
+  await refused(
+    'NetworkDriver.CreateNetwork',
+    {
+      ...network,
+      Options: { 'com.docker.network.generic': { network: 'open' }, 'com.docker.network.internal': true },
+      IPv4Data: [{ AddressSpace: 'weft', Pool: '10.46.0.0/24' }],
+    },
+    /--internal is not accepted: network "open" has an outside/,
+  );
   await refused('NetworkDriver.Join', { ...ref('e1'), SandboxKey: '/x' }, /weft has no endpoint of Docker's "e1"/);
   await refused('NetworkDriver.Join', { ...ref('../e1'), SandboxKey: '/x' }, /EndpointID/);
   await refused('NetworkDriver.Join', { ...ref('e1'), SandboxKey: 'x' }, /SandboxKey: .*an absolute path/);

@@ -37,7 +37,7 @@ export class Driver {
   }
 
   async createNetwork({ NetworkID, Options, IPv4Data, IPv6Data }: CreateNetwork): Promise<object> {
-    const { network: name } = Options;
+    const { network: name, isInternal } = Options;
     if (name === undefined) {
       throw new WeftError(
         'invalid',
@@ -45,6 +45,9 @@ export class Driver {
       );
     }
     const network = this.#environment.networks.get(name);
+    if (isInternal && network.resource.spec.outside) {
+      throw new WeftError('invalid', `--internal is not accepted: network "${name}" has an outside, use one without`);
+    }
     for (const { AddressSpace, Pool } of [...IPv4Data, ...IPv6Data]) {
       if (AddressSpace !== ADDRESS_SPACE) {
         throw new WeftError(

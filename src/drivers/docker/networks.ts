@@ -11,7 +11,7 @@ const PREFIX = 'docker/networks/';
 export class DockerNetworks {
   readonly #store: Store;
   /** By Docker's id. */
-  #known: Map<string, string> | undefined;
+  #known: Promise<Map<string, string>> | undefined;
 
   constructor(store: Store) {
     this.#store = store;
@@ -42,13 +42,21 @@ export class DockerNetworks {
     known.delete(id);
   }
 
-  async #load(): Promise<Map<string, string>> {
-    if (this.#known) return this.#known;
+  /** Read once, however many ask at the same time. */
+  #load(): Promise<Map<string, string>> {
+    this.#known ??= this.#read().catch((error: unknown) => {
+      this.#known = undefined;
+      throw error;
+    });
+    return this.#known;
+  }
+
+  async #read(): Promise<Map<string, string>> {
     const { entries } = await this.#store.list(PREFIX);
     const read = entries.map(({ key, value }): [string, string] => [
       key.slice(PREFIX.length),
       (value as { readonly network: string }).network,
     ]);
-    return (this.#known = new Map(read));
+    return new Map(read);
   }
 }

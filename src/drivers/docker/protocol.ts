@@ -29,6 +29,7 @@ export const nothing = z.unknown();
 
 /** What `docker network create` was given with `-o`, among the options. */
 const GENERIC = 'com.docker.network.generic';
+const INTERNAL = 'com.docker.network.internal';
 
 const poolData = z
   .array(z.object({ AddressSpace: text, Pool: text, Gateway: text }))
@@ -38,9 +39,9 @@ const poolData = z
 export const createNetwork = z.object({
   NetworkID: id,
   Options: z
-    .object({ [GENERIC]: z.object({ network: name.optional() }).nullish() })
+    .object({ [GENERIC]: z.object({ network: name.optional() }).nullish(), [INTERNAL]: z.boolean().nullish() })
     .nullish()
-    .transform((given): { readonly network?: string | undefined } => given?.[GENERIC] ?? {}),
+    .transform((given) => ({ network: given?.[GENERIC]?.network, isInternal: given?.[INTERNAL] ?? false })),
   IPv4Data: poolData,
   IPv6Data: poolData,
 });
@@ -64,15 +65,26 @@ const labels = z.string().transform((given, context): Record<string, string> => 
   return Object.fromEntries(entries);
 });
 
+const PREFIX = 'weft.dev/';
+const ownOptions = z.object({
+  'weft.dev/name': name.optional(),
+  'weft.dev/namespace': name.optional(),
+  'weft.dev/labels': labels.optional(),
+  /** Several are separated by commas. */
+  'weft.dev/aliases': z.string().optional(),
+});
+
 /** Given with `docker run --network name=…,driver-opt=…`, or as `driver_opts` of a compose file. */
 const endpointOptions = z
-  .object({
-    'weft.dev/name': name.optional(),
-    'weft.dev/namespace': name.optional(),
-    'weft.dev/labels': labels.optional(),
-    /** Several are separated by commas. */
-    'weft.dev/aliases': z.string().optional(),
+  .record(z.string(), z.unknown())
+  .superRefine((given, context) => {
+    // A label that is lost by a misspelt name would leave the container without its policies.
+    for (const key of Object.keys(given).filter((one) => one.startsWith(PREFIX) && !(one in ownOptions.shape))) {
+      const names = Object.keys(ownOptions.shape).join(', ');
+      context.addIssue({ code: 'custom', path: [key], message: `unknown option ${quote(key)}; known are ${names}` });
+    }
   })
+  .pipe(ownOptions)
   .nullish()
   .transform((given) => given ?? {});
 
