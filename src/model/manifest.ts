@@ -15,6 +15,9 @@ const listSchema = z.strictObject({
   items: z.array(z.unknown()),
 });
 
+/** Enough of a resource to know which schema applies. */
+const headerSchema = z.looseObject({ kind: z.enum(kinds.map(({ kind }) => kind)) });
+
 /** The name of a text that is in no file. */
 export const STDIN = 'stdin';
 
@@ -48,9 +51,7 @@ export function parseResource(value: unknown): Resource {
 }
 
 function resourceOf(value: unknown, locate: Locate): Resource {
-  // Enough to know which schema applies.
-  const header = z.looseObject({ kind: z.enum(kinds.map(({ kind }) => kind)) });
-  const { schema } = kindOf(validate(header, value, { locate }));
+  const { schema } = kindOf(validate(headerSchema, value, { locate }));
   refusePrototypeField(value, locate);
   // Everything else is passed on as it was given.
   const { status: _, ...declared } = value as Readonly<Record<string, unknown>>;
