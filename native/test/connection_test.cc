@@ -312,7 +312,7 @@ void test_guaranteed() {
     const ConnectionTable::Found found = table.open(key_of(tuple_of(port, 200, step, step >> 16), 1), 1, port, ++now_ms);
     CHECK(static_cast<bool>(found) == gets_one);
     if (found) {
-      for (const bool reply : {false, true}) found.at->half(reply) = {1e9, 1, 1, 0, 0, 0, 0, 0, {}};
+      for (const bool reply : {false, true}) found.at->half(reply) = {1e9, 1, 1, 0, 0, 0, 0, 0, {}, 0};
       if (is_full) {
         const std::vector<uint32_t> after = sizes();
         uint32_t lost = kPorts;
@@ -361,7 +361,7 @@ void test_time() {
   other.protocol = 6;
   CHECK(table.open(other, 70'000, 1000, {}) == 1);
   for (size_t slot : {0, 1}) {
-    for (const bool reply : {false, true}) memory[slot].half(reply) = {1000, 2, 100, 0, 0, kSeenAck | kSeenFin, 0, 0, {}};
+    for (const bool reply : {false, true}) memory[slot].half(reply) = {1000, 2, 100, 0, 0, kSeenAck | kSeenFin, 0, 0, {}, 0};
   }
   CHECK(table.expire(10'999).empty() && tracked.is_open());
   CHECK(table.expire(11'000).empty() && !tracked.is_open());  // a tracked TCP connection waits 10 s
