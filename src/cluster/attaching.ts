@@ -1,4 +1,5 @@
 /** What `weft attach` does. */
+import { endpointKind } from '../model/kinds/endpoint.ts';
 import type { EndpointReport } from '../model/report.ts';
 import { idOf } from '../model/resource.ts';
 import { attachment, type AttachOptions } from './attachment.ts';
@@ -20,7 +21,8 @@ const MOVE_RETRY_MS = 20;
 
 /**
  * Attaches a container. Attaching it again changes what `options` name, and nothing else.
- * @throws WeftError also if it cannot be put into force now; a new endpoint is not declared then
+ * @throws WeftError also if it cannot be put into force now; a new endpoint is not declared then. Also if the store has one of
+ * that name that is not in force here because this host does not accept it
  */
 export function attach(
   { cluster, endpoints, networks, after }: AttachingEnvironment,
@@ -31,6 +33,9 @@ export function attach(
     networks.get(options.network);
     const name = idOf(options);
     const before = endpoints.find(name);
+    // Declared anew, it would lose the addresses of that record.
+    const refusal = before ? undefined : cluster.refused.failure(endpointKind, name);
+    if (refusal) throw refusal;
     await cluster.applyOrTakeBack(attachment(options, before?.resource), { moves: options.move ? [name] : [] });
     // On one machine, its interface may be in the way until its old host has let go.
     for (let left = MOVE_ATTEMPTS; options.move && left > 0 && endpoints.find(name)?.state === 'waiting'; left--) {

@@ -47,7 +47,7 @@ import type { Hosts } from './membership/hosts.ts';
 import { LocalRecords } from './local-records.ts';
 import type { PortProtocol } from '../model/publish.ts';
 import { publishedBy, type PublishedEndpointPort } from './publishing.ts';
-import type { Declared, Draft, Planned, Reconciler, Stored } from './reconciler.ts';
+import type { Declared, Draft, Planned, Reconciler, Stored, Unread } from './reconciler.ts';
 import { Releases } from './releases.ts';
 import { RemoteEndpoints } from './remote-endpoints.ts';
 
@@ -91,6 +91,8 @@ export class Endpoints implements Reconciler {
   readonly #remotes: RemoteEndpoints;
   /** Why an endpoint waits, or what it has lacked since it was created. */
   readonly #failures = new Map<string, WeftError>();
+  /** The names of those whose records this host does not accept, and of which nothing is in force. */
+  readonly #unread = new Set<string>();
   readonly #placing: EndpointPlacing;
   readonly #mending: EndpointMending;
   /** Of those whose interfaces container engines carry into containers. */
@@ -233,7 +235,13 @@ export class Endpoints implements Reconciler {
     return before;
   }
 
+  /** The addresses that they had here stay theirs, as far as this host remembers them. */
+  refused(records: readonly Unread[]): void {
+    for (const { name } of records) if (!this.#index.find(name)) this.#unread.add(name);
+  }
+
   async put(stored: readonly Stored<EndpointResource>[]): Promise<void> {
+    await this.#giveBackUnread(stored.map(({ name }) => name));
     const toPlace: string[] = [];
     for await (const { name, resource, revision, record } of inTurns(stored, PUT_PER_TURN)) {
       const { addresses, mac, host: owner } = record as EndpointRecord;
@@ -256,13 +264,17 @@ export class Endpoints implements Reconciler {
   async listed(): Promise<void> {
     for (const { name: network, pools } of this.#environment.networks.all()) {
       for (const pool of pools) {
-        await pool.keep((owner) => this.#index.find(owner)?.resource.spec.network === network);
+        pool.claimUsed?.((owner) => this.#unread.has(owner));
+        await pool.keep(
+          (owner) => this.#unread.has(owner) || this.#index.find(owner)?.resource.spec.network === network,
+        );
       }
     }
   }
 
   /** Closes ports, removes interfaces, and gives addresses back: one in each turn, because the kernel takes its time. */
   async remove(names: readonly string[]): Promise<void> {
+    await this.#giveBackUnread(names);
     for await (const name of inTurns(names, 1)) {
       const endpoint = this.#index.find(name);
       const left = this.#attachments.find(name) === undefined ? this.#records.find(name) : undefined;
@@ -303,6 +315,8 @@ export class Endpoints implements Reconciler {
 
   /** Keeps the addresses of those that wait in a network for them. None is opened: what policies say of it may come later. */
   claimIn(network: string): void {
+    const pools = this.#environment.networks.find(network)?.pools ?? [];
+    for (const pool of pools) pool.claimUsed?.((owner) => this.#unread.has(owner));
     const waiting = [...this.#index.in(network)].filter(({ state }) => state === 'waiting');
     for (const { name } of byName(waiting)) this.#placing.claim(name);
   }
@@ -425,6 +439,15 @@ export class Endpoints implements Reconciler {
     this.#failures.delete(name);
     this.#releases.delete(name);
     this.#giveBack(endpoint, kept);
+  }
+
+  /** What was kept for them is theirs no longer, or they say now which of it is. */
+  async #giveBackUnread(names: readonly string[]): Promise<void> {
+    const known = new Set(names.filter((name) => this.#unread.delete(name)));
+    if (known.size === 0) return;
+    for (const { pools } of this.#environment.networks.all()) {
+      for (const pool of pools) await pool.keep((owner) => !known.has(owner));
+    }
   }
 
   #giveBack({ name, resource, addresses }: Endpoint, kept: readonly string[]): void {

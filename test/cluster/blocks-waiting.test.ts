@@ -1,4 +1,6 @@
 /** What becomes of blocks and claims while an endpoint waits, and while a network is not accepted or gone. */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { Store } from '../../src/store/store.ts';
 import { attach, blocksIn, blue, openHost, settled } from './block-hosts.ts';
@@ -102,4 +104,32 @@ t.test('an address that an endpoint of another host is declared with is yielded 
   await b.cluster.serial.run(() => b.endpoints.renew());
   t.strictSame((await blocksIn(shared))[ofA], granted);
   t.notMatch(b.endpoints.failure('b1')?.message ?? '', / ip /);
+});
+
+t.test('the addresses of an endpoint whose record was never accepted here stay its own', async (t) => {
+  const shared = await openStore(t);
+  const openB = (known?: string) => open(t, shared, 'b', known);
+  const [a, first] = [await open(t, shared, 'a'), await openB()];
+  await a.cluster.apply([blue('10.0.0.0/29')]);
+  await settled(a, first);
+  const had = await attach(first, 'b1');
+  await settled(a, first);
+  const { value } = (await shared.get('endpoints/default/b1'))!;
+  await first.close();
+  // As if another version had run here before.
+  rmSync(join(first.directory, 'copy'));
+  await shared.transact({ put: [{ key: 'endpoints/default/b1', value: { host: 'b' } }] });
+  const b = await openB(first.directory);
+  t.equal(b.endpoints.find('b1'), undefined);
+  await t.rejects(attach(b, 'other', had), { message: new RegExp(`ip ${had} is taken by endpoint "b1"`) });
+  now += 120;
+  await settled(b, a);
+  for (const name of ['b2', 'b3', 'b4', 'b5']) t.not(await attach(b, name), had);
+  await t.rejects(attach(b, 'b6'), { code: 'exhausted' });
+  await b.write({ 'endpoints/default/b1': value });
+  t.strictSame(b.endpoints.get('b1').addresses, [had]);
+  await b.write({ 'endpoints/default/b1': undefined });
+  now += 120;
+  await settled(b, a);
+  t.equal(await attach(b, 'b6'), had, 'until it is deleted');
 });

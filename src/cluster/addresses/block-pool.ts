@@ -167,6 +167,15 @@ export class BlockPool implements Pool {
     this.#own(value, { endpoint: owner, isHere });
   }
 
+  claimUsed(isOwner: (owner: string) => boolean): void {
+    for (const holding of this.#holdings.known(this.network, this.#subnet.first).values()) {
+      for (const [value, { endpoint }] of [...holding.used]) {
+        if (!isOwner(endpoint) || this.#owners.has(value) || !holding.mayUse(value)) continue;
+        this.claim(endpoint, addressText(value), true);
+      }
+    }
+  }
+
   giveBack(owner: string, address: string): void {
     const value = addressValue(address);
     const holding = this.#known(value);

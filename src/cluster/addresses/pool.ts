@@ -38,6 +38,8 @@ export interface Pool {
    * @param isHere true for an endpoint of this host @throws WeftError if it cannot have it
    */
   claim(owner: string, address: string, isHere: boolean): void;
+  /** Gives endpoints of this host what they had when the last daemon ended: what they have now is not known. */
+  claimUsed?(isOwner: (owner: string) => boolean): void;
   /** Takes the address back if it is `owner` that has it. */
   giveBack(owner: string, address: string): void;
   /** Takes back the addresses of all others, in turns of the event loop: there may be very many. */
