@@ -3,7 +3,8 @@
  *
  *   1. `follow` takes the news from the feed, one after the other
  *   2. registers see the records that are no resources (`register.ts`)
- *   3. records of resources are read by today's schema; those that this host cannot have are kept as refused
+ *   3. records of resources are read by today's schema; those that this host cannot have are kept as refused, and what was in
+ *      force under their names stays so, also across a start
  *   4. the reconcilers remove, then put: those that others need first, and last when they go
  *   5. followers are told what has changed
  *
@@ -103,11 +104,11 @@ export class Enforcement {
 
   /** @returns true if there was something to do */
   async #enforce(news: News): Promise<boolean> {
-    const { changes, revision, keys } = news;
+    const { changes, revision, keys, accepted } = news;
     const { reconcilers, registers } = this.#environment;
     const hasGoneBack = revision < this.#revision;
     this.#revision = revision;
-    const changed = await this.#enforceAll(changes, revision);
+    const changed = await this.#enforceAll(changes, revision, accepted);
     // What clashed with others before may be possible now.
     const refused = this.refused.clashing(changed);
     if (refused.length > 0) await this.#enforceAll(refused, revision);
@@ -134,9 +135,13 @@ export class Enforcement {
     }
   }
 
-  /** @returns the kinds of which something has changed */
-  async #enforceAll(changes: readonly Change[], revision: number): Promise<ReadonlySet<string>> {
-    const { reconcilers, registers } = this.#environment;
+  /** @param before as in `News.accepted` @returns the kinds of which something has changed */
+  async #enforceAll(
+    changes: readonly Change[],
+    revision: number,
+    before?: News['accepted'],
+  ): Promise<ReadonlySet<string>> {
+    const { feed, reconcilers, registers } = this.#environment;
     for (const register of registers) {
       const concern = changes.filter(({ key }) => key.startsWith(register.prefix));
       for (let first = 0; first < concern.length; first += READ_PER_TURN) {
@@ -147,6 +152,7 @@ export class Enforcement {
     const put = new Map<string, Stored[]>(kinds.map(({ kind }) => [kind, []]));
     const removed = new Map<string, string[]>(kinds.map(({ kind }) => [kind, []]));
     const unread = new Map<string, Unread[]>();
+    const stays = new Set<Stored>();
     const read = (change: Change): void => {
       const at = resourceAt(change.key);
       if (!at) return;
@@ -157,7 +163,13 @@ export class Enforcement {
       const isKnown = reconcilers.get(kind.kind)!.find(name) || this.refused.revision(kind, name) !== undefined;
       const stored = this.#stored(change, kind, name, accepted);
       if (stored) accepted.push(stored);
-      if (change.entry && this.refused.revision(kind, name) === change.entry.revision) {
+      const isRefused = change.entry !== undefined && this.refused.revision(kind, name) === change.entry.revision;
+      const last = isRefused ? this.#lastAccepted(before?.get(change.key), kind, name, accepted) : undefined;
+      if (last) accepted.push(last);
+      if (last) stays.add(last);
+      const isInForce = last !== undefined || reconcilers.get(kind.kind)!.find(name) !== undefined;
+      if (change.entry && (!isRefused || isInForce)) feed.judged?.(change.entry, !isRefused);
+      if (isRefused) {
         const { resource } = recordOf(change.entry.value);
         unread.set(kind.kind, [...(unread.get(kind.kind) ?? []), { name, resource }]);
       }
@@ -171,7 +183,10 @@ export class Enforcement {
       if (names.length > 0) await this.#guarded(() => reconcilers.get(kind)!.remove(names));
     }
     for (const { kind } of kinds) {
-      const stored = put.get(kind)!;
+      const stored = put.get(kind)!.filter((one) => !stays.has(one));
+      const last = put.get(kind)!.filter((one) => stays.has(one));
+      // As if the refused record had come later.
+      if (last.length > 0) await this.#guarded(() => reconcilers.get(kind)!.put(last));
       await this.#guarded(() => reconcilers.get(kind)?.refused?.(unread.get(kind) ?? []));
       if (stored.length > 0) await this.#guarded(() => reconcilers.get(kind)!.put(stored));
       await this.#guarded(() => reconcilers.get(kind)?.complete?.());
@@ -199,6 +214,21 @@ export class Enforcement {
       const isClash = code === 'conflict';
       const isNews = this.refused.add({ kind, name, revision: entry!.revision, why, isClash, change });
       if (isNews) this.#environment.logger.warn({ key, why }, 'a record of the store is not accepted');
+      return undefined;
+    }
+  }
+
+  /** What was in force under a name whose record is refused, if nothing is. Undefined if this version does not accept it either. */
+  #lastAccepted(
+    entry: Entry | undefined,
+    kind: KindDefinition,
+    name: string,
+    others: readonly Stored[],
+  ): Stored | undefined {
+    if (!entry || this.#environment.reconcilers.get(kind.kind)!.find(name)) return undefined;
+    try {
+      return this.#accepted(entry, kind, name, others);
+    } catch {
       return undefined;
     }
   }

@@ -26,7 +26,11 @@ async function opened(path: string, onWarning = (message: string): unknown => t.
 async function contents(path: string): Promise<{ n: number | undefined; values: Record<string, unknown> }> {
   const { copy, mark, entries } = await opened(path);
   await copy.close();
-  return { n: mark?.n, values: Object.fromEntries([...entries].map(([key, { value }]) => [key, value])) };
+  return { n: mark?.n, values: valuesOf(entries) };
+}
+
+function valuesOf(entries: ReadonlyMap<string, { readonly value?: unknown }>): Record<string, unknown> {
+  return Object.fromEntries([...entries].map(([key, { value }]) => [key, value]));
 }
 
 function put(copy: StateCopy<Mark>, key: string, revision: number, value: unknown): void {
@@ -162,6 +166,96 @@ t.test('what a new one gets first is written once, however much it is', async (t
   t.ok(statSync(path).size < 5_000_000);
   await copy.close();
   t.equal((await contents(path)).n, 3);
+});
+
+t.test(
+  'where a record is refused, the last one that was accepted stays beside it, also when all others are left out',
+  async (t) => {
+    const path = pathOf(t);
+    let { copy } = await opened(path);
+    const set = (key: string, revision: number, isRefused = false): void => {
+      put(copy, key, revision, { revision });
+      if (isRefused) copy.refuse(key, revision);
+      copy.commit({ n: revision });
+    };
+    const key = 'networks/a';
+    const is = async (last: number, accepted?: number): Promise<void> => {
+      t.ok(await copy.flushed());
+      await copy.close();
+      const read = await opened(path);
+      t.same(valuesOf(read.entries), { [key]: { revision: last } });
+      t.same(valuesOf(read.accepted), accepted === undefined ? {} : { [key]: { revision: accepted } });
+      t.equal(read.copy.isRefused(key), accepted !== undefined);
+      copy = read.copy;
+    };
+    /** Writes until the file is another one. */
+    const compact = async (): Promise<void> => {
+      const { ino } = statSync(path);
+      for (let n = 100; statSync(path).ino === ino; n++) {
+        put(copy, 'networks/other', n, { text: 'x'.repeat(100_000) });
+        copy.commit({ n });
+        t.ok(await copy.flushed());
+      }
+      copy.delete('networks/other');
+      copy.commit({ n: 99 });
+    };
+    set(key, 1, true);
+    await is(1);
+    set(key, 2);
+    set(key, 3, true);
+    await is(3, 2);
+    await compact();
+    await is(3, 2);
+    set(key, 4, true);
+    await copy.flushed();
+    // Said when the next one is noted already.
+    set(key, 5);
+    copy.refuse(key, 5);
+    copy.commit({ n: 5 });
+    await is(5, 2);
+    await compact();
+    await is(5, 2);
+    t.equal(readFileSync(path, 'utf8').match(/"networks\/a",\d,/g)?.length, 2, 'and nothing else of it');
+    set(key, 6);
+    await is(6);
+    set(key, 7, true);
+    await is(7, 6);
+    set(key, 7);
+    await is(7);
+    set(key, 8, true);
+    await is(8, 7);
+    copy.delete(key);
+    set(key, 9, true);
+    await is(9);
+    set(key, 10);
+    await copy.flushed();
+    set(key, 11);
+    await compact();
+    copy.refuse(key, 11);
+    copy.commit({ n: 11 });
+    await is(11);
+    await copy.close();
+  },
+);
+
+t.test('what was written just before all others are left out may be refused afterwards', async (t) => {
+  const path = pathOf(t);
+  const { copy } = await opened(path);
+  put(copy, 'networks/a', 1, { a: 1 });
+  copy.commit({ n: 1 });
+  await copy.flushed();
+  const { ino } = statSync(path);
+  put(copy, 'networks/a', 2, { a: 2 });
+  for (let n = 0; n < 15; n++) put(copy, `networks/n${n}`, 2, { text: 'x'.repeat(100_000) });
+  copy.commit({ n: 2 });
+  await copy.flushed();
+  t.not(statSync(path).ino, ino);
+  copy.refuse('networks/a', 2);
+  copy.commit({ n: 2 });
+  await copy.close();
+  const { copy: again, accepted } = await opened(path);
+  await again.close();
+  t.same(valuesOf(accepted), { 'networks/a': { a: 1 } });
 });
 
 t.test('one that cannot be compacted becomes longer, and has everything', async (t) => {

@@ -23,6 +23,8 @@ export interface News {
   readonly madeAt?: number;
   /** Present if everything was read: all keys that there are. Whatever else was in force is among the changes. */
   readonly keys?: Keys;
+  /** What this host has accepted before under keys whose changes it may not accept: that stays in force then. */
+  readonly accepted?: ReadonlyMap<string, Entry>;
 }
 
 export interface Feed {
@@ -40,6 +42,12 @@ export interface Feed {
 
   /** Resolves when all that `next` has returned by now survives the end of this daemon, wherever it starts from then. */
   kept(): Promise<void>;
+
+  /**
+   * Called with a record of `next` when this host has accepted it, or does not accept it while what it accepted before stays
+   * in force: that must be so after the next start, too.
+   */
+  judged?(entry: Entry, isAccepted: boolean): void;
 
   /** A record as it is stored. */
   get(key: string): Promise<Entry | undefined>;

@@ -235,6 +235,10 @@ export class SharedFeed implements Feed {
     return this.#state.kept();
   }
 
+  judged(entry: Entry, isAccepted: boolean): void {
+    this.#state.judged(entry, isAccepted);
+  }
+
   async get(key: string): Promise<Entry | undefined> {
     const { pending, known, held } = this.#state;
     const record = known.get(key);
@@ -494,20 +498,15 @@ export class SharedFeed implements Feed {
 
   /** Everything that is in force, for a cluster that knows nothing yet. @param changes to what was in force before */
   #first(changes: readonly Change[]): News {
-    const { mark, copied } = this.#state;
-    this.#state.copied = undefined;
+    const copied = this.#state.takeCopied(changes);
     this.#isGiven = true;
-    const revision = mark?.revision ?? 0;
+    const revision = this.#state.mark?.revision ?? 0;
     if (!copied) {
       const there = changes.filter(({ entry }) => entry);
       return { revision, changes: there, keys: new Set(there.map(({ key }) => key)) };
     }
-    for (const { key, entry } of changes) {
-      if (entry) copied.set(key, entry);
-      else copied.delete(key);
-    }
-    const all = [...copied.values()].map((entry) => ({ key: entry.key, entry }));
-    return { revision, changes: all, keys: copied };
+    const all = [...copied.entries.values()].map((entry) => ({ key: entry.key, entry }));
+    return { revision, changes: all, keys: copied.entries, accepted: copied.accepted };
   }
 
   #give(changes: readonly Change[], madeAt?: number): void {

@@ -23,6 +23,13 @@ const READ_PER_TURN = 256;
 /** How many lost writes are remembered. */
 const MOST_LOST = 100;
 
+/** For a cluster that knows nothing yet. */
+interface CopiedState {
+  readonly entries: ReadonlyMap<string, Entry>;
+  /** What is in force of those of `entries` that are not accepted, by key. */
+  readonly accepted: ReadonlyMap<string, Entry>;
+}
+
 export class SharedState {
   readonly known = new Map<string, KnownRecord>();
   /** What the store has where that is not in force. */
@@ -40,6 +47,8 @@ export class SharedState {
   isJoining = false;
   /** What was in force when the last daemon ended, until somebody takes it. */
   copied: Map<string, Entry> | undefined;
+  /** What was in force then of records that that daemon did not accept, by key. */
+  #accepted: ReadonlyMap<string, Entry> = new Map();
   /** How often a record has ceased to be in force. */
   removals = 0;
   #changes = 0;
@@ -62,7 +71,7 @@ export class SharedState {
     const pending = new PendingWrites(own);
     await pending.load();
     refuseForeignWrites(host, pending.all());
-    const { copy, mark, entries } = await StateCopy.open<StoreMark>(copyFile, onWarning);
+    const { copy, mark, entries, accepted } = await StateCopy.open<StoreMark>(copyFile, onWarning);
     const state = new SharedState(host, own, pending, copy);
     const id = (await own.get(CLUSTER_KEY))?.value as string | undefined;
     state.id = id;
@@ -81,7 +90,28 @@ export class SharedState {
       else copied.delete(key);
     }
     state.copied = copied;
+    state.#accepted = accepted;
     return state;
+  }
+
+  /**
+   * What was in force when the last daemon ended, with what has changed since. Whoever takes it is the first, and gets it once.
+   * @param changes to it @returns undefined if there is none
+   */
+  takeCopied(changes: readonly Change[]): CopiedState | undefined {
+    const { copied } = this;
+    this.copied = undefined;
+    if (!copied) return undefined;
+    const accepted = new Map(this.#accepted);
+    this.#accepted = new Map();
+    for (const { key, entry } of changes) {
+      const before = copied.get(key);
+      if (entry && before && !accepted.has(key)) accepted.set(key, before);
+      if (!entry) accepted.delete(key);
+      if (entry) copied.set(key, entry);
+      else copied.delete(key);
+    }
+    return { entries: copied, accepted };
   }
 
   /**
@@ -119,7 +149,7 @@ export class SharedState {
     this.held.delete(key);
     const known = this.known.get(key);
     if (!entry || !known) return;
-    if (known.stored !== entry.revision) this.#copy.put(entry, JSON.stringify(entry.value));
+    if (known.stored !== entry.revision) this.#putAgain(entry);
     this.known.set(key, { ...known, stored: entry.revision });
   }
 
@@ -164,7 +194,15 @@ export class SharedState {
     const known = this.known.get(key);
     if (!known?.value) return;
     this.known.set(key, { ...known, stored: 0 });
-    this.#copy.put({ key, revision: 0 }, JSON.stringify(known.value));
+    this.#putAgain({ key, revision: 0, value: known.value });
+  }
+
+  /** This host accepts a record as the store has it, or does not, so that what it accepted before stays in force. */
+  judged({ key, revision, value, lease }: Entry, isAccepted: boolean): void {
+    if (isAccepted !== this.#copy.isRefused(key) || this.known.get(key)?.stored !== revision) return;
+    if (isAccepted) this.#copy.put({ key, revision, lease }, JSON.stringify(value));
+    else this.#copy.refuse(key, revision);
+    if (this.mark) this.#copy.commit(this.mark);
   }
 
   /** This host has written a record of its own, and the store does not have it yet. @returns what is in force now */
@@ -264,6 +302,13 @@ export class SharedState {
 
   async close(): Promise<void> {
     await this.#copy.close();
+  }
+
+  /** Notes the same value at another revision. */
+  #putAgain(entry: Entry): void {
+    const isRefused = this.#copy.isRefused(entry.key);
+    this.#copy.put(entry, JSON.stringify(entry.value));
+    if (isRefused) this.#copy.refuse(entry.key, entry.revision);
   }
 
   #heldReport(key: string, entry: Entry | undefined): HeldRecordReport {

@@ -5,13 +5,15 @@
  *     CRC32 ["networks/blue",17,{…}]          a record, and the revision that the store has it at
  *     CRC32 ["endpoints/default/web"]         there is none any more
  *     CRC32 {"mark":{…}}                      everything above is complete up to here, and belongs to this store
+ *     CRC32 {"mark":{…},"refused":[["networks/blue",17]]}   and this host does not accept that record
  *
  * What is noted is written in the background: all that has come together while the write before it was under way, with one
  * mark behind it. What is in force does not wait for that, but this host tells others that it has it in force only when it is
  * written (`written`). Nothing is synced: the copy survives the end of the process at any moment. A power failure may take its
  * end away, and what is in front of the last whole mark then counts: that was in force a moment before. Of several lines with
- * one key, the last counts. When the file has become twice as long, the others are left out: not of what is written to an empty
- * file, where there are none, and which may be everything that a large cluster has.
+ * one key, the last counts; where that is refused, the one before it that is not is what stays in force. When the file has become twice as long, the others are left out: not of what is written to an empty
+ * file, where there are none, and which may be everything that a large cluster has. A version that knows nothing of refused
+ * records reads the same file without them.
  *
  * The values are in the file alone, not in memory. One that was deleted is written anew, since it is still open.
  */
@@ -20,6 +22,7 @@ import { open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { WeftError } from '../../error.ts';
 import { decodeRecord, encodeJson, encodeRecord } from '../../store/journal.ts';
 import type { Entry } from '../../store/store.ts';
+import { NotedRecords } from './noted-records.ts';
 
 const HEADER = { file: 'weft copy', format: 1 };
 const READ_BYTES = 128 << 10;
@@ -27,7 +30,7 @@ const READ_BYTES = 128 << 10;
 const LINES_PER_WRITE = 256;
 const SMALLEST_COMPACTED_BYTES = 1 << 20;
 const LINE_FEED = 10;
-/** In which a key usually ends. */
+/** In which a key and a revision usually end. */
 const USUAL_KEY_BYTES = 256;
 
 export interface Copied<Mark> {
@@ -35,6 +38,15 @@ export interface Copied<Mark> {
   /** What it said; undefined if there was none, or none that can be used. */
   readonly mark: Mark | undefined;
   readonly entries: ReadonlyMap<string, Entry>;
+  /** What is in force instead of those that are refused, by key. */
+  readonly accepted: ReadonlyMap<string, Entry>;
+}
+
+/** The last line of a batch. */
+interface MarkLine<Mark> {
+  readonly mark: Mark;
+  /** Records that this host does not accept, with their revisions. */
+  readonly refused?: readonly (readonly [string, number])[];
 }
 
 export class StateCopy<Mark> {
@@ -47,7 +59,13 @@ export class StateCopy<Mark> {
   #isEmpty: boolean;
   /** What is not written yet, by key. */
   #lines = new Map<string, string>();
+  /** Of these, those that they may not replace. */
+  #before = new Map<string, string>();
   #mark: Mark | undefined;
+  /** The keys of those whose last line is refused. */
+  readonly #refused = new Set<string>();
+  /** What of that is not written yet: [key, revision] as JSON. */
+  #refusals = new Set<string>();
   #writing: Promise<void> | undefined;
   /** How often something was committed, and up to where that is written. */
   #committed = 0;
@@ -70,12 +88,13 @@ export class StateCopy<Mark> {
     try {
       const file = await open(path, 'a+', 0o600);
       await file.close();
-      const { mark, entries, lengthBytes } = await read<Mark>(path);
+      const { mark, entries, accepted, lengthBytes } = await read<Mark>(path);
       const opened = await open(path, 'r+');
       const copy = new StateCopy<Mark>(path, onWarning, opened, lengthBytes);
       await opened.truncate(lengthBytes);
       if (lengthBytes === 0) await copy.#append([encodeRecord(HEADER)]);
-      return { copy, mark, entries };
+      for (const key of accepted.keys()) copy.#refused.add(key);
+      return { copy, mark, entries, accepted };
     } catch (error) {
       const why = `${path} cannot be used: ${(error as Error).message}`;
       throw new WeftError('system', why, { cause: error });
@@ -85,10 +104,26 @@ export class StateCopy<Mark> {
   /** Notes a record. @param text its value as JSON */
   put({ key, revision, lease }: Omit<Entry, 'value'>, text: string): void {
     const end = lease === undefined ? '' : `,${JSON.stringify(lease)}`;
+    const unwritten = this.#lines.get(key);
+    if (unwritten !== undefined && !this.#refused.has(key)) this.#before.set(key, unwritten);
     this.#lines.set(key, `[${JSON.stringify(key)},${revision},${text}${end}]`);
+    if (this.#refused.delete(key)) this.#refusals.delete(JSON.stringify([key, revision]));
+  }
+
+  /** Notes that this host does not accept the record that was noted last: the one before stays in force beside it. */
+  refuse(key: string, revision: number): void {
+    this.#refused.add(key);
+    this.#refusals.add(JSON.stringify([key, revision]));
+  }
+
+  /** True if the record that was noted last is refused. */
+  isRefused(key: string): boolean {
+    return this.#refused.has(key);
   }
 
   delete(key: string): void {
+    this.#refused.delete(key);
+    this.#before.delete(key);
     this.#lines.set(key, `[${JSON.stringify(key)}]`);
   }
 
@@ -132,28 +167,35 @@ export class StateCopy<Mark> {
 
   /** @returns false if it cannot be written now: `retry` and the next change try again. Until then, the copy is what was in force before */
   async #writeCommitted(mark: Mark): Promise<boolean> {
-    const lines = this.#lines;
+    const [lines, earlier, refusals] = [this.#lines, this.#before, this.#refusals];
     const before = this.#lengthBytes;
     const isFirst = this.#isEmpty;
     const committed = this.#committed;
     this.#lines = new Map();
+    this.#before = new Map();
+    this.#refusals = new Set();
     this.#mark = undefined;
     if (lines.size > 0) this.#isEmpty = false;
     try {
       let records: Buffer[] = [];
-      for (const line of lines.values()) {
+      for (const line of [...earlier.values(), ...lines.values()]) {
         if (records.push(encodeJson(line)) < LINES_PER_WRITE) continue;
         await this.#append(records);
         records = [];
       }
-      await this.#append([...records, encodeRecord({ mark })]);
-      if (!this.#isThere()) await this.#compact(mark);
+      await this.#append([...records, ...markLines(mark, [...refusals])]);
+      if (!this.#isThere()) await this.#compact(mark, lines);
       this.#tell(committed);
       if (isFirst) this.#compactAtBytes = longestBytes(this.#lengthBytes);
       this.#toldWhy = undefined;
     } catch (error) {
       this.#lengthBytes = before;
-      for (const [key, line] of lines) if (!this.#lines.has(key)) this.#lines.set(key, line);
+      for (const [key, line] of lines) {
+        const later = this.#lines.has(key) ? this.#before : this.#lines;
+        if (!later.has(key)) later.set(key, line);
+      }
+      for (const [key, line] of earlier) if (!this.#before.has(key)) this.#before.set(key, line);
+      for (const refusal of refusals) this.#refusals.add(refusal);
       this.#mark ??= mark;
       const why = (error as Error).message;
       if (why !== this.#toldWhy) {
@@ -162,7 +204,8 @@ export class StateCopy<Mark> {
       this.#toldWhy = why;
       return false;
     }
-    if (this.#lengthBytes > this.#compactAtBytes) await this.#compact(mark).catch((error: Error) => this.#goOn(error));
+    if (this.#lengthBytes > this.#compactAtBytes)
+      await this.#compact(mark, lines).catch((error: Error) => this.#goOn(error));
     return true;
   }
 
@@ -194,32 +237,49 @@ export class StateCopy<Mark> {
     this.#lengthBytes += bytes.length;
   }
 
-  /** Leaves out what no longer counts. @param mark in the last line */
-  async #compact(mark: Mark): Promise<void> {
+  /**
+   * Leaves out what no longer counts.
+   * @param mark in the last line
+   * @param news what was written last, by key. Whether this host accepts it may not be said yet, so what was before stays too,
+   *   unless that is much
+   */
+  async #compact(mark: Mark, news: ReadonlyMap<string, unknown>): Promise<void> {
     // Also if it has no name any more.
     const own = `/proc/self/fd/${this.#file.fd}`;
-    const last = new Map<string, number>();
+    const noted = new NotedRecords<number>();
+    const isLittle = news.size <= LINES_PER_WRITE;
     let at = 0;
     for await (const line of linesOf(own, this.#lengthBytes)) {
-      const key = keyOf(line);
-      if (key !== undefined) last.set(key, at);
+      const record = recordOf(line);
+      if (record?.revision !== undefined) noted.put(record.key, record.revision, at);
+      else if (record) noted.delete(record.key);
+      else noteRefused(noted, decodeRecord(line));
       at += line.length;
     }
+    noteRefused(noted, { refused: [...this.#refusals].map((refusal) => JSON.parse(refusal) as [string, number]) });
     const path = `${this.#path}.new`;
     const file = await open(path, 'w', 0o600);
     const next = new StateCopy<Mark>(path, this.#onWarning, file);
     try {
       let kept: Buffer[] = [encodeRecord(HEADER)];
+      const refused: string[] = [];
       at = 0;
       for await (const line of linesOf(own, this.#lengthBytes)) {
-        const key = keyOf(line);
-        if (key !== undefined && last.get(key) === at && !isDeletion(line, key)) kept.push(Buffer.from(line));
+        const key = recordOf(line)?.key;
+        if (key !== undefined) {
+          const revision = noted.refused(key);
+          const isLast = noted.last(key) === at;
+          const mayStay = revision !== undefined || (isLittle && news.has(key));
+          const isBefore = mayStay && noted.before(key) === at;
+          if (isLast || isBefore) kept.push(Buffer.from(line));
+          if (isLast && revision !== undefined) refused.push(JSON.stringify([key, revision]));
+        }
         at += line.length;
         if (kept.length < LINES_PER_WRITE) continue;
         await next.#append(kept);
         kept = [];
       }
-      await next.#append([...kept, encodeRecord({ mark })]);
+      await next.#append([...kept, ...markLines(mark, refused)]);
       await file.datasync();
       await rename(path, this.#path);
     } catch (error) {
@@ -239,11 +299,25 @@ function longestBytes(lengthBytes: number): number {
   return 2 * lengthBytes + SMALLEST_COMPACTED_BYTES;
 }
 
+/** The last lines of a batch, of which each says as much as one turn of the event loop may. @param refused as JSON */
+function markLines<Mark>(mark: Mark, refused: readonly string[]): Buffer[] {
+  if (refused.length === 0) return [encodeRecord({ mark })];
+  const lines: Buffer[] = [];
+  for (let from = 0; from < refused.length; from += LINES_PER_WRITE) {
+    const some = refused.slice(from, from + LINES_PER_WRITE).join();
+    lines.push(encodeJson(`{"mark":${JSON.stringify(mark)},"refused":[${some}]}`));
+  }
+  return lines;
+}
+
+function noteRefused(noted: NotedRecords<unknown>, line: unknown): void {
+  const { refused = [] } = Object(line) as Partial<MarkLine<unknown>>;
+  for (const [key, revision] of refused) noted.refuse(key, revision);
+}
+
 /** Reads as far as it is whole. Another file, or one of another version, is as good as empty. */
-async function read<Mark>(
-  path: string,
-): Promise<{ mark: Mark | undefined; entries: Map<string, Entry>; lengthBytes: number }> {
-  const entries = new Map<string, Entry>();
+async function read<Mark>(path: string): Promise<Omit<Copied<Mark>, 'copy'> & { readonly lengthBytes: number }> {
+  const noted = new NotedRecords<Entry>();
   let mark: Mark | undefined;
   let [at, lengthBytes] = [0, 0];
   let since: (readonly [string, Entry | undefined])[] = [];
@@ -267,14 +341,21 @@ async function read<Mark>(
       continue;
     }
     for (const [key, entry] of since) {
-      if (entry) entries.set(key, entry);
-      else entries.delete(key);
+      if (entry) noted.put(key, entry.revision, entry);
+      else noted.delete(key);
     }
     since = [];
-    ({ mark } = record as { mark: Mark });
+    noteRefused(noted, record);
+    ({ mark } = record as MarkLine<Mark>);
     lengthBytes = at;
   }
-  return { mark, entries, lengthBytes };
+  const entries = new Map<string, Entry>();
+  const accepted = new Map<string, Entry>();
+  for (const key of noted.keys()) {
+    entries.set(key, noted.last(key)!);
+    if (noted.refused(key) !== undefined) accepted.set(key, noted.before(key)!);
+  }
+  return { mark, entries, accepted, lengthBytes };
 }
 
 /** Whole lines, each with its line feed. A line is valid until the next one is asked for. */
@@ -296,14 +377,11 @@ async function* linesOf(path: string, lengthBytes: number): AsyncGenerator<Buffe
   }
 }
 
-/** The key of a line that this process has written or checked; undefined if it is no record of one. */
-function keyOf(line: Buffer): string | undefined {
-  const read = (lengthBytes: number): string | undefined =>
-    /^[0-9a-f]{8} \[("(?:[^"\\]|\\.)*")/.exec(line.toString('utf8', 0, lengthBytes))?.[1];
-  const key = read(USUAL_KEY_BYTES) ?? read(line.length);
-  return key === undefined ? undefined : (JSON.parse(key) as string);
-}
-
-function isDeletion(line: Buffer, key: string): boolean {
-  return line.length === encodeRecord([key]).length;
+/** The record of a line that this process has written or checked, without a revision if it was deleted; undefined if it is none. */
+function recordOf(line: Buffer): { readonly key: string; readonly revision: number | undefined } | undefined {
+  const read = (lengthBytes: number): RegExpExecArray | null =>
+    /^[0-9a-f]{8} \[("(?:[^"\\]|\\.)*")(?:\]|,(-?\d+),)/.exec(line.toString('utf8', 0, lengthBytes));
+  const [, key, revision] = read(USUAL_KEY_BYTES) ?? read(line.length) ?? [];
+  if (key === undefined) return undefined;
+  return { key: JSON.parse(key) as string, revision: revision === undefined ? undefined : Number(revision) };
 }
