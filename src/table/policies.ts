@@ -142,7 +142,7 @@ export class Policies implements PolicyLookup {
       const object = policyObject(endpoint, direction);
       const inForce = this.#inForce[direction];
       const before = inForce.get(endpoint);
-      const shared = subject && this.#ruleSets.take(direction, subject);
+      const shared = subject && this.#ruleSets.take(direction, subject, before?.shared);
       if (shared) inForce.set(endpoint, new InForce(object, shared));
       else inForce.delete(endpoint);
       if (before) this.#ruleSets.release(before.shared);

@@ -16,7 +16,7 @@ import {
   type PolicyDirection,
   type PolicyRule,
 } from '../../table/policy/policy.ts';
-import { SelectorIndex, selects } from '../../table/policy/selectors.ts';
+import { SelectorIndex, selects, type WorkloadSelector } from '../../table/policy/selectors.ts';
 import type { SelectingPolicy } from './policy-value.ts';
 
 /** What is looked at. */
@@ -45,10 +45,11 @@ export function doubtsAbout(question: DoubtsQuestion): ClashReport[] {
 
 /** The identities that each policy selects. */
 function selectedBy({ policies, identities }: DoubtsQuestion): readonly (readonly Identity[])[] {
-  const selectors = new SelectorIndex(policies.map(({ selector }) => selector));
-  const selected: Identity[][] = policies.map(() => []);
-  for (const identity of identities) for (const at of selectors.matching(identity)) selected[at]!.push(identity);
-  return selected;
+  const index = new SelectorIndex<{ readonly selector: WorkloadSelector; readonly selected: Identity[] }>();
+  const all = policies.map(({ selector }) => ({ selector, selected: [] as Identity[] }));
+  for (const one of all) index.add(one);
+  for (const identity of identities) for (const { selected } of index.matching(identity)) selected.push(identity);
+  return all.map(({ selected }) => selected);
 }
 
 function ofTie({ tier, priority, direction, policies }: PolicyTie): ClashReport {

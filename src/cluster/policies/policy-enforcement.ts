@@ -20,7 +20,7 @@ import type { ClashReport } from '../../model/report.ts';
 import { readPolicyAnnotations } from '../../model/policy-annotations.ts';
 import type { Policies, PolicySubject, KnownWorkload } from '../../table/policies.ts';
 import type { Identity, OnDeny, Policy } from '../../table/policy/policy.ts';
-import { SelectorIndex, type WorkloadSelector } from '../../table/policy/selectors.ts';
+import { SelectorIndex } from '../../table/policy/selectors.ts';
 import { eachInTurns } from '../../turns.ts';
 import { isHere, type Endpoint } from '../endpoint.ts';
 import type { Endpoints } from '../endpoints.ts';
@@ -101,7 +101,7 @@ export class PolicyEnforcement {
   settle(): void {
     if (this.#changed.size === 0 && this.#changedNamespaces.size === 0) return;
     const namespaces = new Set(this.#changedNamespaces);
-    const selectors = new SelectorIndex(this.#takeChanged());
+    const selectors = this.#takeChanged();
     for (const namespace of namespaces) this.#takeNamespace(namespace);
     for (const [name, { namespace }] of this.#here) {
       const endpoint = namespaces.has(namespace) ? this.#environment.endpoints().find(name) : undefined;
@@ -120,12 +120,12 @@ export class PolicyEnforcement {
     this.#environment.enforce();
   }
 
-  /** @returns whom those that have changed select, and selected */
-  #takeChanged(): readonly WorkloadSelector[] {
-    const selectors: WorkloadSelector[] = [];
+  /** @returns those that have changed, as they are and as they were */
+  #takeChanged(): SelectorIndex<SelectingPolicy> {
+    const selectors = new SelectorIndex<SelectingPolicy>();
     for (const [id, after] of this.#changed) {
       const before = this.#policies.set(id, after);
-      for (const one of [before, after]) if (one) selectors.push(one.selector);
+      for (const one of [before, after]) if (one) selectors.add(one);
     }
     this.#changed.clear();
     return selectors;

@@ -3,38 +3,50 @@
  * are.
  *
  * Prefixes either contain each other or have nothing in common, so all prefixes that blocks and their exceptions mention are
- * a tree. Their ends cut the addresses into ranges, each of which lies in one innermost prefix. So a binary search finds a
- * node, and what matches is written on the way from there to the root: blocks begin, and what an exception takes away from
- * its own block ends. The two families have a tree each: `::/0` contains no IPv4 address.
+ * a tree. The last one that begins before an address (`range-index.ts`) contains it, or the innermost one that does is around that
+ * one. What matches is written on the way from there to the root: blocks begin, and what an exception takes away from its own
+ * block ends. The two families have a tree each: `::/0` contains no IPv4 address.
+ *
+ * Blocks come and go without the others being read again.
  */
 import { isIp4 } from '../../flow/types.ts';
-import type { Prefix } from '../routes.ts';
-
-/** A block of a rule. */
-export interface RuleBlock {
-  /** The number of the rule. */
-  readonly rule: number;
-  readonly block: Prefix;
-  readonly except: readonly Prefix[];
-}
+import { compareRanges, covers, type BlockRange } from './block-range.ts';
+import { isBehindWanted, RangeIndex } from './range-index.ts';
+import type { Rule, RuleBlock } from './rules.ts';
 
 /** A prefix that some block mentions. All addresses for which it is the innermost one are matched by the same rules. */
 export class BlockNode {
-  readonly #outer: BlockNode | undefined;
-  /** The blocks that begin here, and those to which this is an exception. */
-  readonly #begins: readonly RuleBlock[];
-  readonly #ends: readonly RuleBlock[];
+  readonly range: BlockRange;
+  outer: BlockNode | undefined;
+  /** The blocks that begin here, and those to which this is an exception. Most nodes have one of both. */
+  #begins: RuleBlock[];
+  #ends: RuleBlock[];
 
-  constructor(outer: BlockNode | undefined, begins: readonly RuleBlock[], ends: readonly RuleBlock[]) {
-    this.#outer = outer;
+  constructor(range: BlockRange, begins: RuleBlock[], ends: RuleBlock[]) {
+    this.range = range;
     this.#begins = begins;
     this.#ends = ends;
   }
 
-  /** The numbers of the rules, in any order, some of them possibly more than once. */
-  rules(): number[] {
+  get isEmpty(): boolean {
+    return this.#begins.length === 0 && this.#ends.length === 0;
+  }
+
+  /** Takes what another node of the same range has. */
+  join(other: BlockNode): void {
+    this.#begins = joined(this.#begins, other.#begins);
+    this.#ends = joined(this.#ends, other.#ends);
+  }
+
+  remove(blocks: ReadonlySet<RuleBlock>): void {
+    this.#begins = this.#begins.filter((block) => !blocks.has(block));
+    this.#ends = this.#ends.filter((block) => !blocks.has(block));
+  }
+
+  /** In any order, some of them possibly more than once. */
+  rules(): Rule[] {
     const path: BlockNode[] = [this];
-    for (let node = this.#outer; node; node = node.#outer) path.push(node);
+    for (let node = this.outer; node; node = node.outer) path.push(node);
     const matching = new Set<RuleBlock>();
     for (const node of path.reverse()) {
       for (const block of node.#begins) matching.add(block);
@@ -44,20 +56,23 @@ export class BlockNode {
   }
 }
 
-export class RuleBlocks {
-  readonly #ip4: Family;
-  readonly #ip6: Family;
+const none: RuleBlock[] = [];
 
-  constructor(blocks: readonly RuleBlock[]) {
-    const sound = blocks.filter(({ block, except }) => !except.some((other) => contains(other, block)));
-    this.#ip4 = new Family(
-      sound.filter(({ block }) => isIp4(block.ip)),
-      32,
-    );
-    this.#ip6 = new Family(
-      sound.filter(({ block }) => !isIp4(block.ip)),
-      128,
-    );
+function joined(blocks: RuleBlock[], others: readonly RuleBlock[]): RuleBlock[] {
+  if (others.length === 0) return blocks;
+  if (blocks === none) return [...others];
+  for (const other of others) blocks.push(other);
+  return blocks;
+}
+
+export class RuleBlocks {
+  readonly #ip4 = new Family();
+  readonly #ip6 = new Family();
+
+  /** Takes some blocks away, which are the same objects as when they were added, and adds others. */
+  change(removed: readonly RuleBlock[], added: readonly RuleBlock[]): void {
+    this.#ip4.change(removed.filter(isOfIp4), added.filter(isOfIp4));
+    this.#ip6.change(removed.filter(isOfIp6), added.filter(isOfIp6));
   }
 
   /** The innermost prefix that contains the address, 16 bytes; undefined if no block matches it. */
@@ -66,159 +81,130 @@ export class RuleBlocks {
   }
 }
 
-/** A prefix as the first and last of its addresses. */
-interface Range {
-  readonly id: string;
-  readonly first: bigint;
-  readonly last: bigint;
+function isOfIp4({ range }: RuleBlock): boolean {
+  return range.first.length === 1;
 }
 
-/** The same prefix is in the blocks of many rule sets. */
-const knownRanges = new WeakMap<Prefix, Range>();
-
-/** An address while it is looked for, in words: only the first ones are used of IPv4. */
-const wanted = new Uint32Array(4);
+function isOfIp6(block: RuleBlock): boolean {
+  return !isOfIp4(block);
+}
 
 class Family {
-  /** Where each range begins, some words each, in order. */
-  readonly #starts: Uint32Array;
-  readonly #nodes: readonly (BlockNode | undefined)[];
-  readonly #words: number;
+  /** In the order of their first addresses, outer ones before inner ones. */
+  #nodes: readonly BlockNode[] = [];
+  /** Their first addresses. */
+  #starts = new Int32Array();
+  #index: RangeIndex | undefined;
+  /** Nodes that no block mentions any more. They match what those around them match, and most are mentioned again soon. */
+  #empty = 0;
 
-  constructor(blocks: readonly RuleBlock[], bits: number) {
-    this.#words = bits / 32;
-    const starts: bigint[] = [];
-    const nodes: (BlockNode | undefined)[] = [];
-    const begin = (start: bigint, node: BlockNode | undefined): void => {
-      // A prefix that begins where another one begins or has just ended is the inner one of both, or comes after it.
-      if (starts.at(-1) === start) nodes[nodes.length - 1] = node;
-      else if (start < 1n << BigInt(bits)) {
-        starts.push(start);
-        nodes.push(node);
-      }
-    };
-    const open: { readonly last: bigint; readonly node: BlockNode }[] = [];
-    const closeBefore = (first: bigint): void => {
-      for (let inner = open.at(-1); inner && inner.last < first; inner = open.at(-1)) {
-        open.pop();
-        begin(inner.last + 1n, open.at(-1)?.node);
-      }
-    };
-    for (const { range, begins, ends } of prefixesOf(blocks, bits)) {
-      closeBefore(range.first);
-      const node = new BlockNode(open.at(-1)?.node, orNone(begins), orNone(ends));
-      open.push({ last: range.last, node });
-      begin(range.first, node);
-    }
-    closeBefore(1n << BigInt(bits));
-    this.#nodes = nodes;
-    this.#starts = new Uint32Array(starts.length * this.#words);
-    for (const [at, start] of starts.entries()) {
-      for (let word = this.#words - 1, rest = start; word >= 0; word--, rest >>= 32n) {
-        this.#starts[at * this.#words + word] = Number(rest & 0xffff_ffffn);
-      }
-    }
+  change(removed: readonly RuleBlock[], added: readonly RuleBlock[]): void {
+    if (removed.length > 0) this.#remove(removed);
+    if (added.length > 0) this.#add(added);
+    if (2 * this.#empty > this.#nodes.length) this.#dropEmpty();
   }
 
   find(address: Uint8Array): BlockNode | undefined {
-    const words = this.#words;
-    for (let word = 0, at = 16 - 4 * words; word < words; word++, at += 4) {
-      wanted[word] = (address[at]! << 24) | (address[at + 1]! << 16) | (address[at + 2]! << 8) | address[at + 3]!;
-    }
-    const behind = words === 1 ? this.#firstBehind(wanted[0]!) : this.#firstBehindWords();
-    return behind === 0 ? undefined : this.#nodes[behind - 1];
+    const at = this.#index ? this.#index.find(address) : -1;
+    let node = at < 0 ? undefined : this.#nodes[at]!;
+    while (node && isBehindWanted(node.range.end)) node = node.outer;
+    return node;
   }
 
-  /** The first range that begins behind an IPv4 address. */
-  #firstBehind(address: number): number {
-    const starts = this.#starts;
-    let low = 0;
-    let high = starts.length;
+  #remove(blocks: readonly RuleBlock[]): void {
+    const gone = new Set(blocks);
+    const places = new Set(
+      blocks.flatMap(({ range, except }) => [range, ...except]).map((range) => this.#placeOf(range)),
+    );
+    for (const place of places) {
+      const node = this.#nodes[place]!;
+      node.remove(gone);
+      if (node.isEmpty) this.#empty++;
+    }
+  }
+
+  #add(blocks: readonly RuleBlock[]): void {
+    const mentioned = blocks.flatMap(nodesOf).sort((a, b) => compareRanges(a.range, b.range));
+    const [added, places]: [BlockNode[], number[]] = [[], []];
+    for (const node of mentioned) {
+      const place = this.#placeOf(node.range);
+      const same = [added.at(-1), this.#nodes[place]].find(
+        (other) => other && compareRanges(other.range, node.range) === 0,
+      );
+      if (same) {
+        if (same.isEmpty) this.#empty--;
+        same.join(node);
+      } else {
+        added.push(node);
+        places.push(place);
+      }
+    }
+    if (added.length > 0) this.#insert(added, places);
+  }
+
+  /** @param places before which of the nodes that are there each of the others comes, in order */
+  #insert(others: readonly BlockNode[], places: readonly number[]): void {
+    const [before, starts, nodes] = [this.#nodes, this.#starts, [] as BlockNode[]];
+    const words = others[0]!.range.first.length;
+    const all = new Int32Array(words * (before.length + others.length));
+    let from = 0;
+    for (const [at, node] of others.entries()) {
+      const place = places[at]!;
+      all.set(starts.subarray(from * words, place * words), (from + at) * words);
+      all.set(node.range.first, (place + at) * words);
+      for (; from < place; from++) nodes.push(before[from]!);
+      nodes.push(node);
+    }
+    all.set(starts.subarray(from * words), (from + others.length) * words);
+    for (; from < before.length; from++) nodes.push(before[from]!);
+    this.#nodes = nodes;
+    this.#starts = all;
+    this.#index = new RangeIndex(all, words);
+    for (const [at, node] of others.entries()) {
+      const place = places[at]! + at;
+      let outer = nodes[place - 1];
+      while (outer && !covers(outer.range, node.range)) outer = outer.outer;
+      node.outer = outer;
+      this.#hang(place, outer, node);
+    }
+  }
+
+  #dropEmpty(): void {
+    const nodes = this.#nodes.filter((node) => !node.isEmpty);
+    this.#nodes = [];
+    this.#starts = new Int32Array();
+    this.#index = undefined;
+    this.#empty = 0;
+    const places = nodes.map(() => 0);
+    if (nodes.length > 0) this.#insert(nodes, places);
+  }
+
+  /** Those within the node at a place that were directly within one are directly within another one. */
+  #hang(place: number, before: BlockNode | undefined, after: BlockNode | undefined): void {
+    const { range } = this.#nodes[place]!;
+    for (let at = place + 1; at < this.#nodes.length; at++) {
+      const node = this.#nodes[at]!;
+      if (!covers(range, node.range)) break;
+      if (node.outer === before) node.outer = after;
+    }
+  }
+
+  /** Where a range is, or would be. */
+  #placeOf(range: BlockRange): number {
+    let [low, high] = [0, this.#nodes.length];
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (starts[middle]! > address) high = middle;
-      else low = middle + 1;
+      if (compareRanges(this.#nodes[middle]!.range, range) < 0) low = middle + 1;
+      else high = middle;
     }
     return low;
   }
-
-  /** The first range that begins behind the address in `wanted`. */
-  #firstBehindWords(): number {
-    let low = 0;
-    let high = this.#nodes.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#isBehind(middle)) high = middle;
-      else low = middle + 1;
-    }
-    return low;
-  }
-
-  /** True if that range begins behind the address in `wanted`. */
-  #isBehind(range: number): boolean {
-    const words = this.#words;
-    for (let word = 0, at = range * words; word < words; word++, at++) {
-      const start = this.#starts[at]!;
-      const here = wanted[word]!;
-      if (start !== here) return start > here;
-    }
-    return false;
-  }
 }
 
-/** Most prefixes have one of both lists, and there may be very many. */
-function orNone(blocks: readonly RuleBlock[]): readonly RuleBlock[] {
-  return blocks.length === 0 ? none : blocks;
-}
-
-const none: readonly RuleBlock[] = [];
-
-interface MentionedPrefix {
-  readonly range: Range;
-  readonly begins: RuleBlock[];
-  readonly ends: RuleBlock[];
-}
-
-/** Each prefix that is mentioned, once; outer ones before inner ones. */
-function prefixesOf(blocks: readonly RuleBlock[], bits: number): readonly MentionedPrefix[] {
-  const mentioned = new Map<string, MentionedPrefix>();
-  const mention = (prefix: Prefix): MentionedPrefix => {
-    const range = rangeOf(prefix, bits);
-    let known = mentioned.get(range.id);
-    if (!known) mentioned.set(range.id, (known = { range, begins: [], ends: [] }));
-    return known;
-  };
-  for (const block of blocks) {
-    mention(block.block).begins.push(block);
-    for (const except of block.except) if (contains(block.block, except)) mention(except).ends.push(block);
-  }
-  return [...mentioned.values()].sort(
-    ({ range: a }, { range: b }) => compare(a.first, b.first) || compare(b.last, a.last),
-  );
-}
-
-function compare(a: bigint, b: bigint): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}
-
-function rangeOf(prefix: Prefix, bits: number): Range {
-  let range = knownRanges.get(prefix);
-  if (!range) knownRanges.set(prefix, (range = findRange(prefix, bits)));
-  return range;
-}
-
-function findRange({ ip, length }: Prefix, bits: number): Range {
-  let address = 0n;
-  for (let at = 16 - bits / 8; at < 16; at++) address = (address << 8n) | BigInt(ip[at]!);
-  const size = 1n << BigInt(bits - length);
-  const first = address - (address % size);
-  return { id: `${first}/${length}`, first, last: first + size - 1n };
-}
-
-/** True if all addresses of `inner` are in `outer`. */
-function contains(outer: Prefix, inner: Prefix): boolean {
-  if (isIp4(outer.ip) !== isIp4(inner.ip) || outer.length > inner.length) return false;
-  const bits = isIp4(outer.ip) ? 32 : 128;
-  const [a, b] = [rangeOf(outer, bits), rangeOf(inner, bits)];
-  return a.first <= b.first && b.last <= a.last;
+/** One for each time that a block mentions a prefix. */
+function nodesOf(block: RuleBlock): readonly BlockNode[] {
+  return [
+    new BlockNode(block.range, [block], none),
+    ...block.except.map((range) => new BlockNode(range, none, [block])),
+  ];
 }

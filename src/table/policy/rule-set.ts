@@ -7,7 +7,8 @@
  *        ──► port table   for such peers and one protocol: the destination ports, cut into ranges that have one judgement
  *                         each (`ports.ts`)
  *
- * Both are made when they are first needed, and kept as long as there is memory for it (`RuleSetMemory`).
+ * Both are made when they are first needed, and kept as long as there is memory for it (`RuleSetMemory`). A set that takes the place of
+ * another one may have what that has found out about which rules match whom, and reads only the policies that are not the same.
  *
  * The order in which rules are asked is that of the tiers:
  *
@@ -25,21 +26,12 @@
  *
  * Staged policies take part in a second outcome, which is only told.
  */
-import type { PolicyJudgement, NearestRule, Outcome, RuleName } from './judgement.ts';
-import type {
-  Identity,
-  OnDeny,
-  Policy,
-  PolicyDirection,
-  PolicyName,
-  PolicyPort,
-  PolicyRule,
-  PolicyTier,
-  PortMatch,
-} from './policy.ts';
-import { RuleBlocks, type BlockNode, type RuleBlock } from './blocks.ts';
-import { ALL_PORTS, cutPorts, FirstMatch, PortTable, type DestinationPorts, type PortsThatMatter } from './ports.ts';
-import { SelectorIndex, type WorkloadSelector } from './selectors.ts';
+import type { NearestRule, Outcome, PolicyJudgement, RuleName } from './judgement.ts';
+import type { Identity, OnDeny, Policy, PolicyDirection, PolicyPort, PolicyTier } from './policy.ts';
+import type { BlockNode } from './blocks.ts';
+import { PeerRules } from './peer-rules.ts';
+import { ALL_PORTS, cutPorts, FirstMatch, PortTable, type PortsThatMatter } from './ports.ts';
+import { resolve, rulesOf, type ProtocolRange, type Rule } from './rules.ts';
 
 /** How many of the policies that isolate are named, and of the peers and ports of a rule. */
 const MOST_NAMED = 4;
@@ -79,31 +71,13 @@ export class RuleSetMemory {
 
 export interface RuleSetOptions {
   readonly direction: PolicyDirection;
-  /** In any order. Those that say nothing about the direction do not count. */
+  /** Those that say something about the direction, in the order of `policiesInOrder`. */
   readonly policies: readonly Policy[];
   /** Named ports of the workload. */
   readonly ports: readonly PolicyPort[];
   /** What its namespace says. */
   readonly onDeny: OnDeny;
 }
-
-/** A rule that can match something. */
-interface Rule {
-  readonly policy: Policy;
-  readonly index: number;
-  readonly source: string | undefined;
-  readonly action: PolicyRule['action'];
-  readonly peers: PolicyRule['peers'];
-  /** What it says itself, for people; `ranges` and `names` are what counts. */
-  readonly ports: PolicyRule['ports'];
-  /** Undefined: all ports of all protocols. */
-  readonly ranges: readonly ProtocolRange[] | undefined;
-  /** Ports that are resolved at the peer. */
-  readonly names: readonly NamedMatch[];
-}
-
-type ProtocolRange = DestinationPorts & { readonly protocol: number };
-type NamedMatch = Extract<PortMatch, { kind: 'name' }>;
 
 /** Identities that the same selectors match, and that have the same named ports as far as rules ask for them. */
 interface IdentityClass {
@@ -114,26 +88,36 @@ interface IdentityClass {
   readonly tables: Map<BlockNode | undefined, Map<number, PortTable<PolicyJudgement>>>;
 }
 
+/** The rules of a policy, and the number of the first one. */
+interface PolicyRules {
+  readonly rules: readonly Rule[];
+  readonly first: number;
+}
+
+const noRules: ReadonlyMap<Policy, PolicyRules> = new Map();
+
 export class RuleSet {
   readonly #direction: PolicyDirection;
   readonly #onDeny: OnDeny;
+  readonly #ports: readonly PolicyPort[];
   readonly #memory: RuleSetMemory;
   /** In the order in which they are asked. */
   readonly #rules: readonly Rule[];
-  /** NetworkPolicies that have rules for this direction. */
-  readonly #isolating: readonly Policy[];
+  /** Of each policy, and the number of the first one. */
+  readonly #ofPolicy: ReadonlyMap<Policy, PolicyRules>;
+  /** What is said because NetworkPolicies have rules for this direction, without those that are staged, and with them. */
+  readonly #isolated: Outcome | undefined;
+  readonly #isolatedIfStaged: Outcome | undefined;
+  readonly #isolationRejects: boolean;
   readonly #hasStaged: boolean;
   readonly #asksPortNames: boolean;
-  /** Rules that match everybody. */
-  readonly #everybody: readonly number[];
-  readonly #selectors: SelectorIndex;
+  readonly #peers: PeerRules;
+  /** Another set has `#peers` now. */
+  #isReplaced = false;
   /** The number of the first rule of the tier baseline. */
   readonly #firstOfBaseline: number;
-  /** By protocol. */
-  readonly #accepting = new Map<number, readonly number[]>();
-  /** By selector. */
-  readonly #rulesOfSelector: readonly (readonly number[])[];
-  readonly #blocks: RuleBlocks | undefined;
+  /** The first rule in force that accepts something of a protocol. */
+  readonly #accepting = new Map<number, number>();
   readonly asksIdentity: boolean;
   #generation = 0;
   readonly #byIdentity = new Map<Identity | undefined, IdentityClass>();
@@ -144,38 +128,40 @@ export class RuleSet {
   #lastProtocol = 0;
   #lastTable: PortTable<PolicyJudgement> | undefined;
 
-  constructor({ direction, policies, ports, onDeny }: RuleSetOptions, memory: RuleSetMemory) {
-    const relevant = policiesInOrder(policies, direction);
+  /** @param before the set that this one takes the place of: it can never be asked again */
+  constructor({ direction, policies, ports, onDeny }: RuleSetOptions, memory: RuleSetMemory, before?: RuleSet) {
     this.#direction = direction;
     this.#onDeny = onDeny;
+    this.#ports = ports;
     this.#memory = memory;
-    this.#rules = relevant.flatMap((policy) => rulesOf(policy, direction, ports));
-    this.#isolating = relevant.filter(({ tier }) => tier === 'network');
-    this.#hasStaged = relevant.some(({ isStaged }) => isStaged);
-    const baseline = this.#rules.findIndex(({ policy }) => policy.tier === 'baseline');
-    this.#firstOfBaseline = baseline < 0 ? this.#rules.length : baseline;
-    this.#asksPortNames = this.#rules.some(({ names }) => names.length > 0);
-
-    const everybody: number[] = [];
-    const selectors = new Map<string, { readonly selector: WorkloadSelector; readonly rules: Set<number> }>();
-    const blocks: RuleBlock[] = [];
-    for (const [rule, { peers }] of this.#rules.entries()) {
-      if (!peers) everybody.push(rule);
-      for (const peer of peers ?? []) {
-        if (peer.kind === 'block') blocks.push({ rule, block: peer.block, except: peer.except });
-        else {
-          const id = selectorId(peer);
-          const known = selectors.get(id);
-          if (known) known.rules.add(rule);
-          else selectors.set(id, { selector: peer, rules: new Set([rule]) });
-        }
-      }
+    const like = before && samePorts(before.#ports, ports) ? before : undefined;
+    const known = like ? like.#ofPolicy : noRules;
+    const [rules, ofPolicy]: [Rule[], Map<Policy, PolicyRules>] = [[], new Map()];
+    for (const policy of policies) {
+      const own = known.get(policy)?.rules ?? rulesOf(policy, direction, ports);
+      ofPolicy.set(policy, { rules: own, first: rules.length });
+      for (const rule of own) rules.push(rule);
     }
-    this.#everybody = everybody;
-    this.#selectors = new SelectorIndex(Array.from(selectors.values(), ({ selector }) => selector));
-    this.#rulesOfSelector = Array.from(selectors.values(), ({ rules }) => [...rules]);
-    this.#blocks = blocks.length > 0 ? new RuleBlocks(blocks) : undefined;
-    this.asksIdentity = selectors.size > 0 || this.#asksPortNames;
+    this.#rules = rules;
+    this.#ofPolicy = ofPolicy;
+    const isolating = policies.filter(({ tier }) => tier === 'network');
+    const enforced = isolating.filter(({ isStaged }) => !isStaged);
+    this.#isolated = isolatedBy(enforced, direction);
+    this.#isolatedIfStaged = isolatedBy(isolating, direction);
+    this.#isolationRejects = enforced.some((policy) => (policy.onDeny ?? onDeny) === 'reject');
+    this.#hasStaged = policies.some(({ isStaged }) => isStaged);
+    const baseline = policies.find(({ tier }) => tier === 'baseline');
+    this.#firstOfBaseline = baseline ? ofPolicy.get(baseline)!.first : rules.length;
+    this.#asksPortNames = rules.some(({ names }) => names.length > 0);
+    this.#peers = like ? like.#giveUp() : new PeerRules();
+    this.#peers.change(rulesBeyond(known, ofPolicy), rulesBeyond(ofPolicy, known));
+    this.asksIdentity = this.#peers.hasSelectors || this.#asksPortNames;
+  }
+
+  /** Gives away what only one set can have. */
+  #giveUp(): PeerRules {
+    this.#isReplaced = true;
+    return this.#peers;
   }
 
   portsFor(peer: RulePeer, protocol: number): PortsThatMatter {
@@ -187,6 +173,7 @@ export class RuleSet {
   }
 
   #tableFor(peer: RulePeer, protocol: number): PortTable<PolicyJudgement> {
+    if (this.#isReplaced) throw new Error('a rule set is asked that another one has taken the place of');
     if (this.#generation !== this.#memory.generation) this.#forget();
     if (peer !== this.#lastPeer || protocol !== this.#lastProtocol) {
       this.#lastTable = this.#findTable(peer, protocol);
@@ -198,7 +185,7 @@ export class RuleSet {
 
   #findTable(peer: RulePeer, protocol: number): PortTable<PolicyJudgement> {
     const ofIdentity = this.#classOf(peer.identity);
-    const node = this.#blocks?.find(peer.address);
+    const node = this.#peers.blockWith(peer.address);
     let tables = ofIdentity.tables.get(node);
     if (!tables) ofIdentity.tables.set(node, (tables = new Map()));
     let table = tables.get(protocol);
@@ -221,13 +208,13 @@ export class RuleSet {
     const asked = this.asksIdentity ? identity : undefined;
     let known = this.#byIdentity.get(asked);
     if (known) return known;
-    const matching = asked ? this.#selectors.matching(asked) : [];
+    const matching = asked ? this.#peers.ofWorkload(asked) : [];
     const ports = asked && this.#asksPortNames ? asked.ports : [];
-    const id = `${matching.join()} ${ports.map(({ name, protocol, l4Port }) => `${name}/${protocol}/${l4Port}`).join()}`;
+    const id = `${matching.map(({ number }) => number).join()} ${ports.map(({ name, protocol, l4Port }) => `${name}/${protocol}/${l4Port}`).join()}`;
     known = this.#classes.get(id);
     if (!known) {
-      const rules = [...this.#everybody, ...matching.flatMap((selector) => this.#rulesOfSelector[selector]!)];
-      this.#classes.set(id, (known = { rules: inOrder(rules), ports, tables: new Map() }));
+      const rules = [...this.#peers.everybody, ...matching.flatMap((selecting) => selecting.rules)];
+      this.#classes.set(id, (known = { rules: inOrder(this.#numbersOf(rules)), ports, tables: new Map() }));
       this.#memory.use(4 + matching.length + rules.length);
     }
     this.#byIdentity.set(asked, known);
@@ -238,7 +225,7 @@ export class RuleSet {
   /** @param node the innermost block that the peers are in */
   #makeTable(ofIdentity: IdentityClass, node: BlockNode | undefined, protocol: number): PortTable<PolicyJudgement> {
     const asWorkload = new Set(ofIdentity.rules);
-    const rules = node ? inOrder([...ofIdentity.rules, ...node.rules()]) : ofIdentity.rules;
+    const rules = node ? inOrder([...ofIdentity.rules, ...this.#numbersOf(node.rules())]) : ofIdentity.rules;
     const ranges = rules.map((rule) => {
       const all = this.#rangesOf(rule, asWorkload.has(rule), ofIdentity.ports);
       return all ? all.filter((range) => range.protocol === protocol) : [ALL_PORTS];
@@ -255,7 +242,7 @@ export class RuleSet {
         if (policy.isStaged && !withStaged) continue;
         for (const range of ranges[at]!) tiers[policy.tier].add(number, range);
       }
-      const isIsolated = this.#isolating.some(({ isStaged }) => withStaged || !isStaged);
+      const isIsolated = (withStaged ? this.#isolatedIfStaged : this.#isolated) !== undefined;
       return Array.from(starts, (_, at) => {
         const found = (tier: PolicyTier): number => tiers[tier].found[at]!;
         return this.#outcomeId(found('admin'), found('network'), found('baseline'), isIsolated);
@@ -266,6 +253,10 @@ export class RuleSet {
     const acceptingPeer = rules.filter((rule) => this.#accepts(rule));
     const judgements = enforced.map((id, at) => this.#judgement(id, staged[at]!, acceptingPeer, protocol));
     return new PortTable(starts, judgements);
+  }
+
+  #numbersOf(rules: readonly Rule[]): number[] {
+    return rules.map(({ policy, place }) => this.#ofPolicy.get(policy)!.first + place);
   }
 
   /** What a rule says of ports; undefined: nothing. @param asWorkload the peer is known by more than its address */
@@ -305,26 +296,13 @@ export class RuleSet {
   #outcome(id: string, withStaged: boolean): Outcome {
     const direction = this.#direction;
     if (id === UNDECIDED) return { verdict: 'allow', because: { kind: 'no_rule', direction } };
-    if (id === ISOLATED) {
-      const policies = this.#isolatingNames(withStaged);
-      return {
-        verdict: 'deny',
-        because: {
-          ...{ kind: 'isolated', direction, policies: policies.slice(0, MOST_NAMED) },
-          more: Math.max(0, policies.length - MOST_NAMED),
-        },
-      };
-    }
+    if (id === ISOLATED) return (withStaged ? this.#isolatedIfStaged : this.#isolated)!;
     const rule = Number(id);
     const action = this.#rules[rule]!.action === 'accept' ? 'accept' : 'deny';
     return {
       verdict: action === 'accept' ? 'allow' : 'deny',
       because: { kind: 'rule', action, ...this.#ruleName(rule) },
     };
-  }
-
-  #isolatingNames(withStaged: boolean): readonly PolicyName[] {
-    return this.#isolating.filter(({ isStaged }) => withStaged || !isStaged).map(({ name }) => name);
   }
 
   #ruleName(rule: number): RuleName {
@@ -334,9 +312,8 @@ export class RuleSet {
 
   /** @param id of an outcome that denies */
   #rejects(id: string): boolean {
-    const policies =
-      id === ISOLATED ? this.#isolating.filter(({ isStaged }) => !isStaged) : [this.#rules[Number(id)]!.policy];
-    return policies.some(({ onDeny }) => (onDeny ?? this.#onDeny) === 'reject');
+    if (id === ISOLATED) return this.#isolationRejects;
+    return (this.#rules[Number(id)]!.policy.onDeny ?? this.#onDeny) === 'reject';
   }
 
   /**
@@ -348,19 +325,20 @@ export class RuleSet {
     const end = id === ISOLATED ? this.#firstOfBaseline : Number(id);
     const [samePeer = end] = acceptingPeer;
     if (samePeer < end) return this.#nearestRule(samePeer, 'port');
-    const [samePort = end] = this.#acceptingOf(protocol);
+    const samePort = this.#firstAccepting(protocol);
     return samePort < end ? this.#nearestRule(samePort, 'peer') : undefined;
   }
 
-  /** The rules in force that accept something of a protocol, in order. */
-  #acceptingOf(protocol: number): readonly number[] {
+  /** The first rule in force that accepts something of a protocol; if there is none, behind all rules. */
+  #firstAccepting(protocol: number): number {
     let known = this.#accepting.get(protocol);
-    if (known) return known;
-    known = [...this.#rules.keys()].filter((rule) => {
-      const { ranges, names } = this.#rules[rule]!;
+    if (known !== undefined) return known;
+    const found = this.#rules.findIndex(({ ranges, names }, rule) => {
+      if (!this.#accepts(rule)) return false;
       const isOfProtocol = !ranges || ranges.some((range) => range.protocol === protocol);
-      return this.#accepts(rule) && (isOfProtocol || names.some((name) => (name.protocol ?? protocol) === protocol));
+      return isOfProtocol || names.some((name) => (name.protocol ?? protocol) === protocol);
     });
+    known = found < 0 ? this.#rules.length : found;
     this.#accepting.set(protocol, known);
     return known;
   }
@@ -401,56 +379,23 @@ export function policiesInOrder(policies: readonly Policy[], direction: PolicyDi
     );
 }
 
-/** Equal for selectors that say the same. */
-function selectorId(selector: WorkloadSelector): string {
-  let id = selectorIds.get(selector);
-  if (id === undefined) selectorIds.set(selector, (id = JSON.stringify([selector.namespaces, selector.pods])));
-  return id;
+/** Undefined: no policy isolates. */
+function isolatedBy(policies: readonly Policy[], direction: PolicyDirection): Outcome | undefined {
+  if (policies.length === 0) return undefined;
+  const names = policies.slice(0, MOST_NAMED).map(({ name }) => name);
+  const more = policies.length - names.length;
+  return { verdict: 'deny', because: { kind: 'isolated', direction, policies: names, more } };
 }
 
-/** Many rule sets have the same selectors, and the same rules. */
-const selectorIds = new WeakMap<WorkloadSelector, string>();
-const knownRules: Readonly<Record<PolicyDirection, WeakMap<Policy, readonly Rule[]>>> = {
-  ingress: new WeakMap(),
-  egress: new WeakMap(),
-};
-
-/** @param ports named ports of the workload that has the policy; empty if no rule for ingress asks for them */
-function rulesOf(policy: Policy, direction: PolicyDirection, ports: readonly PolicyPort[]): readonly Rule[] {
-  if (ports.length > 0) return makeRules(policy, direction, ports);
-  let rules = knownRules[direction].get(policy);
-  if (!rules) knownRules[direction].set(policy, (rules = makeRules(policy, direction, ports)));
-  return rules;
+function samePorts(a: readonly PolicyPort[], b: readonly PolicyPort[]): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
 }
 
-function makeRules(policy: Policy, direction: PolicyDirection, ports: readonly PolicyPort[]): readonly Rule[] {
-  return policy[direction]!.flatMap((rule, index): readonly Rule[] => {
-    if (!rule.isUnreadable) return [ruleOf(policy, index, rule, direction === 'ingress' ? ports : undefined)];
-    if (rule.action === 'accept') return [];
-    const everything = { peers: undefined, ports: undefined, ranges: undefined, names: [] };
-    return [{ policy, index, source: rule.source, action: 'deny', ...everything }];
-  });
-}
-
-/** @param ports by which named ports are resolved now; undefined: that is for the peers to do */
-function ruleOf(policy: Policy, index: number, rule: PolicyRule, ports: readonly PolicyPort[] | undefined): Rule {
-  const { action, source, peers, ports: matches } = rule;
-  const names = matches?.filter((match) => match.kind === 'name') ?? [];
-  const numbers = matches?.filter((match) => match.kind === 'range');
-  return {
-    ...{ policy, index, source, action, peers, ports: matches },
-    ranges: numbers && ports ? [...numbers, ...resolve(names, ports)] : numbers,
-    names: ports ? [] : names,
-  };
-}
-
-/** The ports that have these names. */
-function resolve(names: readonly NamedMatch[], ports: readonly PolicyPort[]): readonly ProtocolRange[] {
-  return names.flatMap(({ name, protocol }) =>
-    ports
-      .filter((port) => port.name === name && (protocol ?? port.protocol) === port.protocol)
-      .map((port) => ({ protocol: port.protocol, first: port.l4Port, last: port.l4Port })),
-  );
+/** Rules of policies that only one of both has. */
+function rulesBeyond(all: ReadonlyMap<Policy, PolicyRules>, others: ReadonlyMap<Policy, unknown>): readonly Rule[] {
+  const beyond: Rule[] = [];
+  for (const [policy, { rules }] of all) if (!others.has(policy)) for (const rule of rules) beyond.push(rule);
+  return beyond;
 }
 
 function idOf({ policy, index, differsIn }: NearestRule): string {

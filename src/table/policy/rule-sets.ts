@@ -28,19 +28,41 @@ class Shared implements SharedRuleSet {
   readonly #options: RuleSetOptions;
   readonly #memory: RuleSetMemory;
   #rules: RuleSet | undefined;
+  /** The one that has been asked last of those that were in force before. */
+  #before: Shared | undefined;
   uses = 0;
 
-  constructor(id: string, contents: readonly Content[], options: RuleSetOptions, memory: RuleSetMemory) {
+  constructor(id: string, contents: readonly Content[], { options, memory, before }: SharedOptions) {
     this.id = id;
     this.contents = contents;
     this.ties = tiesOf(options.policies, options.direction);
     this.#options = options;
     this.#memory = memory;
+    this.#before = before && (before.#rules ? before : before.#before);
   }
 
   get rules(): RuleSet {
-    return (this.#rules ??= new RuleSet(this.#options, this.#memory));
+    if (!this.#rules) {
+      this.#rules = new RuleSet(this.#options, this.#memory, this.#before && this.#before.#giveUp());
+      this.#before = undefined;
+    }
+    return this.#rules;
   }
+
+  /** Its rules, for the one that takes its place; undefined if it is in force. If it is asked again, it is compiled again. */
+  #giveUp(): RuleSet | undefined {
+    if (this.uses > 0) return undefined;
+    const rules = this.#rules;
+    this.#rules = undefined;
+    return rules;
+  }
+}
+
+interface SharedOptions {
+  readonly options: RuleSetOptions;
+  readonly memory: RuleSetMemory;
+  /** What the workload had before. */
+  readonly before: Shared | undefined;
 }
 
 export class RuleSets {
@@ -55,10 +77,14 @@ export class RuleSets {
     return this.#sets.size > 0;
   }
 
-  /** The set for a workload; undefined if nothing is said about that direction. Whoever takes one releases it later. */
+  /**
+   * The set for a workload; undefined if nothing is said about that direction. Whoever takes one releases it later.
+   * @param before the one that the workload had until now
+   */
   take(
     direction: PolicyDirection,
     { policies, identity, onDeny }: { policies: readonly Policy[]; identity: Identity; onDeny: OnDeny },
+    before?: SharedRuleSet,
   ): SharedRuleSet | undefined {
     const inOrder = policiesInOrder(policies, direction);
     if (inOrder.length === 0) return undefined;
@@ -70,7 +96,11 @@ export class RuleSets {
     let shared = this.#sets.get(id);
     if (!shared) {
       for (const content of contents) content.uses++;
-      shared = new Shared(id, contents, { direction, policies: inOrder, ports, onDeny: asNamespace }, this.#memory);
+      const options = { direction, policies: inOrder, ports, onDeny: asNamespace };
+      shared = new Shared(id, contents, {
+        ...{ options, memory: this.#memory },
+        before: before && this.#sets.get(before.id),
+      });
       this.#sets.set(id, shared);
     }
     shared.uses++;
@@ -114,6 +144,15 @@ export class RuleSets {
   }
 }
 
-function namesPorts({ ingress = [] }: Policy): boolean {
-  return ingress.some(({ ports = [] }) => ports.some(({ kind }) => kind === 'name'));
+/** True if a rule for ingress asks for a port by its name. */
+function namesPorts(policy: Policy): boolean {
+  let known = thatNamePorts.get(policy);
+  if (known === undefined) {
+    const { ingress = [] } = policy;
+    known = ingress.some(({ ports = [] }) => ports.some(({ kind }) => kind === 'name'));
+    thatNamePorts.set(policy, known);
+  }
+  return known;
 }
+
+const thatNamePorts = new WeakMap<Policy, boolean>();

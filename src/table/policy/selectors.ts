@@ -13,38 +13,47 @@ export interface WorkloadSelector {
   readonly pods: LabelSelector;
 }
 
-export class SelectorIndex {
-  readonly #selectors: readonly WorkloadSelector[];
-  readonly #listed = new Map<string, number[]>();
-  readonly #unlisted: number[] = [];
+export class SelectorIndex<T extends { readonly selector: WorkloadSelector }> {
+  readonly #listed = new Map<string, T[]>();
 
-  constructor(selectors: readonly WorkloadSelector[]) {
-    this.#selectors = selectors;
-    for (const [number, selector] of selectors.entries()) {
-      const places = placesOf(selector);
-      if (places.length === 0) this.#unlisted.push(number);
-      for (const place of places) {
-        const there = this.#listed.get(place);
-        if (there) there.push(number);
-        else this.#listed.set(place, [number]);
-      }
+  add(item: T): void {
+    for (const place of listedAt(item)) {
+      const there = this.#listed.get(place);
+      if (there) there.push(item);
+      else this.#listed.set(place, [item]);
     }
   }
 
-  /** The numbers of the selectors that match, each once, in order. */
-  matching(identity: Identity): number[] {
-    const found: number[] = [];
-    const look = (candidates: readonly number[] = []): void => {
-      for (const number of candidates) if (selects(this.#selectors[number]!, identity)) found.push(number);
+  delete(item: T): void {
+    for (const place of listedAt(item)) {
+      const there = this.#listed.get(place)!;
+      there.splice(there.indexOf(item), 1);
+      if (there.length === 0) this.#listed.delete(place);
+    }
+  }
+
+  /** Those whose selectors match, each once. */
+  matching(identity: Identity): T[] {
+    const found: T[] = [];
+    const look = (candidates: readonly T[] = []): void => {
+      for (const item of candidates) if (selects(item.selector, identity)) found.push(item);
     };
     for (const place of placesWith(identity)) look(this.#listed.get(place));
-    look(this.#unlisted);
-    return found.sort((a, b) => a - b);
+    look(this.#listed.get(ANYWHERE));
+    return found;
   }
 }
 
+/** Where those are listed that demand nothing by which they could be found. */
+const ANYWHERE = '';
+
+function listedAt({ selector }: { readonly selector: WorkloadSelector }): readonly string[] {
+  const places = placesOf(selector);
+  return places.length > 0 ? places : [ANYWHERE];
+}
+
 /** Where selectors may be listed that match a workload, each at most at one of these places, or at none. */
-export function* placesWith({ namespace, labels, namespaceLabels }: Identity): Generator<string> {
+function* placesWith({ namespace, labels, namespaceLabels }: Identity): Generator<string> {
   yield* labelled('pod', labels);
   yield* labelled('namespaces', namespaceLabels);
   yield `namespace ${namespace}`;
@@ -60,7 +69,7 @@ function* labelled(kind: string, labels: PolicyLabels): Generator<string> {
 /** The same selector is in the indexes of many rule sets. */
 const knownPlaces = new WeakMap<WorkloadSelector, readonly string[]>();
 
-export function placesOf(selector: WorkloadSelector): readonly string[] {
+function placesOf(selector: WorkloadSelector): readonly string[] {
   let places = knownPlaces.get(selector);
   if (!places) knownPlaces.set(selector, (places = findPlaces(selector)));
   return places;

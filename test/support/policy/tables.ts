@@ -29,7 +29,7 @@ export function putWorld(policies: Policies, world: World, isLocal: (pod: Pod) =
     }),
   );
   policies.workloadsFrom((address) => workloads.get(bytesId(address)));
-  const read = world.policies.map((manifest) => [manifest, policyOf(manifest)] as const);
+  const read = world.policies.map((manifest) => [manifest, valueOf(manifest)] as const);
   for (const pod of world.pods) {
     if (!isLocal(pod)) continue;
     policies.setSubject(endpointName(pod), {
@@ -39,6 +39,15 @@ export function putWorld(policies: Policies, world: World, isLocal: (pod: Pod) =
     });
   }
 }
+
+/** As in a cluster, a policy that stays as it was is the same object. */
+function valueOf(manifest: Manifest): Policy {
+  let value = values.get(manifest);
+  if (!value) values.set(manifest, (value = policyOf(manifest)));
+  return value;
+}
+
+const values = new WeakMap<Manifest, Policy>();
 
 export function endpointName({ namespace, name }: Pick<Pod, 'namespace' | 'name'>): string {
   return `${namespace}/${name}`;
