@@ -6,8 +6,19 @@ import { text, type Text } from './text.ts';
 
 const LAST_PORT = 65_535;
 
-/** Why it is allowed or denied, what comes nearest to allowing it, and what staged policies would say. */
-export function judgementText({ verdict, because, nearest, staged }: PolicyJudgement): Text {
+/**
+ * Why it is allowed or denied, what comes nearest to allowing it, and what staged policies would say. A flood of what is denied leaves
+ * many decisions with one judgement, so they have its text in common.
+ */
+export function judgementText(judgement: PolicyJudgement): Text {
+  let known = knownTexts.get(judgement);
+  if (!known) knownTexts.set(judgement, (known = textOf(judgement)));
+  return known;
+}
+
+const knownTexts = new WeakMap<PolicyJudgement, Text>();
+
+function textOf({ verdict, because, nearest, staged }: PolicyJudgement): Text {
   const said = becauseText(because);
   const allowing = nearest ? nearestText(nearest) : verdict === 'deny' ? noneText(because) : undefined;
   const told = allowing ? text`${said}; ${allowing}` : said;
