@@ -133,3 +133,25 @@ t.test('the addresses of an endpoint whose record was never accepted here stay i
   await settled(b, a);
   t.equal(await attach(b, 'b6'), had, 'until it is deleted');
 });
+
+t.test(
+  'nor is an address of an endpoint that waits given away with a block that is claimed for another one',
+  async (t) => {
+    const shared = await openStore(t);
+    const [a, b] = [await open(t, shared, 'a'), await open(t, shared, 'b')];
+    await a.cluster.apply([blue('10.0.0.0/24')]);
+    await settled(a, b);
+    const had = await attach(b, 'b1');
+    await settled(a, b);
+    const { value } = (await shared.get('networks/blue'))!;
+    await b.write({ 'networks/blue': undefined });
+    await settled(b, a);
+    t.strictSame(await blocksIn(shared), {});
+    await shared.transact({ put: [{ key: 'networks/blue', value }] });
+    // Before the block is claimed for the one that waits.
+    t.not(await attach(b, 'b2'), had);
+    await settled(b, a);
+    await b.cluster.serial.run(() => b.endpoints.renew());
+    t.notMatch(b.endpoints.failure('b1')?.message ?? '', / ip /);
+  },
+);

@@ -259,7 +259,7 @@ export class BlockPool implements Pool {
     let oldest: { readonly value: bigint; readonly since: number } | undefined;
     for (const holding of this.#ownBlocks(draft)) {
       for (const value of this.#in(holding)) {
-        if (this.#owners.has(value) || !this.#mayUseIn(draft, value) || this.#waiting(value, owner)) continue;
+        if (!this.#isNobodys(value, owner) || !this.#mayUseIn(draft, value)) continue;
         const used = holding.used.get(value);
         if (used?.endpoint === owner) return value;
         if (!used) {
@@ -273,10 +273,10 @@ export class BlockPool implements Pool {
     }
     const value = fresh ?? oldest?.value ?? this.#freeSingle(owner, now);
     if (value !== undefined) return value;
-    const next = this.#nextBlock(draft);
+    const next = this.#nextBlock(draft, owner);
     if (!next) throw this.#exhausted(owner);
     this.#claimBlock(next, draft);
-    return this.#in(next).find((one) => !this.#owners.has(one) && this.#mayUseIn(draft, one))!;
+    return this.#in(next).find((one) => this.#isNobodys(one, owner) && this.#mayUseIn(draft, one))!;
   }
 
   /** A single address of this host that nobody has: best, one that was claimed for this endpoint. */
@@ -285,7 +285,7 @@ export class BlockPool implements Pool {
     for (const holding of this.#holdings.known(this.network, this.#subnet.first).values()) {
       for (const [value, { endpoint }] of holding.singles) {
         const rests = holding.restsFor(value, owner, now, REST_MS) > 0;
-        if (this.#owners.has(value) || !this.#isUsable(value) || rests || this.#waiting(value, owner)) continue;
+        if (!this.#isNobodys(value, owner) || !this.#isUsable(value) || rests) continue;
         if (endpoint === owner) return value;
         other = value;
       }
@@ -294,14 +294,14 @@ export class BlockPool implements Pool {
   }
 
   /** The first block that nobody has and that has an address to give, or one of the next if other hosts are faster. */
-  #nextBlock(draft?: Draft): Holding | undefined {
+  #nextBlock(draft?: Draft, owner?: string): Holding | undefined {
     let skip = this.#lostRaces === 0 ? 0 : this.#spread();
     let last: Holding | undefined;
     for (const block of blocksOf(this.#subnet)) {
       const known = this.#holdings.known(this.network, block.first).get(block.first);
       const { host, claimed } = known ? this.#content(known, draft) : { host: undefined, claimed: new Map() };
       if (host !== undefined || known?.heldAt !== undefined) continue;
-      if (!this.#in(block).some((value) => !this.#owners.has(value) && !claimed.has(value))) continue;
+      if (!this.#in(block).some((value) => this.#isNobodys(value, owner) && !claimed.has(value))) continue;
       last = this.#holdings.find(this.network, block.first);
       if (skip-- <= 0) break;
     }
@@ -432,8 +432,13 @@ export class BlockPool implements Pool {
     return this.#content(holding, draft).host === this.#holdings.hostName && holding.content.host === undefined;
   }
 
+  /** True for what no endpoint has, and no other one is declared with. */
+  #isNobodys(value: bigint, owner: string | undefined): boolean {
+    return !this.#owners.has(value) && this.#waiting(value, owner) === undefined;
+  }
+
   /** Another endpoint that is declared with this address, and waits until this host may use it. */
-  #waiting(value: bigint, owner: string): string | undefined {
+  #waiting(value: bigint, owner: string | undefined): string | undefined {
     const want = this.#known(value)?.wants.get(value);
     return want?.isDeclared && want.endpoint !== owner ? want.endpoint : undefined;
   }
