@@ -97,7 +97,7 @@ await t.test('200 attaches at once on three hosts, one of which is killed', { sk
     }
     t.equal((await b.client.networks())[0]!.free['10.44.0.0/23'], 509);
     t.notMatch(
-      await cluster.etcd.ctl(['get', '--prefix', 'weft/blocks/']),
+      await cluster.etcd.ctl(['get', '--prefix', 'weft/state/blocks/']),
       /"endpoint"/,
       'no single address is claimed',
     );
