@@ -392,6 +392,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       else logger.warn(details, `peer is ${state}`);
       if (name !== null) serving.enforcement.hostChanged(name);
     },
+    followed: () => serving.enforcement.caughtUp(),
   });
 
   const entries = (): Entries => {
@@ -564,6 +565,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         policies: () => policies.enforcement.doubts(),
         hooks: hooks.keeper.report(),
         refusedRecords: cluster.refused.report(),
+        refusedRecordCount: cluster.refused.count,
         confirmation: cluster.confirmation.report(),
         internal: internal.report(),
         ownAddresses,

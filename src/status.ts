@@ -52,6 +52,7 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
     endpoints: endpoints.size,
     endpointProblems: endpoints.problems(),
     refusedRecords: cluster.refused.report(),
+    refusedRecordCount: cluster.refused.count,
     hooks: parts.hooks.keeper.report(),
     flowClasses: classes.report(),
     confirmation: cluster.confirmation.report(),
@@ -64,5 +65,5 @@ export async function hostsOf({ cluster, membership, peers }: Parts): Promise<Ho
   cluster.requireKnown();
   await membership.inForce.look().catch(() => {}); // what they had before is shown then
   const known = membership.describe();
-  return peers.report().map((peer) => ({ ...peer, ...known.get(peer.name ?? '') }));
+  return (await peers.inForce()).map((peer) => ({ ...peer, ...known.get(peer.name ?? '') }));
 }

@@ -4,7 +4,7 @@ import { WeftError } from '../error.ts';
 import { heldText } from '../model/held.ts';
 import { someOf } from '../model/name.ts';
 import type { HookReport, StatusReport } from '../model/report.ts';
-import { idOf } from '../model/name.ts';
+import { moreRefusedText, REFUSED_HINT, refusedRecordText } from '../model/refused-record.ts';
 import { ageText, colours, fields, numberText, pairsText, print, table, type Cell } from './print.ts';
 import { clientOf, globals, otherBuildText, verb } from './verb.ts';
 
@@ -67,7 +67,7 @@ async function statusText(report: StatusReport): Promise<string> {
     }),
     ...row('Networks', () => report.networks),
     ...row('Endpoints', () => endpointsText(report)),
-    ...rows(() => report.refusedRecords.map((refused) => ['Waiting', paint('yellow', refusedText(refused))] as const)),
+    ...rows(() => refusedTexts(report).map((text) => ['Waiting', paint('yellow', text)] as const)),
     ...rows(() => report.hooks.map((hook) => ['Hook', hookText(hook, paint)] as const)),
     ...rows(() => confirmationRows(report.confirmation).map(([name, text]) => [name, paint('yellow', text)] as const)),
     ...row('Connections', () => connectionsText(report.connections)),
@@ -168,9 +168,9 @@ function endpointsText({ endpoints, endpointProblems }: StatusReport): string {
   return problems.length === 0 ? String(endpoints) : `${endpoints}; ${problems.join('; ')}`;
 }
 
-function refusedText({ kind, name, namespace, why }: StatusReport['refusedRecords'][number]): string {
-  const id = idOf({ name, namespace });
-  return `${kind.toLowerCase()} "${id}": ${why}: apply it again, or delete it`;
+function refusedTexts({ refusedRecords, refusedRecordCount }: StatusReport): string[] {
+  const named = refusedRecords.map((refused) => `${refusedRecordText(refused)}: ${REFUSED_HINT}`);
+  return [...named, ...moreRefusedText(refusedRecordCount, named.length)];
 }
 
 function memoryText({ memory }: StatusReport): string {

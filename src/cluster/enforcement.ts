@@ -14,6 +14,7 @@ import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { kinds } from '../model/kinds/registry.ts';
 import { idOf, weightOf } from '../model/resource.ts';
+import { refusePrototypeField } from '../model/prototype-field.ts';
 import { validate } from '../model/validate.ts';
 import type { Change, Entry } from '../store/store.ts';
 import { eachInTurns, nextTurn } from '../turns.ts';
@@ -23,7 +24,7 @@ import { Followers } from './followers.ts';
 import { resourceAt } from './keys.ts';
 import { LIVE } from './membership/live-hosts.ts';
 import type { Reconciler, Stored, Unread } from './reconciler.ts';
-import { RefusedRecords } from './refused-records.ts';
+import { MOST_NAMED, RefusedRecords } from './refused-records.ts';
 import type { Register } from './register.ts';
 import { thrifty } from './thrifty.ts';
 
@@ -213,7 +214,7 @@ export class Enforcement {
       const { code, message: why } = error as WeftError;
       const isClash = code === 'conflict';
       const isNews = this.refused.add({ kind, name, revision: entry!.revision, why, isClash, change });
-      if (isNews) this.#environment.logger.warn({ key, why }, 'a record of the store is not accepted');
+      if (isNews) this.#tellRefused(key, why);
       return undefined;
     }
   }
@@ -233,11 +234,21 @@ export class Enforcement {
     }
   }
 
+  /** Whoever can write to the store can make very many. */
+  #tellRefused(key: string, why: string): void {
+    const { count } = this.refused;
+    const { logger } = this.#environment;
+    if (count <= MOST_NAMED) logger.warn({ key, why }, 'a record of the store is not accepted');
+    else if (count === MOST_NAMED + 1)
+      logger.warn({ key, why }, 'more records of the store are not accepted: weft status has their number');
+  }
+
   /** @throws WeftError that says why this host cannot have it */
   #accepted({ value, revision }: Entry, kind: KindDefinition, name: string, others: readonly Stored[]): Stored {
     if (value === null || typeof value !== 'object') {
       throw new WeftError('invalid', 'it is no JSON object: somebody else than weft has written it');
     }
+    refusePrototypeField(value);
     const record = recordOf(value);
     const resource = thrifty(validate(kind.schema, record.resource, { field: 'resource' }));
     if (idOf(resource.metadata) !== name) {

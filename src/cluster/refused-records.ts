@@ -6,6 +6,7 @@
 import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import type { RefusedRecordReport } from '../model/report.ts';
+import { isPolicyKind } from '../model/refused-record.ts';
 import { nameOf } from '../model/resource.ts';
 import type { Change } from '../store/store.ts';
 import { keyOf } from './keys.ts';
@@ -20,6 +21,12 @@ interface Refused {
   /** As the watch has reported it. */
   readonly change: Change;
 }
+
+/** How many are named, in reports and in the log. Of the others it is said how many they are. */
+export const MOST_NAMED = 64;
+
+/** What may be closed as long as it is refused: it is named first. */
+const isPolicy = ({ kind }: Refused): boolean => isPolicyKind(kind.kind);
 
 export class RefusedRecords {
   /** By key. */
@@ -57,8 +64,16 @@ export class RefusedRecords {
     return new WeftError('invalid', `${which} waits: ${refused.why}: apply it again, or delete it`);
   }
 
+  /** How many there are. */
+  get count(): number {
+    return this.#refused.size;
+  }
+
+  /** MOST_NAMED of them, policies first. */
   report(): RefusedRecordReport[] {
-    return [...this.#refused.values()].map(({ kind, name, why }) => {
+    const all = [...this.#refused.values()];
+    const first = all.length <= MOST_NAMED ? all : [...all.filter(isPolicy), ...all.filter((one) => !isPolicy(one))];
+    return first.slice(0, MOST_NAMED).map(({ kind, name, why }) => {
       const own = nameOf(name);
       const namespace = kind.isNamespaced ? { namespace: own.namespace } : {};
       return { kind: kind.kind, name: own.name, ...namespace, why };

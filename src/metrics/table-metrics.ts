@@ -66,7 +66,7 @@ export const tableMetrics: readonly Metric[] = [
   gauge(
     'weft_refused_records',
     'Resources in the store that this host does not accept; weft status names them',
-    ({ status }) => status.refusedRecords.length,
+    ({ status }) => status.refusedRecordCount,
   ),
   labelled(
     'gauge',

@@ -282,6 +282,8 @@ export const statusReport = z.object({
   endpointProblems: z.record(z.string(), z.array(z.string())),
   /** Resources that other programs have stored in a way that this host does not accept; they wait until that changes. */
   refusedRecords: z.array(refusedRecordReport),
+  /** How many there are, also of those that are not named. */
+  refusedRecordCount: z.number(),
   /** Flow hooks: those that are declared, and those in files of this host, in the order in which they are asked. */
   hooks: z.array(hookReport),
   /** What this host knows of the conversations of the last 7 days. */

@@ -8,7 +8,8 @@ import { missingCapabilities, threadCapabilities, type ThreadCapabilities } from
 import { requireTun } from '../link/tun.ts';
 import type { OutsideState } from '../outside/state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
-import { idOf, someOf } from '../model/name.ts';
+import { someOf } from '../model/name.ts';
+import { moreRefusedText, REFUSED_HINT, refusedRecordText } from '../model/refused-record.ts';
 import { portText } from '../model/publish.ts';
 import type {
   CheckReport,
@@ -56,6 +57,8 @@ export interface DoctorEnvironment {
   readonly hooks: readonly HookReport[];
   /** Records of the store that this host does not accept. */
   readonly refusedRecords: readonly RefusedRecordReport[];
+  /** Also of those that are not named. */
+  readonly refusedRecordCount: number;
   /** Weft's own sockets; null if there are none. */
   readonly internal: StatusReport['internal'];
   /** Addresses of this host's interfaces, canonical text. */
@@ -101,7 +104,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     ...environment.clashes.map((clash) => ({ check: 'clash', result: 'warning', ...clash }) as const),
     ...(await environment.policies()).map((doubt) => ({ check: 'policy', result: 'warning', ...doubt }) as const),
     ...environment.hooks.map(checkHook),
-    ...environment.refusedRecords.map(checkRecord),
+    ...checkRecords(environment),
     ...checkConfirmation(environment),
     ...(await checkEndpoints(environment)),
   ];
@@ -459,11 +462,10 @@ function tooLargeText(networks: readonly string[], mostBytes: number): string {
   return `packets of ${networks.join(', ')} over ${mostBytes} bytes do not pass, their senders are told`;
 }
 
-function checkRecord({ kind, name, namespace, why }: RefusedRecordReport): CheckReport {
-  const isClosed = kind === 'NetworkPolicy' || kind === 'ClusterNetworkPolicy';
-  const state = isClosed ? 'is closed: it allows nothing of what cannot be read' : 'waits';
-  const detail = `${kind.toLowerCase()} "${idOf({ name, namespace })}" ${state}: ${why}`;
-  return { check: 'record', result: 'warning', detail, hint: 'apply it again, or delete it' };
+function checkRecords({ refusedRecords, refusedRecordCount }: DoctorEnvironment): CheckReport[] {
+  const check = (detail: string): CheckReport => ({ check: 'record', result: 'warning', detail, hint: REFUSED_HINT });
+  const more = moreRefusedText(refusedRecordCount, refusedRecords.length);
+  return [...refusedRecords.map(refusedRecordText), ...more].map(check);
 }
 
 function checkHook({ name, file, state, why, onError, failures, quarantines }: HookReport): CheckReport {

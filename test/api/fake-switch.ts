@@ -513,6 +513,7 @@ function statusOf(forwarding: boolean): StatusReport {
     endpoints: 1,
     endpointProblems: {},
     refusedRecords: [],
+    refusedRecordCount: 0,
     hooks: [],
     flowClasses: { count: 40, limit: 16_384, givenUp: 0, passedOver: 3 },
     connections: { active: 1, tracked: 0, ended: 0, limit: 65_536 },

@@ -5,6 +5,7 @@ import type { LivenessSettings, PeerLiveness } from '../../src/datapath/liveness
 import type { DropReason } from '../../src/flow/reason.ts';
 import { formatIp, parseIp } from '../../src/flow/types.ts';
 import type { ClashReport } from '../../src/model/report.ts';
+import { nextTurn } from '../../src/turns.ts';
 
 t.test('hosts are looked at only when they, networks or keys have changed', async (t) => {
   let [vteps, networks, key]: [readonly string[], { name: string; vni: number }[], Uint8Array] = [
@@ -33,6 +34,7 @@ t.test('hosts are looked at only when they, networks or keys have changed', asyn
     clock: () => 0,
     wallClock: () => 0,
     onChange: () => {},
+    followed: () => Promise.resolve(),
   });
   for (let change = 0; change < 3; change++) peers.follow();
   t.equal(looked, 1);
@@ -113,6 +115,7 @@ function clashes(seen: Seen): ClashReport[] {
     clock: () => NOW_MS,
     wallClock: () => 0,
     onChange: () => {},
+    followed: () => Promise.resolve(),
   });
   return peers.clashes();
 }
@@ -150,4 +153,51 @@ t.test('what to do about a stranger depends on where the peers come from', async
   t.match(hints(false), [/^give weft up --peer 192\.0\.2\.3,KEY here/, /^give both hosts the same key/]);
   t.match(hints(true), [/which store it uses/, /which store it uses/]);
   t.notMatch(hints(true).join(), '--peer');
+});
+
+t.test('a peer is said to be down when services have followed', async (t) => {
+  const address = parseIp(VTEP);
+  let state: PeerLiveness['state'] = 'up';
+  const happened: string[] = [];
+  const peers = new Peers({
+    forwarding: {
+      remote: {
+        setLiveness: () => {},
+        strangers: () => [],
+        peers: () => [
+          {
+            address,
+            state,
+            fault: 'none',
+            hasTwin: false,
+            sinceMs: 0,
+            lossIn: 0,
+            lossOut: 0,
+          } as unknown as PeerLiveness,
+        ],
+      },
+    },
+    liveness: { session: Buffer.alloc(8), intervalMs: 300, multiplier: 3 },
+    vteps: () => [VTEP],
+    sources: () => [],
+    nameOf: () => 'there',
+    keyOf: () => KEY,
+    networks: () => [],
+    pathMtu: () => undefined,
+    isShared: true,
+    vxlanPort: 4789,
+    clock: () => NOW_MS,
+    wallClock: () => 0,
+    onChange: (peer) => void happened.push(`services mark ${peer.state}`),
+    followed: async () => {
+      await nextTurn();
+      happened.push('services have followed');
+      // It comes back meanwhile.
+      state = 'up';
+    },
+  });
+  peers.noteChanges();
+  state = 'down';
+  t.match(await peers.inForce(), [{ name: 'there', state: 'down' }], 'as it was when it was asked');
+  t.same(happened, ['services mark down', 'services have followed']);
 });

@@ -31,6 +31,13 @@ t.test('an endpoint that does not validate', async (t) => {
   const faulty = {
     'resource.spec.network is missing': { ...good, resource: { ...good.resource, spec: withoutNetwork } },
     'resource is missing': {},
+    'resource.metadata.labels.__proto__ is not supported here': {
+      ...good,
+      resource: {
+        ...good.resource,
+        metadata: { name: 'web', labels: JSON.parse('{"__proto__":{"app":"db"}}') as object },
+      },
+    },
     'it is no JSON object': null,
     'addresses is missing': { ...good, addresses: undefined },
     'mac: 02 is not accepted': { ...good, mac: '02' },
@@ -175,4 +182,20 @@ t.test('of networks that clash with each other and come together, the first one 
   await again.write({ 'networks/pink': record('pink', '10.2.0.0/24') });
   await again.cluster.delete(networkKind, { name: 'blue' });
   t.equal(again.networks.size, 2, 'of those that waited for it, one of each kind');
+});
+
+t.test('of very many, policies are named first, and the log ends', async (t) => {
+  const { cluster, warnings, write } = await openControlPlane(t);
+  const services = Array.from({ length: 200 }, (_, n) => [`services/default/s${n}`, { n }] as const);
+  await write(Object.fromEntries(services));
+  await write({ 'networkpolicies/default/db': {} });
+  t.equal(cluster.refused.count, 201);
+  const told = cluster.refused.report();
+  t.equal(told.length, 64);
+  t.match(told[0], { kind: 'NetworkPolicy', name: 'db' });
+  t.equal(warnings.length, 65, 'the last one says that there are more');
+  await write(Object.fromEntries(services.map(([key]) => [key, undefined])));
+  t.equal(cluster.refused.count, 1);
+  await write({ 'services/default/new': {} });
+  t.equal(warnings.length, 66, 'there are few again');
 });

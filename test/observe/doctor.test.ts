@@ -40,7 +40,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     published: [],
     clashes: [],
     hooks: [],
-    refusedRecords: [],
+    ...{ refusedRecords: [], refusedRecordCount: 0 },
     confirmation: { waiting: null, takenBack: null },
     internal: null,
     ownAddresses: async () => new Set(),
@@ -68,6 +68,18 @@ t.test('records of the store that are not accepted', async (t) => {
     [
       ['warning', `service "shop/web" waits: ${why}`],
       ['warning', 'network "blue" waits: it clashes'],
+    ],
+  );
+});
+
+t.test('of very many, some are named, and the others counted', async (t) => {
+  const refusedRecords = [{ kind: 'NetworkPolicy', name: 'db', namespace: 'shop', why: 'it is no JSON object' }];
+  const checks = await checksWith({ refusedRecords, refusedRecordCount: 16_001 });
+  t.same(
+    checks.filter(({ check }) => check === 'record').map(({ detail }) => detail),
+    [
+      'networkpolicy "shop/db" is closed: it allows nothing of what cannot be read: it is no JSON object',
+      '16000 more records of the store are not accepted',
     ],
   );
 });

@@ -31,6 +31,8 @@ export interface PeersEnvironment {
   readonly wallClock: () => number;
   /** Called for each peer that has another state. */
   readonly onChange: (peer: HostReport) => void;
+  /** Resolves when services have followed the changes that were told. */
+  readonly followed: () => Promise<void>;
 }
 
 /** How long a stranger is told of after its last probe: three times the longest interval that there is. */
@@ -122,6 +124,14 @@ export class Peers {
   downMs(underlay: string): number | undefined {
     const known = this.#states.get(underlay);
     return known?.state === 'down' ? this.#environment.clock() - known.sinceMs : undefined;
+  }
+
+  /** What is known of each, once that is in force: no service leads a new connection to a peer that is said to be down. */
+  async inForce(): Promise<HostReport[]> {
+    const report = this.report();
+    this.noteChanges();
+    await this.#environment.followed();
+    return report;
   }
 
   report(): HostReport[] {

@@ -172,6 +172,11 @@ export class ServiceEnforcement {
     return this.#makeChanged();
   }
 
+  /** Resolves when what has changed until now is in force, but for what waits for `settle`. */
+  async caughtUp(): Promise<void> {
+    if (this.#changed.size > 0) await this.#makeChanged();
+  }
+
   async #makeChanged(): Promise<void> {
     this.#followHosts();
     this.#followNetworks();
