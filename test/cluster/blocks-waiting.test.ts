@@ -155,3 +155,27 @@ t.test(
     t.notMatch(b.endpoints.failure('b1')?.message ?? '', / ip /);
   },
 );
+
+t.test('a claim for an endpoint that is another host’s again is given back', async (t) => {
+  const shared = await openStore(t);
+  const [a, b] = [await open(t, shared, 'a'), await open(t, shared, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await attach(a, 'a1');
+  await settled(a, b);
+  t.equal(await attach(b, 'b1'), '10.0.0.16');
+  await settled(a, b);
+  const [key, ofB] = ['endpoints/default/b1', 'blocks/blue/4-10.0.0.16'];
+  const { value } = (await shared.get(key))!;
+  await shared.transact({ put: [{ key, value: { ...(value as object), host: 'a' } }] });
+  await settled(a);
+  await shared.transact({ put: [{ key, value }] });
+  await settled(b, a);
+  t.match((await blocksIn(shared))[ofB], { host: 'b', claimed: { '10.0.0.16': { host: 'a', endpoint: 'b1' } } });
+  for (let n = 0; n < 2; n++) {
+    now += 61;
+    await settled(a, b);
+  }
+  await b.cluster.serial.run(() => b.endpoints.renew());
+  t.strictSame((await blocksIn(shared))[ofB], { host: 'b', claimed: {} });
+  t.notMatch(b.endpoints.failure('b1')?.message ?? '', / ip /, 'it has its address again');
+});

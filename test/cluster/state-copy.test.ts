@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { StateCopy } from '../../src/cluster/feed/state-copy.ts';
+import { encodeRecord } from '../../src/store/journal.ts';
 import { run } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 
@@ -23,8 +24,11 @@ async function opened(path: string, onWarning = (message: string): unknown => t.
 }
 
 /** What a daemon reads from it. */
-async function contents(path: string): Promise<{ n: number | undefined; values: Record<string, unknown> }> {
-  const { copy, mark, entries } = await opened(path);
+async function contents(
+  path: string,
+  onWarning?: (message: string) => unknown,
+): Promise<{ n: number | undefined; values: Record<string, unknown> }> {
+  const { copy, mark, entries } = await opened(path, onWarning);
   await copy.close();
   return { n: mark?.n, values: valuesOf(entries) };
 }
@@ -113,11 +117,19 @@ t.test('a damaged line, another file and another version are not used', async (t
   const damaged = Buffer.from(whole);
   damaged[first + 20]! ^= 1;
   writeFileSync(path, damaged);
-  t.same(await contents(path), { n: 1, values: { 'networks/a': { a: 1 } } });
-  for (const other of ['something else\n', whole.toString().replace('"format":1', '"format":2'), '']) {
+  const warnings: string[] = [];
+  const warn = (message: string): unknown => warnings.push(message.slice(path.length));
+  t.same(await contents(path, warn), { n: 1, values: { 'networks/a': { a: 1 } } });
+  for (const other of ['something else\n', encodeRecord({ file: 'weft copy', format: 2 }), '']) {
     writeFileSync(path, other);
-    t.same(await contents(path), { n: undefined, values: {} });
+    t.same(await contents(path, warn), { n: undefined, values: {} });
   }
+  const isLost = 'what this host knew of the cluster is lost, and it forwards nothing until the store answers';
+  t.same(warnings, [
+    ` is damaged at byte ${first}: what is in front of that counts, and later changes are known when the store answers`,
+    ` is damaged at byte 0: ${isLost}`,
+    ` is not one that this version of weft reads: ${isLost}`,
+  ]);
 });
 
 t.test('it stays as long as what it holds', async (t) => {

@@ -218,9 +218,9 @@ export class BlockPool implements Pool {
 
   /** True if a single address can be given back: nobody here has it, and it has rested. */
   isOver(value: bigint, holding: Holding): boolean {
-    if (this.#owners.has(value) || holding.wants.has(value)) return false;
+    if (this.#owners.get(value)?.isHere === true || holding.wants.has(value)) return false;
     const now = this.#environment.clock();
-    // It was claimed for an endpoint that never came.
+    // It was claimed for an endpoint that never came, or is another host's now.
     if (!holding.used.has(value)) holding.used.set(value, { endpoint: '', freeSince: now });
     return holding.restsFor(value, undefined, now, REST_MS) === 0;
   }

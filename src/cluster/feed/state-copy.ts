@@ -88,7 +88,8 @@ export class StateCopy<Mark> {
     try {
       const file = await open(path, 'a+', 0o600);
       await file.close();
-      const { mark, entries, accepted, lengthBytes } = await read<Mark>(path);
+      const { mark, entries, accepted, lengthBytes, damage } = await read<Mark>(path);
+      if (damage !== undefined) onWarning(`${path} ${damage}: ${whatIsLeft(mark)}`);
       const opened = await open(path, 'r+');
       const copy = new StateCopy<Mark>(path, onWarning, opened, lengthBytes);
       await opened.truncate(lengthBytes);
@@ -294,6 +295,12 @@ export class StateCopy<Mark> {
   }
 }
 
+function whatIsLeft(mark: unknown): string {
+  return mark === undefined
+    ? 'what this host knew of the cluster is lost, and it forwards nothing until the store answers'
+    : 'what is in front of that counts, and later changes are known when the store answers';
+}
+
 /** How long the file may become before it is compacted. @param lengthBytes how long it is without a line too many */
 function longestBytes(lengthBytes: number): number {
   return 2 * lengthBytes + SMALLEST_COMPACTED_BYTES;
@@ -315,18 +322,31 @@ function noteRefused(noted: NotedRecords<unknown>, line: unknown): void {
   for (const [key, revision] of refused) noted.refuse(key, revision);
 }
 
+/** What a copy says, and what is wrong with it. */
+interface Read<Mark> extends Omit<Copied<Mark>, 'copy'> {
+  readonly lengthBytes: number;
+  readonly damage?: string;
+}
+
 /** Reads as far as it is whole. Another file, or one of another version, is as good as empty. */
-async function read<Mark>(path: string): Promise<Omit<Copied<Mark>, 'copy'> & { readonly lengthBytes: number }> {
+async function read<Mark>(path: string): Promise<Read<Mark>> {
   const noted = new NotedRecords<Entry>();
   let mark: Mark | undefined;
+  let damage: string | undefined;
   let [at, lengthBytes] = [0, 0];
   let since: (readonly [string, Entry | undefined])[] = [];
   for await (const line of linesOf(path, Infinity)) {
     const record = decodeRecord(line);
-    if (record === undefined) break;
+    if (record === undefined) {
+      damage = `is damaged at byte ${at}`;
+      break;
+    }
     if (at === 0) {
       const { file, format } = Object(record) as Partial<typeof HEADER>;
-      if (file !== HEADER.file || format !== HEADER.format) break;
+      if (file !== HEADER.file || format !== HEADER.format) {
+        damage = 'is not one that this version of weft reads';
+        break;
+      }
     }
     at += line.length;
     if (Array.isArray(record)) {
@@ -355,7 +375,7 @@ async function read<Mark>(path: string): Promise<Omit<Copied<Mark>, 'copy'> & { 
     entries.set(key, noted.last(key)!);
     if (noted.refused(key) !== undefined) accepted.set(key, noted.before(key)!);
   }
-  return { mark, entries, accepted, lengthBytes };
+  return { mark, entries, accepted, lengthBytes, ...(damage !== undefined && { damage }) };
 }
 
 /** Whole lines, each with its line feed. A line is valid until the next one is asked for. */
