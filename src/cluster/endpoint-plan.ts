@@ -154,7 +154,8 @@ export class EndpointPlan {
 
   #create(netns: NetnsRef | undefined): Planned {
     const { spec } = this.#resource;
-    for (const address of spec.addresses) this.#poolOf(address).check(this.#name, address);
+    const isOfEngine = isCarried(this.#resource);
+    for (const address of spec.addresses) this.#poolOf(address).check(this.#name, address, isOfEngine);
     refuseTakenMac(this.#inNetwork(), this.#resource);
     if (spec.host === undefined)
       refuseUnplannedAddresses(this.#network, this.#resource, (range) => this.#mayChoose(range));
@@ -194,7 +195,8 @@ export class EndpointPlan {
   /** Takes the declared addresses, and one from each other subnet that weft may choose from. */
   #takeAddresses(): string[] {
     const { addresses: requested, host } = this.#resource.spec;
-    const asked = requested.map((address) => this.#poolOf(address).plan(this.#name, address, this.#draft));
+    const isOfEngine = isCarried(this.#resource);
+    const asked = requested.map((address) => this.#poolOf(address).plan(this.#name, address, this.#draft, isOfEngine));
     const chosen = (host === undefined ? this.#pools() : [])
       .filter((pool) => !requested.some((address) => pool.contains(address)))
       .map((pool) => pool.plan(this.#name, undefined, this.#draft));

@@ -453,6 +453,9 @@ export class Endpoints implements Reconciler {
   #giveBack({ name, resource, addresses }: Endpoint, kept: readonly string[]): void {
     const network = this.#environment.networks.find(resource.spec.network);
     const others = addresses.filter((address) => !kept.includes(address));
-    for (const address of others) network?.pools.find((pool) => pool.contains(address))?.giveBack(name, address);
+    for (const address of others) {
+      const pool = network?.pools.find((one) => one.contains(address));
+      pool?.giveBack(name, address, isCarried(resource));
+    }
   }
 }

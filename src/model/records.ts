@@ -84,6 +84,8 @@ export const holdingRecord = z.object({
   singles: z.record(ipAddress, z.object({ endpoint: z.string(), at: z.number() })),
   /** Addresses that endpoints of this host have, or had until a moment ago. */
   used: z.record(ipAddress, z.string()),
+  /** Those of them that endpoints had whose interfaces a container engine carried. */
+  carried: z.array(ipAddress).optional(),
 });
 
 const hexOf = (bytes: number) =>

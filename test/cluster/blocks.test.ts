@@ -3,7 +3,9 @@ import { queryObjects } from 'node:v8';
 import t, { type Test } from 'tap';
 import { Holding } from '../../src/cluster/addresses/holding.ts';
 import { nameOfKey } from '../../src/cluster/keys.ts';
+import { attachment as endpointOf } from '../../src/cluster/attachment.ts';
 import { WeftError } from '../../src/error.ts';
+import { DOCKER } from '../../src/model/endpoint-annotations.ts';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
 import { networkKind } from '../../src/model/kinds/network.ts';
@@ -246,6 +248,34 @@ t.test('an address rests for a minute, not for the endpoint that had it, and acr
   now += 60;
   t.equal(await attach(a, 'another', '10.0.0.2'), '10.0.0.2');
   t.match((await a.blocks!.keep(), await blocksIn(shared)), { 'blocks/blue/4-10.0.0.0': { host: 'a' } });
+});
+
+t.test('what an engine has carried gets an address again that the engine gave back, across a restart', async (t) => {
+  const shared = await openStore(t);
+  let a = await open(t, shared, 'a');
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  const carry = (name: string, ip: string) => {
+    const resource = endpointOf(
+      { name, network: 'blue', netns, ifname: 'weft-0', ip: [ip], annotations: { [DOCKER]: 'held 10.0.0.0/24' } },
+      undefined,
+    );
+    return a.cluster.change(() => a.cluster.applyOrTakeBack(resource));
+  };
+  await carry('docker-1', '10.0.0.9');
+  await settled(a);
+  await detach(a, 'docker-1');
+  await carry('docker-2', '10.0.0.9');
+  await detach(a, 'docker-2');
+  await t.rejects(attach(a, 'other', '10.0.0.9'), { message: /was endpoint "docker-2"'s a moment ago/ });
+  t.not(await attach(a, 'any'), '10.0.0.9');
+  await settled(a);
+  await a.close();
+  a = await open(t, shared, 'a', a.directory);
+  await t.rejects(attach(a, 'other', '10.0.0.9'), { message: /can have it in 60 s/ });
+  await carry('docker-3', '10.0.0.9');
+  await attach(a, 'mine', '10.0.0.10');
+  await detach(a, 'mine');
+  await t.rejects(carry('docker-4', '10.0.0.10'), { message: /was endpoint "mine"'s a moment ago/ });
 });
 
 t.test('blocks that are not used go back', async (t) => {

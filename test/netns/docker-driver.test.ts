@@ -6,11 +6,12 @@
  */
 import { existsSync } from 'node:fs';
 import t from 'tap';
+import { etcdCluster } from '../support/cluster.ts';
 import { upForDocker, type DockerPlugin } from '../support/docker.ts';
 import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { ping } from '../support/traffic.ts';
-import { datapathKinds, type DatapathKind, type Weft } from '../support/weft.ts';
+import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
 
 t.setTimeout(600_000);
 
@@ -22,10 +23,25 @@ const GATEWAY = { RequestAddressType: 'com.docker.network.gateway' };
 async function start(lab: Lab, datapath: DatapathKind, more = '') {
   const host = await lab.namespace('host');
   const { weft, plugin } = await upForDocker(lab, host, { datapath });
+  return begin(weft, plugin, more);
+}
+
+/** Two hosts that share etcd; Docker is on the first one. */
+async function startShared(lab: Lab, more = '') {
+  const cluster = await etcdCluster(lab, 2);
+  const [first, second] = cluster.hosts;
+  const { weft, plugin } = await upForDocker(lab, first!.namespace, cluster.options(first!, 'native'));
+  const other = await Weft.up(lab, second!.namespace, second!.name, cluster.options(second!, 'native'));
+  const begun = await begin(weft, plugin, more);
+  await until(async () => (await other.client.networks()).length === 1, { what: 'the other host knows the network' });
+  return { ...begun, other };
+}
+
+async function begin(weft: Weft, plugin: DockerPlugin, more: string) {
   await weft.createNetwork(`blue --subnet ${SUBNET} --subnet fd44::/64${more}`);
   await plugin.call('Plugin.Activate');
   await createNetwork(plugin);
-  return { host, weft, plugin, dockerd: new Dockerd(host, plugin) };
+  return { host: weft.host, weft, plugin, dockerd: new Dockerd(weft.host, plugin) };
 }
 
 async function createNetwork(plugin: DockerPlugin): Promise<void> {
@@ -181,67 +197,106 @@ for (const datapath of datapathKinds) {
   });
 }
 
-await t.test('what users may ask for', async (t) => {
-  const lab = openLab(t);
-  const { weft, dockerd, plugin } = await start(lab, 'native', ' --outside');
-  const web = await lab.namespace('web');
-  const made = await dockerd.run('e1', web, {
-    address: '10.44.0.9',
-    mac: '02:00:00:00:00:09',
-    options: {
-      'weft.dev/name': 'web',
-      'weft.dev/labels': 'app=shop,tier=front',
-      'weft.dev/aliases': 'www,Shop_1',
-    },
-  });
-  t.equal(made.address, '10.44.0.9/24');
-  const ports = [
-    { Proto: 6, IP: '', Port: 80, HostIP: '', HostPort: 18080, HostPortEnd: 18080 },
-    { Proto: 17, IP: '', Port: 53, HostIP: '0.0.0.0', HostPort: 18053, HostPortEnd: 18053 },
-  ];
-  const publish = (list: unknown) =>
-    plugin.call('NetworkDriver.ProgramExternalConnectivity', {
-      ...ref('e1'),
-      Options: { 'com.docker.network.portmap': list },
+for (const store of ['of the host', 'of several hosts']) {
+  await t.test(`what users may ask for, with a store ${store}`, async (t) => {
+    const lab = openLab(t);
+    const up = store === 'of the host' ? start(lab, 'native', ' --outside') : startShared(lab, ' --outside');
+    const { weft, dockerd, plugin } = await up;
+    const web = await lab.namespace('web');
+    const made = await dockerd.run('e1', web, {
+      address: '10.44.0.9',
+      mac: '02:00:00:00:00:09',
+      options: {
+        'weft.dev/name': 'web',
+        'weft.dev/labels': 'app=shop,tier=front',
+        'weft.dev/aliases': 'www,Shop_1',
+      },
     });
-  await publish(ports);
-  await publish(ports);
-  const [endpoint] = await weft.client.endpoints();
-  t.match(endpoint, {
-    name: 'web',
-    mac: '02:00:00:00:00:09',
-    labels: { app: 'shop', tier: 'front' },
-    publish: [
-      { hostPort: 18080, port: 80, protocol: 'TCP' },
-      { hostPort: 18053, port: 53, protocol: 'UDP', hostIP: '0.0.0.0' },
-    ],
-  });
-  t.match(await weft.run('get', 'endpoint', 'web', '-o', 'yaml'), /weft\.dev\/aliases: www,shop-1/);
-  t.match(await plugin.call('NetworkDriver.EndpointOperInfo', ref('e1')), { Value: { 'weft.dev/name': 'web' } });
-  await plugin.call('NetworkDriver.RevokeExternalConnectivity', ref('e1'));
-  await plugin.call('NetworkDriver.RevokeExternalConnectivity', ref('e1'));
-  t.same((await weft.client.endpoints())[0]!.publish, []);
-  await publish(null);
+    t.equal(made.address, '10.44.0.9/24');
+    const ports = [
+      { Proto: 6, IP: '', Port: 80, HostIP: '', HostPort: 18080, HostPortEnd: 18080 },
+      { Proto: 17, IP: '', Port: 53, HostIP: '0.0.0.0', HostPort: 18053, HostPortEnd: 18053 },
+    ];
+    const publish = (list: unknown) =>
+      plugin.call('NetworkDriver.ProgramExternalConnectivity', {
+        ...ref('e1'),
+        Options: { 'com.docker.network.portmap': list },
+      });
+    await publish(ports);
+    await publish(ports);
+    const [endpoint] = await weft.client.endpoints();
+    t.match(endpoint, {
+      name: 'web',
+      mac: '02:00:00:00:00:09',
+      labels: { app: 'shop', tier: 'front' },
+      publish: [
+        { hostPort: 18080, port: 80, protocol: 'TCP' },
+        { hostPort: 18053, port: 53, protocol: 'UDP', hostIP: '0.0.0.0' },
+      ],
+    });
+    t.match(await weft.run('get', 'endpoint', 'web', '-o', 'yaml'), /weft\.dev\/aliases: www,shop-1/);
+    t.match(await plugin.call('NetworkDriver.EndpointOperInfo', ref('e1')), { Value: { 'weft.dev/name': 'web' } });
+    await plugin.call('NetworkDriver.RevokeExternalConnectivity', ref('e1'));
+    await plugin.call('NetworkDriver.RevokeExternalConnectivity', ref('e1'));
+    t.same((await weft.client.endpoints())[0]!.publish, []);
+    await publish(null);
 
-  await t.test('both families', async (t) => {
-    const six = await plugin.call<{ Address: string }>('IpamDriver.RequestAddress', { PoolID: 'blue/fd44::/64' });
-    const four = await dockerd.request();
-    await plugin.call('NetworkDriver.CreateEndpoint', {
-      ...ref('e6'),
-      Interface: { Address: four, AddressIPv6: six.Address, MacAddress: '' },
+    await t.test('both families', async (t) => {
+      const six = await plugin.call<{ Address: string }>('IpamDriver.RequestAddress', { PoolID: 'blue/fd44::/64' });
+      const four = await dockerd.request();
+      await plugin.call('NetworkDriver.CreateEndpoint', {
+        ...ref('e6'),
+        Interface: { Address: four, AddressIPv6: six.Address, MacAddress: '' },
+      });
+      const joined = await plugin.call('NetworkDriver.Join', { ...ref('e6'), SandboxKey: '/run/docker/netns/none' });
+      t.match(joined, { Gateway: '10.44.0.1', GatewayIPv6: 'fd44::1' });
+      const both = (await weft.client.endpoints()).find(({ addresses }) => addresses.length === 2);
+      t.same(
+        both?.addresses,
+        [four, six.Address].map((address) => address.split('/')[0]),
+      );
+      await plugin.call('NetworkDriver.DeleteEndpoint', ref('e6'));
+      await dockerd.release(four);
+      await plugin.call('IpamDriver.ReleaseAddress', { PoolID: 'blue/fd44::/64', Address: six.Address });
+      t.equal((await weft.client.endpoints()).length, 1);
     });
-    const joined = await plugin.call('NetworkDriver.Join', { ...ref('e6'), SandboxKey: '/run/docker/netns/none' });
-    t.match(joined, { Gateway: '10.44.0.1', GatewayIPv6: 'fd44::1' });
-    const both = (await weft.client.endpoints()).find(({ addresses }) => addresses.length === 2);
-    t.same(
-      both?.addresses,
-      [four, six.Address].map((address) => address.split('/')[0]),
-    );
-    await plugin.call('NetworkDriver.DeleteEndpoint', ref('e6'));
-    await dockerd.release(four);
-    await plugin.call('IpamDriver.ReleaseAddress', { PoolID: 'blue/fd44::/64', Address: six.Address });
-    t.equal((await weft.client.endpoints()).length, 1);
   });
+}
+
+await t.test('where hosts share a store, Docker gets an address again at once, and nobody else does', async (t) => {
+  const lab = openLab(t);
+  const { weft, dockerd, plugin, other } = await startShared(lab);
+  const [web, box] = [await lab.namespace('web'), await lab.namespace('box')];
+  const address = '10.44.0.20';
+  const first = await dockerd.run('e1', web, { address });
+  await isFollowed(weft, web);
+  await dockerd.stop('e1', web, first);
+  await t.rejects(
+    weft.attach(box, { network: 'blue', name: 'box', arguments: ['--ip', address] }),
+    /ip 10\.44\.0\.20 was endpoint "docker-[0-9a-f]{8}"'s a moment ago/,
+    'not an endpoint that is attached',
+  );
+  await t.rejects(
+    other.attach(box, { network: 'blue', name: 'box', arguments: ['--ip', address] }),
+    /10\.44\.0\.20/,
+    'nor one of another host',
+  );
+  const options = { 'weft.dev/name': 'web' };
+  const second = await dockerd.run('e2', web, { address, options });
+  t.equal(second.address, `${address}/24`, 'a container that is started again');
+  await isFollowed(weft, web);
+  await dockerd.stop('e2', web, second);
+
+  await dockerd.request(address);
+  await plugin.call('Plugin.Activate');
+  t.equal(await dockerd.request(address), `${address}/24`, 'and by another dockerd');
+  await dockerd.release(address);
+  t.same(await weft.client.endpoints(), []);
+
+  // What an endpoint had that no engine carries rests for Docker, too.
+  await weft.attach(box, { network: 'blue', name: 'box', arguments: ['--ip', '10.44.0.21'] });
+  await weft.run('detach', 'box');
+  await t.rejects(dockerd.request('10.44.0.21'), /was endpoint "box"'s a moment ago/);
 });
 
 await t.test('what is wrong is named, and nothing is left of it', async (t) => {

@@ -101,13 +101,15 @@ export class BlockPool implements Pool {
     return this.#owners.get(address)?.endpoint;
   }
 
-  check(owner: string, requested: string): void {
+  check(owner: string, requested: string, isCarried = false): void {
     refuseReserved(owner, requested, this.network, this.#subnet);
     const value = addressValue(requested);
     refuseTaken(owner, requested, this.#owners.get(value)?.endpoint);
     const holding = this.#known(value);
     refuseTaken(owner, requested, this.#waiting(value, owner));
-    const rested = holding?.restsFor(value, owner, this.#environment.clock(), REST_MS) ?? 0;
+    // Engines give an address back before they ask for it again, and say only then whose it is.
+    const isOfEngine = isCarried && holding?.used.get(value)?.isCarried === true;
+    const rested = isOfEngine ? 0 : (holding?.restsFor(value, owner, this.#environment.clock(), REST_MS) ?? 0);
     const refuse = (why: string): never => {
       throw new WeftError('conflict', `endpoint "${owner}": ip ${requested} ${why}`);
     };
@@ -128,8 +130,8 @@ export class BlockPool implements Pool {
     );
   }
 
-  plan(owner: string, requested: string | undefined, draft: Draft): string {
-    if (requested !== undefined) this.check(owner, requested);
+  plan(owner: string, requested: string | undefined, draft: Draft, isCarried = false): string {
+    if (requested !== undefined) this.check(owner, requested, isCarried);
     const value = requested === undefined ? this.#choose(owner, draft) : addressValue(requested);
     if (requested !== undefined && !this.#mayUseIn(draft, value)) this.#claimSingle(owner, value, draft);
     this.#own(value, { endpoint: owner, isHere: true });
@@ -176,13 +178,15 @@ export class BlockPool implements Pool {
     }
   }
 
-  giveBack(owner: string, address: string): void {
+  giveBack(owner: string, address: string, isCarried = false): void {
     const value = addressValue(address);
     const holding = this.#known(value);
     if (holding?.wants.get(value)?.endpoint === owner) holding.wants.delete(value);
     if (this.#owners.get(value)?.endpoint !== owner) return;
     this.#disown(value);
-    holding?.free(value, this.#environment.clock());
+    holding?.free(value, this.#environment.clock(), isCarried);
+    // The next start has to know it.
+    if (holding && isCarried) this.#environment.onNeed(holding);
   }
 
   async keep(isOwner: (owner: string) => boolean): Promise<void> {

@@ -39,6 +39,8 @@ interface Used {
   readonly endpoint: string;
   /** When its endpoint gave it back; undefined while it has it. */
   readonly freeSince: number | undefined;
+  /** A container engine had carried its interface. */
+  readonly isCarried?: boolean;
   /** It has rested, and the own store does not know it any more. */
   readonly isForgotten?: boolean;
 }
@@ -230,10 +232,12 @@ export class Holding {
     this.isChanged = true;
   }
 
-  /** The endpoint has given it back. */
-  free(address: bigint, now: number): void {
+  /** The endpoint has given it back. @param isCarried a container engine had carried its interface, or would have */
+  free(address: bigint, now: number, isCarried = false): void {
     const used = this.used.get(address);
-    if (used) this.used.set(address, { ...used, freeSince: now });
+    if (!used) return;
+    this.used.set(address, { ...used, freeSince: now, ...(isCarried && { isCarried }) });
+    this.isChanged ||= isCarried;
   }
 
   /** For how many milliseconds `endpoint` has to wait for the address; undefined stands for any other one. */
@@ -267,22 +271,25 @@ export class Holding {
       Object.fromEntries([...map].map(([address, one]) => [addressText(address), of(one)]));
     const used = new Map([...this.used].filter(([, { isForgotten }]) => !isForgotten));
     if (this.heldAt === undefined && this.singles.size + this.yielded.size + used.size === 0) return undefined;
+    const carried = [...used].filter(([, { isCarried }]) => isCarried).map(([address]) => addressText(address));
     return {
       ...(this.heldAt !== undefined && { heldAt: this.heldAt }),
       yielded: text(this.yielded, (one) => one),
       singles: text(this.singles, (one) => one),
       used: text(used, ({ endpoint }) => endpoint),
+      ...(carried.length > 0 && { carried }),
     };
   }
 
   /** @param now everything that was in use counts as given back now, until its endpoint is in force again */
   fromOwn(value: unknown, now: number): void {
-    const { heldAt, yielded, singles, used } = holdingRecord.parse(value);
+    const { heldAt, yielded, singles, used, carried = [] } = holdingRecord.parse(value);
     this.heldAt = heldAt;
     for (const [text, claim] of Object.entries(yielded)) this.yielded.set(addressValue(text), claim);
     for (const [text, single] of Object.entries(singles)) this.singles.set(addressValue(text), single);
     for (const [text, endpoint] of Object.entries(used)) {
-      this.used.set(addressValue(text), { endpoint, freeSince: now });
+      const isCarried = carried.includes(text);
+      this.used.set(addressValue(text), { endpoint, freeSince: now, ...(isCarried && { isCarried }) });
     }
   }
 }

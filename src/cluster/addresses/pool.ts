@@ -20,15 +20,17 @@ export interface Pool {
   ownerOf(address: bigint): string | undefined;
   /**
    * Checks that a new endpoint of this host could have this address.
+   * @param isCarried a container engine carries its interface: it need not wait for what such an endpoint of this host had
    * @throws WeftError('invalid') for one that no endpoint can have, WeftError('conflict') for one that is taken, PlanAgain if
    * others have to be asked first
    */
-  check(owner: string, requested: string): void;
+  check(owner: string, requested: string, isCarried?: boolean): void;
   /**
    * Gives an address in a change that is being planned: the requested one, or one that the pool chooses.
+   * @param isCarried as for `check`
    * @throws as `check` does; WeftError('exhausted') if there is none to choose
    */
-  plan(owner: string, requested: string | undefined, draft: Draft): string;
+  plan(owner: string, requested: string | undefined, draft: Draft, isCarried?: boolean): string;
   /** Takes an address over, in a change that moves its endpoint from another host to this one. */
   move(owner: string, address: string, draft: Draft): void;
   /** What is to be stored with the addresses that a change was given. */
@@ -40,8 +42,8 @@ export interface Pool {
   claim(owner: string, address: string, isHere: boolean): void;
   /** Gives endpoints of this host what they had when the last daemon ended: what they have now is not known. */
   claimUsed?(isOwner: (owner: string) => boolean): void;
-  /** Takes the address back if it is `owner` that has it. */
-  giveBack(owner: string, address: string): void;
+  /** Takes the address back if it is `owner` that has it. @param isCarried a container engine carried its interface */
+  giveBack(owner: string, address: string, isCarried?: boolean): void;
   /** Takes back the addresses of all others, in turns of the event loop: there may be very many. */
   keep(isOwner: (owner: string) => boolean): Promise<void>;
 }
