@@ -106,6 +106,43 @@ t.test('more than four megabytes, as a list and in the fragments of a watch', as
   );
 });
 
+t.test('very many deletions in one revision', async (t) => {
+  const store = openStoreOf(etcd, { prefix: 'weft/mass/' });
+  t.teardown(() => store.close());
+  const count = 30_000;
+  let revision = 0;
+  for (let first = 0; first < count; first += 125) {
+    const put = Array.from({ length: 125 }, (_, n) => ({ key: `${keyOf(first + n)}/${'k'.repeat(40)}`, value: 1 }));
+    revision = await store.transact({ put });
+  }
+  const [live, late]: [WatchEvent[], WatchEvent[]] = [[], []];
+  store.watch('', revision + 1, (event) => live.push(event));
+  await etcd.ctl(['del', '--prefix', 'weft/mass/']);
+  // This one is behind when it begins.
+  store.watch('', revision + 1, (event) => late.push(event));
+  await until(() => live.length > 0 && late.length > 0, { what: 'the deletion' });
+  for (const [event, ...others] of [live, late]) {
+    t.equal(event?.kind === 'changes' && event.changes.length, count);
+    t.same(others, []);
+  }
+});
+
+t.test('what is too long for one answer of a watch comes in fragments', async (t) => {
+  const store = openStoreOf(etcd, { prefix: 'weft/long-watch/' });
+  t.teardown(() => store.close());
+  const [count, value] = [24, 'x'.repeat(1_000_000)];
+  const { revision } = await store.list('');
+  for (let n = 0; n < count; n++) await store.transact({ put: [{ key: keyOf(n), value }] });
+  const events: WatchEvent[] = [];
+  store.watch('', revision + 1, (event) => events.push(event));
+  await until(() => events.length >= count, { what: 'all events' });
+  t.same(
+    events.map((event) => event.kind),
+    events.map(() => 'changes'),
+  );
+  t.equal(events.length, count);
+});
+
 t.test('entries that are too long for one answer come in several', async (t) => {
   const store = openStoreOf(etcd, { prefix: 'weft/long-entries/' });
   t.teardown(() => store.close());

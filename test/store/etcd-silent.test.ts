@@ -46,6 +46,40 @@ t.test(
   },
 );
 
+t.test('a watch that is behind and brings nothing twice is given up, the next one after a pause', async (t) => {
+  const asked: boolean[] = [];
+  let pauses = 0;
+  const { etcd, watches } = await falseMember(t, {
+    range: () => messageOf('RangeResponse', { header: { ...header, revision: 9 } }),
+    watch: ({ createRequest, progressRequest }, send) => {
+      if (createRequest) asked.push(createRequest.fragment ?? false);
+      if (!progressRequest) send(messageOf('WatchResponse', { header, created: true }));
+    },
+  });
+  const store = openStoreOf(etcd, {
+    limits,
+    random: () => 1,
+    after: (delayMs, work) => {
+      if (delayMs === 1000) pauses++;
+      const timeout = setTimeout(work, delayMs);
+      return () => clearTimeout(timeout);
+    },
+  });
+  t.teardown(() => store.close());
+  const given: string[] = [];
+  const watch = (): void => void store.watch('', 8, ({ kind }) => given.push(kind));
+  watch();
+  await until(() => given.length === 1, { what: 'the first to be given up' });
+  t.same(given, ['compacted'], 'all is read again');
+  t.equal(watches(), 2);
+  t.equal(pauses, 0);
+  t.same(asked, [false, true], 'as a whole, then in fragments');
+  watch();
+  await until(() => given.length === 2, { what: 'the second to be given up' });
+  t.equal(watches(), 4);
+  t.equal(pauses, 1);
+});
+
 t.test('a lease is renewed on another stream if the first one is stuck', async (t) => {
   let streams = 0;
   const renewed = messageOf('LeaseKeepAliveResponse', { header, ID: 255, TTL: 15 });

@@ -54,6 +54,8 @@ class Follower {
         this.#works.add(work);
         return () => void this.#works.delete(work);
       },
+      random: () => 0,
+      givenUp: { count: 0 },
       onChanges: (at, changes) => {
         for (const { key } of changes) {
           const value = this.#etcd.at(at).get(key)?.value;

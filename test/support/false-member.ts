@@ -28,7 +28,10 @@ export interface Answers {
   readonly range?: (request: RangeAsked) => Answer;
   readonly transaction?: () => Answer;
   /** To each request of a watch; by default it is silent. */
-  readonly watch?: (request: { readonly progressRequest?: object }, send: (message: Buffer) => void) => void;
+  readonly watch?: (
+    request: { readonly createRequest?: { readonly fragment?: boolean }; readonly progressRequest?: object },
+    send: (message: Buffer) => void,
+  ) => void;
   /** To each request of the nth stream, from 1. */
   readonly keepAlive?: (send: (message: Buffer) => void, stream: number) => void;
 }

@@ -112,6 +112,7 @@ export class ModelEtcd {
     }));
     return {
       header: { clusterId: int(this.#id), revision: int(this.revision) },
+      created: false,
       canceled: isForgotten,
       compactRevision: int(isForgotten ? this.#compacted : 0),
       cancelReason: '',

@@ -32,7 +32,7 @@ import { readListing } from './listing.ts';
 import * as etcd from './messages.ts';
 import type { Limits } from './session.ts';
 import { openCredentials } from './tls.ts';
-import { EtcdWatch, type Anchor } from './watch.ts';
+import { EtcdWatch, type Anchor, type WatchesGivenUp } from './watch.ts';
 
 export interface EtcdStoreOptions
   extends Pick<EtcdConnectionOptions, 'endpoints' | 'after' | 'clock' | 'wallClock' | 'random' | 'onWarning'> {
@@ -89,6 +89,7 @@ class EtcdStore implements Store {
   readonly #connection: Connection;
   readonly #leases: Leases;
   readonly #watches = new Set<EtcdWatch>();
+  readonly #givenUp: WatchesGivenUp = { count: 0 };
   readonly #options: EtcdStoreOptions;
   readonly #limits: Limits;
   readonly #underWay = new Set<Promise<unknown>>();
@@ -194,6 +195,8 @@ class EtcdStore implements Store {
       name: listed?.name,
       limits: this.#limits,
       after: this.#options.after,
+      random: this.#options.random,
+      givenUp: this.#givenUp,
       onChanges: (revision, changes) => listener({ kind: 'changes', revision, changes }),
       onBroken: () => {
         this.#watches.delete(watch);

@@ -93,6 +93,7 @@ export interface Event {
 }
 
 export interface WatchResponse extends Answer {
+  readonly created: boolean;
   readonly canceled: boolean;
   readonly compactRevision: Int64;
   readonly cancelReason: string;

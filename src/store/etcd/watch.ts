@@ -5,6 +5,12 @@
  *   2. a stream from the next revision on, which answers when it is created
  *   3. what one transaction has changed is told at once, and never twice
  *   4. a stream that is silent is asked for its progress; one that stays silent is replaced
+ *   5. a watch that is behind, and of which two streams in a row have brought nothing, is given up: whoever watches reads all
+ *      again, and goes on from there. If that does not help either, the next one waits longer before it gives up
+ *
+ * The first of two such streams gets each answer in one piece, the second one in fragments. Cutting is what takes etcd 3.4
+ * long: its time grows with the square of the number of events, so the deletion of 100,000 keys in one revision takes it a second
+ * as a whole, and a quarter of a minute in fragments. But what is longer than this process accepts comes in fragments alone.
  *
  * For step 1 it is not enough to compare the cluster's id and its revision: a cluster that was emptied, or restored from a
  * snapshot, may have the same id, and its revision may have passed the last one that was told. So the watch remembers the
@@ -37,6 +43,10 @@ export interface WatchOptions {
   readonly name: Anchor | undefined;
   readonly limits: Pick<Limits, 'silenceMs' | 'answerMs'>;
   readonly after: (delayMs: number, work: () => void) => () => void;
+  /** From 0 to 1. */
+  readonly random: () => number;
+  /** Common to all watches of a store. */
+  readonly givenUp: WatchesGivenUp;
   readonly onChanges: (revision: number, changes: readonly Change[]) => void;
   /** It cannot go on. Nothing is told any more. */
   readonly onBroken: () => void;
@@ -49,8 +59,17 @@ export interface Anchor {
   readonly entry: { readonly revision: number; readonly value: Uint8Array } | undefined;
 }
 
+/** How many watches were given up, one after the other, as nothing came of them. */
+export interface WatchesGivenUp {
+  count: number;
+}
+
 /** The pause before a stream is made again that etcd has refused. */
 const AGAIN_MS = 500;
+/** So many streams in a row that bring nothing are enough, if there is something to bring. */
+const MOST_STREAMS = 2;
+/** The pause before one is given up: none at first, then this, and twice as much each time. */
+const GIVE_UP_MS = { least: 1000, most: 60_000 };
 
 export class EtcdWatch {
   readonly #options: WatchOptions;
@@ -61,6 +80,8 @@ export class EtcdWatch {
   /** Events of a response whose end has not come yet. */
   #fragments: etcd.Event[] = [];
   #stream: Stream<etcd.WatchRequest> | undefined;
+  /** How many streams in a row have brought nothing. */
+  #failed = 0;
   #cancelTimer = (): void => {};
   #forget: () => void;
   #isEnded = false;
@@ -87,7 +108,10 @@ export class EtcdWatch {
     this.#stream?.end();
     this.#fragments = [];
     try {
-      if (!(await this.#isSameHistory(session))) return this.#break();
+      const latest = await this.#latestIn(session);
+      if (latest === undefined) return this.#break();
+      if (this.#isEnded || session.isLost) return;
+      if (this.#failed >= MOST_STREAMS && latest >= this.#next) return this.#giveUp();
     } catch (error) {
       const failure = Failure.of(error);
       if (failure.isCompacted) return this.#break();
@@ -97,8 +121,8 @@ export class EtcdWatch {
     if (!this.#isEnded && !session.isLost) this.#open(session);
   }
 
-  /** @throws Failure */
-  async #isSameHistory(session: Session): Promise<boolean> {
+  /** @returns etcd's revision; undefined if its history is another one @throws Failure */
+  async #latestIn(session: Session): Promise<number | undefined> {
     const before = this.#next - 1;
     const read = (key: Uint8Array, revision?: number): Promise<etcd.RangeResponse> =>
       session.unary(etcd.range, { key, ...(revision !== undefined && { revision }) }, this.#options.limits.answerMs);
@@ -112,18 +136,20 @@ export class EtcdWatch {
       this.#latest ? isDeletedThen(this.#latest) : true,
       this.#name ? isThere(this.#name) : true,
     ]);
-    if (this.#history !== undefined && this.#history !== session.history) return false;
+    if (this.#history !== undefined && this.#history !== session.history) return undefined;
     this.#history = session.history;
-    return header.revision.toNumber() >= before && areSame.every((isSame) => isSame);
+    const latest = header.revision.toNumber();
+    return latest >= before && areSame.every((isSame) => isSame) ? latest : undefined;
   }
 
   #open(session: Session): void {
-    const createRequest = { ...rangeOf(this.#options.prefix), startRevision: this.#next, fragment: true };
+    const createRequest = { ...rangeOf(this.#options.prefix), startRevision: this.#next, fragment: this.#failed > 0 };
     const stream = session.stream(
       etcd.watch,
       (response) => this.#take(response, session),
       (why) => {
         this.#cancelTimer();
+        if (why.isTooLong) this.#failed++;
         if (!session.isLost) this.#beginAgain(session, why);
       },
     );
@@ -147,6 +173,7 @@ export class EtcdWatch {
     if (response.fragment) return;
     const events = this.#fragments;
     this.#fragments = [];
+    if (!response.created) this.#failed = this.#options.givenUp.count = 0;
     this.#tell(events);
   }
 
@@ -176,6 +203,7 @@ export class EtcdWatch {
     const { answerMs } = this.#options.limits;
     this.#cancelTimer();
     this.#cancelTimer = patiently(this.#options.after, answerMs, () => {
+      this.#failed++;
       session.lose(new Failure(status.DEADLINE_EXCEEDED, `a watch was not answered within ${answerMs / 1000} s`));
     });
   }
@@ -190,6 +218,15 @@ export class EtcdWatch {
     this.#cancelTimer = this.#options.after(AGAIN_MS, () => {
       if (!session.isLost) void this.#begin(session);
     });
+  }
+
+  #giveUp(): void {
+    const { after, random, givenUp } = this.#options;
+    const rounds = givenUp.count++;
+    const mostMs = Math.min(GIVE_UP_MS.most, GIVE_UP_MS.least * 2 ** (rounds - 1));
+    this.#forget();
+    if (rounds === 0) this.#break();
+    else this.#cancelTimer = after(mostMs * (0.5 + random() / 2), () => this.#break());
   }
 
   #break(): void {
