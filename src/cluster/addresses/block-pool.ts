@@ -396,7 +396,7 @@ export class BlockPool implements Pool {
         return;
       } catch (error) {
         // A host that does not answer is not asked again.
-        if (error instanceof WeftError && error.message.includes('does not answer')) most.values.length = 0;
+        if (error instanceof WeftError && error.code === 'unreachable') most.values.length = 0;
       }
     }
     throw why;
