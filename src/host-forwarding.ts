@@ -31,10 +31,12 @@ export function openForwarding(
 ): Forwarding {
   const { logger } = options;
   const { natKey, clock, wallClock, after, later, onPortLost } = foundations;
-  const hostConnections = new HostConnections((error) =>
-    logger.warn({ err: error }, 'ended connections stay in the conntrack table of the host until they time out'),
-  );
-  const forwarding = new Forwarding(openDatapath, {
+  const hostConnections = new HostConnections({
+    isOpen: (connection) => forwarding.tables.connections.isOpenOutside(connection),
+    onFailure: (error) =>
+      logger.warn({ err: error }, 'ended connections stay in the conntrack table of the host until they time out'),
+  });
+  const forwarding: Forwarding = new Forwarding(openDatapath, {
     ...{ natKey, clock, wallClock, after, later, onPortLost, onPeersChanged },
     hostId: identity.subarray(0, 3),
     fdbQuota: options.fdbQuota,

@@ -54,18 +54,24 @@ export async function forgetStaleUdp({ own, targets, ports, fronts }: Publishing
 /** `kHostConnectionBytes` of native/io/conntrack.h. */
 const HOST_CONNECTION_BYTES = 40;
 
+export interface HostConnectionsOptions {
+  /** True if another one with the same ends has begun meanwhile: whoever uses a port again would lose it. */
+  readonly isOpen: (connection: ProtocolTuple) => boolean;
+  /** Called once if the kernel refuses; connections then end by their timeouts. */
+  readonly onFailure: (error: WeftError) => void;
+}
+
 /**
  * Deletes connections in the network namespace of this process, together with all others that are given up meanwhile.
  */
 export class HostConnections {
-  readonly #onFailure: (error: WeftError) => void;
+  readonly #options: HostConnectionsOptions;
   #waiting: ProtocolTuple[] = [];
   #isBusy = false;
   #hasFailed = false;
 
-  /** @param onFailure called once if the kernel refuses; connections then end by their timeouts */
-  constructor(onFailure: (error: WeftError) => void) {
-    this.#onFailure = onFailure;
+  constructor(options: HostConnectionsOptions) {
+    this.#options = options;
   }
 
   /** Soon. @param connection as weft's end of it sends, whoever opened it */
@@ -79,11 +85,12 @@ export class HostConnections {
     // Connections that are given up in this turn are deleted together.
     await Promise.resolve();
     while (this.#waiting.length > 0) {
-      const records = encoded(this.#waiting.splice(0));
-      const result = await loadAddon().forgetConnections(records);
+      const given = this.#waiting.splice(0).filter((connection) => !this.#options.isOpen(connection));
+      if (given.length === 0) continue;
+      const result = await loadAddon().forgetConnections(encoded(given));
       if (result >= 0 || this.#hasFailed) continue;
       this.#hasFailed = true;
-      this.#onFailure(
+      this.#options.onFailure(
         new WeftError('system', `connections of the host could not be forgotten (${errnoName(-result)})`),
       );
     }

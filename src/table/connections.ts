@@ -111,6 +111,12 @@ export class ConnectionTable {
     return this.#store.lookup(place, protocol, tuple);
   }
 
+  /** True if there is a connection to or from the outside. @param sent the tuple that the transit address sends */
+  isOpenOutside({ protocol, ...sent }: ProtocolTuple): boolean {
+    const found = this.lookup(OUTSIDE, protocol, turned(sent));
+    return found !== undefined && this.#store.records.kind(found.slot) !== 'ended';
+  }
+
   /** The tuples of a connection that was found. */
   tuples(slot: number): ConnectionTuples {
     return this.#store.records.read(slot);

@@ -117,6 +117,14 @@ function fromOutside(datapath: DatapathKind): void {
       t.match(own4, { direction: 'published', service: { name: 'default/web' }, to: 'default/web' });
     });
 
+    await t.test('a client that uses a port again loses nothing', async (t) => {
+      await client.run(['sysctl', '-qw', 'net.ipv4.tcp_max_tw_buckets=0']);
+      const tries = 20;
+      const atOnce = Number(await client.run(python('port_again.py', own[4], 30_080, 45_000, tries)));
+      // Of a busy machine, one or another may take a second.
+      t.ok(atOnce >= tries / 2, `${atOnce} of ${tries} needed no second SYN`);
+    });
+
     await t.test('an address that was given to it leads to its own ports', async (t) => {
       const annotations = `weft.dev/load-balancer-ips: '${given[4]},${given[6]}'`;
       await apply(service(`type: LoadBalancer\n  ${PORTS}`, annotations));

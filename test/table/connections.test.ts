@@ -66,7 +66,11 @@ for (const [kind, openStore] of Object.entries(stores)) {
     t.match(connections.lookup(OUTSIDE, UDP, answer), { slot: 0, reply: true });
     t.equal(connections.lookup(OUTSIDE, UDP, opening.original), undefined, 'a tuple means something in one place only');
     t.equal(connections.lookup(RED, TCP, opening.original), undefined);
+    const sent = { protocol: UDP, ...tuple('169.254.77.2', natPortOf(connections), '203.0.113.9', 443) };
+    t.ok(connections.isOpenOutside(sent));
+    t.notOk(connections.isOpenOutside({ ...sent, protocol: TCP }));
     t.same(connections.forget(RED, endpoint), changed);
+    t.notOk(connections.isOpenOutside(sent));
     t.equal(connections.size, 0);
     t.end();
   });
