@@ -210,8 +210,11 @@ export class Sweep {
       return false;
     }
     if (found === 'allowed' || found === 'unconcerned' || !tables.connections.claim({ slot, generation })) return false;
-    if (found === 'unknown') changes.changedAll(tables.connections.retire(slot, this.#options.clock(), generation));
-    else this.#end({ slot, generation }, found, id);
+    if (found === 'unknown') {
+      changes.changedAll(tables.connections.retire(slot, this.#options.clock(), generation));
+      // Nobody is told of it, now or at the next start.
+      tables.connections.ended.told(slot, generation);
+    } else this.#end({ slot, generation }, found, id);
     return true;
   }
 

@@ -400,7 +400,7 @@ for (const [kind, open] of Object.entries(kinds)) {
   );
 
   t.test(`${kind}: what a defect keeps from being judged ends, and the others are judged`, (t) => {
-    const { policies, put, opened, kindOf } = lab();
+    const { policies, connections, put, opened, kindOf } = lab();
     const [slot, other] = [opened('10.0.0.2', 40_000), opened('10.0.0.3', 40_000)];
     const setOf = policies.setOf.bind(policies);
     policies.setOf = (...asked) => {
@@ -417,6 +417,8 @@ for (const [kind, open] of Object.entries(kinds)) {
     };
     put(admitting(['web', 'api']));
     t.same([kindOf(slot), kindOf(other)], ['ended', 'tracked']);
+    connections.ended.recover(slot);
+    t.same(connections.ended.untold(), [], 'its ends are not reset at the next start');
     t.end();
   });
 
