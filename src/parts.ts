@@ -163,7 +163,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const { logger } = options;
   const { own, watcher, probe, clock } = foundations;
   const id = Buffer.from(foundations.identity).toString('hex');
-  const feed = openFeed(options, foundations, { id, whyBarred: () => membership.whyBarred });
+  const feed = openFeed(options, foundations, { id, membership: () => membership });
   const { store } = feed;
   const warn = (message: string, details: object): void => logger.warn(details, message);
   const forwarding: Forwarding = openForwarding(options, foundations, () => peers.noteChanges());

@@ -11,6 +11,7 @@ import type { Feed } from './cluster/feed/feed.ts';
 import { LocalFeed } from './cluster/feed/local-feed.ts';
 import { SharedFeed, type SharedFeedEnvironment } from './cluster/feed/shared-feed.ts';
 import { FORMAT_KEY } from './cluster/feed/store-identity.ts';
+import type { Membership } from './cluster/membership/membership.ts';
 import { useStore } from './cluster/store-of-attachments.ts';
 import type { DaemonConfig } from './config.ts';
 import { openEmbeddedStore, type EmbeddedStoreOptions } from './store/embedded.ts';
@@ -76,11 +77,14 @@ export function openFeed(
     after,
     wallClock,
   }: Pick<SharedFeedEnvironment, 'store' | 'own' | 'newId' | 'after' | 'wallClock'>,
-  { id, whyBarred }: Pick<SharedFeedEnvironment, 'id' | 'whyBarred'>,
+  { id, membership }: { readonly id: string; readonly membership: () => Pick<Membership, 'whyBarred' | 'isDecided'> },
 ): Feed {
   if (shared === 'embedded') return new LocalFeed(store);
   return new SharedFeed({
-    ...{ store, prefix: shared.prefix, own, host, id, whyBarred, newId, after, wallClock, logger },
+    ...{ store, prefix: shared.prefix, own, host, newId, after, wallClock, logger },
+    id,
+    whyBarred: () => membership().whyBarred,
+    isDecided: () => membership().isDecided,
     copyFile: join(state, 'copy'),
   });
 }

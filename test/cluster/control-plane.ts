@@ -87,6 +87,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
         id: Buffer.from(host).toString('hex').padEnd(32, '0'),
         copyFile: join(directory, 'copy'),
         whyBarred: () => membership.whyBarred,
+        isDecided: () => membership.isDecided,
         newId: () => randomUUID(),
         wallClock: () => 0,
         logger: { info: () => {}, warn: tell, error: tell },

@@ -16,6 +16,8 @@ export class FeedHost {
   readonly link: Switchable;
   /** Why it must not write, as if it had not registered. */
   barred: string | undefined;
+  /** Whether it has tried to register. */
+  isDecided = true;
   readonly feed: SharedFeed;
   readonly serial = new Serial();
   /** The records in force, with the revisions with which they are known here. */
@@ -44,6 +46,7 @@ export class FeedHost {
       id: Buffer.from(idOf).toString('hex').padEnd(32, '0'),
       copyFile: join(directory, 'copy'),
       whyBarred: () => this.barred,
+      isDecided: () => this.isDecided,
       newId: () => `cluster-${name}${ids++ === 0 ? '' : `-${ids}`}`,
       // Ticks come from the test; the first answer and reports of the watch are never late.
       after: (delayMs, work) => {

@@ -245,6 +245,7 @@ t.test('if that record stays, another machine has a copy of the state directory'
   const copy = await daemon('left', '192.0.2.2', 'aa01', await own(), UNSEEN);
   await time.pass(3 * LEASE_MS);
   t.match(copy.membership.report, { state: 'refused', why: /runs already, since .*, on another machine/ });
+  t.ok(copy.membership.isDecided, 'that is known, too');
   t.equal(copy.membership.whyBarred, copy.membership.report?.why, 'it writes nothing');
   t.equal(copy.told.at(-1), copy.membership.report?.why, 'it goes on, and this is told');
   t.match((await store.get('hosts/left'))?.value, { resource: { spec: { underlay: '192.0.2.1' } } });
@@ -270,9 +271,11 @@ t.test('a host that starts while the store is away registers when it is back', a
   const { membership, started } = await daemon('left', '192.0.2.1', 'aa01', await own());
   t.equal(await started, undefined, 'it starts');
   t.match(membership.report, { state: 'waiting', why: String });
+  t.notOk(membership.isDecided);
   shared.writesLeft = Infinity;
   await time.pass(2000);
   t.same(membership.report, { state: 'registered' });
+  t.ok(membership.isDecided);
   t.ok(await store.get('live/left'));
 });
 

@@ -77,6 +77,27 @@ t.test('a host that may be another one’s copy writes nothing', async (t) => {
   t.same(a.values(), b.values());
 });
 
+t.test('a host writes nothing that it wrote alone before it is known whether it may', async (t) => {
+  const { shared, a, b } = await twoHosts(t);
+  const app = 'endpoints/default/app';
+  a.link.away();
+  await a.set(app, endpointOf('a', '10.0.0.3'));
+  a.isDecided = false;
+  a.link.back();
+  await b.set(DB, { ...endpointOf('b', '10.0.0.2'), labels: {} });
+  await a.until(() => 'labels' in (a.inForce.get(DB)!.value as object), 'what others write');
+  for (let tick = 0; tick < 10; tick++) a.feed.tick();
+  await a.settle();
+  t.same(a.report.pending, ['endpoint "app"']);
+  t.notOk(await shared.get(app));
+  a.isDecided = true;
+  a.feed.tick();
+  await a.settle();
+  t.same(a.report.pending, [], 'with the next tick');
+  t.ok(await shared.get(app));
+  t.same(a.values(), b.values());
+});
+
 t.test('a restart while the store is away', async (t) => {
   const { start, a, b } = await twoHosts(t);
   a.link.away();

@@ -55,6 +55,8 @@ export interface SharedFeedEnvironment {
   readonly copyFile: string;
   /** Why this host must not write to the store although it answers; undefined if it may. */
   readonly whyBarred: () => string | undefined;
+  /** Whether that has been decided once: until then, what this host wrote while the store was away waits. */
+  readonly isDecided: () => boolean;
   /** Returns a random text for a new cluster. */
   readonly newId: () => string;
   /** Does something later; returns how to cancel that. */
@@ -87,6 +89,7 @@ export class SharedFeed implements Feed {
   readonly #identification: StoreIdentification;
   readonly #writer: SharedWriter;
   readonly #ownWrites: OwnWrites;
+  #waitsForDecision = false;
   readonly #following: StoreFollowing;
   readonly #monitor: FeedMonitor;
   readonly #audit = new StoreAudit();
@@ -317,7 +320,8 @@ export class SharedFeed implements Feed {
     if (!store.health().isReachable) return;
     if (advice === 'read') this.#following.lose();
     this.#audit.tick();
-    if (this.#audit.isWaiting || (isRetry && this.#ownWrites.isDue)) this.#onNews();
+    const mayMakeUp = this.#waitsForDecision ? this.#environment.isDecided() : isRetry;
+    if (this.#audit.isWaiting || (mayMakeUp && this.#ownWrites.isDue)) this.#onNews();
     if (--this.#ticksToAudit > 0 && advice !== 'audit') return;
     const [least, most] = AUDIT_TICKS;
     this.#ticksToAudit = least + (wallClock() % (most - least));
@@ -459,7 +463,9 @@ export class SharedFeed implements Feed {
   /** Writes some of what the store does not have of this host. @returns true if there may be more to do */
   async #makeUp(): Promise<boolean> {
     if (!this.#ownWrites.isDue || !this.#isGiven || !this.#following.isWatching) return false;
-    if (this.#barred || unreachable(this.#environment.store)) return false;
+    const { store, isDecided } = this.#environment;
+    this.#waitsForDecision = !isDecided();
+    if (this.#waitsForDecision || this.#barred || unreachable(store)) return false;
     try {
       await this.#ownWrites.run();
       this.#failures.delete(NOT_STORED);

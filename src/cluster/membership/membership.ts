@@ -114,6 +114,11 @@ export class Membership {
     return this.#presence ? this.inForce.report() : null;
   }
 
+  /** Whether it has been decided once if this host may be one of those that share the store. */
+  get isDecided(): boolean {
+    return this.#presence?.isDecided ?? true;
+  }
+
   /** Why this host must not write to the store: it shares with another host what it must not, or may do so. */
   get whyBarred(): string | undefined {
     const why = this.#presence?.whyBarred;

@@ -73,6 +73,7 @@ export class Presence {
   #refreshAtMs = 0;
   /** When a record that may be this host's before its reboot was first seen. */
   #stillThereSince: number | undefined;
+  #isDecided = false;
   #working: Promise<void> | undefined;
   #cancel = (): void => {};
   /** Whoever starts is told by `start` itself why it is refused. */
@@ -100,6 +101,11 @@ export class Presence {
   /** For how long this host has been registered without a break, in milliseconds; 0 while it is not. */
   get registeredMs(): number {
     return this.#registeredSinceMs === undefined ? 0 : this.#environment.clock() - this.#registeredSinceMs;
+  }
+
+  /** Whether it has been decided once if this host may be one of those that share the store. */
+  get isDecided(): boolean {
+    return this.#isDecided;
   }
 
   /** Why this host must not write anything: it is refused, or another daemon may run under its name. */
@@ -248,6 +254,7 @@ export class Presence {
   #tell(report: PresenceReport): void {
     const isNews = report.state !== this.#report.state || report.why !== this.#report.why;
     this.#report = report;
+    this.#isDecided ||= report.state !== 'waiting';
     if (report.state !== 'registered') this.#registeredSinceMs = undefined;
     else this.#registeredSinceMs ??= this.#environment.clock();
     if (isNews && !(this.#isStarting && report.state === 'refused')) this.#environment.onChange(report);
