@@ -123,15 +123,16 @@ export class EndpointPlacing {
     if (!endpoint) return false;
     try {
       const network = this.#environment.networks.get(endpoint.resource.spec.network);
-      const owner = this.#parts.index.withMac(network.name, endpoint.mac);
-      if (owner !== undefined && owner !== name) {
-        throw new WeftError('conflict', `endpoint "${name}": mac ${endpoint.mac} is taken by endpoint "${owner}"`);
-      }
       const isNew = (address: string): boolean =>
         poolOf(network, address, name).ownerOf(addressValue(address)) !== name;
       const claimed = endpoint.addresses.filter(isNew);
       this.#claimAddresses(network, endpoint);
       if (claimed.length > 0) this.#environment.onAddressesClaimed(endpoint);
+      // While it waits for its MAC, nobody else is to get its addresses.
+      const owner = this.#parts.index.withMac(network.name, endpoint.mac);
+      if (owner !== undefined && owner !== name) {
+        throw new WeftError('conflict', `endpoint "${name}": mac ${endpoint.mac} is taken by endpoint "${owner}"`);
+      }
       if (isHere(endpoint)) return true;
       this.#parts.remotes.enter(endpoint, isNews);
       this.#parts.failures.delete(name);

@@ -97,6 +97,11 @@ t.test('an endpoint that clashes waits until it does not', async (t) => {
   });
   t.equal(endpoints.get('mac').state, 'waiting');
   t.equal(endpoints.get('web').state, 'remote');
+  await t.rejects(
+    cluster.apply([remote('late', '10.0.0.11', '02:00:00:00:00:77')]),
+    { message: /10\.0\.0\.11 is taken by endpoint "mac"/ },
+    'one that waits for its MAC keeps its address',
+  );
   await cluster.delete(endpointKind, { name: 'web' });
   await endpoints.renew();
   t.same(endpoints.problems(), {});
