@@ -116,7 +116,10 @@ export class Carrying {
       declared.filter((ref) => ref !== undefined),
       found,
     );
-    const missing = wanted.filter(({ name }) => !found.has(name) && !this.#searched.has(name));
+    // What was in its container and is gone from there is gone: what has its MAC elsewhere is somebody else's.
+    const missing = wanted.filter(
+      (endpoint) => isOnItsWay(endpoint) && !found.has(endpoint.name) && !this.#searched.has(endpoint.name),
+    );
     if (missing.length > 0) await this.#find(missing, liveNamespaces(), found);
     for (const { name, state } of missing) if (state === 'detached' && !found.has(name)) this.#searched.add(name);
     let hasMoved = false;
@@ -161,14 +164,31 @@ export class Carrying {
   ): Promise<Map<string, Place>> {
     const refs = [...new Map(namespaces.map((ref) => [netnsId(ref), ref])).values()];
     const read = refs.length > 0 ? await readNamespaces(this.#environment.exchange, refs) : [];
+    const owners = this.#owners();
     for (const [at, facts] of read.entries()) {
       if (facts instanceof WeftError) continue;
       for (const endpoint of endpoints) {
-        const ifindex = found.has(endpoint.name) ? undefined : indexOf(endpoint, facts);
+        const isOthers = (ifindex: number): boolean => {
+          const owner = owners.get(placeText(netnsId(refs[at]!), ifindex));
+          return owner !== undefined && owner !== endpoint.name;
+        };
+        const ifindex = found.has(endpoint.name) ? undefined : indexOf(endpoint, facts, isOthers);
         if (ifindex !== undefined) found.set(endpoint.name, { ref: refs[at]!, ifindex, cookie: facts.cookie });
       }
     }
     return found;
+  }
+
+  /** The endpoints of this host, by where their interfaces are: endpoints of different networks may have the same MAC. */
+  #owners(): Map<string, string> {
+    const { bootId } = this.#environment;
+    return new Map(
+      this.#parts.index
+        .here()
+        .filter(isLocal)
+        .filter(({ local, state }) => state !== 'detached' && local.bootId === bootId && local.ifindex !== undefined)
+        .map(({ name, local }) => [placeText(netnsId(netnsOf(local)), local.ifindex!), name]),
+    );
   }
 
   /** @returns true if it was elsewhere */
@@ -194,8 +214,18 @@ interface Place {
   readonly cookie: string | undefined;
 }
 
-/** The index of its interface in a namespace; undefined if it is not there. */
-function indexOf({ mac, local }: LocalEndpoint, { links }: NamespaceFacts): number | undefined {
-  const taps = links.filter((link) => link.queues !== undefined && link.mac === mac);
+function placeText(netns: string, ifindex: number): string {
+  return `${netns} ${ifindex}`;
+}
+
+/** The index of its interface in a namespace; undefined if it is not there. @param isOthers true for those of other endpoints */
+function indexOf(
+  { mac, local }: LocalEndpoint,
+  { links }: NamespaceFacts,
+  isOthers: (ifindex: number) => boolean,
+): number | undefined {
+  const taps = links.filter(
+    ({ queues, mac: own, ifindex }) => queues !== undefined && own === mac && !isOthers(ifindex),
+  );
   return (taps.find(({ ifindex }) => ifindex === local.ifindex) ?? taps[0])?.ifindex;
 }

@@ -299,6 +299,38 @@ await t.test('where hosts share a store, Docker gets an address again at once, a
   await t.rejects(dockerd.request('10.44.0.21'), /was endpoint "box"'s a moment ago/);
 });
 
+await t.test('an interface that is gone is not looked for elsewhere by its MAC', async (t) => {
+  const lab = openLab(t);
+  const { weft, dockerd, plugin } = await start(lab, 'native');
+  const [web, box, evil] = [await lab.namespace('web'), await lab.namespace('box'), await lab.namespace('evil')];
+  const mac = '02:00:00:00:00:44';
+  await weft.createNetwork('red --subnet 10.46.0.0/24');
+
+  for (const [at, whose] of ['of another network', 'of somebody who claims it'].entries()) {
+    const id = `e${at}`;
+    const made = await dockerd.run(id, web, { mac });
+    await isFollowed(weft, web);
+    if (at === 0) await weft.attach(box, { network: 'red', arguments: ['--mac', mac] });
+    else {
+      await evil.ip('tuntap add dev tap0 mode tap multi_queue');
+      await evil.ip(`link set tap0 address ${mac}`);
+    }
+    await web.ip('link delete eth0');
+    const isGone = async (): Promise<boolean> =>
+      (await weft.client.endpoints()).some(({ netns, state }) => netns === web.path && state === 'detached');
+    await until(isGone, { what: 'weft sees that the interface is gone' });
+    // It looks where the interface is before it gives the address back.
+    await dockerd.release(made.address);
+    await plugin.call('NetworkDriver.DeleteEndpoint', ref(id));
+    t.same(
+      (await weft.client.endpoints()).map(({ name, state }) => ({ name, state })),
+      [{ name: 'box', state: 'attached' }],
+      whose,
+    );
+  }
+  t.same([await box.links(), await evil.links()], [['eth0'], ['tap0']], 'those of the others stay');
+});
+
 await t.test('what is wrong is named, and nothing is left of it', async (t) => {
   const lab = openLab(t);
   const { host, weft, plugin, dockerd } = await start(lab, 'native');
