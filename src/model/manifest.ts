@@ -15,9 +15,6 @@ const listSchema = z.strictObject({
   items: z.array(z.unknown()),
 });
 
-/** Enough of a resource to know which schema applies. */
-const headerSchema = z.looseObject({ kind: z.enum(kinds.map(({ kind }) => kind)) });
-
 /** The name of a text that is in no file. */
 export const STDIN = 'stdin';
 
@@ -51,11 +48,19 @@ export function parseResource(value: unknown): Resource {
 }
 
 function resourceOf(value: unknown, locate: Locate): Resource {
-  const { schema } = kindOf(validate(headerSchema, value, { locate }));
+  const { schema } = kindOf(headerOf(value, locate));
   refusePrototypeField(value, locate);
   // Everything else is passed on as it was given.
   const { status: _, ...declared } = value as Readonly<Record<string, unknown>>;
   return validate(schema, withoutNoTime(declared), { locate });
+}
+
+/** Enough of a resource to know which schema applies. */
+function headerOf(value: unknown, locate: Locate): { readonly kind: string } {
+  const { kind } = Object(value) as { readonly kind?: unknown };
+  const known = kinds.find((one) => one.kind === kind);
+  // A schema is made only for what it refuses: there may be very many resources.
+  return known ?? validate(z.looseObject({ kind: z.enum(kinds.map((one) => one.kind)) }), value, { locate });
 }
 
 /** Without `creationTimestamp: null`, with which Kubernetes' own tools write a resource that no server has created yet. */

@@ -5,6 +5,7 @@ import { Holding } from '../../src/cluster/addresses/holding.ts';
 import { nameOfKey } from '../../src/cluster/keys.ts';
 import { attachment as endpointOf } from '../../src/cluster/attachment.ts';
 import { WeftError } from '../../src/error.ts';
+import { addressValue } from '../../src/model/address.ts';
 import { DOCKER } from '../../src/model/endpoint-annotations.ts';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
@@ -551,4 +552,16 @@ t.test('nothing is left of the blocks of networks that come and go', async (t) =
     await settled(here);
   }
   t.equal(Number(queryObjects(Holding, { format: 'count' })), 0);
+});
+
+t.test('an address that comes back for an endpoint is not given back because it was used here long ago', async (t) => {
+  const holding = new Holding({ key: 'blocks/blue/4-10.0.0.0', network: 'blue', first: addressValue('10.0.0.0') }, 'b');
+  const address = addressValue('10.0.0.9');
+  holding.use(address, 'web');
+  holding.free(address, 0);
+  holding.rest(61_000, 60_000);
+  holding.wrote(5);
+  holding.see({ host: 'a', claimed: { '10.0.0.9': { host: 'b', endpoint: 'web' } } }, 6, 6);
+  t.ok(holding.mayUse(address));
+  t.notOk(holding.used.has(address), 'how long it may take to come counts from now');
 });

@@ -219,6 +219,8 @@ export class Holding {
       const known = this.singles.get(address);
       if (!known && !this.#isSettled) continue;
       if (known?.at === this.revision) continue;
+      // Whoever had it here before does not say how long the endpoint that it is claimed for may take to come.
+      if (!known && this.used.get(address)?.freeSince !== undefined) this.used.delete(address);
       this.singles.set(address, { endpoint: known?.endpoint ?? claim.endpoint, at: this.revision });
       this.isChanged = true;
     }
