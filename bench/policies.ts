@@ -30,7 +30,7 @@ export interface PolicyFigures {
   /** 10,000 rules for 1,000 endpoints, each of which has all its judgements made once. */
   readonly compiledMs: number;
   readonly compiledMib: number;
-  /** One of 1,000 policies is replaced by another one, with a block that nobody has mentioned before: the median of some changes. */
+  /** One of 1,000 policies is replaced by another one, with ten rules and blocks that nobody has mentioned before: the slowest of some changes. */
   readonly changedMs: number;
   /** 262,144 connections, of as many classes, and of few. */
   readonly sweptMs: number;
@@ -117,7 +117,10 @@ function compiled(): Pick<PolicyFigures, 'compiledMs' | 'compiledMib' | 'changed
   const compiledMib = (bytesInUse() - before) / MIB;
   const change = (rule: number): number => {
     const changing = cpuMicroseconds();
-    all[0] = policyOf('p0', [ruleOf(rule)]);
+    all[0] = policyOf(
+      'p0',
+      Array.from({ length: 10 }, (_, n) => ruleOf(rule + n)),
+    );
     for (let endpoint = 0; endpoint < ENDPOINTS; endpoint++) {
       const isConcerned = endpoint === 0 || policiesOf(endpoint).includes(0);
       if (isConcerned) put(endpoint);
@@ -125,7 +128,7 @@ function compiled(): Pick<PolicyFigures, 'compiledMs' | 'compiledMib' | 'changed
     }
     return (cpuMicroseconds() - changing) / 1000;
   };
-  const changedMs = median(Array.from({ length: ROUNDS }, (_, round) => change(20_000 + round)));
+  const changedMs = Math.max(...Array.from({ length: ROUNDS }, (_, round) => change(20_000 + 10 * round)));
   return { compiledMs, compiledMib, changedMs };
 }
 

@@ -105,7 +105,7 @@ export class Carrying {
       .filter((endpoint) => this.#isSought(endpoint));
     if (wanted.length === 0) return false;
     const own = await ownNetns();
-    const found = await this.#find(wanted, [own]);
+    const found = await this.#find(wanted, [own], { own });
     const declared = await Promise.all(
       wanted
         .filter(({ name }) => !found.has(name))
@@ -114,13 +114,13 @@ export class Carrying {
     await this.#find(
       wanted,
       declared.filter((ref) => ref !== undefined),
-      found,
+      { own, found },
     );
     // What was in its container and is gone from there is gone: what has its MAC elsewhere is somebody else's.
     const missing = wanted.filter(
       (endpoint) => isOnItsWay(endpoint) && !found.has(endpoint.name) && !this.#searched.has(endpoint.name),
     );
-    if (missing.length > 0) await this.#find(missing, liveNamespaces(), found);
+    if (missing.length > 0) await this.#find(missing, liveNamespaces(), { own, found });
     for (const { name, state } of missing) if (state === 'detached' && !found.has(name)) this.#searched.add(name);
     let hasMoved = false;
     for (const endpoint of wanted) {
@@ -156,11 +156,14 @@ export class Carrying {
     return isOnItsWay(endpoint) || endpoint.state === 'detached' || problems.length > 0;
   }
 
-  /** Which of these endpoints have their interfaces in which of these namespaces. @param found where that is added */
+  /**
+   * Which of these endpoints have their interfaces in which of these namespaces.
+   * @param places weft's own namespace, and `found`, where what is found is added
+   */
   async #find(
     endpoints: readonly LocalEndpoint[],
     namespaces: readonly NetnsRef[],
-    found = new Map<string, Place>(),
+    { own, found = new Map<string, Place>() }: { readonly own: NetnsRef; readonly found?: Map<string, Place> },
   ): Promise<Map<string, Place>> {
     const refs = [...new Map(namespaces.map((ref) => [netnsId(ref), ref])).values()];
     const read = refs.length > 0 ? await readNamespaces(this.#environment.exchange, refs) : [];
@@ -172,7 +175,9 @@ export class Carrying {
           const owner = owners.get(placeText(netnsId(refs[at]!), ifindex));
           return owner !== undefined && owner !== endpoint.name;
         };
-        const ifindex = found.has(endpoint.name) ? undefined : indexOf(endpoint, facts, isOthers);
+        const ifindex = found.has(endpoint.name)
+          ? undefined
+          : indexOf(endpoint, facts, { isOwn: netnsId(refs[at]!) === netnsId(own), isOthers });
         if (ifindex !== undefined) found.set(endpoint.name, { ref: refs[at]!, ifindex, cookie: facts.cookie });
       }
     }
@@ -218,14 +223,18 @@ function placeText(netns: string, ifindex: number): string {
   return `${netns} ${ifindex}`;
 }
 
-/** The index of its interface in a namespace; undefined if it is not there. @param isOthers true for those of other endpoints */
+/**
+ * The index of its interface in a namespace; undefined if it is not there. In weft's own namespace it has the name that weft gave it:
+ * what has its MAC there under another name is somebody else's.
+ * @param where whether that is weft's own namespace, and which interfaces are those of other endpoints
+ */
 function indexOf(
-  { mac, local }: LocalEndpoint,
+  { mac, local, resource }: LocalEndpoint,
   { links }: NamespaceFacts,
-  isOthers: (ifindex: number) => boolean,
+  { isOwn, isOthers }: { readonly isOwn: boolean; readonly isOthers: (ifindex: number) => boolean },
 ): number | undefined {
-  const taps = links.filter(
-    ({ queues, mac: own, ifindex }) => queues !== undefined && own === mac && !isOthers(ifindex),
-  );
+  const taps = links
+    .filter(({ queues, mac: own, ifindex }) => queues !== undefined && own === mac && !isOthers(ifindex))
+    .filter(({ ifname }) => !isOwn || ifname === resource.spec.interface);
   return (taps.find(({ ifindex }) => ifindex === local.ifindex) ?? taps[0])?.ifindex;
 }

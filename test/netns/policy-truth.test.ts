@@ -17,9 +17,13 @@ const seed = Number(process.env.SEED ?? Date.now() % 2 ** 32);
 
 await t.test(`${SAMPLE} of the policies that were written by hand (seed ${seed})`, { skip: needsRoot }, async (t) => {
   const random = new Random(seed);
-  const all = policyCases();
+  const all = [...policyCases()];
   const real = await RealCluster.open(openLab(t), 'native');
   const tally = { cells: 0, allowed: 0 };
-  for (let n = 0; n < SAMPLE; n++) await real.holds(t, random.pick(all), tally);
+  // Each once: one that follows itself would be deleted as the one before.
+  for (let n = 0; n < SAMPLE; n++) {
+    const [one] = all.splice(random.int(all.length), 1);
+    await real.holds(t, one!, tally);
+  }
   t.comment(JSON.stringify(tally));
 });

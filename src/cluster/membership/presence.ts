@@ -187,8 +187,11 @@ export class Presence {
   async #work(): Promise<void> {
     const { store, underlay, clock } = this.#environment;
     const address = underlay();
-    if (address === undefined)
+    if (address === undefined) {
+      // It may never be known, and nobody can be mistaken for a host that nobody reaches.
+      this.#isDecided = true;
       return this.#tell({ state: 'waiting', why: 'the underlay address is not known: give it with --underlay' });
+    }
     const why = this.#environment.mustWait();
     if (why !== undefined) return this.#tell({ state: 'waiting', why });
     try {
