@@ -9,6 +9,7 @@ They begin with `ready`. For each line on standard input, each prints what it ha
 connection is over. The end of the input ends all of them.
 """
 import collections
+import errno
 import heapq
 import json
 import selectors
@@ -23,6 +24,12 @@ ANSWER_BYTES = 64
 HANDSHAKE_PAUSE_S = 0.005
 # As /proc/net/tcp has it.
 SYN_RECV = "03"
+
+
+def why(error):
+    """OSError alone may be anything."""
+    name = type(error).__name__
+    return f"OSError {errno.errorcode.get(error.errno)}" if name == "OSError" else name
 
 
 class Program:
@@ -178,7 +185,7 @@ class Load(Program):
             one.sendall(b"!")
             self.watch(one, selectors.EVENT_READ, lambda: self.receive(one, begun))
         except OSError as error:
-            self.over(one, begun, type(error).__name__)
+            self.over(one, begun, why(error))
 
     def receive(self, one, begun):
         try:
@@ -187,7 +194,7 @@ class Load(Program):
                 self.answered[answer.decode()] += 1
             self.over(one, begun, None if answer else "closed")
         except OSError as error:
-            self.over(one, begun, type(error).__name__)
+            self.over(one, begun, why(error))
 
     def over(self, one, begun, failure):
         self.forget(one)
