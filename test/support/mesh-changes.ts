@@ -140,7 +140,7 @@ export async function powerLoss(t: Test, lab: Lab, { datapath, connections, rate
   const lostMs = monotonicMs();
   await c!.host.run(['nft', '-f', '-'], { input: noPower });
   await until(async () => (await a.client.hosts()).some(({ state }) => state === 'down'), { what: 'it is down' });
-  // Connections that a cached flow leads there are decided about again in the turns after that.
+  // As whoever asks for the services sees it.
   await until(async () => JSON.stringify(await a.json('services', 'web')).includes('does not answer'), {
     what: 'services leave its backend out',
   });

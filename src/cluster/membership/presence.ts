@@ -188,7 +188,7 @@ export class Presence {
     const { store, underlay, clock } = this.#environment;
     const address = underlay();
     if (address === undefined) {
-      // It may never be known, and nobody can be mistaken for a host that nobody reaches.
+      // It may never be known, and what this host has written must not wait for ever.
       this.#isDecided = true;
       return this.#tell({ state: 'waiting', why: 'the underlay address is not known: give it with --underlay' });
     }
