@@ -20,7 +20,7 @@
  *
  * Owned by the thread of the switch.
  */
-import { MOST_DSCP, MOST_MARK, type MeterName, type Treatment } from '../flow/treatment.ts';
+import { MOST_DSCP, MOST_MARK, treatmentOf, type MeterName, type Treatment } from '../flow/treatment.ts';
 import type { Changes } from './changes.ts';
 
 /** What a hook reads at once. Their places are their numbers in `hooks/inside.ts`. */
@@ -185,7 +185,7 @@ export class Hooks {
         }
         if (said.treatment) {
           treatment = withMore(treatment, name, said.treatment);
-          question.treat(treatment);
+          if (treatment) question.treat(treatment);
         }
       } else if (onError === 'deny') return { kind: 'failed', hook: name, why: said.why };
       else failed.push({ hook: name, why: said.why });
@@ -194,11 +194,13 @@ export class Hooks {
   }
 }
 
-/** What is set, and what this hook sets of the rest. */
-function withMore(set: Treatment | undefined, hook: string, { mark, dscp: ownDscp, rate }: WantedTreatment): Treatment {
-  const dscp = set?.dscp ?? ownDscp;
-  const meter = set?.meter ?? (rate && meterOf(hook, rate));
-  return { mark: set?.mark || mark, ...(dscp !== undefined && { dscp }), ...(meter && { meter }) };
+/** What is set, and what this hook sets of the rest. @returns undefined if nothing is set */
+function withMore(
+  set: Treatment | undefined,
+  hook: string,
+  { mark, dscp, rate }: WantedTreatment,
+): Treatment | undefined {
+  return treatmentOf(set?.mark || mark, set?.dscp ?? dscp, set?.meter ?? (rate && meterOf(hook, rate)));
 }
 
 /**
