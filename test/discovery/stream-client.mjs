@@ -4,7 +4,7 @@
  *   split       one question, byte by byte; prints the first address
  *   slow        one byte, then nothing; prints `closed` when the server has ended the connection
  *   many        opens COUNT connections, and holds them; prints how many are open
- *   waiting     COUNT questions over UDP, for names below NAME; prints `done` as soon as all but 64 are answered with SERVFAIL
+ *   waiting     COUNT questions over UDP at once, for names below NAME; prints `done` as soon as all but 64 are answered with SERVFAIL
  *   flood       asks all it can by COUNT connections, until somebody ends it; prints `begun`
  *   garbage     COUNT connections with random bytes; prints `done`
  */
@@ -75,12 +75,15 @@ const modes = {
   waiting() {
     const socket = createSocket('udp4');
     let refused = 0;
+    const ask = (id, name) => socket.send(encode({ type: 'query', id, questions: [{ type: 'A', name }] }), 53, host);
     socket.on('message', (message) => {
       if (decode(message).rcode === 'SERVFAIL' && ++refused === Number(count) - 64) console.log('done');
     });
-    for (let id = 0; id < Number(count); id++) {
-      socket.send(encode({ type: 'query', id, questions: [{ type: 'A', name: `silent.n${id}.${name}` }] }), 53, host);
-    }
+    // Of a flow that is not decided yet, only a few packets wait: the others are sent when one has been answered.
+    socket.once('message', () => {
+      for (let id = 0; id < Number(count); id++) ask(id, `silent.n${id}.${name}`);
+    });
+    ask(0, 'no.weft');
   },
   flood() {
     const many = Buffer.concat(Array.from({ length: 2000 }, (_, id) => query(id)));
