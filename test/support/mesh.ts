@@ -184,27 +184,33 @@ spec:
 
   /** So many new connections a second, until it is finished. */
   load(rate: number, address: string = VIP): Promise<Talker<LoadReport>> {
-    return talker(this.client, 'load', address, SERVICE_PORT, rate);
+    return talker(this.client, 'load', address, SERVICE_PORT, 'shared', rate);
   }
 
   /** The same of the visitor, who comes in by all hosts: so many a second by all of them together. */
   enter(rate: number): Promise<Talker<LoadReport>[]> {
-    return this.#byEachHost((host) => talker(this.visitor, 'load', host, NODE_PORT, rate / this.wefts.length));
+    return this.#byEachHost((host, own) =>
+      talker(this.visitor, 'load', host, NODE_PORT, own, rate / this.wefts.length),
+    );
   }
 
   /** Connections of the visitor that stay open and exchange data: so many by each host; returns when all are open. */
   holdEntered(count: number, pauseMs: number): Promise<Talker<HoldReport>[]> {
-    return this.#byEachHost((host) => talker(this.visitor, 'hold', host, NODE_PORT, count, pauseMs));
+    return this.#byEachHost((host, own) => talker(this.visitor, 'hold', host, NODE_PORT, own, count, pauseMs));
   }
 
-  #byEachHost<T>(work: (address: string) => Promise<T>): Promise<T[]> {
-    const addresses = this.cluster?.hosts.map(({ underlay }) => underlay) ?? [ONLY_HOST];
-    return Promise.all(addresses.map(work));
+  /**
+   * By several hosts, each connection has a port of its own: a backend cannot tell apart two connections from one port, whoever
+   * brings them, so the second one would have to wait.
+   */
+  #byEachHost<T>(work: (address: string, own: 'own' | 'shared') => Promise<T>): Promise<T[]> {
+    if (!this.cluster) return Promise.all([work(ONLY_HOST, 'shared')]);
+    return Promise.all(this.cluster.hosts.map(({ underlay }) => work(underlay, 'own')));
   }
 
   /** Connections that stay open and exchange data; returns when all are open. */
   hold(count: number, pauseMs: number, address: string = VIP): Promise<Talker<HoldReport>> {
-    return talker(this.client, 'hold', address, SERVICE_PORT, count, pauseMs);
+    return talker(this.client, 'hold', address, SERVICE_PORT, 'shared', count, pauseMs);
   }
 }
 

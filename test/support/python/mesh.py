@@ -1,10 +1,11 @@
 """Backends and clients of a service, over TCP.
 
 mesh.py serve NAME PORT                      answers each question with NAME, until the client closes the connection
-mesh.py load ADDRESS PORT RATE               so many connections a second, each for one question
-mesh.py hold ADDRESS PORT COUNT PAUSE_MS     keeps connections open, on each of which it asks again and again
+mesh.py load ADDRESS PORT OWN RATE           so many connections a second, each for one question
+mesh.py hold ADDRESS PORT OWN COUNT PAUSE_MS keeps connections open, on each of which it asks again and again
 
-They begin with `ready`. For each line on standard input, each prints what it has seen since it began, as JSON. The line
+OWN is `own` or `shared`: whether each connection has a port that no other socket in the namespace has, also if that one leads
+elsewhere. They begin with `ready`. For each line on standard input, each prints what it has seen since it began, as JSON. The line
 `drain` tells `serve` to accept nobody any more, and `stop` tells `load` to open nothing any more; both end when their last
 connection is over. The end of the input ends all of them.
 """
@@ -30,6 +31,10 @@ def why(error):
     """OSError alone may be anything."""
     name = type(error).__name__
     return f"OSError {errno.errorcode.get(error.errno)}" if name == "OSError" else name
+
+
+# For `bind` and `connect`: the kernel chooses a port that nobody has.
+ANY_PORT = ("", 0)
 
 
 class Program:
@@ -133,9 +138,10 @@ class Server(Program):
 
 
 class Load(Program):
-    def __init__(self, address, port, rate):
+    def __init__(self, address, port, own, rate):
         super().__init__()
         self.to = (address, port)
+        self.own = own
         self.interval = 1 / rate
         self.begun = self.open = 0
         self.stopped = False
@@ -174,6 +180,8 @@ class Load(Program):
     def begin(self, now):
         one = socket.socket(socket.AF_INET6 if ":" in self.to[0] else socket.AF_INET)
         one.setblocking(False)
+        if self.own:
+            one.bind(ANY_PORT)
         one.connect_ex(self.to)
         self.begun += 1
         self.open += 1
@@ -209,14 +217,14 @@ class Load(Program):
 
 
 class Hold(Program):
-    def __init__(self, address, port, count, pause):
+    def __init__(self, address, port, own, count, pause):
         super().__init__()
         self.pause = pause
         self.backends = collections.defaultdict(lambda: {"open": 0, "exchanges": 0, "broken": []})
         self.waiting = []
         now = time.monotonic()
         for number in range(count):
-            one = socket.create_connection((address, port), timeout=60)
+            one = socket.create_connection((address, port), timeout=60, source_address=ANY_PORT if own else None)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             one.sendall(b"?")
             name = one.recv(ANSWER_BYTES)
@@ -261,13 +269,15 @@ class Hold(Program):
         heapq.heapify(self.waiting)
 
 
-verb, subject, port, *numbers = sys.argv[1:]
+verb, subject, port, *more = sys.argv[1:]
 if verb == "serve":
     server = Server(subject, int(port))
     server.run(server.due)
-elif verb == "load":
-    load = Load(subject, int(port), float(numbers[0]))
-    load.run(load.due)
 else:
-    hold = Hold(subject, int(port), int(numbers[0]), float(numbers[1]) / 1000)
-    hold.run(hold.due)
+    own, *numbers = more
+    if verb == "load":
+        load = Load(subject, int(port), own == "own", float(numbers[0]))
+        load.run(load.due)
+    else:
+        hold = Hold(subject, int(port), own == "own", int(numbers[0]), float(numbers[1]) / 1000)
+        hold.run(hold.due)
