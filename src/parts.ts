@@ -546,7 +546,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       questions,
       ...telling,
     },
-    doctor: () =>
+    doctor: async () =>
       diagnose({
         underlay: underlay.addressText,
         tunnel: underlay.report(),
@@ -575,7 +575,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         store: feed.report() ?? undefined,
         waitsFor: feed.waitsFor()?.message,
         registration: membership.report,
-        inForce: membership.inForceReport,
+        inForce: await membership.lookInForce(),
         audit: observer.audit(),
         flowCache: observer.datapath({ kind: options.datapath, flowLimit: options.flowLimit }),
         lostUpcalls: forwarding.datapath.counters().drops.upcall_lost ?? 0,

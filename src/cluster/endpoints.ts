@@ -22,7 +22,7 @@ import type { EndpointReport } from '../model/report.ts';
 import { someOf } from '../model/name.ts';
 import type { Resource } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
-import type { Store } from '../store/store.ts';
+import type { Store, Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import { Carrying } from './carrying.ts';
 import { Attachments, type Attached, type AttachmentsEnvironment } from './attachments.ts';
@@ -93,6 +93,8 @@ export class Endpoints implements Reconciler {
   readonly #failures = new Map<string, WeftError>();
   /** The names of those whose records this host does not accept, and of which nothing is in force. */
   readonly #unread = new Set<string>();
+  /** Those that are being deleted by whoever asked this host to. */
+  readonly #deletedHere = new Set<string>();
   readonly #placing: EndpointPlacing;
   readonly #mending: EndpointMending;
   /** Of those whose interfaces container engines carry into containers. */
@@ -157,6 +159,12 @@ export class Endpoints implements Reconciler {
     if (!endpoint)
       throw new WeftError('not_found', `endpoint "${name}" does not exist: \`weft endpoints\` shows those that do`);
     return endpoint;
+  }
+
+  /** Whoever deletes it here knows of it. */
+  planRemoval(name: string): Transaction {
+    this.#deletedHere.add(name);
+    return {};
   }
 
   shown(declared: Declared): Resource {
@@ -250,7 +258,8 @@ export class Endpoints implements Reconciler {
       const state = host === undefined ? 'detached' : 'remote';
       const fresh: Endpoint = { name, resource, revision, addresses, mac, host, state };
       const isOther = before && (!isSameIdentity(before, fresh) || (await isElsewhere(before, resource)));
-      if (isOther && isHere(before)) await this.remove([name]);
+      this.#deletedHere.delete(name);
+      if (isOther && isHere(before)) await this.#remove([name]);
       else if (isOther) this.#forget(before, fresh.addresses);
       const known = this.#index.find(name);
       if (known) this.#change(known, { ...known, resource, revision, host });
@@ -272,18 +281,9 @@ export class Endpoints implements Reconciler {
     }
   }
 
-  /** Closes ports, removes interfaces, and gives addresses back: one in each turn, because the kernel takes its time. */
   async remove(names: readonly string[]): Promise<void> {
-    await this.#giveBackUnread(names);
-    for await (const name of inTurns(names, 1)) {
-      const endpoint = this.#index.find(name);
-      const left = this.#attachments.find(name) === undefined ? this.#records.find(name) : undefined;
-      if (endpoint) await this.#placing.close(endpoint, { keep: false });
-      // Its interface may be there although it is not open: without its network, or if this version did not accept it.
-      if (left?.bootId === this.#environment.bootId) await this.#attachments.removeLeft(name, left);
-      if (endpoint) this.#forget(endpoint);
-    }
-    await this.#records.trySave(new Map(names.map((name) => [name, undefined])));
+    this.#tellUndeclared(names.filter((name) => !this.#deletedHere.delete(name) && this.#attachments.find(name)));
+    await this.#remove(names);
   }
 
   /**
@@ -296,10 +296,7 @@ export class Endpoints implements Reconciler {
     // What was carried off while nobody looked is open again as soon as possible.
     await this.carrying.look();
     const left = this.#records.names().filter((name) => !isDeclared(name) || this.#hasMoved(name));
-    if (left.length > 0) {
-      const message = 'endpoints that were attached here are not declared here any more: their interfaces are removed';
-      this.#environment.warn(message, { endpoints: someOf(left) });
-    }
+    this.#tellUndeclared(left);
     for (const name of left) {
       const local = this.#records.find(name)!;
       if (local.bootId === this.#environment.bootId) await this.#attachments.removeLeft(name, local);
@@ -411,6 +408,27 @@ export class Endpoints implements Reconciler {
     if (!isLocal(endpoint)) return;
     const isLimitSame = isDeepStrictEqual(known.resource.spec.rateLimit, endpoint.resource.spec.rateLimit);
     this.#attachments.change(endpoint, { isLimitSame });
+  }
+
+  /** Closes ports, removes interfaces, and gives addresses back: one in each turn, because the kernel takes its time. */
+  async #remove(names: readonly string[]): Promise<void> {
+    await this.#giveBackUnread(names);
+    for await (const name of inTurns(names, 1)) {
+      const endpoint = this.#index.find(name);
+      const left = this.#attachments.find(name) === undefined ? this.#records.find(name) : undefined;
+      if (endpoint) await this.#placing.close(endpoint, { keep: false });
+      // Its interface may be there although it is not open: without its network, or if this version did not accept it.
+      if (left?.bootId === this.#environment.bootId) await this.#attachments.removeLeft(name, left);
+      if (endpoint) this.#forget(endpoint);
+    }
+    await this.#records.trySave(new Map(names.map((name) => [name, undefined])));
+  }
+
+  /** Somebody else has deleted them, or they were deleted while this host was away. */
+  #tellUndeclared(names: readonly string[]): void {
+    if (names.length === 0) return;
+    const message = 'endpoints that were attached here are not declared here any more: their interfaces are removed';
+    this.#environment.warn(message, { endpoints: someOf(names) });
   }
 
   /** Whoever has the name of this host now has not got its interfaces: those stay. */

@@ -53,6 +53,12 @@ function checkHost({ host, state, behind, since }: HostInForceReport): CheckRepo
         },
       ];
     case 'down':
+      if (since === undefined) {
+        const hint = `the network between both hosts, and \`weft doctor\` there`;
+        return [
+          { check, result: 'warning', detail: 'nothing is heard from it, but as far as the store says it runs', hint },
+        ];
+      }
       return [
         {
           check,

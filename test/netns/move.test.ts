@@ -124,6 +124,24 @@ for (const datapath of datapathKinds) {
       await b.start();
       await until(async () => !(await isThere()), { what: 'b removes it, which is another one by now' });
     });
+
+    await t.test(
+      'a host that was cut off when others deleted its endpoint removes the interface, and tells it',
+      async (t) => {
+        const [hostA, hostB, hostC] = cluster.hosts;
+        await cluster.cut(hostC!, [etcdAddress, hostA!.underlay, hostB!.underlay]);
+        const checks = async () => (await c.client.doctor()).checks.filter(({ check }) => check === 'host a');
+        await until(async () => (await checks()).length > 0, { what: 'c hears nothing' });
+        t.match(await checks(), [{ detail: 'nothing is heard from it, but as far as the store says it runs' }]);
+        await until(async () => (await a.attempt('delete', 'endpoint', 'app')).code === 0, {
+          what: 'c is known as down',
+        });
+        t.match((await checks())[0]!.detail, /^nothing is heard/, 'c cannot know better');
+        await cluster.mend(hostC!);
+        await until(async () => (await app.links()).every((link) => !link.includes('eth')), { what: 'c removes it' });
+        t.match(c.log(), /"endpoints":"app","msg":"endpoints that were attached here are not declared here any more/);
+      },
+    );
     await talk.stop();
   });
 }

@@ -114,6 +114,12 @@ export class Membership {
     return this.#presence ? this.inForce.report() : null;
   }
 
+  /** The same, after the hosts have been asked anew, as far as the store answers. */
+  async lookInForce(): Promise<InForceReport | null> {
+    await this.inForce.look().catch(() => {});
+    return this.inForceReport;
+  }
+
   /** Whether it has been decided once if this host may be one of those that share the store. */
   get isDecided(): boolean {
     return this.#presence?.isDecided ?? true;
