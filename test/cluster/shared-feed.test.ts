@@ -325,8 +325,13 @@ t.test('what two hosts made of one name, address or MAC while one of them was cu
   t.same(a.report.lost.toSorted(), [
     'endpoint "address" is given up: ip 10.0.0.4 in network "blue" was given to endpoint "other" of host "b" while the store was away',
     'endpoint "mac" is given up: mac 02:00:00:00:00:99 in network "blue" was given to endpoint "another" of host "b" while the store was away',
-    'endpoint "name" was changed by another host while the store was away: what this host made of it is given up',
+    'endpoint "name" was taken over by host "b" while the store was away: what this host made of it is given up',
   ]);
+  await b.set('endpoints/default/name', { ...endpointOf('b', '10.0.0.30'), labels: { later: '1' } });
+  await a.until(() => 'labels' in (a.values()['endpoints/default/name'] as object), 'what its host made of it later');
+  t.equal(a.report.lost.length, 3, 'is no reason to forget what was given up here');
+  await a.feed.accept();
+  t.same(a.report.lost, [], 'but somebody who accepts it is');
 });
 
 t.test('the watch of the store loses a change: the audit counts and mends it', async (t) => {

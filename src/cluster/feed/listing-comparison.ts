@@ -2,6 +2,7 @@
 import type { Change, Entry, Listing } from '../../store/store.ts';
 import { eachInTurns } from '../../turns.ts';
 import { judge } from './judgement.ts';
+import { ownerOf } from './known-records.ts';
 import { pendingClashes } from './pending-clashes.ts';
 import { nameOfKey } from '../keys.ts';
 import type { SharedState } from './shared-state.ts';
@@ -97,6 +98,8 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
 
 /** Why a write of this host is given up. */
 export function overtaken(key: string, entry: Entry | undefined): string {
-  const what = entry ? 'was changed by another host' : 'was deleted by another host';
+  const owner = ownerOf(entry?.value);
+  const changed = owner === undefined ? 'was changed by another host' : `was taken over by host "${owner}"`;
+  const what = entry ? changed : 'was deleted by another host';
   return `${nameOfKey(key)} ${what} while the store was away: what this host made of it is given up`;
 }

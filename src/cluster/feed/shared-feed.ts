@@ -273,6 +273,7 @@ export class SharedFeed implements Feed {
     if (why) throw why;
     if (this.#refusal) return this.#acceptOther();
     const { held } = this.#state.report();
+    this.#state.forgetLost();
     const changes = [...this.#state.held].map(([key, entry]) => ({ key, entry }));
     for (const change of changes) this.#state.take(change);
     if (changes.length === 0) return { accepted: [] };

@@ -138,7 +138,7 @@ export class SharedState {
       this.#copy.delete(key);
       return;
     }
-    this.#lost.delete(key);
+    if (isOwnedBy(this.#host, entry)) this.#lost.delete(key);
     const text = JSON.stringify(entry.value);
     this.#set(entry, text);
     this.#copy.put(entry, text);
@@ -208,6 +208,7 @@ export class SharedState {
   /** This host has written a record of its own, and the store does not have it yet. @returns what is in force now */
   written(key: string, value: object | undefined, base: number): Change {
     this.held.delete(key);
+    this.#lost.delete(key);
     if (!value) {
       this.#remove(key);
       return { key, entry: undefined };
@@ -217,7 +218,7 @@ export class SharedState {
     return { key, entry: Object.freeze({ key, value, revision }) };
   }
 
-  /** A write of this host is given up: somebody else was first. */
+  /** A write of this host is given up: somebody else was first. That is told until the record is this host's again, or `forgetLost`. */
   lose(key: string, why: string): void {
     this.#lost.delete(key);
     this.#lost.set(key, why);
@@ -225,6 +226,11 @@ export class SharedState {
       if (this.#lost.size <= MOST_LOST) break;
       this.#lost.delete(oldest);
     }
+  }
+
+  /** Somebody has read what was lost. */
+  forgetLost(): void {
+    this.#lost.clear();
   }
 
   /** Everything that is in force now belongs to this mark. */
