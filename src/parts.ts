@@ -36,7 +36,6 @@ import { hookParts, type HookParts } from './hooks/parts.ts';
 import type { ReadyHooks } from './hooks/ready.ts';
 import type { NetnsWatcher } from './link/netns-watcher.ts';
 import { ownAddresses, underlayInterface } from './link/underlay.ts';
-import { networkKind } from './model/kinds/network.ts';
 import type { Entries } from './model/publish.ts';
 import type { ClashReport, DecisionReport, DoctorReport, StatusReport } from './model/report.ts';
 import { memberAddress } from './model/store-config.ts';
@@ -296,11 +295,12 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     forwarding,
     name: options.host,
     id,
+    refused: () => cluster.refused,
     underlay: () => underlay.address,
     peers: options.peers.map(parseIp),
     whyAlive: (name) => membership.whyAlive(name),
     stillGone: (name) => membership.live.expectation(name),
-    belongingsOf: (name) => joined(belongingsOf(name, endpoints.all()), blocks?.without(name) ?? {}),
+    belongingsOf: (name) => joined(belongingsOf(name, endpoints.all(), cluster.refused), blocks?.without(name) ?? {}),
     onMoved: (name) => {
       if (name === options.host && !hosts.registrationOf(name)) membership.lost();
       return endpoints.followHost(name);
@@ -315,7 +315,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     hasStaticPeers,
     endpointsOf: (network) => endpoints.in(network),
     countOf: (network) => endpoints.countIn(network),
-    refusal: (name) => cluster.refused.failure(networkKind, name),
+    refused: () => cluster.refused,
     onNamed: (name) => names.networkChanged(name),
     onAdded: (name) => endpoints.claimIn(name),
     onChanged: ({ name }, { mtu }) => endpoints.followNetwork(name, mtu),
@@ -329,6 +329,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     hosts,
     watcher,
     exchange: exchangeWithNetns,
+    refused: () => cluster.refused,
     hostName: options.host,
     isShared,
     isDown: (name) => membership.isDown(name),

@@ -359,13 +359,9 @@ export class Cluster {
       const key = keyOf(kind, name);
       const isMarked = feed.report() !== null && isReferredTo(kind) && reconciler.find(name) !== undefined;
       if (isMarked) await this.#mark(kind, name, revision);
-      const at = isMarked ? reconciler.get(name).revision : revision;
+      const expected = isMarked ? this.refused.expectation(kind, reconciler.get(name)) : { key, revision };
       await this.#writes.write(
-        joined(
-          { expect: [{ key, revision: at }], delete: [key] },
-          reconciler.planRemoval?.(name) ?? {},
-          takesBack ?? {},
-        ),
+        joined({ expect: [expected], delete: [key] }, reconciler.planRemoval?.(name) ?? {}, takesBack ?? {}),
       );
       logger.info({ kind: kind.kind, name }, 'deleted');
     }
@@ -487,10 +483,8 @@ export class Cluster {
   purge(also: () => Transaction = () => ({})): Promise<void> {
     return planned(async () => {
       await this.enforce();
-      const expect = [...this.#all()].filter(isOfThisHost).map(({ name, resource, revision }) => ({
-        key: keyOf(kindOf(resource), name),
-        revision,
-      }));
+      const endpoints = [...this.#all()].filter(isOfThisHost);
+      const expect = endpoints.map((one) => this.refused.expectation(kindOf(one.resource), one));
       const all = joined({ expect, delete: expect.map(({ key }) => key) }, also());
       if (all.delete!.length > 0) await this.#writes.write(all);
     });

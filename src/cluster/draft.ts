@@ -177,8 +177,8 @@ export class FileDraft implements Draft, ProposedChange {
       const name = referredId(reference, definition.isNamespaced, namespace);
       if (this.planned(of).has(name)) continue;
       this.#deletions.refuse(definition, name);
-      const { revision } = this.#reconcilers.get(of)!.get(name);
-      this.#expect.set(keyOf(definition, name), revision);
+      const { key, revision } = this.#refused.expectation(definition, this.#reconcilers.get(of)!.get(name));
+      this.#expect.set(key, revision);
     }
   }
 }

@@ -48,6 +48,7 @@ import { LocalRecords } from './local-records.ts';
 import type { PortProtocol } from '../model/publish.ts';
 import { publishedBy, type PublishedEndpointPort } from './publishing.ts';
 import type { Declared, Draft, Planned, Reconciler, Stored, Unread } from './reconciler.ts';
+import type { RefusedRecords } from './refused-records.ts';
 import { Releases } from './releases.ts';
 import { RemoteEndpoints } from './remote-endpoints.ts';
 
@@ -58,6 +59,8 @@ export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly forwarding: Forwarding;
   readonly hosts: Hosts;
   readonly hostName: string;
+  /** Records that this host does not accept. */
+  readonly refused: () => RefusedRecords;
   /** True if other hosts share the store. */
   readonly isShared: boolean;
   /** True if a host of the store is known not to run. */

@@ -23,13 +23,13 @@ import type { Endpoint } from './endpoint.ts';
 import { refusePublished } from './in-use.ts';
 import type { Blocks } from './addresses/blocks.ts';
 import { AddressPool } from './addresses/ipam.ts';
-import { keyOf } from './keys.ts';
 import { NetworkClaims } from './addresses/network-claims.ts';
 import type { Network, NetworkRecord } from './network.ts';
 import { refuseOtherSubnets } from './network-declaration.ts';
 import type { Pool } from './addresses/pool.ts';
 import { rangeOf, refuseOutOfRange } from './ranges.ts';
 import type { Declared, Draft, Planned, Reconciler, Stored, Unread } from './reconciler.ts';
+import type { RefusedRecords } from './refused-records.ts';
 import { routing } from './routing.ts';
 
 export interface NetworksEnvironment {
@@ -44,8 +44,8 @@ export interface NetworksEnvironment {
   readonly serviceClash: (subnets: readonly Subnet[], texts: readonly string[]) => string | undefined;
   /** True if there are peers that do not share the store. Then weft must not choose VNIs. */
   readonly hasStaticPeers: (draft: Draft) => boolean;
-  /** Why this host does not accept what the store has under this name; undefined if it does. */
-  readonly refusal: (name: string) => WeftError | undefined;
+  /** Records that this host does not accept. */
+  readonly refused: () => RefusedRecords;
   /** Unsorted; there may be very many. */
   readonly endpointsOf: (network: string) => Iterable<Endpoint>;
   readonly countOf: (network: string) => number;
@@ -105,7 +105,7 @@ export class Networks implements Reconciler {
   get(name: string): Network {
     const network = this.#networks.get(name);
     if (!network) {
-      const refusal = this.#environment.refusal(name);
+      const refusal = this.#environment.refused().failure(networkKind, name);
       if (refusal) throw refusal;
       throw new WeftError(
         'not_found',
@@ -225,7 +225,7 @@ export class Networks implements Reconciler {
   /** What a change of something in the network expects of it; undefined without it. */
   expectation(name: string): Expectation | undefined {
     const network = this.#networks.get(name);
-    return network && { key: keyOf(networkKind, name), revision: network.revision };
+    return network && this.#environment.refused().expectation(networkKind, network);
   }
 
   report(network: Network): NetworkReport {

@@ -8,8 +8,9 @@ import type { KindDefinition } from '../model/kinds/kind.ts';
 import type { RefusedRecordReport } from '../model/report.ts';
 import { isPolicyKind } from '../model/refused-record.ts';
 import { nameOf } from '../model/resource.ts';
-import type { Change } from '../store/store.ts';
+import type { Change, Expectation } from '../store/store.ts';
 import { keyOf } from './keys.ts';
+import type { Declared } from './reconciler.ts';
 
 interface Refused {
   readonly kind: KindDefinition;
@@ -54,6 +55,11 @@ export class RefusedRecords {
   /** The revision of a refused record; undefined if there is none under that name. */
   revision(kind: KindDefinition, name: string): number | undefined {
     return this.#refused.get(keyOf(kind, name))?.revision;
+  }
+
+  /** What a change expects of a resource that is in force: the store may have a record there that is refused. */
+  expectation(kind: KindDefinition, { name, revision }: Pick<Declared, 'name' | 'revision'>): Expectation {
+    return { key: keyOf(kind, name), revision: this.revision(kind, name) ?? revision };
   }
 
   /** Says what to do about the record. */

@@ -6,11 +6,13 @@ import { WeftError } from '../error.ts';
 import { endpointKind } from '../model/kinds/endpoint.ts';
 import type { Store } from '../store/store.ts';
 import type { EndpointIndex } from './endpoint-index.ts';
-import { keyOf } from './keys.ts';
+import type { RefusedRecords } from './refused-records.ts';
 
 export interface ReleasesEnvironment {
   readonly store: Store;
   readonly index: EndpointIndex;
+  /** Records that this host does not accept. */
+  readonly refused: () => RefusedRecords;
   readonly warn: (message: string, details: object) => void;
 }
 
@@ -51,8 +53,8 @@ export class Releases {
 
   /** In one transaction; one by one if one of them was changed meanwhile, so that it does not hold back the others. */
   async #release(names: readonly string[]): Promise<void> {
-    const { store, index } = this.#environment;
-    const expect = names.map((name) => ({ key: keyOf(endpointKind, name), revision: index.find(name)!.revision }));
+    const { store, index, refused } = this.#environment;
+    const expect = names.map((name) => refused().expectation(endpointKind, index.find(name)!));
     try {
       await store.transact({ expect, delete: expect.map(({ key }) => key) });
       for (const name of names) this.#names.delete(name);

@@ -6,8 +6,8 @@ import { endpointKind } from '../model/kinds/endpoint.ts';
 import type { Transaction } from '../store/store.ts';
 import { isShared, type Endpoint } from './endpoint.ts';
 import type { Hosts } from './membership/hosts.ts';
-import { keyOf } from './keys.ts';
 import type { Networks } from './networks.ts';
+import type { RefusedRecords } from './refused-records.ts';
 
 export interface RemoteEndpointsEnvironment {
   readonly forwarding: { readonly remote: Pick<Remote, 'addEndpoint' | 'announceEndpoint' | 'removeEndpoint'> };
@@ -15,10 +15,10 @@ export interface RemoteEndpointsEnvironment {
   readonly hosts: Hosts;
 }
 
-/** What deletes the endpoints of another host of the store. @param all endpoints */
-export function belongingsOf(host: string, all: Iterable<Endpoint>): Transaction {
+/** What deletes the endpoints of another host of the store. @param all endpoints @param refused records that this host does not accept */
+export function belongingsOf(host: string, all: Iterable<Endpoint>, refused: RefusedRecords): Transaction {
   const endpoints = [...all].filter((endpoint) => isShared(endpoint) && endpoint.host === host);
-  const expect = endpoints.map(({ name, revision }) => ({ key: keyOf(endpointKind, name), revision }));
+  const expect = endpoints.map((endpoint) => refused.expectation(endpointKind, endpoint));
   return { expect, delete: expect.map(({ key }) => key) };
 }
 

@@ -21,7 +21,6 @@ import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts
 import { parseIp } from '../../src/flow/types.ts';
 import { Forwarding } from '../../src/forwarding.ts';
 import { NetnsWatcher } from '../../src/link/netns-watcher.ts';
-import { networkKind } from '../../src/model/kinds/network.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import { serviceParts } from '../../src/cluster/services/parts.ts';
 import { joined, type Store } from '../../src/store/store.ts';
@@ -161,11 +160,12 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     forwarding,
     name: host,
     id,
+    refused: () => cluster.refused,
     underlay: () => parseIp(underlay),
     peers: [],
     whyAlive: (name) => membership.whyAlive(name),
     stillGone: (name) => membership.live.expectation(name),
-    belongingsOf: (name) => joined(belongingsOf(name, endpoints.all()), blocks?.without(name) ?? {}),
+    belongingsOf: (name) => joined(belongingsOf(name, endpoints.all(), cluster.refused), blocks?.without(name) ?? {}),
     onMoved: (name) => endpoints.followHost(name),
   });
   const serving = serviceParts({
@@ -204,7 +204,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     hasStaticPeers: () => false,
     endpointsOf: (network) => endpoints.in(network),
     countOf: (network) => endpoints.countIn(network),
-    refusal: (name) => cluster.refused.failure(networkKind, name),
+    refused: () => cluster.refused,
     onAdded: (name) => endpoints.claimIn(name),
     onChanged: async () => {},
     onRemoved: (name, why) => endpoints.suspend(endpoints.in(name), why),
@@ -219,6 +219,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     watcher,
     // Namespaces without interfaces.
     exchange: async (all) => all.map(() => ({ result: 0, cookie: 0n, settings: [], replies: new Uint8Array() })),
+    refused: () => cluster.refused,
     hostName: host,
     isShared: shared !== undefined,
     isDown: (name) => membership.isDown(name),

@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
 import { Hosts } from '../../src/cluster/membership/hosts.ts';
 import type { Stored } from '../../src/cluster/reconciler.ts';
+import { RefusedRecords } from '../../src/cluster/refused-records.ts';
 import { formatIp, formatMac, parseIp } from '../../src/flow/types.ts';
 import type { Remote } from '../../src/forwarding/remote.ts';
 import type { HostResource } from '../../src/model/kinds/host.ts';
@@ -18,6 +19,7 @@ function openHosts(
     forwarding: { remote },
     name: 'here',
     id: idOf('a'),
+    refused: () => new RefusedRecords(),
     underlay: () => (underlay === undefined ? undefined : parseIp(underlay)),
     peers: [],
     whyAlive: () => undefined,

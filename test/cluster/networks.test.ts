@@ -4,6 +4,7 @@ import { FileDraft } from '../../src/cluster/draft.ts';
 import type { AddressPool } from '../../src/cluster/addresses/ipam.ts';
 import { Networks } from '../../src/cluster/networks.ts';
 import type { Reconciler } from '../../src/cluster/reconciler.ts';
+import { RefusedRecords } from '../../src/cluster/refused-records.ts';
 import type { Forwarding } from '../../src/forwarding.ts';
 import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
 import type { NetworkResource } from '../../src/model/kinds/network.ts';
@@ -18,7 +19,7 @@ await t.test('the underlay is asked for its MTU once a file', async (t) => {
     defaultMtu: async () => 1000 + ++asked,
     serviceClash: () => undefined,
     hasStaticPeers: () => false,
-    refusal: () => undefined,
+    refused: () => new RefusedRecords(),
     endpointsOf: () => [],
     countOf: () => 0,
     onChanged: async () => {},
@@ -45,7 +46,7 @@ await t.test('a change of labels forgets nothing about addresses', async (t) => 
     defaultMtu: async () => 1500,
     serviceClash: () => undefined,
     hasStaticPeers: () => false,
-    refusal: () => undefined,
+    refused: () => new RefusedRecords(),
     endpointsOf: () => [],
     countOf: () => 0,
     onChanged: async () => {},

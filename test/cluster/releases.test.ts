@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { EndpointIndex } from '../../src/cluster/endpoint-index.ts';
+import { RefusedRecords } from '../../src/cluster/refused-records.ts';
 import { Releases } from '../../src/cluster/releases.ts';
 import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
-import type { EndpointResource } from '../../src/model/kinds/endpoint.ts';
+import { endpointKind, type EndpointResource } from '../../src/model/kinds/endpoint.ts';
 import { parseResource } from '../../src/model/manifest.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 
@@ -19,7 +20,8 @@ await t.test('one that was changed meanwhile does not hold back the others', asy
   t.teardown(() => store.close());
   const index = new EndpointIndex();
   const warnings: object[] = [];
-  const releases = new Releases({ store, index, warn: (_, details) => warnings.push(details) });
+  const refused = new RefusedRecords();
+  const releases = new Releases({ store, index, refused: () => refused, warn: (_, details) => warnings.push(details) });
   const left = async (): Promise<string[]> => (await store.list('endpoints/')).entries.map(({ key }) => key);
   const know = (name: string, revision: number): void => {
     const spec = { network: 'blue', netns: name };
@@ -45,6 +47,15 @@ await t.test('one that was changed meanwhile does not hold back the others', asy
     t.match(warnings, [{ error: /"endpoints\/default\/db" has revision/ }], 'told once');
   }
   know('db', revision);
+  await releases.run();
+  t.same(await left(), []);
+
+  // What this host does not accept is released as well: it has what was there before.
+  const [change] = put.map(({ key, value }) => ({ key, entry: { key, value, revision: 0 } }));
+  const later = await store.transact({ put: put.slice(0, 1) });
+  know('api', revision);
+  refused.add({ kind: endpointKind, name: 'api', revision: later, why: '', isClash: false, change: change! });
+  releases.add('api');
   await releases.run();
   t.same(await left(), []);
 });

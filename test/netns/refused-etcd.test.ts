@@ -15,7 +15,7 @@ import { openLab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 import { twoHostsOnEtcd } from '../support/store-outage.ts';
-import { python } from '../support/traffic.ts';
+import { ping, python } from '../support/traffic.ts';
 import { datapathKinds } from '../support/weft.ts';
 
 t.setTimeout(600_000);
@@ -161,4 +161,29 @@ await t.test('an endpoint of which nothing is in force is not attached anew', { 
   });
   await a.run('detach', 'new');
   t.equal((await attach()).code, 0);
+});
+
+await t.test('endpoints come and go in a network whose record is damaged', { skip: needsRoot }, async (t) => {
+  const { etcd, a, b, web, lab } = await twoHostsOnEtcd(openLab(t));
+  await etcd.ctl(['put', KEYS[0]!, '"garbage"']);
+  const isSeen = (weft: typeof b) =>
+    until(async () => (await weft.status()).refusedRecords.length === 1, { what: 'the record to be seen' });
+  await isSeen(a);
+  await isSeen(b);
+  await b.kill();
+  await b.start();
+  await isSeen(b);
+  const [detached, gone] = [await lab.namespace('one'), await lab.namespace('two')];
+  for (const [name, namespace] of [
+    ['one', detached],
+    ['two', gone],
+  ] as const) {
+    const { addresses } = await b.attach(namespace, { name, network: 'blue', arguments: ['--wait'] });
+    await ping(web, addresses[0]!);
+  }
+  await b.run('detach', 'one');
+  await lab.removeNamespace(gone);
+  const left = async () => (await a.client.endpoints()).map(({ name }) => name).toSorted();
+  await until(async () => (await left()).join() === 'db,web', { what: 'both to be gone, also from the store' });
+  for (const weft of [a, b]) t.match((await weft.status()).refusedRecords, [{ name: 'blue' }]);
 });

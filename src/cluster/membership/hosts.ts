@@ -20,6 +20,7 @@ import { Declarations } from '../declarations.ts';
 import { LEASE_MS } from './presence.ts';
 import { keyOf } from '../keys.ts';
 import type { Declared, Draft, Planned, Stored } from '../reconciler.ts';
+import type { RefusedRecords } from '../refused-records.ts';
 import { registrationKeys } from './registration.ts';
 
 export interface HostsEnvironment {
@@ -28,6 +29,8 @@ export interface HostsEnvironment {
   readonly name: string;
   /** The id of this host, as it is registered. */
   readonly id: string;
+  /** Records that this host does not accept. */
+  readonly refused: () => RefusedRecords;
   /** The address of this host, 16 bytes; undefined without an underlay, and until it is known. */
   readonly underlay: () => Uint8Array | undefined;
   /** The peers from the configuration, 16 bytes each. */
@@ -116,9 +119,9 @@ export class Hosts extends Declarations<HostResource> {
 
   /** What a change expects of this host if it must not be made after the host was removed. */
   expectation(): Expectation[] {
-    const { name } = this.#environment;
-    const { revision } = this.find(name) ?? {};
-    return revision === undefined ? [] : [{ key: keyOf(hostKind, name), revision }];
+    const { name, refused } = this.#environment;
+    const host = this.find(name);
+    return host ? [refused().expectation(hostKind, host)] : [];
   }
 
   /** True if the name of this host is registered for another host. */
@@ -196,8 +199,7 @@ export class Hosts extends Declarations<HostResource> {
   planFarewell(): Transaction {
     const { name } = this.#environment;
     if (!this.registrationOf(name) || this.isTaken) return {};
-    const key = keyOf(hostKind, name);
-    return joined({ expect: [{ key, revision: this.get(name).revision }], delete: [key] }, this.#removal(name));
+    return joined({ expect: this.expectation(), delete: [keyOf(hostKind, name)] }, this.#removal(name));
   }
 
   /** The hosts that share the store. */

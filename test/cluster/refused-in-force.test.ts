@@ -1,0 +1,76 @@
+/** While the store has a record that a host does not accept, what is in force of it can be used: attached to, given back, deleted. */
+import t from 'tap';
+import { endpointKind } from '../../src/model/kinds/endpoint.ts';
+import { hostKind } from '../../src/model/kinds/host.ts';
+import { networkKind } from '../../src/model/kinds/network.ts';
+import { Switchable } from '../support/switchable.ts';
+import { attach, blocksIn, blue, openHost, type Plane, settled } from './block-hosts.ts';
+import { openStore } from './control-plane.ts';
+
+t.setTimeout(120_000);
+
+const BLUE = 'networks/blue';
+/** More than a block has. */
+const MANY = 20;
+
+const refused = ({ cluster }: Plane): string[] => cluster.refused.report().map(({ name }) => name);
+
+t.test('endpoints are attached to a network, and its blocks are claimed, asked and given back', async (t) => {
+  const shared = await openStore(t);
+  let now = 1000;
+  const link = new Switchable(shared);
+  const [a, b] = [await openHost(t, shared, 'a'), await openHost(t, link, 'b', undefined, { clock: () => now })];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await settled(a, b);
+  await attach(b, 'b0');
+  await b.write({ [BLUE]: 'garbage', 'namespaces/default': 7 });
+  await settled(a, b);
+  for (const host of [a, b]) t.strictSame(refused(host).toSorted(), ['blue', 'default']);
+  const names = Array.from({ length: MANY }, (_, n) => `b${n + 1}`);
+  const given: string[] = [];
+  for (const name of names) given.push(await attach(b, name));
+  await settled(b);
+  const ofB = async (): Promise<number> =>
+    Object.values(await blocksIn(shared)).filter(({ host }) => host === 'b').length;
+  t.ok((await ofB()) >= 2, 'another block');
+
+  const free = `10.0.0.${Number(given.at(-1)!.split('.').at(-1)) + 1}`;
+  t.equal(await attach(a, 'a1', free), free, 'another host gets a free address of its block');
+
+  link.away();
+  await attach(b, 'late');
+  t.ok(b.endpoints.get('late').revision < 0, 'it is kept until the store is back');
+  link.back();
+  await settled(b);
+  t.ok(await shared.get('endpoints/default/late'));
+
+  for (const name of [...names, 'late']) await b.cluster.delete(endpointKind, { name });
+  for (let times = 0; times < 3; times++) {
+    now += 400_000;
+    await settled(b);
+  }
+  t.equal(await ofB(), 1, 'the one in use is left');
+  t.strictSame(refused(b).toSorted(), ['blue', 'default'], 'nobody has written the records anew');
+});
+
+t.test('a network, a host and its endpoints are deleted', async (t) => {
+  const shared = await openStore(t);
+  const [a, b] = [await openHost(t, shared, 'a'), await openHost(t, shared, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await settled(a, b);
+  await attach(a, 'a1');
+  await attach(b, 'b1');
+  await settled(a, b);
+  await a.write({ 'endpoints/default/b1': { host: 'b', resource: 'garbage' }, 'endpoints/default/a1': 'garbage' });
+  await settled(a);
+  await b.close();
+  await a.cluster.delete(hostKind, { name: 'b' });
+  t.notOk(await shared.get('endpoints/default/b1'));
+  await a.cluster.purge();
+  t.notOk(await shared.get('endpoints/default/a1'));
+  await a.write({ [BLUE]: { resource: {} } });
+  await a.cluster.delete(networkKind, { name: 'blue' });
+  t.notOk(await shared.get(BLUE));
+  t.strictSame(await blocksIn(shared), {});
+  t.strictSame(refused(a), []);
+});
