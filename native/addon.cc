@@ -90,6 +90,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                            InstanceMethod("setClock", &DatapathObject::SetClock),
                            InstanceMethod("addTaps", &DatapathObject::AddTaps),
                            InstanceMethod("renewTap", &DatapathObject::RenewTap),
+                           InstanceMethod("findTap", &DatapathObject::FindTap),
                            InstanceMethod("addVxlan", &DatapathObject::AddVxlan),
                            InstanceMethod("descriptors", &DatapathObject::Descriptors),
                            InstanceMethod("addMemory", &DatapathObject::AddMemory),
@@ -246,6 +247,13 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   // (port) → what others had changed and is now restored | -errno
   Napi::Value RenewTap(const Napi::CallbackInfo& info) { return Result(workers_->renew_tap(number16(info[0]))); }
+
+  // (port) → { dev, ino, ifname } | -errno
+  Napi::Value FindTap(const Napi::CallbackInfo& info) {
+    weft::TapPlace place;
+    const int error = workers_->find_tap(number16(info[0]), &place);
+    return error ? Result(error) : weft::TapPlaceObject(env_, place);
+  }
 
   // (port, local: 16 bytes, l4Port, spare sockets: Int32Array) → 0 | -errno
   Napi::Value AddVxlan(const Napi::CallbackInfo& info) {

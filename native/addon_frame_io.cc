@@ -47,6 +47,7 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
                        {
                            InstanceMethod("addTap", &FrameIoObject::AddTap),
                            InstanceMethod("renewTap", &FrameIoObject::RenewTap),
+                           InstanceMethod("findTap", &FrameIoObject::FindTap),
                            InstanceMethod("openUnderlay", &FrameIoObject::OpenUnderlay),
                            InstanceMethod("descriptor", &FrameIoObject::Descriptor),
                            InstanceMethod("remove", &FrameIoObject::Remove),
@@ -99,6 +100,13 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
   // (port) → what others had changed, which is restored | -errno
   Napi::Value RenewTap(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), io_.renew_tap(number16(info[0])));
+  }
+
+  // (port) → { dev, ino, ifname } | -errno
+  Napi::Value FindTap(const Napi::CallbackInfo& info) {
+    weft::TapPlace place;
+    const int error = io_.find_tap(number16(info[0]), &place);
+    return error ? Napi::Number::New(info.Env(), error) : weft::TapPlaceObject(info.Env(), place);
   }
 
   // (port, local: 16 bytes, l4Port, spare socket or -1) → 0 | -errno

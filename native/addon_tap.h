@@ -62,4 +62,13 @@ inline Napi::Value TapOpenedObject(Napi::Env env, const TapOpened& opened) {
   return result;
 }
 
+// → { dev, ino, ifname }
+inline Napi::Value TapPlaceObject(Napi::Env env, const TapPlace& place) {
+  auto result = Napi::Object::New(env);
+  result["dev"] = Napi::BigInt::New(env, place.netns_dev);
+  result["ino"] = Napi::BigInt::New(env, place.netns_ino);
+  result["ifname"] = Napi::String::New(env, place.ifname);
+  return result;
+}
+
 }  // namespace weft

@@ -191,14 +191,23 @@ void Workers::set_place(uint16_t number, uint32_t place) {
   });
 }
 
-int Workers::renew_tap(uint16_t number) {
-  // Uses a descriptor of its own, so the worker continues in the meantime.
+Fd Workers::tap(uint16_t number) {
   Fd tap;
   workers_[0]->with([&](Datapath& datapath) {
     const Port* port = datapath.port(number);
     if (port && port->kind == PortKind::tap) tap = Fd(fcntl(port->tap, F_DUPFD_CLOEXEC, 0));
   });
+  return tap;
+}
+
+int Workers::renew_tap(uint16_t number) {
+  const Fd tap = this->tap(number);
   return tap.get() < 0 ? -ENOENT : tap_renew(tap.get());
+}
+
+int Workers::find_tap(uint16_t number, TapPlace* place) {
+  const Fd tap = this->tap(number);
+  return tap.get() < 0 ? -ENOENT : tap_place(tap.get(), place);
 }
 
 int Workers::remove_port(uint16_t number, bool keep) {

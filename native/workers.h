@@ -26,6 +26,8 @@
 #include <memory>
 #include <vector>
 
+#include "io/fd.h"
+#include "io/tap.h"
 #include "prober.h"
 #include "worker.h"
 
@@ -69,6 +71,8 @@ class Workers {
   void set_place(uint16_t number, uint32_t place);
   // The result of `tap_renew` for the TAP of that port; -ENOENT if there is none.
   int renew_tap(uint16_t number);
+  // The result of `tap_place` for it; -ENOENT if there is none.
+  int find_tap(uint16_t number, TapPlace* place);
   // 0, also if there is no such port, or -errno from removing the TAP. With `keep`, the TAP stays.
   int remove_port(uint16_t number, bool keep);
 
@@ -123,6 +127,8 @@ class Workers {
   }
 
  private:
+  // A descriptor of its own for that port's TAP, so that the worker continues while it is used; none if there is no TAP.
+  Fd tap(uint16_t number);
   int add_tap(uint16_t number, const TapOpened& opened);
   int add(uint16_t number, const std::function<int(size_t index, Port*)>& open);
   Worker& worker_of(const Frame& frame);

@@ -78,7 +78,7 @@ export class LifeCycle {
     // Everything is in force and open: from here on frames are forwarded.
     this.#environment.begin();
     if (hasBacklog) await this.#passBacklog();
-    await endpoints.started((name) => cluster.isDeclared(endpointKind, name));
+    if (await endpoints.started((name) => cluster.isDeclared(endpointKind, name))) await outside.keep();
     await Promise.all([endpoints.mend(), internal.mend()]);
     this.#options.descriptors?.closeSpare();
     void classes.start();

@@ -59,7 +59,11 @@ export class Upkeep {
       this.#renew('endpoints', async () => {
         if (await endpoints.renew()) await outside.keep();
       });
-      if (docker.isWanted) this.#renew('docker', () => docker.keep());
+      if (docker.isWanted) {
+        this.#renew('docker', async () => {
+          if (await docker.keep()) await outside.keep();
+        });
+      }
       void hooks.files.look();
       void hooks.keeper.tick();
       forwarding.controller.tick();

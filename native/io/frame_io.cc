@@ -101,6 +101,11 @@ int FrameIo::renew_tap(uint16_t number) {
   return at == ports_.end() || at->second.underlay ? -ENOENT : tap_renew(at->second.fd);
 }
 
+int FrameIo::find_tap(uint16_t number, TapPlace* place) {
+  const auto at = ports_.find(number);
+  return at == ports_.end() || at->second.underlay ? -ENOENT : tap_place(at->second.fd, place);
+}
+
 int FrameIo::remove(uint16_t number, bool keep) {
   std::lock_guard lock(mutex_);
   auto at = ports_.find(number);

@@ -72,6 +72,8 @@ class FrameIo {
   int descriptor(uint16_t port) const;
   // What `tap_renew` returns for the TAP of that port; -ENOENT if there is none.
   int renew_tap(uint16_t port);
+  // What `tap_place` returns for it; -ENOENT if there is none.
+  int find_tap(uint16_t port, TapPlace* place);
   // Closes the port. With `keep` a TAP stays, without it is removed. Its queued frames are
   // discarded. 0 or -errno (-ENOENT: no such port).
   int remove(uint16_t port, bool keep);

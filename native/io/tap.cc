@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -274,6 +275,12 @@ int open_here(const TapOpening& opening, const NetnsTarget& netns, size_t queues
   return 0;
 }
 
+// 0, -EBADFD if the interface of the TAP was deleted, or another -errno.
+int stat_netns(int tap, struct stat* netns) {
+  const Fd file(ioctl(tap, TUNGETDEVNETNS));
+  return file.get() < 0 || fstat(file.get(), netns) < 0 ? -errno : 0;
+}
+
 }  // namespace
 
 void tap_open(std::vector<TapOpening>* openings, size_t queues) {
@@ -317,6 +324,20 @@ int tap_renew(int fd) {
     changed |= kTapPersistence;
   }
   return changed;
+}
+
+int tap_place(int fd, TapPlace* place) {
+  struct stat before, after;
+  ifreq request = {};
+  if (const int error = stat_netns(fd, &before)) return error;
+  if (ioctl(fd, TUNGETIFF, &request) < 0) return -errno;
+  if (const int error = stat_netns(fd, &after)) return error;
+  // A name means something in one namespace only.
+  if (before.st_dev != after.st_dev || before.st_ino != after.st_ino) return -EAGAIN;
+  *place = {before.st_dev, before.st_ino, {}};
+  static_assert(sizeof place->ifname == sizeof request.ifr_name);
+  memcpy(place->ifname, request.ifr_name, sizeof place->ifname);
+  return 0;
 }
 
 int tap_probe(uint8_t* offloads) {

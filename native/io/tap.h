@@ -64,6 +64,13 @@ struct TapOpening {
   int error = 0;
 };
 
+// Where an open TAP is by now, and what it is called there.
+struct TapPlace {
+  uint64_t netns_dev;
+  uint64_t netns_ino;  // inode of the namespace
+  char ifname[16];     // IFNAMSIZ
+};
+
 // What others who may attach to a TAP can change of it, and `tap_renew` restores.
 inline constexpr uint8_t kTapHeader = 1;       // the length or the byte order of the vnet_hdr
 inline constexpr uint8_t kTapPersistence = 2;  // it would be removed with its last queue
@@ -91,6 +98,10 @@ int tap_open(const TapTarget& target, size_t queues, TapOpened* opened, const st
 // Restores what a program that attached to the TAP has changed since it was opened. Returns which
 // of kTap… that was, or -errno.
 int tap_renew(int fd);
+
+// Asks the kernel where the TAP is: others may move and rename it while it is open. 0, -EBADFD if the interface was
+// deleted, -EAGAIN if it was being moved just now, or another -errno.
+int tap_place(int fd, TapPlace* place);
 
 // Finds out which of kOffloadAll a TAP of this kernel has, by trying them on one in the calling
 // thread's namespace. The kernel chooses its name, and it is removed before this returns. 0,

@@ -29,6 +29,7 @@
 #include <thread>
 #include <vector>
 
+#include "../io/fd.h"
 #include "../io/frame_io.h"
 #include "../io/netns.h"
 
@@ -142,6 +143,30 @@ void rename_link(const char* from, const char* to) {
   strcpy(request.ifr_newname, to);
   CHECK(ioctl(fd, SIOCSIFNAME, &request) == 0);
   close(fd);
+}
+
+// Sends RTM_NEWLINK or RTM_DELLINK for an interface. With RTM_NEWLINK, it moves into the namespace of `netns`.
+void change_link(uint16_t type, const char* name, int netns) {
+  struct {
+    nlmsghdr header;
+    ifinfomsg link;
+    rtattr attribute;
+    int netns;
+  } request = {};
+  request.header = {sizeof request, type, NLM_F_REQUEST | NLM_F_ACK, 1, 0};
+  request.link.ifi_index = static_cast<int>(if_nametoindex(name));
+  request.attribute = {RTA_LENGTH(sizeof netns), IFLA_NET_NS_FD};
+  request.netns = netns;
+  if (type == RTM_DELLINK) request.header.nlmsg_len = NLMSG_LENGTH(sizeof request.link);
+  struct {
+    nlmsghdr header;
+    nlmsgerr error;
+    char rest[512];
+  } reply;
+  const Fd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  CHECK(send(netlink.get(), &request, request.header.nlmsg_len, 0) > 0);
+  CHECK(recv(netlink.get(), &reply, sizeof reply, 0) > 0);
+  CHECK(reply.header.nlmsg_type == NLMSG_ERROR && reply.error.error == 0);
 }
 
 // Settings and messages reach the right namespace, and answers come back.
@@ -298,8 +323,25 @@ void test_tap() {
   CHECK(ioctl(tap.fds[0], TUNGETVNETHDRSZ, &header_bytes) == 0 && header_bytes == sizeof(VnetHdr));
   container.within([] { rename_link("lan0", "weft0"); });
 
+  // Whoever has it open is told where it is.
+  Container other;
+  TapPlace place;
+  CHECK(tap_place(tap.fds[0], &place) == 0 && strcmp(place.ifname, "weft0") == 0);
+  CHECK(place.netns_dev == tap.netns_dev && place.netns_ino == tap.netns_ino);
+  const Fd there(::open(other.path(), O_RDONLY | O_CLOEXEC));
+  container.within([&there] { change_link(RTM_NEWLINK, "weft0", there.get()); });
+  other.within([] { rename_link("weft0", "lan0"); });
+  CHECK(tap_place(tap.fds[0], &place) == 0 && strcmp(place.ifname, "lan0") == 0);
+  CHECK(place.netns_ino == inode_of(other.path()));
+
   CHECK(tap_remove(tap.fds[0]) == 0);
-  container.within([] { CHECK(if_nametoindex("weft0") == 0); });
+  other.within([] { CHECK(if_nametoindex("lan0") == 0); });
+
+  // And that it is gone.
+  CHECK(tap_open({{container.path()}, "weft0"}, 1, &tap) == 0);
+  container.within([] { change_link(RTM_DELLINK, "weft0", -1); });
+  CHECK(tap_place(tap.fds[0], &place) == -EBADFD);
+  CHECK(tap_remove(tap.fds[0]) == 0);
 }
 
 void ip4(uint8_t out[16], const char* text) {

@@ -1,6 +1,6 @@
 /** The class `Datapath` of the addon (native/addon.cc), and the data that crosses between it and JavaScript. */
 import type { SpareTap } from '../flow/descriptors.ts';
-import type { TapOpened } from '../flow/tap.ts';
+import type { TapOpened, TapPlace } from '../flow/tap.ts';
 import type { NativeConnectionTable } from './native-connections.ts';
 import type { TapTarget } from './tap.ts';
 
@@ -11,6 +11,7 @@ export interface NativeDatapath {
   addTaps(ports: readonly number[], targets: readonly TapTarget[], spares: readonly SpareTap[]): (TapOpened | number)[];
   /** Returns which of `RENEWED` (tap.ts) were restored. */
   renewTap(port: number): number;
+  findTap(port: number): TapPlace | number;
   addVxlan(port: number, local: Uint8Array, l4Port: number, spares: Int32Array): number;
   /** Those of the port's TAP or sockets, one for each worker. They are the port's. */
   descriptors(port: number): number[];

@@ -1,7 +1,7 @@
 /** The class `FrameIo` of the addon (native/addon_frame_io.cc). */
 import type { SpareTap } from '../flow/descriptors.ts';
 import type { Offload } from '../flow/offload.ts';
-import type { TapOpened } from '../flow/tap.ts';
+import type { TapOpened, TapPlace } from '../flow/tap.ts';
 import type { PortNo } from '../flow/types.ts';
 import type { TapTarget } from './tap.ts';
 
@@ -10,6 +10,7 @@ export interface NativeFrameIo {
   addTap(port: number, target: TapTarget, spares: readonly SpareTap[]): TapOpened | number;
   /** Which of `RENEWED` (tap.ts) were restored. */
   renewTap(port: number): number;
+  findTap(port: number): TapPlace | number;
   /** @param spare a socket to use again, or -1 */
   openUnderlay(port: number, local: Uint8Array, l4Port: number, spare: number): number;
   /** The port's, or -1. */

@@ -1,5 +1,5 @@
 /** How the addon opens TAPs: native/addon_tap.h and native/io/tap.h. */
-import type { TapIdentity } from '../flow/tap.ts';
+import type { TapIdentity, TapPlace } from '../flow/tap.ts';
 
 /** If `dev` and `ino` are 0: whichever namespace the path leads to. If the index is 0: the interface by its name. */
 export interface TapTarget {
@@ -30,6 +30,11 @@ const RENEWED = [
   [1, 'the header of its frames'],
   [2, 'that it stays when weft stops'],
 ] as const;
+
+/** What `findTap` has found; undefined for an error, since a port that stopped reports that itself. */
+export function foundTap(result: TapPlace | number): TapPlace | undefined {
+  return typeof result === 'number' ? undefined : result;
+}
 
 /** What `renewTap` has restored, in words; nothing for an error, since a port that stopped reports that itself. */
 export function renewedText(result: number): string[] {

@@ -8,19 +8,24 @@
  *               any other; but weft gives it neither addresses nor routes
  *   end         the interface is removed; the address is held again
  *
- * An interface is known by its MAC, since its name and its index may be others in the container. Callers run the methods one
- * after the other.
+ * While weft has an interface open, the kernel says where it is. One that is not open is known by its MAC, since its name and its
+ * index may be others in the container; but what has its MAC is looked at only where it may be, since others may have the same.
+ * Callers run the methods one after the other.
  */
 import { WeftError } from '../error.ts';
+import type { Datapath } from '../datapath/datapath.ts';
 import type { ExchangeWithNetns } from '../flow/netns-exchange.ts';
-import { changeNamespaces, readNamespaces, type NamespaceFacts } from '../link/interface-facts.ts';
-import { liveNamespaces, netnsId } from '../link/netns-lookup.ts';
+import type { TapPlace } from '../flow/tap.ts';
+import type { PortNo } from '../flow/types.ts';
+import { changeNamespaces, readNamespaces } from '../link/interface-facts.ts';
+import { findNetns, liveNamespaces, netnsId } from '../link/netns-lookup.ts';
 import { ownNetns, resolveNetns, type NetnsRef } from '../link/netns.ts';
-import { deleteLink } from '../link/rtnetlink.ts';
+import { deleteLink, type LinkFacts } from '../link/rtnetlink.ts';
 import type { EndpointParts, EndpointPlacing } from './endpoint-placing.ts';
 import { isCarried, isLocal, isOnItsWay, netnsOf, withCookie, type Endpoint, type LocalEndpoint } from './endpoint.ts';
 
 export interface CarryingEnvironment {
+  readonly forwarding: { readonly datapath: Pick<Datapath, 'portPlace'> };
   readonly exchange: ExchangeWithNetns;
   readonly bootId: string;
   readonly warn: (message: string, details: object) => void;
@@ -37,8 +42,6 @@ export class Carrying {
   readonly #environment: CarryingEnvironment;
   readonly #parts: EndpointParts;
   readonly #placing: EndpointPlacing;
-  /** Those that were looked for in all namespaces although nothing of them is open. */
-  readonly #searched = new Set<string>();
 
   constructor(environment: CarryingEnvironment, parts: EndpointParts, placing: EndpointPlacing) {
     this.#environment = environment;
@@ -94,34 +97,33 @@ export class Carrying {
     const { local: _, ...held } = endpoint;
     index.set({ ...held, state: 'detached' });
     failures.delete(name);
-    this.#searched.delete(name);
     await records.trySave(new Map([[name, undefined]]));
   }
 
-  /** Finds out where interfaces are that are on their way, or are not where they were. @returns true if one was found elsewhere */
-  async look(): Promise<boolean> {
+  /**
+   * Finds out where interfaces are that are on their way, or are not where they were.
+   * @param options.isStart true if they may have been carried off while no weft had them open
+   * @returns true if one was found elsewhere
+   */
+  async look({ isStart = false } = {}): Promise<boolean> {
     const wanted = this.all()
       .filter(isLocal)
       .filter((endpoint) => this.#isSought(endpoint));
     if (wanted.length === 0) return false;
     const own = await ownNetns();
-    const found = await this.#find(wanted, [own], { own });
-    const declared = await Promise.all(
-      wanted
-        .filter(({ name }) => !found.has(name))
-        .map(({ resource }) => resolveNetns({ netns: resource.spec.netns ?? '' }).catch(() => undefined)),
-    );
-    await this.#find(
-      wanted,
-      declared.filter((ref) => ref !== undefined),
-      { own, found },
-    );
-    // What was in its container and is gone from there is gone: what has its MAC elsewhere is somebody else's.
-    const missing = wanted.filter(
-      (endpoint) => isOnItsWay(endpoint) && !found.has(endpoint.name) && !this.#searched.has(endpoint.name),
-    );
-    if (missing.length > 0) await this.#find(missing, liveNamespaces(), { own, found });
-    for (const { name, state } of missing) if (state === 'detached' && !found.has(name)) this.#searched.add(name);
+    const declared = await this.#declared(wanted);
+    const isOpen = ({ name }: LocalEndpoint): boolean => this.#parts.attachments.isOpen(name);
+    const found = await this.#ask(wanted.filter(isOpen), [own, ...declared.values()]);
+    const closed = wanted.filter((endpoint) => !isOpen(endpoint));
+    await this.#find(closed, [own], { found, isLike: (link, { resource }) => link.ifname === resource.spec.interface });
+    await this.#find(closed, [...declared.values()], {
+      found,
+      isLike: (_, endpoint, ref) => declared.get(endpoint.name) === ref,
+    });
+    // Anybody may have an interface with its MAC; but it keeps its index when it is moved, if that is free.
+    const missing = isStart ? closed.filter(({ name }) => !found.has(name)) : [];
+    const others = missing.length > 0 ? liveNamespaces().filter((ref) => netnsId(ref) !== netnsId(own)) : [];
+    await this.#find(missing, others, { found, isLike: ({ ifindex }, { local }) => ifindex === local.ifindex });
     let hasMoved = false;
     for (const endpoint of wanted) {
       const place = found.get(endpoint.name);
@@ -156,44 +158,99 @@ export class Carrying {
     return isOnItsWay(endpoint) || endpoint.state === 'detached' || problems.length > 0;
   }
 
+  /** The namespaces of their containers, by endpoint, as far as they are there. */
+  async #declared(endpoints: readonly LocalEndpoint[]): Promise<Map<string, NetnsRef>> {
+    const known = new Map<string, NetnsRef>();
+    const declared = new Map<string, NetnsRef>();
+    for (const { name, resource } of endpoints) {
+      const ref = await resolveNetns({ netns: resource.spec.netns ?? '' }).catch(() => undefined);
+      if (ref === undefined) continue;
+      const one = known.get(netnsId(ref)) ?? ref;
+      known.set(netnsId(one), one);
+      declared.set(name, one);
+    }
+    return declared;
+  }
+
+  /** Asks the kernel where open interfaces are. @param namespaces in which they are likely to be */
+  async #ask(endpoints: readonly LocalEndpoint[], namespaces: readonly NetnsRef[]): Promise<Map<string, Place>> {
+    const places = new Map<string, TapPlace>();
+    for (const { name, local } of endpoints) {
+      const place = this.#environment.forwarding.datapath.portPlace(local.portNo as PortNo);
+      if (place) places.set(name, place);
+    }
+    const known = new Map(namespaces.map((ref) => [netnsId(ref), ref]));
+    const others = [...places.values()].filter((place) => !known.has(netnsId(place)));
+    const paths =
+      others.length > 0 ? findNetns(others.map((one) => ({ ...one, path: '' }))) : new Map<string, string>();
+    for (const { dev, ino } of others) {
+      const path = paths.get(netnsId({ dev, ino }));
+      if (path !== undefined) known.set(netnsId({ dev, ino }), { path, dev, ino });
+    }
+    const found = new Map<string, Place>();
+    const refs = [...known].flatMap(([id, ref]) =>
+      [...places.values()].some((one) => netnsId(one) === id) ? ref : [],
+    );
+    await this.#find(
+      endpoints.filter(({ name }) => places.has(name)),
+      refs,
+      {
+        found,
+        isLike: ({ ifname }, { name }, ref) =>
+          places.get(name)!.ifname === ifname && netnsId(places.get(name)!) === netnsId(ref),
+      },
+    );
+    return found;
+  }
+
   /**
-   * Which of these endpoints have their interfaces in which of these namespaces.
-   * @param places weft's own namespace, and `found`, where what is found is added
+   * Adds to `found` which of these endpoints have their interfaces in which of these namespaces: a TAP with the MAC that is no
+   * other endpoint's.
    */
   async #find(
     endpoints: readonly LocalEndpoint[],
     namespaces: readonly NetnsRef[],
-    { own, found = new Map<string, Place>() }: { readonly own: NetnsRef; readonly found?: Map<string, Place> },
-  ): Promise<Map<string, Place>> {
+    { found, isLike }: Search,
+  ): Promise<void> {
     const refs = [...new Map(namespaces.map((ref) => [netnsId(ref), ref])).values()];
-    const read = refs.length > 0 ? await readNamespaces(this.#environment.exchange, refs) : [];
+    if (endpoints.length === 0 || refs.length === 0) return;
+    const read = await readNamespaces(this.#environment.exchange, refs);
     const owners = this.#owners();
     for (const [at, facts] of read.entries()) {
       if (facts instanceof WeftError) continue;
+      const ref = refs[at]!;
       for (const endpoint of endpoints) {
-        const isOthers = (ifindex: number): boolean => {
-          const owner = owners.get(placeText(netnsId(refs[at]!), ifindex));
-          return owner !== undefined && owner !== endpoint.name;
+        const { name, mac, local } = endpoint;
+        if (found.has(name)) continue;
+        const isFree = ({ ifindex }: LinkFacts): boolean => {
+          const taken = owners.get(placeText(netnsId(ref), ifindex));
+          return taken === undefined || taken.has(name);
         };
-        const ifindex = found.has(endpoint.name)
-          ? undefined
-          : indexOf(endpoint, facts, { isOwn: netnsId(refs[at]!) === netnsId(own), isOthers });
-        if (ifindex !== undefined) found.set(endpoint.name, { ref: refs[at]!, ifindex, cookie: facts.cookie });
+        const taps = facts.links
+          .filter((link) => link.queues !== undefined && link.mac === mac && isFree(link))
+          .filter((link) => isLike(link, endpoint, ref));
+        const tap = taps.find(({ ifindex }) => ifindex === local.ifindex) ?? taps[0];
+        if (!tap) continue;
+        found.set(name, { ref, ifindex: tap.ifindex, cookie: facts.cookie });
+        owners.set(placeText(netnsId(ref), tap.ifindex), new Set([name]));
       }
     }
-    return found;
   }
 
-  /** The endpoints of this host, by where their interfaces are: endpoints of different networks may have the same MAC. */
-  #owners(): Map<string, string> {
-    const { bootId } = this.#environment;
-    return new Map(
-      this.#parts.index
-        .here()
-        .filter(isLocal)
-        .filter(({ local, state }) => state !== 'detached' && local.bootId === bootId && local.ifindex !== undefined)
-        .map(({ name, local }) => [placeText(netnsId(netnsOf(local)), local.ifindex!), name]),
-    );
+  /**
+   * The endpoints of this host, by where their interfaces were last: endpoints of different networks may have the same MAC. Also
+   * those that are not in force, and whose records are not accepted.
+   */
+  #owners(): Map<string, Set<string>> {
+    const { records } = this.#parts;
+    const owners = new Map<string, Set<string>>();
+    for (const name of records.names()) {
+      const local = records.find(name)!;
+      if (local.bootId !== this.#environment.bootId || local.ifindex === undefined) continue;
+      const at = placeText(netnsId(netnsOf(local)), local.ifindex);
+      owners.set(at, (owners.get(at) ?? new Set()).add(name));
+    }
+    return owners;
   }
 
   /** @returns true if it was elsewhere */
@@ -207,7 +264,6 @@ export class Carrying {
     // It is opened anew, so that whoever keeps its descriptors knows where it is.
     await this.#placing.close(endpoint, { keep: true });
     this.#parts.index.set({ ...endpoint, local: moved, state: 'detached' });
-    this.#searched.delete(name);
     await this.#placing.place([name]);
     return true;
   }
@@ -219,22 +275,11 @@ interface Place {
   readonly cookie: string | undefined;
 }
 
-function placeText(netns: string, ifindex: number): string {
-  return `${netns} ${ifindex}`;
+interface Search {
+  readonly found: Map<string, Place>;
+  readonly isLike: (link: LinkFacts, endpoint: LocalEndpoint, ref: NetnsRef) => boolean;
 }
 
-/**
- * The index of its interface in a namespace; undefined if it is not there. In weft's own namespace it has the name that weft gave it:
- * what has its MAC there under another name is somebody else's.
- * @param where whether that is weft's own namespace, and which interfaces are those of other endpoints
- */
-function indexOf(
-  { mac, local, resource }: LocalEndpoint,
-  { links }: NamespaceFacts,
-  { isOwn, isOthers }: { readonly isOwn: boolean; readonly isOthers: (ifindex: number) => boolean },
-): number | undefined {
-  const taps = links
-    .filter(({ queues, mac: own, ifindex }) => queues !== undefined && own === mac && !isOthers(ifindex))
-    .filter(({ ifname }) => !isOwn || ifname === resource.spec.interface);
-  return (taps.find(({ ifindex }) => ifindex === local.ifindex) ?? taps[0])?.ifindex;
+function placeText(netns: string, ifindex: number): string {
+  return `${netns} ${ifindex}`;
 }

@@ -293,11 +293,12 @@ export class Endpoints implements Reconciler {
    * Called once, when everything declared has been put into force: removes what a crash has left behind, and the interfaces
    * of what was deleted or went to another host in the meantime.
    * @param isDeclared tells whether the store has such an endpoint, be it one that this version does not accept
+   * @returns true if an interface was found elsewhere
    */
-  async started(isDeclared: (name: string) => boolean): Promise<void> {
+  async started(isDeclared: (name: string) => boolean): Promise<boolean> {
     this.#placing.started();
     // What was carried off while nobody looked is open again as soon as possible.
-    await this.carrying.look();
+    const hasMoved = await this.carrying.look({ isStart: true });
     const left = this.#records.names().filter((name) => !isDeclared(name) || this.#hasMoved(name));
     this.#tellUndeclared(left);
     for (const name of left) {
@@ -305,6 +306,7 @@ export class Endpoints implements Reconciler {
       if (local.bootId === this.#environment.bootId) await this.#attachments.removeLeft(name, local);
     }
     await this.#records.trySave(new Map(left.map((name) => [name, undefined])));
+    return hasMoved;
   }
 
   async retry(names: readonly string[]): Promise<readonly string[]> {

@@ -95,7 +95,7 @@ import type { ConnectionStore, ConnectionStoreOptions } from '../flow/connection
 import type { FlowKey, FlowMask } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
 import type { Offload } from '../flow/offload.ts';
-import type { TapIdentity, TapOpened } from '../flow/tap.ts';
+import type { TapIdentity, TapOpened, TapPlace } from '../flow/tap.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
 import type { Liveness } from './liveness.ts';
 
@@ -377,6 +377,8 @@ export interface Datapath {
    * @returns what was restored, for the operator; nothing if there is no such port
    */
   portSet(port: PortNo, rates?: PortRates): string[];
+  /** Where the TAP of a port is, if others have moved or renamed it; undefined if it is no TAP, or gone, or nobody can tell. */
+  portPlace(port: PortNo): TapPlace | undefined;
   portDel(port: PortNo, options?: { readonly keep?: boolean }): void;
   /** Returns false, and counts it, if a cap (flows, masks) refuses the flow, which then stays on the slow path. */
   flowPut(flow: FlowPut): boolean;

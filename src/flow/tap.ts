@@ -9,6 +9,11 @@ export interface TapIdentity {
   readonly ifindex: number;
 }
 
+/** Where an open TAP is, and what it is called there. */
+export interface TapPlace extends Omit<TapIdentity, 'ifindex'> {
+  readonly ifname: string;
+}
+
 /** What was opened. */
 export interface TapOpened extends TapIdentity {
   /** Queues of this port; each is one of the descriptors that a program can open for a TAP. */

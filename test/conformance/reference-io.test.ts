@@ -50,6 +50,8 @@ class PlayedKernel implements KernelIo {
     return [];
   }
 
+  findTap(): undefined {}
+
   openUnderlay(port: PortNo, local: Uint8Array, l4Port: number): void {
     this.log.push(`underlay ${port} ${formatIp(local)} ${l4Port}`);
   }

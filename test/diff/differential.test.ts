@@ -94,6 +94,7 @@ function bound(dp: ReturnType<Open>): ReturnType<Open> {
     liveness: dp.liveness,
     portsAdd: dp.portsAdd.bind(dp),
     portSet: dp.portSet.bind(dp),
+    portPlace: dp.portPlace.bind(dp),
     portDel: dp.portDel.bind(dp),
     flowPut: dp.flowPut.bind(dp),
     flowDel: dp.flowDel.bind(dp),

@@ -299,25 +299,27 @@ await t.test('where hosts share a store, Docker gets an address again at once, a
   await t.rejects(dockerd.request('10.44.0.21'), /was endpoint "box"'s a moment ago/);
 });
 
-await t.test('an interface that is gone is not looked for elsewhere by its MAC', async (t) => {
+await t.test('an interface is never taken for another one that has its MAC', async (t) => {
   const lab = openLab(t);
-  const { weft, dockerd, plugin } = await start(lab, 'native');
+  const { host, weft, dockerd, plugin } = await start(lab, 'native');
   const [web, box, evil] = [await lab.namespace('web'), await lab.namespace('box'), await lab.namespace('evil')];
   const mac = '02:00:00:00:00:44';
   await weft.createNetwork('red --subnet 10.46.0.0/24');
+  await weft.attach(box, { network: 'red', arguments: ['--mac', mac] });
+  for (const where of [evil, host]) {
+    await where.ip('tuntap add dev tap0 mode tap multi_queue');
+    await where.ip(`link set tap0 address ${mac}`);
+  }
+  const isGone = async (): Promise<boolean> =>
+    (await weft.client.endpoints()).some(({ state }) => state === 'detached');
 
-  for (const [at, whose] of ['of another network', 'of somebody who claims it'].entries()) {
-    const id = `e${at}`;
+  for (const [id, isKnown] of [
+    ['e1', true],
+    ['e2', false],
+  ] as const) {
     const made = await dockerd.run(id, web, { mac });
-    await isFollowed(weft, web);
-    if (at === 0) await weft.attach(box, { network: 'red', arguments: ['--mac', mac] });
-    else {
-      await evil.ip('tuntap add dev tap0 mode tap multi_queue');
-      await evil.ip(`link set tap0 address ${mac}`);
-    }
+    if (isKnown) await isFollowed(weft, web);
     await web.ip('link delete eth0');
-    const isGone = async (): Promise<boolean> =>
-      (await weft.client.endpoints()).some(({ netns, state }) => netns === web.path && state === 'detached');
     await until(isGone, { what: 'weft sees that the interface is gone' });
     // It looks where the interface is before it gives the address back.
     await dockerd.release(made.address);
@@ -325,10 +327,26 @@ await t.test('an interface that is gone is not looked for elsewhere by its MAC',
     t.same(
       (await weft.client.endpoints()).map(({ name, state }) => ({ name, state })),
       [{ name: 'box', state: 'attached' }],
-      whose,
+      isKnown ? 'once it was in its container' : 'nor before weft has seen it there',
     );
   }
+  // While weft is not there, it is carried off to where Docker's files are not seen, and stays what it was.
+  const made = await dockerd.request();
+  await dockerd.create('e3', made, { mac });
+  const { InterfaceName, Gateway } = await dockerd.join('e3', '/run/docker/netns/none');
+  await weft.kill();
+  await dockerd.carry(web, { ifname: InterfaceName.SrcName, address: made, gateway: Gateway });
+  await weft.start();
+  await isFollowed(weft, web);
+  // It goes on to another namespace while weft has it open.
+  const inner = await lab.namespace('inner');
+  await web.ip(`link set eth0 netns ${inner.name}`);
+  await isFollowed(weft, inner);
+  await plugin.call('NetworkDriver.DeleteEndpoint', ref('e3'));
+  await dockerd.release(made);
+  t.same([await web.links(), await inner.links()], [[], []]);
   t.same([await box.links(), await evil.links()], [['eth0'], ['tap0']], 'those of the others stay');
+  t.ok((await host.links()).includes('tap0'));
 });
 
 await t.test('what is wrong is named, and nothing is left of it', async (t) => {

@@ -12,6 +12,7 @@ import { WeftError } from '../../error.ts';
 import { checkBpf, type BpfProgram } from '../../flow/bpf.ts';
 import { encodeActions, type Action } from '../../flow/action.ts';
 import { socketDescriptors, tapDescriptors, type PortDescriptors } from '../../flow/descriptors.ts';
+import type { TapPlace } from '../../flow/tap.ts';
 import type { FlowId, PortNo } from '../../flow/types.ts';
 import { loadAddon } from '../../addon/addon.ts';
 import type { NativeDatapath, NativeMirrored, NativeWaiting } from '../../addon/native-datapath.ts';
@@ -42,7 +43,7 @@ import { errnoName, ioError, lostText } from '../../addon/io-error.ts';
 import { NativeConnections } from './connections.ts';
 import { NativeLiveness } from './liveness.ts';
 import { readCounters, readFlows, readMirrored, readUpcalls } from './records.ts';
-import { renewedText, tapTarget } from '../../addon/tap.ts';
+import { foundTap, renewedText, tapTarget } from '../../addon/tap.ts';
 
 export interface NativeOptions extends DatapathOptions {
   /** TAP and VXLAN ports on this many threads of their own. 0: memory ports on the caller's thread. */
@@ -200,6 +201,10 @@ class Native implements NativeSwitch {
     // The new rates may admit frames that wait.
     if (rates) this.#enter(() => this.#native.setRates(port, encodeRates(rates)));
     return spec.kind === 'tap' ? renewedText(this.#native.renewTap(port)) : [];
+  }
+
+  portPlace(port: PortNo): TapPlace | undefined {
+    return this.#ports.get(port)?.kind === 'tap' ? foundTap(this.#native.findTap(port)) : undefined;
   }
 
   portDel(port: PortNo, { keep = false }: { readonly keep?: boolean } = {}): void {

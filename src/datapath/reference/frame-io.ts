@@ -5,12 +5,12 @@
 import { loadAddon } from '../../addon/addon.ts';
 import { errnoName, ioError, lostText } from '../../addon/io-error.ts';
 import type { NativeFrameIo } from '../../addon/native-frame-io.ts';
-import { renewedText, tapTarget, type TapSpec } from '../../addon/tap.ts';
+import { foundTap, renewedText, tapTarget, type TapSpec } from '../../addon/tap.ts';
 import { WeftError } from '../../error.ts';
 import { socketDescriptors, tapDescriptors, type PortDescriptors } from '../../flow/descriptors.ts';
 import { PARKED_PER_FLOW } from '../../flow/bounds.ts';
 import { reasonName, type DropReason } from '../../flow/reason.ts';
-import type { TapOpened } from '../../flow/tap.ts';
+import type { TapOpened, TapPlace } from '../../flow/tap.ts';
 import type { PortNo } from '../../flow/types.ts';
 import { concat } from '../../wire/bytes.ts';
 import type { Frame } from './offload.ts';
@@ -54,6 +54,11 @@ export class FrameIo implements KernelIo {
   /** Restores what others have changed on the port's TAP. @returns what that was */
   renewTap(port: PortNo): string[] {
     return renewedText(this.#native.renewTap(port));
+  }
+
+  /** Where the port's TAP is; undefined if it is gone, or the kernel does not say. */
+  findTap(port: PortNo): TapPlace | undefined {
+    return foundTap(this.#native.findTap(port));
   }
 
   /** @param local 16 bytes, IPv4-mapped or IPv6. @throws WeftError, leaving nothing behind. */

@@ -2,7 +2,7 @@
 import type { TapSpec } from '../../addon/tap.ts';
 import type { Offload } from '../../flow/offload.ts';
 import type { DropReason } from '../../flow/reason.ts';
-import type { TapOpened } from '../../flow/tap.ts';
+import type { TapOpened, TapPlace } from '../../flow/tap.ts';
 import type { PortNo } from '../../flow/types.ts';
 import type { Frame } from './offload.ts';
 
@@ -27,6 +27,7 @@ export interface Refused {
 export interface KernelIo {
   addTap(port: PortNo, spec: TapSpec): TapOpened;
   renewTap(port: PortNo): string[];
+  findTap(port: PortNo): TapPlace | undefined;
   openUnderlay(port: PortNo, local: Uint8Array, l4Port: number): void;
   remove(port: PortNo, keep: boolean): void;
   /** What has arrived, at most `max`. If that was fewer than `max`, `onWake` is called for the next. */

@@ -1,5 +1,6 @@
 /** The ports of the reference datapath, and the kernel's side of those that have one. */
 import { WeftError } from '../../error.ts';
+import type { TapPlace } from '../../flow/tap.ts';
 import type { PortNo } from '../../flow/types.ts';
 import { isTunnel, portNumberRefusal, type PortOpened, type PortSpec, type TunnelSpec } from '../datapath.ts';
 import type { KernelIo } from './kernel-io.ts';
@@ -69,6 +70,11 @@ export class Ports {
   /** @returns what was restored on its TAP */
   renew(port: PortNo): string[] {
     return this.get(port)?.kind === 'tap' ? this.io.renewTap(port) : [];
+  }
+
+  /** Where its TAP is. */
+  place(port: PortNo): TapPlace | undefined {
+    return this.get(port)?.kind === 'tap' ? this.io.findTap(port) : undefined;
   }
 
   /**

@@ -31,6 +31,7 @@ import { isErrorKey } from '../../flow/connection-of-key.ts';
 import { FRAG_NONE, fields } from '../../flow/fields.ts';
 import { covers, readNumber, type FlowKey } from '../../flow/key.ts';
 import type { Offload } from '../../flow/offload.ts';
+import type { TapPlace } from '../../flow/tap.ts';
 import type { FlowId, PortNo } from '../../flow/types.ts';
 import { plainBytes } from '../../wire/bytes.ts';
 import { WeftError } from '../../error.ts';
@@ -168,6 +169,10 @@ class Reference implements ReferenceDatapath {
   portSet(port: PortNo, rates?: PortRates): string[] {
     if (rates && this.#ports.get(port)) this.#enter(() => this.#rates.replace(port, rates));
     return this.#ports.renew(port);
+  }
+
+  portPlace(port: PortNo): TapPlace | undefined {
+    return this.#ports.place(port);
   }
 
   portDel(port: PortNo, { keep = false }: { readonly keep?: boolean } = {}): void {

@@ -105,13 +105,15 @@ export class Docker {
     });
   }
 
-  /** Call it about once a second, within `serial`: finds the interfaces that Docker has carried into containers. */
-  async keep(): Promise<void> {
+  /** Call it about once a second, within `serial`: finds the interfaces that Docker has carried into containers. @returns true if there were any */
+  async keep(): Promise<boolean> {
     const { carrying } = this.#options.endpoints;
-    await carrying.look();
-    if (this.#hasSwept) return;
-    this.#hasSwept = true;
-    await carrying.sweep();
+    const hasMoved = await carrying.look();
+    if (!this.#hasSwept) {
+      this.#hasSwept = true;
+      await carrying.sweep();
+    }
+    return hasMoved;
   }
 
   /** Another dockerd begins. */
