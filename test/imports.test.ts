@@ -34,7 +34,7 @@ const mayImport: Readonly<Record<string, string>> = {
   handover: 'addon flow package node',
   health: 'table flow node',
   checks: 'forwarding health internal cluster model store table flow package node',
-  drivers: 'cluster discovery model store node zod hono',
+  drivers: 'cluster discovery http model store node zod hono',
   discovery: 'cluster internal model addon package table wire flow node dns-packet',
   internal: 'forwarding addon link model table flow package node',
   paths: 'addon flow node raw-socket',

@@ -6,6 +6,7 @@
 import { Hono, type Context } from 'hono';
 import type * as z from 'zod';
 import { WeftError, type ErrorCode } from '../error.ts';
+import { readBody } from '../http/body.ts';
 import { parseResource } from '../model/manifest.ts';
 import { formatOf } from '../metrics/metrics.ts';
 import type { PolicyEventReport, TalkFilter } from '../model/talk-report.ts';
@@ -194,26 +195,8 @@ async function parseAll(resources: readonly unknown[]): Promise<Resource[]> {
   return parsed;
 }
 
-/** @throws WeftError('invalid') also if the client left before it had sent everything; nobody reads it then */
-async function readBody(c: Context): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  let lengthBytes = 0;
-  try {
-    for await (const chunk of c.req.raw.body ?? []) {
-      lengthBytes += chunk.length;
-      if (lengthBytes > BODY_LIMIT_BYTES) break;
-      chunks.push(chunk);
-    }
-  } catch (error) {
-    throw new WeftError('invalid', `the request ended before its end: ${(error as Error).message}`, { cause: error });
-  }
-  if (lengthBytes > BODY_LIMIT_BYTES)
-    throw new WeftError('invalid', `the request is larger than ${BODY_LIMIT_BYTES} bytes`);
-  return Buffer.concat(chunks);
-}
-
 async function read<S extends z.ZodType>(c: Context, schema: S): Promise<z.output<S>> {
-  const text = (await readBody(c)).toString();
+  const text = await readBody(c.req.raw, BODY_LIMIT_BYTES);
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -33,6 +33,7 @@ import { Systemd } from '../handover/systemd.ts';
 import { loadFiles } from '../hooks/files.ts';
 import { ReadyHooks } from '../hooks/ready.ts';
 import { isSilent } from '../http/socket.ts';
+import { connectionCap } from '../http/connection-cap.ts';
 import { openUnixServer, type UnixServer } from '../http/unix-server.ts';
 import { keptCapabilities, missingCapabilities } from '../link/capabilities.ts';
 import { heapBytesOf, memoryBytes } from '../memory.ts';
@@ -391,6 +392,8 @@ class Daemon {
       headers: {},
       hangsUp: true,
       failure: ({ message }) => ({ Err: message, Error: message }),
+      // A part of what clients of weft may have, which ports leave for them.
+      cap: Math.max(2, Math.floor(connectionCap() / 4)),
       onRefused: (error) => this.#logger.warn({ err: error }, 'a connection of Docker could not be accepted'),
       descriptors: this.#descriptors,
     });

@@ -4,13 +4,20 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Mended } from './attachments.ts';
-import { isCarried, withCookie } from './endpoint.ts';
+import { isCarried, withCookie, type Endpoint } from './endpoint.ts';
 import type { EndpointParts } from './endpoint-placing.ts';
 
 /** How many interfaces are compared in one turn of the event loop; takes about 10 ms. */
 const MENDED_AT_ONCE = 100;
-/** What is wrong with a detached endpoint, and how to fix it. */
-export const DETACHED = 'its interface is not there any more: attach it again';
+
+/** What is wrong with a detached endpoint, and how to fix it. Undefined if it is not to have an interface now. */
+export function lostText({ state, resource, local }: Endpoint): string | undefined {
+  if (state !== 'detached') return undefined;
+  if (!isCarried(resource)) return 'its interface is not there any more: attach it again';
+  return (
+    local && 'its interface is not there any more: disconnect the container from the network, and connect it again'
+  );
+}
 
 export class EndpointMending {
   readonly #parts: EndpointParts;
@@ -38,11 +45,12 @@ export class EndpointMending {
 
   /** Does the same without repairing anything. @returns what is wrong, by endpoint */
   async inspect(): Promise<Record<string, string[]>> {
-    const detached = this.#parts.index
-      .here()
-      .filter(({ resource, state }) => state === 'detached' && !isCarried(resource));
+    const lost = this.#parts.index.here().flatMap((endpoint): [string, string[]][] => {
+      const why = lostText(endpoint);
+      return why === undefined ? [] : [[endpoint.name, [why]]];
+    });
     return {
-      ...Object.fromEntries(detached.map(({ name }) => [name, [DETACHED]])),
+      ...Object.fromEntries(lost),
       ...this.problems(),
       ...(await this.#parts.attachments.inspect(this.#parts.index.local())),
     };

@@ -12,6 +12,7 @@
 import { WeftError } from '../error.ts';
 import type { PortNo } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
+import type { InterfaceGiven } from '../link/interface-plan.ts';
 import { resolveNetns, type NetnsRef } from '../link/netns.ts';
 import { addressValue } from '../model/address.ts';
 import type { EndpointResource } from '../model/kinds/endpoint.ts';
@@ -23,6 +24,7 @@ import {
   isCarried,
   isHere,
   isLocal,
+  isOnItsWay,
   poolOf,
   withCookie,
   type Endpoint,
@@ -246,7 +248,7 @@ export class EndpointPlacing {
       const ifindex = this.#parts.attachments.make(endpoint, netns, { mayBeThere: this.#isStarting });
       const made: LocalEndpoint = { ...endpoint, local: { ...endpoint.local, ifindex }, state: 'attached' };
       this.#parts.index.set(made);
-      const given = await this.#parts.attachments.give(made);
+      const given = await this.#give(made);
       const local = withCookie({ ...made.local, given }, this.#parts.attachments.cookie(name));
       this.#parts.index.set({ ...made, local });
       await this.#parts.records.save(new Map([[name, local]]));
@@ -256,6 +258,13 @@ export class EndpointPlacing {
       if (isMade) this.#parts.failures.set(name, error as WeftError);
       else this.wait(endpoint, error as WeftError, netns);
     }
+  }
+
+  /** One that is on its way is given all else by whoever carries it off. */
+  async #give(made: LocalEndpoint): Promise<InterfaceGiven> {
+    if (!isOnItsWay(made)) return this.#parts.attachments.give(made);
+    await this.#parts.attachments.prepare(made);
+    return { addresses: [], routes: [] };
   }
 
   /**

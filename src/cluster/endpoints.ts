@@ -27,7 +27,7 @@ import { inTurns } from '../turns.ts';
 import { Carrying } from './carrying.ts';
 import { Attachments, type Attached, type AttachmentsEnvironment } from './attachments.ts';
 import { byName, EndpointIndex } from './endpoint-index.ts';
-import { DETACHED, EndpointMending } from './endpoint-mending.ts';
+import { lostText, EndpointMending } from './endpoint-mending.ts';
 import { EndpointPlacing } from './endpoint-placing.ts';
 import { EndpointPlan } from './endpoint-plan.ts';
 import {
@@ -202,9 +202,7 @@ export class Endpoints implements Reconciler {
   report(endpoint: Endpoint): EndpointReport {
     const { networks, hostName } = this.#environment;
     const found = this.#attachments.find(endpoint.name);
-    const failure =
-      this.#failures.get(endpoint.name)?.message ??
-      (endpoint.state === 'detached' && !isCarried(endpoint.resource) ? DETACHED : undefined);
+    const failure = this.#failures.get(endpoint.name)?.message ?? lostText(endpoint);
     const problems = found?.problems ?? [];
     return endpointReport(endpoint, {
       hostName,

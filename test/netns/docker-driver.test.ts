@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs';
 import t from 'tap';
 import { etcdCluster } from '../support/cluster.ts';
 import { upForDocker, type DockerPlugin } from '../support/docker.ts';
+import { NETWORK, PlayedDockerd, POOL, ref, SUBNET, type Interface } from '../support/played-dockerd.ts';
 import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { ping } from '../support/traffic.ts';
@@ -15,9 +16,6 @@ import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
 
 t.setTimeout(600_000);
 
-const SUBNET = '10.44.0.0/24';
-const POOL = `blue/${SUBNET}`;
-const NETWORK = 'a'.repeat(64);
 const GATEWAY = { RequestAddressType: 'com.docker.network.gateway' };
 
 async function start(lab: Lab, datapath: DatapathKind, more = '') {
@@ -41,7 +39,7 @@ async function begin(weft: Weft, plugin: DockerPlugin, more: string) {
   await weft.createNetwork(`blue --subnet ${SUBNET} --subnet fd44::/64${more}`);
   await plugin.call('Plugin.Activate');
   await createNetwork(plugin);
-  return { host: weft.host, weft, plugin, dockerd: new Dockerd(weft.host, plugin) };
+  return { host: weft.host, weft, plugin, dockerd: new PlayedDockerd(weft.host, plugin) };
 }
 
 async function createNetwork(plugin: DockerPlugin): Promise<void> {
@@ -53,97 +51,8 @@ async function createNetwork(plugin: DockerPlugin): Promise<void> {
   });
 }
 
-interface Run {
-  readonly address?: string;
-  readonly mac?: string;
-  readonly options?: object;
-}
-
-interface Interface {
-  readonly address: string;
-  readonly gateway: string;
-  /** As it is called where weft has made it. */
-  readonly ifname: string;
-}
-
-/** What dockerd does for a container. */
-class Dockerd {
-  readonly #host: Namespace;
-  readonly #plugin: DockerPlugin;
-
-  constructor(host: Namespace, plugin: DockerPlugin) {
-    this.#host = host;
-    this.#plugin = plugin;
-  }
-
-  async request(address = ''): Promise<string> {
-    const answer = await this.#plugin.call<{ Address: string }>('IpamDriver.RequestAddress', {
-      PoolID: POOL,
-      Address: address,
-    });
-    return answer.Address;
-  }
-
-  async release(address: string): Promise<void> {
-    await this.#plugin.call('IpamDriver.ReleaseAddress', { PoolID: POOL, Address: address.split('/')[0] });
-  }
-
-  create(id: string, address: string, { mac = '', options = {} }: Run = {}) {
-    return this.#plugin.call<{ Interface: { MacAddress?: string } }>('NetworkDriver.CreateEndpoint', {
-      ...ref(id),
-      Interface: { Address: address, AddressIPv6: '', MacAddress: mac },
-      Options: { 'com.docker.network.endpoint.exposedports': [], ...options },
-    });
-  }
-
-  join(id: string, key: string) {
-    return this.#plugin.call<{ InterfaceName: { SrcName: string; DstPrefix: string }; Gateway: string }>(
-      'NetworkDriver.Join',
-      { ...ref(id), SandboxKey: key, Options: {} },
-    );
-  }
-
-  /** Moves the interface into the container, and configures it, in libnetwork's order. */
-  async carry(container: Namespace, { ifname, address, gateway }: Interface): Promise<void> {
-    await this.#host.ip(`link set ${ifname} netns ${container.name}`);
-    await container.ip(`link set ${ifname} down`);
-    await container.ip(`link set ${ifname} name eth0`);
-    await container.ip(`address add ${address} dev eth0`);
-    await container.ip('link set eth0 up');
-    await container.ip(`route add default via ${gateway}`);
-  }
-
-  async run(id: string, container: Namespace, run: Run = {}): Promise<Interface> {
-    const address = await this.request(run.address);
-    await this.create(id, address, run);
-    const { InterfaceName, Gateway } = await this.join(id, container.path);
-    const made = { ifname: InterfaceName.SrcName, address, gateway: Gateway };
-    await this.carry(container, made);
-    return made;
-  }
-
-  /** What it does with the interface at the end. */
-  async bringBack(container: Namespace, { ifname }: Interface): Promise<void> {
-    await container.ip('link set eth0 down');
-    await container.ip(`link set eth0 name ${ifname}`);
-    await container.ip(`link set ${ifname} netns ${this.#host.name}`);
-  }
-
-  async stop(id: string, container: Namespace, made: Interface): Promise<void> {
-    await this.#plugin.call('NetworkDriver.RevokeExternalConnectivity', ref(id));
-    await this.#plugin.call('NetworkDriver.Leave', ref(id));
-    await this.bringBack(container, made);
-    await this.#plugin.call('NetworkDriver.DeleteEndpoint', ref(id));
-    await this.release(made.address);
-  }
-}
-
 function bare({ address }: Interface): string {
   return address.split('/')[0]!;
-}
-
-function ref(id: string): { NetworkID: string; EndpointID: string } {
-  return { NetworkID: NETWORK, EndpointID: id };
 }
 
 const carried = async (host: Namespace): Promise<string[]> =>
@@ -321,6 +230,8 @@ await t.test('an interface is never taken for another one that has its MAC', asy
     if (isKnown) await isFollowed(weft, web);
     await web.ip('link delete eth0');
     await until(isGone, { what: 'weft sees that the interface is gone' });
+    const lost = (await weft.client.endpoints()).find(({ state }) => state === 'detached');
+    t.match(lost?.problems, [/is not there any more: disconnect the container/]);
     // It looks where the interface is before it gives the address back.
     await dockerd.release(made.address);
     await plugin.call('NetworkDriver.DeleteEndpoint', ref(id));
@@ -347,6 +258,25 @@ await t.test('an interface is never taken for another one that has its MAC', asy
   t.same([await web.links(), await inner.links()], [[], []]);
   t.same([await box.links(), await evil.links()], [['eth0'], ['tap0']], 'those of the others stay');
   t.ok((await host.links()).includes('tap0'));
+});
+
+await t.test('an address that Docker was not told of is released, unless it was asked for by name', async (t) => {
+  const lab = openLab(t);
+  const { weft, dockerd } = await start(lab, 'native');
+  const web = await lab.namespace('web');
+  const untold = await dockerd.request();
+  const wanted = await dockerd.request('10.44.0.30');
+  const used = await dockerd.request();
+  await weft.kill();
+  await weft.start();
+  await dockerd.create('e1', used);
+  await dockerd.join('e1', web.path);
+  const held = new Set([wanted, used].map((address) => address.split('/')[0]));
+  await until(async () => (await weft.client.endpoints()).length === 2, {
+    what: `${untold} is released`,
+    timeoutMs: 120_000,
+  });
+  t.same(new Set((await weft.client.endpoints()).flatMap(({ addresses }) => addresses)), held);
 });
 
 await t.test('what is wrong is named, and nothing is left of it', async (t) => {
@@ -514,11 +444,12 @@ await t.test('what is late, and who is killed', async (t) => {
   await weft.kill();
   t.equal(existsSync(plugin.socket), true);
   await weft.start();
-  t.match(
-    await plugin.send('IpamDriver.RequestAddress', JSON.stringify({ PoolID: POOL, Address: '10.44.0.20' })),
-    { body: { Err: /is taken/ } },
-    'an address is held over a crash of weft',
+  t.equal(
+    await dockerd.request('10.44.0.20'),
+    held,
+    'what was held over a crash of weft is given if it was not answered',
   );
+  await t.rejects(dockerd.request('10.44.0.20'), /is taken/, 'once');
   await dockerd.create('e1', held);
   const joined = await dockerd.join('e1', web.path);
   t.same(await dockerd.join('e1', web.path), joined, 'Docker may ask again');

@@ -8,6 +8,7 @@
  */
 import type * as z from 'zod';
 import type { Endpoint } from '../../cluster/endpoint.ts';
+import { PlanAgain } from '../../cluster/plan-again.ts';
 import { WeftError } from '../../error.ts';
 import { endpointKind } from '../../model/kinds/endpoint.ts';
 import { nameOf } from '../../model/name.ts';
@@ -31,6 +32,9 @@ export interface DockerOptions extends Omit<IpamEnvironment, 'dockerEndpoints'> 
 /** Of cluster/serial.ts. */
 const STOPPING = 'the switch is stopping';
 
+/** Docker repeats what was not answered for half of that time. */
+const REPEATED_TICKS = 60;
+
 type Method = (body: unknown) => Promise<object>;
 
 export class Docker {
@@ -38,6 +42,8 @@ export class Docker {
   readonly #dockerEndpoints = new DockerEndpoints();
   readonly #methods: ReadonlyMap<string, Method>;
   readonly #ipam: Ipam;
+  /** How often `keep` was called. */
+  #ticks = 0;
   #hasSwept = false;
   /** False as long as there is nothing of Docker's: neither a dockerd nor an endpoint. */
   #isWanted = false;
@@ -95,7 +101,13 @@ export class Docker {
    */
   answer(name: string, body: unknown): Promise<object | 'again'> | undefined {
     const run = this.#methods.get(name);
-    return run?.(body).catch((error: unknown) => {
+    if (!run) return undefined;
+    const answered = async (): Promise<object> => {
+      // What is not known yet must not look as if it were not there.
+      this.#options.cluster().requireKnown();
+      return run(body);
+    };
+    return answered().catch((error: unknown) => {
       const { message } = error as Error;
       if (error instanceof WeftError && message === STOPPING) return 'again' as const;
       const why = error instanceof WeftError ? message : `internal error: ${message}`;
@@ -108,12 +120,19 @@ export class Docker {
   /** Call it about once a second, within `serial`: finds the interfaces that Docker has carried into containers. @returns true if there were any */
   async keep(): Promise<boolean> {
     const { carrying } = this.#options.endpoints;
+    this.#ipam.begin();
+    if (++this.#ticks === REPEATED_TICKS) this.#releaseUnanswered();
     const hasMoved = await carrying.look();
     if (!this.#hasSwept) {
       this.#hasSwept = true;
       await carrying.sweep();
     }
     return hasMoved;
+  }
+
+  #releaseUnanswered(): void {
+    const released = this.#options.cluster().change(() => this.#ipam.releaseUnanswered());
+    released.catch((error: unknown) => this.#options.onFailure({ why: (error as Error).message }));
   }
 
   /** Another dockerd begins. */
@@ -127,6 +146,7 @@ export class Docker {
         try {
           await cluster().deleteNow(endpointKind, nameOf(name));
         } catch (error) {
+          if (error instanceof PlanAgain) throw error;
           onFailure({ endpoint: name, why: (error as Error).message });
         }
       }

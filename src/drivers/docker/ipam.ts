@@ -5,7 +5,7 @@
 import { attachment as endpointOf } from '../../cluster/attachment.ts';
 import { carriedName, type Carrying } from '../../cluster/carrying.ts';
 import type { Cluster } from '../../cluster/cluster.ts';
-import { heldText, type Endpoint } from '../../cluster/endpoint.ts';
+import { heldSubnet, heldText, type Endpoint } from '../../cluster/endpoint.ts';
 import type { Network } from '../../cluster/network.ts';
 import { WeftError } from '../../error.ts';
 import { canonicalAddress, isAddress } from '../../model/address.ts';
@@ -17,7 +17,7 @@ import type { DockerEndpoints } from './endpoints.ts';
 import type { ReleaseAddress, RequestAddress, RequestPool } from './protocol.ts';
 
 export interface IpamEnvironment {
-  readonly cluster: () => Pick<Cluster, 'change' | 'applyOrTakeBack' | 'deleteNow'>;
+  readonly cluster: () => Pick<Cluster, 'change' | 'applyOrTakeBack' | 'deleteNow' | 'requireKnown'>;
   readonly endpoints: { find(name: string): Endpoint | undefined; readonly carrying: Carrying };
   readonly networks: { get(name: string): Network };
   readonly dockerEndpoints: DockerEndpoints;
@@ -41,6 +41,11 @@ export class Ipam {
   readonly #environment: IpamEnvironment;
   /** The endpoints whose addresses the dockerd that runs now does not know; undefined: no other one has run since weft's start. */
   #unknown: Set<string> | undefined;
+  /**
+   * What was held when weft started. It may have been killed before it could say so: then Docker asks again, and does not know
+   * that it has the address.
+   */
+  #unanswered: Set<string> | undefined;
   /** How often each pool was asked for, and nothing else of it since. */
   readonly #asked = new Map<string, number>();
 
@@ -51,6 +56,28 @@ export class Ipam {
   /** Another dockerd has started: it asks again for the addresses that it knows of (`RequiresRequestReplay`). */
   forget(): void {
     this.#unknown = new Set(this.#environment.endpoints.carrying.all().map(({ name }) => name));
+    this.#unanswered = new Set();
+  }
+
+  /** Notes what is held while nobody has asked yet. Call it within `serial`. */
+  begin(): void {
+    this.#unanswered ??= new Set(
+      this.#environment.endpoints.carrying.all().flatMap((endpoint) => (isHeld(endpoint) ? endpoint.name : [])),
+    );
+  }
+
+  /**
+   * Call it within `change`, when Docker has repeated all that it repeats: releases what was held for whatever address there was,
+   * and is asked for by nobody. An address that was asked for by name may be reserved for good (`--aux-address`).
+   */
+  async releaseUnanswered(): Promise<void> {
+    const { cluster, endpoints } = this.#environment;
+    for (const name of this.#unanswered ?? []) {
+      const endpoint = endpoints.find(name);
+      if (!endpoint || !isHeld(endpoint) || endpoint.resource.spec.addresses.length > 0) continue;
+      await cluster().deleteNow(endpointKind, nameOf(name));
+    }
+    this.#unanswered = new Set();
   }
 
   requestPool({ Pool: wanted, SubPool, Options, V6 }: RequestPool): object {
@@ -103,8 +130,10 @@ export class Ipam {
     }
     return this.#environment.cluster().change(async () => {
       const holder = wanted === undefined ? undefined : this.#environment.dockerEndpoints.at(network.name, wanted);
-      // It has asked before, and its dockerd does not know that any more.
-      if (holder !== undefined && this.#unknown?.delete(holder)) return answer(wanted!);
+      this.begin();
+      // It has asked before, and its dockerd does not know that any more, or was not told.
+      if (holder !== undefined && (this.#unknown?.delete(holder) || this.#takeUnanswered(holder)))
+        return answer(wanted!);
       return answer(await this.#hold(network.name, pool, wanted));
     });
   }
@@ -132,10 +161,13 @@ export class Ipam {
   /** @returns the address; the requested one if there is one */
   async #hold(network: string, pool: Pool, wanted: string | undefined): Promise<string> {
     const { cluster, endpoints, newId } = this.#environment;
-    const id = newId();
+    const nameFor = (digits: string): string => `docker-${digits.slice(0, ID_DIGITS)}`;
+    let id = newId();
+    // One that exists would become the hold.
+    while (endpoints.find(nameFor(id))) id = newId();
     const resource = endpointOf(
       {
-        ...{ name: `docker-${id.slice(0, ID_DIGITS)}`, network, netns: NOWHERE, ifname: carriedName(id) },
+        ...{ name: nameFor(id), network, netns: NOWHERE, ifname: carriedName(id) },
         ...(wanted !== undefined && { ip: [wanted] }),
         annotations: { [DOCKER]: heldText(pool.subnet) },
       },
@@ -143,6 +175,11 @@ export class Ipam {
     );
     await cluster().applyOrTakeBack(resource);
     return endpoints.find(resource.metadata.name)!.addresses[0]!;
+  }
+
+  #takeUnanswered(name: string): boolean {
+    const endpoint = this.#environment.endpoints.find(name);
+    return endpoint !== undefined && isHeld(endpoint) && this.#unanswered!.delete(name);
   }
 
   #poolOf(id: string): { readonly network: Network; readonly pool: Pool } {
@@ -163,6 +200,10 @@ export class Ipam {
     this.#asked.delete(id);
     throw new WeftError('invalid', `Docker does not accept ${subnet} by itself: give it with --subnet ${subnet}`);
   }
+}
+
+function isHeld({ resource }: Endpoint): boolean {
+  return heldSubnet(resource) !== undefined;
 }
 
 /** @throws WeftError('invalid') */

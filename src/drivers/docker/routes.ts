@@ -1,6 +1,8 @@
 /** The HTTP side of the driver: POST /METHOD with a JSON body (Docker's plugin protocol, version 1). */
 import type { ServerResponse } from 'node:http';
 import { Hono } from 'hono';
+import { WeftError } from '../../error.ts';
+import { readBody } from '../../http/body.ts';
 import type { Docker } from './docker.ts';
 
 /** More than Docker ever sends for one endpoint. */
@@ -29,14 +31,13 @@ export function dockerRoutes(docker: Pick<Docker, 'answer'>, isStopping: () => b
   const failure = (why: string): Response => json({ Err: why, Error: why });
   app.post('/:method', async (c) => {
     if (isStopping()) return hangUp(c.env);
-    const text = await bodyOf(c.req.raw);
-    if (text === undefined)
-      return failure(`the request is larger than ${BODY_LIMIT_BYTES} bytes, or did not arrive as a whole`);
     let body: unknown;
     try {
+      const text = await readBody(c.req.raw, BODY_LIMIT_BYTES);
       body = text === '' ? {} : JSON.parse(text);
     } catch (error) {
-      return failure(`the request body is not JSON: ${(error as Error).message}`);
+      const { message } = error as Error;
+      return failure(error instanceof WeftError ? message : `the request body is not JSON: ${message}`);
     }
     // A method that weft does not know is how Docker finds out which are optional.
     const answer = docker.answer(c.req.param('method'), body);
@@ -45,20 +46,4 @@ export function dockerRoutes(docker: Pick<Docker, 'answer'>, isStopping: () => b
     return said === 'again' ? hangUp(c.env) : json(said);
   });
   return app;
-}
-
-/** Undefined if it is too long, or the client has gone. */
-async function bodyOf({ body }: Request): Promise<string | undefined> {
-  const chunks: Uint8Array[] = [];
-  let lengthBytes = 0;
-  try {
-    for await (const chunk of body ?? []) {
-      lengthBytes += chunk.length;
-      if (lengthBytes > BODY_LIMIT_BYTES) return undefined;
-      chunks.push(chunk);
-    }
-  } catch {
-    return undefined;
-  }
-  return Buffer.concat(chunks).toString();
 }
