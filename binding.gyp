@@ -21,6 +21,7 @@
         "native/datapath.cc",
         "native/datapath_connections.cc",
         "native/datapath_receive.cc",
+        "native/datapath_waiting.cc",
         "native/extract.cc",
         "native/flow_cache.cc",
         "native/fragment_tracker.cc",

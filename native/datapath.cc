@@ -88,6 +88,7 @@ int Datapath::add_port(std::unique_ptr<Port> port) {
   if (this->port(number)) return -EEXIST;
   if (port->is_tunnel() && tunnel_) return -EALREADY;
   if (port->is_tunnel()) tunnel_ = number;
+  if (floods_.is_for(number)) end_flood();
   port->serial = ++last_serial_;
   if (number >= ports_.size()) ports_.resize(number + 1u);
   ports_[number] = std::move(port);
@@ -99,7 +100,7 @@ std::unique_ptr<Port> Datapath::take_port(uint16_t number) {
   std::unique_ptr<Port> port = std::move(ports_[number]);
   if (tunnel_ == number) tunnel_ = 0;
   drop_queued(port.get());
-  drop(number, Reason::upcall_lost, pending_.drop_port(number) + fragments_.drop_port(number));
+  drop(number, Reason::upcall_lost, pending_.drop_port(number) + fragments_.drop_port(number) + drop_floods(number));
   return port;
 }
 
@@ -166,67 +167,6 @@ void Datapath::enter(uint16_t number, const Words& key, const Frame& frame, size
   decide(number, key, halves.second(), arrival);
 }
 
-// Waiting for a rate
-
-// `frame` may not pass now, because others are waiting in its queue, or because its bucket does not have enough.
-void Datapath::wait(Port* port, bool ingress, const Frame& frame, const Words& key, uint16_t from, uint32_t bytes) {
-  RateQueue& queue = ingress ? port->ingress_queue : port->egress_queue;
-  const Bucket& bucket = ingress ? *port->ingress : *port->egress;
-  const bool first = queue.empty();
-  if (!queue.push(frame, key, from, bytes, bucket.queue())) {
-    return drop(from, ingress ? Reason::rate_limit_ingress : Reason::rate_limit_egress);
-  }
-  ++queued_;
-  if (!first) return;
-  waiting_.push_back({port->number, ingress});
-  release_due_ms_ = std::min(release_due_ms_, bucket.again_ms(now_ms_));
-}
-
-// A frame from an ingress queue may then have to wait in an egress queue. If that queue was empty, it
-// is appended to the list, so this loop reaches it too.
-void Datapath::release() {
-  if (now_ms_ < release_due_ms_) return;
-  release_due_ms_ = kNever;
-  size_t kept = 0;
-  for (size_t i = 0; i < waiting_.size(); ++i) {
-    const Waiting waiting = waiting_[i];
-    if (release(port(waiting.port), waiting.ingress)) waiting_[kept++] = waiting;
-  }
-  waiting_.resize(kept);
-}
-
-// Returns true if some frames still wait.
-bool Datapath::release(Port* port, bool ingress) {
-  RateQueue& queue = ingress ? port->ingress_queue : port->egress_queue;
-  Bucket* bucket = (ingress ? port->ingress : port->egress).get();
-  while (!queue.empty()) {
-    if (bucket && !bucket->take(queue.front().bytes, now_ms_)) {
-      release_due_ms_ = std::min(release_due_ms_, bucket->again_ms(now_ms_));
-      return true;
-    }
-    const QueuedFrame one = queue.pop();
-    --queued_;
-    if (ingress) {
-      enter(port->number, one.key, one.frame.frame(), kNoArrival);
-    } else {
-      send(port, one.frame.frame(), one.from);
-    }
-  }
-  return false;
-}
-
-void Datapath::rates_changed() {
-  release_due_ms_ = 0;
-  release();
-}
-
-// Called when `port` has been removed.
-void Datapath::drop_queued(Port* port) {
-  for (; !port->ingress_queue.empty(); --queued_) drop(port->ingress_queue.pop().from, Reason::upcall_lost);
-  for (; !port->egress_queue.empty(); --queued_) drop(port->egress_queue.pop().from, Reason::port_gone);
-  std::erase_if(waiting_, [&](const Waiting& waiting) { return waiting.port == port->number; });
-}
-
 // 5. Gather
 
 void Datapath::gather(uint16_t number, Key key, const Frame& frame) {
@@ -260,10 +200,7 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
     flow = found_[arrival];
   } else {
     connection = find_connection(words, frame);
-    Words current = undecided;
-    current.set_ct_state(ct_state_of(connection, undecided, frame));
-    flow = connection ? flow_of(connection, current) : nullptr;
-    if (!flow) flow = cache_.lookup(current);
+    flow = cached(undecided, frame, connection);
   }
   if (flow && flow->program.begin()->op == Op::balance) {
     count(flow, frame);
@@ -277,7 +214,11 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
     flow = take_flow_of_others(connection, current);
   }
   if (!flow) return miss(number, key, frame, connection);
-  count(flow, frame);
+  if (floods_in_parts_ && flow->program.size() > kFloodedAtOnce && !is_first_flood_) {
+    return wait_to_flood({ParkedFrame(frame), words, number, false});
+  }
+  if (!is_first_flood_ || !floods_.first.is_answer) count(flow, frame);
+  if (is_first_flood_) floods_.flow = flow->id;
   const Action* actions = flow->program.begin();
   if (too_big(actions, frame, key)) return stopped(number, key, frame);
   size_t size = flow->program.size();
@@ -302,6 +243,14 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
     }
   }
   deliver(actions, size, frame, key, number, connection);
+}
+
+// The flow of a frame that was not looked up yet.
+Flow* Datapath::cached(const Words& undecided, const Frame& frame, const Found& connection) {
+  Words current = undecided;
+  current.set_ct_state(ct_state_of(connection, undecided, frame));
+  Flow* flow = connection ? flow_of(connection, current) : nullptr;
+  return flow ? flow : cache_.lookup(current);
 }
 
 void Datapath::count(Flow* flow, const Frame& frame) {
@@ -330,10 +279,14 @@ void Datapath::stopped(uint16_t number, const Key& key, const Frame& frame) {
 // 8. Deliver, run
 
 void Datapath::execute(Token token, const Action* actions, size_t count) {
-  const PendingTable::Released released = pending_.release(token);
+  PendingTable::Released released = pending_.release(token);
   const Key key = released.key.key();
   for (size_t i = 0; i < released.decided; ++i) {
     const Frame frame = released.frames[i].frame();
+    if (floods_with(released.key, frame, actions, count)) {
+      wait_to_flood({std::move(released.frames[i]), released.key, released.port, true});
+      continue;
+    }
     const Found connection = find_connection(released.key, frame);
     if (connection) note_flow(connection);
     deliver(actions, count, frame, key, released.port, connection);
@@ -391,37 +344,40 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
   size_t first = 0;
   for (; rewrites(actions[first].op); ++first) rewrite(frame, key, actions[first]);
   counters_.copies += count - first - 1;
-  for (size_t i = first; i < count; ++i) {
-    const Action& action = actions[i];
-    switch (action.op) {
-      case Op::output:
-        output(static_cast<uint16_t>(action.argument), frame, key, from);
-        break;
-      case Op::encap:
-        encap(action, frame, key, from);
-        break;
-      case Op::drop:
-        drop(from, action.reason());
-        break;
-      case Op::refuse:
-        refuse(action, frame, key, from);
-        break;
-      case Op::consume:
-        ++counters_.consumed;
-        break;
-      case Op::balance:  // only a flow can
-        drop(from, Reason::connection_gone);
-        break;
-      case Op::route:
-      case Op::echo:
-      case Op::clamp:
-      case Op::mtu:
-      case Op::nat:
-      case Op::related:
-      case Op::track:
-      case Op::count:
-        break;  // only valid before those
-    }
+  const bool is_flood = is_first_flood_ && count - first > kFloodedAtOnce && frame.data == floods_.first.frame.storage.get();
+  if (is_flood) return begin_flood(actions + first, count - first, frame, key);
+  for (size_t i = first; i < count; ++i) send_to(actions[i], frame, key, from);
+}
+
+void Datapath::send_to(const Action& action, const Frame& frame, const Key& key, uint16_t from) {
+  switch (action.op) {
+    case Op::output:
+      output(static_cast<uint16_t>(action.argument), frame, key, from);
+      break;
+    case Op::encap:
+      encap(action, frame, key, from);
+      break;
+    case Op::drop:
+      drop(from, action.reason());
+      break;
+    case Op::refuse:
+      refuse(action, frame, key, from);
+      break;
+    case Op::consume:
+      ++counters_.consumed;
+      break;
+    case Op::balance:  // only a flow can
+      drop(from, Reason::connection_gone);
+      break;
+    case Op::route:
+    case Op::echo:
+    case Op::clamp:
+    case Op::mtu:
+    case Op::nat:
+    case Op::related:
+    case Op::track:
+    case Op::count:
+      break;  // only valid before those
   }
 }
 
@@ -578,13 +534,16 @@ bool Datapath::flow_put(uint32_t id, const Words& key, const Words& mask, const 
                         bool of_connections) {
   found_.clear();
   Program program = programs_.intern(actions, count);
-  return of_connections ? cache_.put_of_connections(id, key, mask, std::move(program), now_ms_)
-                        : cache_.put(id, key, mask, std::move(program), now_ms_);
+  const bool put = of_connections ? cache_.put_of_connections(id, key, mask, std::move(program), now_ms_)
+                                  : cache_.put(id, key, mask, std::move(program), now_ms_);
+  if (floods_.is_sending() && (floods_.flow == id || !std::as_const(cache_).by_id(floods_.flow))) end_flood();
+  return put;
 }
 
 void Datapath::flow_del(uint32_t id) {
   found_.clear();
   cache_.erase(id);
+  if (floods_.flow == id) end_flood();
 }
 
 }  // namespace weft

@@ -30,6 +30,7 @@
 //      refuse             the same, with an answer to the sender (refuse.h) within the port's rate
 //
 //   release               what waited for its port's rate goes on at 5 or 9
+//   flood                 where floods are sent in parts: one that waited goes on at 6, then at 9 part by part (flood.h)
 //   execute               the answer to an upcall: 8 for the parked frames with its key, then 6 for those behind them
 //   originate             a frame that weft made: 3, then 8
 //
@@ -57,6 +58,7 @@
 #include "coalesce.h"
 #include "connection_table.h"
 #include "counters.h"
+#include "flood.h"
 #include "flow_cache.h"
 #include "fragment_tracker.h"
 #include "frame.h"
@@ -123,6 +125,9 @@ class Datapath {
   // From now on, copies the DSCP into the outer header; otherwise that has DSCP 0.
   void copy_dscp() { copy_dscp_ = true; }
 
+  // From now on, floods are sent by `flood`. Call it whenever any wait.
+  void flood_in_parts() { floods_in_parts_ = true; }
+
   // Takes the probes of other VTEPs; must live as long as the datapath. Without it, all are refused.
   void set_prober(Prober* prober) { prober_ = prober; }
 
@@ -156,9 +161,14 @@ class Datapath {
   // Called when a port has other buckets, or none, so that waiting frames may be able to go on at once.
   void rates_changed();
 
-  // Upcalls and their answers. A stale token does nothing. Actions must be valid.
-  size_t take_upcalls(UpcallRecord* to, size_t max) { return pending_.take_upcalls(to, max); }
-  bool upcalls_wait() const { return pending_.upcalls_wait(); }
+  // Floods go on, to `most` destinations. True if some are left.
+  bool flood(size_t most);
+  bool floods_wait() const { return !floods_.empty(); }
+
+  // Upcalls and their answers. A stale token does nothing. Actions must be valid. While answers are flooded, upcalls about
+  // frames to groups, whose answers would wait behind them, are not taken.
+  size_t take_upcalls(UpcallRecord* to, size_t max) { return pending_.take_upcalls(to, max, floods_.answers == 0); }
+  bool upcalls_wait() const { return pending_.upcalls_wait(floods_.answers == 0); }
   // Is a flow of this port undecided?
   bool undecided(uint16_t number) const { return pending_.has(number); }
   void execute(Token token, const Action* actions, size_t count);
@@ -171,7 +181,7 @@ class Datapath {
 
   Mirror& mirror() { return mirror_; }
   const Counters& counters() const { return counters_; }
-  size_t held() const { return pending_.held() + fragments_.held() + queued_; }
+  size_t held() const { return pending_.held() + fragments_.held() + queued_ + floods_.held(); }
   // Different programs in the flow cache.
   size_t programs() const { return programs_.size(); }
 
@@ -208,10 +218,17 @@ class Datapath {
   void drop_queued(Port* port);
   void gather(uint16_t number, Key key, const Frame& frame);
   void decide(uint16_t number, const Words& key, const Frame& frame, size_t arrival);
+  Flow* cached(const Words& key, const Frame& frame, const Found& connection);
+  bool floods_with(const Words& key, const Frame& frame, const Action* actions, size_t count);
+  void wait_to_flood(WaitingFlood flood);
+  void begin_flood(const Action* actions, size_t count, const Frame& frame, const Key& key);
+  void end_flood();
+  size_t drop_floods(uint16_t from);
   void miss(uint16_t number, const Key& key, const Frame& frame, const Found& connection);
   void stopped(uint16_t number, const Key& key, const Frame& frame);
   void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from,
            const Found& connection);
+  void send_to(const Action& action, const Frame& frame, const Key& key, uint16_t from);
   bool admits(const MeterName& meter, const Frame& frame);
   Reason connect(const Action& action, const Frame& frame, const Key& key, Found connection, uint8_t* dscp);
   Found named(const Action& action, const Key& key) const;
@@ -272,6 +289,9 @@ class Datapath {
   uint32_t last_serial_ = 0;
   double now_ms_ = 0;
   bool copy_dscp_ = false;
+  bool floods_in_parts_ = false;
+  Floods floods_;
+  bool is_first_flood_ = false;  // the frame that runs is `floods_.first`
   MemoryHooks hooks_;
   std::unique_ptr<uint8_t[]> scratch_;    // headers of segments
   std::unique_ptr<uint8_t[]> assembled_;  // a packet in one piece, followed by a fragment

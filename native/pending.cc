@@ -76,10 +76,10 @@ Reason PendingTable::hold(Pending* pending, Share* share, const Words& key, cons
   return kNoDrop;
 }
 
-size_t PendingTable::take_upcalls(UpcallRecord* to, size_t max) {
+size_t PendingTable::take_upcalls(UpcallRecord* to, size_t max, bool groups) {
   size_t taken = 0;
-  for (; taken < max && upcalls_wait(); ++taken) {
-    const bool group = single_.turns.empty() || (taken % 2 == 1 && !group_.turns.empty());
+  for (; taken < max && upcalls_wait(groups); ++taken) {
+    const bool group = single_.turns.empty() || (groups && taken % 2 == 1 && !group_.turns.empty());
     (group ? group_ : single_).take(to + taken);
   }
   return taken;

@@ -89,14 +89,14 @@ class PendingTable {
   Reason open(uint16_t port, const Key& key, const Frame& frame, bool is_balanced = false);
 
   // Moves up to `max` upcalls, round robin over the ports: one for a unicast frame, then one for a
-  // multicast or broadcast frame, and so on while there are both.
-  size_t take_upcalls(UpcallRecord* to, size_t max);
+  // multicast or broadcast frame, and so on while there are both. Without `groups`, only for unicast frames.
+  size_t take_upcalls(UpcallRecord* to, size_t max, bool groups = true);
   // Is anything from this port undecided?
   bool has(uint16_t port) const {
     const auto at = shares_.find(port);
     return at != shares_.end() && at->second.pendings > 0;
   }
-  bool upcalls_wait() const { return !single_.turns.empty() || !group_.turns.empty(); }
+  bool upcalls_wait(bool groups = true) const { return !single_.turns.empty() || (groups && !group_.turns.empty()); }
 
   // Ends the entry of a token and moves out its frames, in order. There are none if the token is
   // stale. The first `decided` ones have the key of the upcall.

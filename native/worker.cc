@@ -33,7 +33,9 @@ Worker::Worker(Mode mode, uint32_t index, size_t flow_cap, ConnectionTable* conn
       index_(index),
       connections_(connections),
       wake_(std::move(wake)),
-      datapath_(flow_cap, connections, seed, index, std::move(hooks)) {}
+      datapath_(flow_cap, connections, seed, index, std::move(hooks)) {
+  if (!manual()) datapath_.flood_in_parts();
+}
 
 Worker::~Worker() { close(); }
 
@@ -62,6 +64,8 @@ void Worker::close() {
     }
     pthread_join(thread_, nullptr);
     running_ = false;
+    closed_ = true;
+    with([](Datapath&) {});  // sends what it has not flooded
   }
   closed_ = true;
   if (stop_ >= 0) ::close(stop_);
@@ -143,7 +147,10 @@ void Worker::leave() {
   if (connections_) connections_->leave(index_);
 }
 
-void Worker::arm() { timer_.set(datapath_.release_due_ms(), clock_offset_ms_); }
+void Worker::arm() {
+  const bool floods_wait = datapath_.floods_wait() && !is_flooding_;
+  timer_.set(floods_wait ? 0 : datapath_.release_due_ms(), clock_offset_ms_);
+}
 
 // The thread's own code from here on.
 
@@ -217,11 +224,12 @@ void Worker::release() {
   timer_.take();
   datapath_.set_now(now_ms());
   datapath_.release();
+  flood();
   notify();
   arm();
   leave();
   turn_.end();
-  round_bytes_ += kLittleBytes + 1;  // frames that wait for a rate are not replies that somebody is waiting for
+  round_bytes_ += kLittleBytes + 1;  // frames that wait for a rate, or are flooded, are not replies that somebody is waiting for
 }
 
 void Worker::run_burst(uint64_t tag, bool tunnel) {
@@ -231,16 +239,35 @@ void Worker::run_burst(uint64_t tag, bool tunnel) {
                                  : datapath_.receive(number, frames.data(), frames.size());
   if (tunnel) datapath_.port(number)->underlay->handled();
   for (size_t i = 0; i < arrivals; ++i) {
-    if (turn_.wanted()) {
-      leave();
-      turn_.yield();
-      enter();
-      if (!find(tag)) return;  // the rest came from a port that is gone
-    } else if (connections_) {
-      connections_->pass(index_);
-    }
+    bool passed = pass_turn();
+    passed = flood() || passed;
+    if (passed && !find(tag)) return;  // the rest came from a port that is gone
     datapath_.forward(number, i);
   }
+  flood();
+}
+
+bool Worker::pass_turn() {
+  if (!turn_.wanted()) {
+    if (connections_) connections_->pass(index_);
+    return false;
+  }
+  leave();
+  turn_.yield();
+  enter();
+  return true;
+}
+
+bool Worker::flood() {
+  if (!datapath_.floods_wait()) return false;
+  is_flooding_ = true;
+  while (datapath_.flood(kFloodedAtOnce)) {
+    notify();
+    pass_turn();
+    datapath_.set_now(now_ms());
+  }
+  is_flooding_ = false;
+  return true;
 }
 
 Port* Worker::find(uint64_t tag) {

@@ -6,8 +6,9 @@
 //
 // The thread sleeps in epoll_wait while nothing arrives, or polls for the next frame for a moment
 // where that pays off (io/wait.h). A timer wakes it when frames that wait for their port's rate may go
-// on. It runs each burst to completion in a turn of its own (turn.h). The controlling thread uses the
-// Datapath directly in its own turns, so every answer is exact and an idle worker need not be woken.
+// on, or when floods wait that the controlling thread has decided (flood.h). It runs each burst to completion in
+// a turn of its own (turn.h). The controlling thread uses the Datapath directly in its own turns, so every answer
+// is exact and an idle worker need not be woken; only to flood it is.
 // Opening and closing ports can take long, so the caller does that outside a turn (workers.h).
 //
 // In each turn, the Datapath uses connections that it finds, and between two frames it holds none
@@ -105,6 +106,10 @@ class Worker {
   void serve(uint64_t tag, uint32_t events);
   void release();
   void run_burst(uint64_t tag, bool tunnel);
+  // In a turn: lets the controlling thread have its turn if it waits. True if it did.
+  bool pass_turn();
+  // In a turn: sends the floods that wait; the controlling thread gets its turn in between. True if any waited.
+  bool flood();
   Port* find(uint64_t tag);
   int watch(Port& port);
   void lose(Port* port, int error);
@@ -114,13 +119,14 @@ class Worker {
   void leave();
   // In a turn: receives a burst of the port. 0 or -errno.
   int receive(Port* port);
-  // In a turn: sets the timer to when frames that wait for a rate may go on.
+  // In a turn: sets the timer to when frames that wait may go on.
   void arm();
   double now_ms() const;
 
   struct LeaveAtEnd {
     Worker* worker;
     ~LeaveAtEnd() {
+      if (!worker->running_) worker->datapath_.flood(SIZE_MAX);  // nobody else will
       worker->leave();
       worker->notify();
       worker->arm();
@@ -143,7 +149,8 @@ class Worker {
   double clock_offset_ms_ = 0;
   bool notified_ = false;  // and not everything has been taken since
   bool closed_ = false;
-  Timer timer_;  // runs out when frames that wait for a rate may go on
+  bool is_flooding_ = false;  // the thread is, and has yielded its turn for a moment
+  Timer timer_;  // runs out when frames that wait may go on
   std::vector<LostPort> lost_;
 
   // Used only by the thread:

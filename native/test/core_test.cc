@@ -344,6 +344,124 @@ void test_datapath() {
   check_conservation(datapath);
 }
 
+// Floods in parts: what is sent, and what becomes of it if its flow changes before or while it is.
+void test_floods() {
+  constexpr uint16_t kPorts = 40;
+  std::vector<uint32_t> sent(kPorts + 1);
+  std::vector<uint8_t> order;
+  MemoryHooks hooks;
+  hooks.transmit = [&](uint16_t port, const Frame& frame) {
+    ++sent[port];
+    if (port == 2) order.push_back(frame.data[42]);
+  };
+  Datapath datapath(50, nullptr, 1, 0, hooks);
+  datapath.flood_in_parts();
+  for (uint16_t port = 1; port <= kPorts; ++port) add_port(&datapath, port, PortKind::memory);
+  std::vector<Action> everybody;
+  for (uint16_t port = 2; port <= kPorts; ++port) everybody.push_back(output(port));
+  const Action closed = {Op::drop, {}, static_cast<uint32_t>(Reason::policy_ingress), {}};
+  const Words any = Words::of(Key{});
+  const auto receive = [&](uint16_t port, uint8_t mark) {
+    std::vector<uint8_t> bytes = udp4(1, mark);
+    bytes[0] = 0x33;
+    OwnedFrame owned(bytes);
+    for (size_t i = datapath.receive(port, &owned.frame, 1); i > 0; --i) datapath.forward(port, 0);
+  };
+  const auto upcall = [&] {
+    UpcallRecord record;
+    CHECK(datapath.take_upcalls(&record, 1) == 1);
+    return static_cast<Token>(record.token);
+  };
+  const auto total = [&] {
+    size_t frames = 0;
+    for (uint32_t of_port : sent) frames += of_port;
+    check_conservation(datapath);
+    return frames;
+  };
+  const auto rest = [&] {
+    while (datapath.flood(kFloodedAtOnce)) check_conservation(datapath);
+    CHECK(!datapath.floods_wait());
+  };
+
+  // An answer that is not cached goes on at once.
+  receive(1, 0);
+  datapath.execute(upcall(), everybody.data(), everybody.size());
+  CHECK(!datapath.floods_wait() && total() == 39);
+
+  // Frames that were parked, in parts, and behind them one that hits the flow. No upcall for a group is taken before they are sent.
+  receive(1, 1);
+  receive(1, 2);
+  const Token token = upcall();
+  receive(3, 0);
+  CHECK(datapath.flow_put(1, any, any, everybody.data(), everybody.size()));
+  datapath.execute(token, everybody.data(), everybody.size());
+  receive(1, 3);
+  UpcallRecord record;
+  CHECK(datapath.floods_wait() && total() == 39 && datapath.take_upcalls(&record, 1) == 0 && !datapath.upcalls_wait());
+  CHECK(datapath.flood(kFloodedAtOnce) && total() < 39 + 39);
+  rest();
+  CHECK(total() == 4 * 39 && order == std::vector<uint8_t>({0, 1, 2, 3}) && datapath.upcalls_wait() && datapath.held() == 1);
+  CHECK(datapath.flows().by_id(1)->packets == 1);
+  datapath.execute(upcall(), &closed, 1);
+
+  // Decided, and denied before its turn has come: by the flow, and without one.
+  for (const bool goes : {false, true}) {
+    datapath.flow_del(1);
+    receive(1, 4);
+    const Token decided = upcall();
+    CHECK(datapath.flow_put(1, any, any, everybody.data(), everybody.size()));
+    datapath.execute(decided, everybody.data(), everybody.size());
+    const uint64_t denied = datapath.counters().drops[static_cast<size_t>(Reason::policy_ingress)];
+    if (goes) {
+      datapath.flow_del(1);
+    } else {
+      CHECK(datapath.flow_put(1, any, any, &closed, 1));
+    }
+    while (datapath.flood(kFloodedAtOnce)) {
+    }
+    CHECK(datapath.upcalls_wait() == goes && total() == 4 * 39);
+    if (goes) datapath.execute(upcall(), &closed, 1);
+    CHECK(datapath.held() == 0 && datapath.counters().drops[static_cast<size_t>(Reason::policy_ingress)] == denied + 1);
+  }
+
+  // One that is being sent is sent when the change is in force, whether its flow goes, changes or is replaced.
+  for (int way = 0; way < 3; ++way) {
+    CHECK(datapath.flow_put(7, any, any, everybody.data(), everybody.size()));
+    const size_t before = total();
+    receive(1, 5);
+    receive(1, 6);
+    CHECK(datapath.flood(kFloodedAtOnce) && total() > before && total() < before + 39);
+    if (way == 0) datapath.flow_del(7);
+    if (way == 1) CHECK(datapath.flow_put(7, any, any, &closed, 1));
+    if (way == 2) CHECK(datapath.flow_put(8, any, any, &closed, 1));
+    CHECK(total() == before + 39);
+    while (datapath.flood(kFloodedAtOnce)) {
+    }
+    if (way == 0) datapath.execute(upcall(), &closed, 1);
+    CHECK(total() == before + 39 && datapath.held() == 0);
+    datapath.flow_del(8);
+  }
+
+  // Ports that go, and that come: the ones of the frames, of one that waits, and of a destination.
+  CHECK(datapath.flow_put(9, any, any, everybody.data(), everybody.size()));
+  size_t before = total();
+  receive(2, 7);
+  receive(1, 8);
+  receive(3, 9);
+  CHECK(datapath.flood(1) && datapath.flood(1));
+  datapath.take_port(1);
+  CHECK(datapath.held() > 1 && total() < before + 10);
+  datapath.take_port(2);
+  CHECK(datapath.held() == 1 && total() == before + 39);
+  CHECK(datapath.flood(2));
+  datapath.take_port(30);
+  add_port(&datapath, 30, PortKind::memory);
+  CHECK(datapath.held() == 0 && total() == before + 39 + 38 - 1);
+  rest();
+  for (uint16_t number : datapath.port_numbers()) datapath.take_port(number);
+  check_conservation(datapath);
+}
+
 }  // namespace
 
 int main() {
@@ -351,5 +469,6 @@ int main() {
   test_vxlan_and_checksum();
   test_coverage();
   test_datapath();
+  test_floods();
   printf("core_test: ok\n");
 }

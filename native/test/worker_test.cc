@@ -103,10 +103,11 @@ void test_under_load(size_t count) {
   mapped(local, 1);
   const int sink = udp_socket(2, kL4Port);
   Flood flood[2];
-  const Action actions[] = {encap_to(2), encap_to(2)};
+  const std::vector<Action> actions(kFloodedAtOnce + 4, encap_to(2));
   uint32_t last_id = 0;
   uint64_t upcalls = 0;
   for (int round = 0; round < 6; ++round) {
+    const size_t flooded = round % 3 == 2 ? actions.size() : 1;
     CHECK(workers.add_vxlan(1, local, kL4Port) == 0);
     CHECK(workers.add_vxlan(2, local, kL4Port) == -EADDRINUSE);
     const std::vector<BpfInstruction> ip_only = {{0x28, 0, 0, 12}, {0x15, 0, 1, 0x800}, {0x06, 0, 0, 1}, {0x06, 0, 0, 0}};
@@ -119,8 +120,8 @@ void test_under_load(size_t count) {
         Key mask = {};
         memset(mask.in_port, 0xff, sizeof mask.in_port);
         memset(mask.eth_src, 0xff, 6);
-        workers.flow_put(++last_id, Words::of(records[i].key), Words::of(mask), actions, 1);
-        workers.execute(static_cast<Token>(records[i].token), actions, 2);
+        workers.flow_put(++last_id, Words::of(records[i].key), Words::of(mask), actions.data(), flooded);
+        workers.execute(static_cast<Token>(records[i].token), actions.data(), std::max<size_t>(flooded, 2));
         workers.flow_del(last_id - 100);
       }
       // Tight enough to refuse some frames now and then, but not to stop everything.
@@ -185,6 +186,72 @@ void test_rate() {
   }
   CHECK(workers.totals().held == 0);
   workers.close();
+  close(source);
+  close(sink);
+}
+
+// The thread floods what the controlling thread has decided, in order, unless a change denies it before.
+void test_floods() {
+  constexpr size_t kCopies = 3 * kFloodedAtOnce;
+  std::atomic<uint64_t> wakes = 0;
+  Workers workers(Worker::Mode::threaded, 1, 300, {}, 1, {}, [&wakes] {
+    wakes.fetch_add(1);
+    wakes.notify_one();
+  });
+  CHECK(workers.start() == 0);
+  uint8_t local[16];
+  mapped(local, 1);
+  CHECK(workers.add_vxlan(1, local, kL4Port) == 0);
+  const int sink = udp_socket(2, kL4Port);
+  const int source = udp_socket(3, 0);
+  const sockaddr_in to = address(1, kL4Port);
+  const auto send_of = [&](uint16_t flow) {
+    Datagram datagram(flow);
+    datagram.bytes[8] = 0x33;
+    CHECK(sendto(source, datagram.bytes, sizeof datagram.bytes, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) ==
+          sizeof datagram.bytes);
+  };
+  const auto upcall = [&] {
+    for (;;) {
+      const uint64_t seen = wakes.load();
+      UpcallRecord record;
+      if (workers.take_waiting(&record, 1).upcalls == 1) return record;
+      wakes.wait(seen);
+    }
+  };
+  const auto received = [&](uint16_t flow) {
+    uint8_t payload[sizeof(Datagram)];
+    CHECK(recv(sink, payload, sizeof payload, 0) == sizeof payload && payload[19] == flow);
+  };
+  const std::vector<Action> everybody(kCopies, encap_to(2));
+  const Action closed = {Op::drop, {}, static_cast<uint32_t>(Reason::policy_ingress), {}};
+  Key all = {};
+  memset(&all, 0xff, sizeof all);
+  const Words exact = Words::of(all);
+
+  for (uint16_t flow = 1; flow <= 20; ++flow) {
+    send_of(flow);
+    const UpcallRecord record = upcall();
+    CHECK(workers.flow_put(flow, Words::of(record.key), exact, everybody.data(), kCopies));
+    workers.execute(static_cast<Token>(record.token), everybody.data(), kCopies);
+    for (size_t i = 0; i < kCopies; ++i) received(flow);
+    send_of(flow);
+    for (size_t i = 0; i < kCopies; ++i) received(flow);
+  }
+
+  send_of(30);
+  const UpcallRecord record = upcall();
+  workers.each([&](Datapath& datapath) {
+    const Words key = Words::of(record.key);
+    CHECK(datapath.flow_put(30, key, exact, everybody.data(), kCopies));
+    datapath.execute(static_cast<Token>(record.token), everybody.data(), kCopies);
+    CHECK(datapath.floods_wait() && datapath.flow_put(30, key, exact, &closed, 1));
+  });
+  while (workers.totals().counters.drops[static_cast<size_t>(Reason::policy_ingress)] != 1) std::this_thread::yield();
+  send_of(1);
+  received(1);  // and nothing of 30
+  workers.close();
+  check_conservation(workers);
   close(source);
   close(sink);
 }
@@ -323,6 +390,7 @@ int main() {
   test_bucket();
   test_tracking();
   test_rate();
+  test_floods();
   for (size_t workers : {1, 3}) test_under_load(workers);
   printf("worker_test: ok\n");
 }

@@ -18,6 +18,8 @@
  *   have keys that differ in nothing but TOS and TTL. `execute(token, …)` releases those with the key of
  *   the upcall, in order, up to the first with another key; that one and what is behind it are decided
  *   as if they arrived then.
+ * - With threads, a parked frame that is flooded as its flow says may be sent after `execute` has returned (native/flood.h).
+ *   Then it is decided as if it arrived when it is sent, so a change of its flow in between holds for it, too.
  * - Undecided flows are bounded per port (PENDING_PER_PORT, and PENDING_BALANCED_PER_PORT for directions of connections that
  *   `balance` chose; `upcall_queue_full` beyond). Batches are
  *   filled round robin over the ports. If frames to group addresses and to single stations both wait,

@@ -320,7 +320,7 @@ class Native implements NativeSwitch {
 
   /**
    * One turn of the event loop, with threads. It begins with few upcalls, and goes on with twice as many each time while there is
-   * time: code that runs for the first time, and answers that send a frame to every port of a large network, take a hundred times
+   * time: code that runs for the first time, and decisions about frames to every port of a large network, take a hundred times
    * as long as others.
    */
   #turn(): void {

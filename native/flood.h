@@ -1,0 +1,61 @@
+// Floods that are sent in parts: frames to so many destinations that sending each of them takes milliseconds.
+//
+// Where a datapath has a thread (Datapath::flood_in_parts), a frame whose flow has more than kFloodedAtOnce
+// actions waits in order, and so do parked ones that are answered by such a flow. The thread sends them, one
+// after the other, kFloodedAtOnce destinations at a time (Worker::flood), and in between the controlling thread
+// gets its turn: it neither sends floods itself, nor waits for one.
+//
+// A frame that waits is decided when it comes first, as if it arrived then. So what was decided before a change
+// is never sent after it. The one that is being sent is sent to the end before a change of its flow is in force,
+// as a frame is that goes on at once.
+//
+// Owned by one datapath, like everything in it, and so used only by whoever has its turn; not thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "action.h"
+#include "frame.h"
+#include "key.h"
+#include "pending.h"
+
+namespace weft {
+
+inline constexpr size_t kFloodedAtOnce = 16;
+
+struct WaitingFlood {
+  ParkedFrame frame;
+  Words key;
+  uint16_t from = 0;       // the port that it came in by
+  bool is_answer = false;  // it was parked, so its flow does not count it
+};
+
+struct Floods {
+  std::deque<WaitingFlood> waiting;
+  size_t answers = 0;  // of those that wait, and the one that is being sent
+
+  // The one that is being sent, if some of its actions are left. It has what it needs of its flow.
+  WaitingFlood first;
+  Frame frame;  // of `first`, as its actions have prepared it
+  Key key = {};
+  uint32_t flow = 0;
+  std::vector<Action> actions;
+  size_t at = 0;  // the next action
+
+  bool is_sending() const { return at < actions.size(); }
+  bool empty() const { return !is_sending() && waiting.empty(); }
+  // Copies and frames that are not sent yet.
+  size_t held() const { return waiting.size() + actions.size() - at; }
+  // True if it is still to be sent to this port.
+  bool is_for(uint16_t port) const {
+    for (size_t i = at; i < actions.size(); ++i) {
+      if (actions[i].op == Op::output && actions[i].argument == port) return true;
+    }
+    return false;
+  }
+};
+
+}  // namespace weft
