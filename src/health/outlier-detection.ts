@@ -84,7 +84,7 @@ interface WatchedConnection {
 }
 
 /** What the table of connections asks services, and tells them. */
-type Told = 'opened' | 'closed' | 'recovered' | 'reopened' | 'tableFor' | 'claimed';
+type Told = 'opened' | 'closed' | 'recovered' | 'passOver' | 'reopened' | 'tableFor' | 'claimed';
 
 export class OutlierDetection implements Pick<Services, Told> {
   readonly #options: OutlierDetectionOptions;
@@ -131,6 +131,10 @@ export class OutlierDetection implements Pick<Services, Told> {
 
   recovered(connection: Parameters<Services['recovered']>[0], pin: number): void {
     this.#options.services.recovered(connection, pin);
+  }
+
+  passOver(pin: number): void {
+    this.#options.services.passOver(pin);
   }
 
   /** It goes on, and has been judged. */

@@ -120,16 +120,27 @@ export function parseFlow(
   if (!given.has('in_port'))
     throw new WeftError('invalid', 'flow: in_port is missing: name the endpoint that sends the frame');
   complete(key, given, tables);
+  if (isIpPacket(key) && !given.has('ip_dst') && !given.has('eth_dst'))
+    throw new WeftError('invalid', 'flow: ip_dst is missing: give the address that the packet is sent to');
   const head = synOf(key);
   return { key: withCtState(key, tables, head), head };
+}
+
+function isIpPacket(key: FlowKey): boolean {
+  const type = readNumber(key, fields.eth_type);
+  return type === ETH_IPV4 || type === ETH_IPV6;
 }
 
 /** Undefined if the fields are not those of a TCP segment. */
 function synOf(key: FlowKey): Uint8Array | undefined {
   const number = (name: FieldName): number => readNumber(key, fields[name]);
   const type = number('eth_type');
-  const isIp = type === ETH_IPV4 || type === ETH_IPV6;
-  if (!isIp || number('ip_proto') !== IP_TCP || number('vlan_tci') !== 0 || number('ip_frag') === FRAG_LATER) {
+  if (
+    !isIpPacket(key) ||
+    number('ip_proto') !== IP_TCP ||
+    number('vlan_tci') !== 0 ||
+    number('ip_frag') === FRAG_LATER
+  ) {
     return undefined;
   }
   // An IPv4 address is the end of its field.
@@ -222,7 +233,7 @@ function complete(key: Uint8Array, given: ReadonlySet<FieldName>, tables: Tables
     if (isZero(source)) key.set(zero, fields.ip_src.offset);
     if (isZero(destination)) key.set(zero, fields.ip_dst.offset);
   }
-  if ((type === ETH_IPV4 || type === ETH_IPV6) && !given.has('ip_ttl')) writeNumber(key, fields.ip_ttl, 64);
+  if (isIpPacket(key) && !given.has('ip_ttl')) writeNumber(key, fields.ip_ttl, 64);
   // Type 0 would be an answer to a ping, which is decided otherwise than a ping.
   if (!given.has('l4_src')) {
     const proto = readNumber(key, fields.ip_proto);

@@ -13,6 +13,7 @@ import type { Endpoints } from '../cluster/endpoints.ts';
 import type { Hosts } from '../cluster/membership/hosts.ts';
 import type { Action } from '../flow/action.ts';
 import { fields } from '../flow/fields.ts';
+import { WeftError } from '../error.ts';
 import { entropyPort } from '../flow/hash.ts';
 import { readBytes, readNumber, type FlowKey } from '../flow/key.ts';
 import { formatIp, formatMac, isGroupIp, isIp4, isZero, parseIp, type PortNo } from '../flow/types.ts';
@@ -43,7 +44,14 @@ export interface TracerEnvironment {
 
 /** @throws WeftError('invalid') that names the part of `text` that was not understood */
 export async function trace(text: string, environment: TracerEnvironment): Promise<DecisionReport> {
-  const { forwarding, portByName, portName } = environment;
+  const { forwarding, endpoints, portName } = environment;
+  const portByName = (name: string): PortNo | undefined => {
+    const port = environment.portByName(name);
+    const host = port === undefined ? endpoints.find(name)?.host : undefined;
+    if (host !== undefined)
+      throw new WeftError('invalid', `flow: in_port: endpoint "${name}" is on host "${host}": trace it there`);
+    return port;
+  };
   const asked = parseFlow(text, forwarding.tables, portByName);
   const { resolved, flow } = await resolve(text, asked.key, environment);
   const { key, head } = flow === text ? asked : parseFlow(flow, forwarding.tables, portByName);
@@ -116,12 +124,29 @@ async function follow(key: FlowKey, decision: Decision, environment: TracerEnvir
   const vteps = decision.actions.flatMap((action) => (action.op === 'encap' ? [formatIp(action.vtep)] : []));
   const lines: string[] = [];
   for (const vtep of vteps) lines.push(await wayTo(vtep, key, environment));
+  if (vteps.length === 1 && isUnicastIp(key)) lines.push(judgedAt(vteps[0]!, environment));
   return isForOutside(decision, environment) ? [...lines, ...(await behindOutside(key, environment))] : lines;
 }
 
-async function wayTo(vtep: string, key: FlowKey, { forwarding, hosts, pathMtu }: TracerEnvironment): Promise<string> {
+/** This host enforces the policies of its own endpoints only. */
+function judgedAt(vtep: string, { hosts }: TracerEnvironment): string {
+  const there = hostAt(vtep, hosts) ?? vtep;
+  return `whether policies let it in is decided on ${there}, as it arrives: a PolicyTest asks both ends (weft policy test)`;
+}
+
+function isUnicastIp(key: FlowKey): boolean {
+  const type = readNumber(key, fields.eth_type);
+  return (type === ETH_IPV4 || type === ETH_IPV6) && !isGroupIp(readBytes(key, fields.ip_dst));
+}
+
+function hostAt(vtep: string, hosts: Hosts): string | undefined {
   const host = hosts.all().find(({ resource }) => resource.spec.underlay === vtep);
-  const named = host ? `${vtep} (host ${host.name})` : vtep;
+  return host && `host ${host.name}`;
+}
+
+async function wayTo(vtep: string, key: FlowKey, { forwarding, hosts, pathMtu }: TracerEnvironment): Promise<string> {
+  const host = hostAt(vtep, hosts);
+  const named = host === undefined ? vtep : `${vtep} (${host})`;
   const hop = await nextHop(await ownNetns(), vtep);
   if (!hop) return `VTEP ${named}: this host has no route to it`;
   const gateway = hop.address === vtep ? '' : ` via ${hop.address}`;

@@ -170,10 +170,15 @@ export class Backends {
     const back = this.#pinned.get(pin) ?? new Pinned(pin, undefined, end, this.#others);
     back.told++;
     this.#pinned.set(pin, back);
-    this.#last = Math.max(this.#last, pin);
+    this.passOver(pin);
     const others = this.#unclaimed.get(from.front);
     if (!others) this.#unclaimed.set(from.front, new Map([[pin, { ...from, end, back }]]));
     else if (!others.has(pin)) others.set(pin, { ...from, end, back });
+  }
+
+  /** The next ones get higher numbers. */
+  passOver(pin: number): void {
+    this.#last = Math.max(this.#last, pin);
   }
 
   /**

@@ -63,7 +63,7 @@ export interface ConnectionOptions extends PlanOptions {
   /** Called when a connection has ended, with the tuple that the transit address sent, or would have sent. */
   readonly onClosed?: ((outside: ProtocolTuple) => void) | undefined;
   /** Who is told of connections with a choice. */
-  readonly services: Pick<Services, 'opened' | 'closed' | 'recovered' | 'reopened' | 'tableFor' | 'claimed'>;
+  readonly services: Pick<Services, 'opened' | 'closed' | 'recovered' | 'passOver' | 'reopened' | 'tableFor' | 'claimed'>;
 }
 
 export type Found = FoundConnection;
@@ -423,8 +423,10 @@ export class ConnectionTable {
 
   #takeOver(connection: ConnectionTuples): void {
     this.#plans.claimPort(connection);
-    if (connection.kind === 'translated' && connection.pin !== undefined)
-      this.#services.recovered(connection, connection.pin);
+    if (connection.pin === undefined) return;
+    if (connection.kind === 'translated') this.#services.recovered(connection, connection.pin);
+    // It has ended, and is still told of.
+    else this.#services.passOver(connection.pin);
   }
 
   *entries(): Generator<ConnectionEntry> {

@@ -352,6 +352,11 @@ export class Services {
     return this.#isLoaded ? this.#backends.ended(nowMs, (pinned) => this.#isNeeded(pinned)) : none;
   }
 
+  /** Gives no new backend this number. Call before any service is set. */
+  passOver(pin: number): void {
+    this.#backends.passOver(pin);
+  }
+
   /**
    * By number: the backends that have moved to this host or away, and where their replies come in now. Connections of which
    * they come in elsewhere must end. Who has ended them clears it.

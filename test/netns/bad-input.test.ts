@@ -214,6 +214,7 @@ function wrongs(free: Namespace, web: Namespace, directory: string): Wrong[] {
     },
     { what: 'a flow without port', words: ['trace', 'tcp,ip_dst=10.44.0.12'], says: ['in_port'] },
     { what: 'a flow with an unknown field', words: ['trace', 'in_port=web,colour=red'], says: ['colour'] },
+    { what: 'a flow to nobody', words: ['trace', 'in_port=web,icmp'], says: ['ip_dst is missing'] },
     { what: 'a flow of an unknown port', words: ['trace', 'in_port=nobody,tcp'], says: ['nobody'] },
     { what: 'the reason of nothing', words: ['why', '4711000'], says: ['4711000'] },
     { what: 'a capture of an unknown port', words: ['capture', '--port', 'nobody'], says: ['nobody'] },

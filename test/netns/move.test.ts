@@ -68,6 +68,10 @@ for (const datapath of datapathKinds) {
       t.comment(`the connection paused for ${pauseMs} ms`);
       await ping(client, ip6);
       t.match(await b.client.endpoints(), [{ name: 'app', state: 'remote', host: 'c' }, { name: 'client' }]);
+      t.match(await b.attempt('trace', `in_port=app,icmp,ip_dst=${ip4}`), {
+        code: 1,
+        stderr: 'weft: flow: in_port: endpoint "app" is on host "c": trace it there\n',
+      });
       t.same((await app.links()).filter((link) => link.includes('eth')).length, 1, 'one interface');
     });
 

@@ -19,6 +19,7 @@ export const noServices: ConnectionOptions['services'] = {
   opened: () => undefined,
   closed: () => undefined,
   recovered: () => undefined,
+  passOver: () => undefined,
   reopened: () => undefined,
   tableFor: () => undefined,
   claimed: () => undefined,

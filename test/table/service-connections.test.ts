@@ -445,6 +445,13 @@ for (const [kind, openStore] of Object.entries(stores)) {
     third.connections.recover(3000);
     const untold = third.connections.ended.untold();
     t.same(new Set(untold.map(({ original }) => original.sourcePort)), new Set([1, 3]));
+    third.services.set(one('10.1.0.7'), 3000);
+    third.services.loaded(3000);
+    third.connections.open(third.opening(4), 3000);
+    const fresh = third.entries().find(({ kind }) => kind === 'translated')!;
+    const ended = third.entries().filter(({ kind }) => kind === 'ended');
+    t.equal(ended.length, 3);
+    for (const { pin } of ended) t.not(pin, fresh.pin, 'the number of a backend that is gone means no other one');
     t.end();
   });
 
