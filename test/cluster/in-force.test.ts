@@ -369,7 +369,7 @@ t.test('a host is deleted with everything that it has, but not while it runs', a
   await t.rejects(a.cluster.delete(hostKind, { name: 'a' }), { message: /^host "a" is this host itself: / });
   await t.rejects(a.cluster.delete(hostKind, { name: 'b' }), {
     message:
-      /^host "b" runs since \S+, and would register itself again: `weft down` there first; if it has died, try again in 15 s$/,
+      /^host "b" runs since \S+, and would register itself again: `weft down` there first; if it was stopped or has died just now, try again in 15 s$/,
   });
   await c.close();
   await until(() => a.membership.live.find('c') === undefined, { what: 'c is cut off' });

@@ -176,7 +176,7 @@ export class Hosts extends Declarations<HostResource> {
     if (why !== undefined) {
       throw new WeftError(
         'conflict',
-        `host "${name}" ${why}, and would register itself again: \`weft down\` there first; if it has died, try again in ${LEASE_MS / 1000} s`,
+        `host "${name}" ${why}, and would register itself again: \`weft down\` there first; if it was stopped or has died just now, try again in ${LEASE_MS / 1000} s`,
       );
     }
   }
