@@ -120,7 +120,10 @@ export interface ForwardingOptions {
   /** `setImmediate`, if the process has other work to do; see the controller. */
   readonly later?: (work: () => void) => void;
   readonly onPortLost: (port: PortNo, why: string) => void;
-  /** The state of one or more peers has changed, and is in force: `peers` tells. */
+  /**
+   * The state of one or more peers has changed: `peers` tells, and `setVtepDown` puts it into force. By default, it is in force at
+   * once.
+   */
   readonly onPeersChanged?: (() => void) | undefined;
   readonly onError: (error: unknown, upcall: Upcall) => void;
 }
@@ -149,10 +152,7 @@ export class Forwarding<D extends Datapath = Datapath> {
       clock: options.clock,
       onUpcall: (batch) => this.controller.handle(batch),
       onPortLost: options.onPortLost,
-      onPeersChanged: () => {
-        this.remote.followPeers();
-        options.onPeersChanged?.();
-      },
+      onPeersChanged: () => (options.onPeersChanged ?? (() => this.remote.followPeers()))(),
     });
     const topology = new Topology(hostMacOf(options.hostId), changes);
     const services = new Services(topology, changes);

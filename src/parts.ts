@@ -211,7 +211,10 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         warn,
       })
     : undefined;
-  const isHostDown = (name: string): boolean => membership.isDown(name) || isReachable(name) === false;
+  const underlayOf = (name: string): string | undefined => hosts.find(name)?.resource.spec.underlay;
+  const isReachable = (name: string): boolean | undefined => peers.isReachable(underlayOf(name));
+  const isUnreachable = (name: string): boolean => peers.isAvoided(underlayOf(name));
+  const isHostDown = (name: string): boolean => membership.isDown(name) || isUnreachable(name);
   const serving = serviceParts({
     tables: {
       setService: (service) => {
@@ -242,6 +245,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     allotment,
     hostName: options.host,
     isDown: isHostDown,
+    isUnreachable,
     later: foundations.later,
     onError: (error) => logger.error({ err: error }, 'services are not as they should be'),
     warn: (message) => logger.warn(message),
@@ -253,14 +257,6 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     host: options.host,
   });
   const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || (!allotment && draft.count('Host') > 0);
-  const isReachable = (name: string): boolean | undefined => {
-    const host = hosts.find(name);
-    return host && peers.isReachable(host.resource.spec.underlay);
-  };
-  const unreachableMs = (name: string): number | undefined => {
-    const host = hosts.find(name);
-    return host && peers.downMs(host.resource.spec.underlay);
-  };
   const membership: Membership = new Membership({
     shared: foundations.applied && { store: foundations.store, applied: foundations.applied },
     own,
@@ -275,7 +271,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     mustWait: () => feed.report()?.refused,
     isStored: () => cluster.isStored,
     isReachable,
-    unreachableMs,
+    unreachableMs: (name) => peers.downMs(underlayOf(name)),
     isRunning,
     randomHostId: foundations.randomHostId,
     setHostId: (hostId) => forwarding.setHostId(hostId),
@@ -391,8 +387,8 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       const details = { peer, ...(name !== null && { host: name }), state, ...(why !== undefined && { why }) };
       if (state === 'up') logger.info(details, 'peer is up');
       else logger.warn(details, `peer is ${state}`);
-      if (name !== null) serving.enforcement.hostChanged(name);
     },
+    onAvoided: (name) => serving.enforcement.hostChanged(name),
     followed: () => serving.enforcement.caughtUp(),
   });
 

@@ -166,6 +166,7 @@ export class Simulation {
     for (const host of hosts) {
       const peers = hosts.filter((other) => other !== host).map(({ underlay: address }) => ({ address, key }));
       host.forwarding.remote.setLiveness({ ...liveness, session: host.underlay.subarray(8), peers, vnis: [] });
+      host.forwarding.remote.followPeers();
     }
   }
 

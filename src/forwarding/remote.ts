@@ -43,10 +43,9 @@ export class Remote {
     this.#controller.enforce();
   }
 
-  /** Says which peers are probed, and how. */
+  /** Says which peers are probed, and how. Whoever follows what is known of them has to look at them then. */
   setLiveness(settings: LivenessSettings): void {
     this.#datapath.liveness.set(settings);
-    this.followPeers();
   }
 
   /** What is known of the peers that are probed, or would be if they had a key. */
@@ -59,7 +58,7 @@ export class Remote {
     return this.#datapath.liveness.strangers();
   }
 
-  /** Makes what the datapath knows of the peers be in force. */
+  /** Makes what the datapath knows of the peers be in force at once. */
   followPeers(): void {
     const { vteps } = this.#tables.topology;
     for (const { address, state } of this.peers()) vteps.setDown(address, state === 'down');
@@ -68,6 +67,7 @@ export class Remote {
 
   /** Nothing is sent to a VTEP that is down until it is back. Returns true if that is new. */
   setVtepDown(vtep: Uint8Array, isDown: boolean): boolean {
+    if (this.#tables.topology.vteps.isDown(vtep) === isDown) return false;
     this.#tables.topology.vteps.setDown(vtep, isDown);
     return this.#controller.enforce();
   }

@@ -186,7 +186,8 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     endpoints: () => endpoints,
     allotment,
     hostName: host,
-    isDown: options.isUnreachable ?? (() => false),
+    isDown: () => false,
+    isUnreachable: options.isUnreachable ?? (() => false),
     later: setImmediate,
     warn: (message) => warnings.push(message),
     onError: (error) => {

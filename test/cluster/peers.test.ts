@@ -17,7 +17,12 @@ t.test('hosts are looked at only when they, networks or keys have changed', asyn
   let looked = 0;
   const peers = new Peers({
     forwarding: {
-      remote: { setLiveness: (settings) => void told.push(settings), peers: () => [], strangers: () => [] },
+      remote: {
+        setLiveness: (settings) => void told.push(settings),
+        setVtepDown: () => false,
+        peers: () => [],
+        strangers: () => [],
+      },
     },
     liveness: { session: new Uint8Array(8), intervalMs: 300, multiplier: 3 },
     vteps: () => {
@@ -34,6 +39,7 @@ t.test('hosts are looked at only when they, networks or keys have changed', asyn
     clock: () => 0,
     wallClock: () => 0,
     onChange: () => {},
+    onAvoided: () => {},
     followed: () => Promise.resolve(),
   });
   for (let change = 0; change < 3; change++) peers.follow();
@@ -99,6 +105,7 @@ function clashes(seen: Seen): ClashReport[] {
     forwarding: {
       remote: {
         setLiveness: () => {},
+        setVtepDown: () => false,
         peers: () => [peer],
         strangers: () => [{ address: parseIp(sender), reason, count: 1, lastMs: NOW_MS - agoMs }],
       },
@@ -115,6 +122,7 @@ function clashes(seen: Seen): ClashReport[] {
     clock: () => NOW_MS,
     wallClock: () => 0,
     onChange: () => {},
+    onAvoided: () => {},
     followed: () => Promise.resolve(),
   });
   return peers.clashes();
@@ -155,26 +163,30 @@ t.test('what to do about a stranger depends on where the peers come from', async
   t.notMatch(hints(true).join(), '--peer');
 });
 
-t.test('a peer is said to be down when services have followed', async (t) => {
-  const address = parseIp(VTEP);
+/** One peer, and what happens because of it. */
+function following(): {
+  readonly peers: Peers;
+  readonly happened: string[];
+  readonly becomes: (state: PeerLiveness['state']) => void;
+  /** Services have followed. */
+  readonly follow: () => Promise<void>;
+} {
   let state: PeerLiveness['state'] = 'up';
   const happened: string[] = [];
+  const waiting: (() => void)[] = [];
+  const address = parseIp(VTEP);
+  const loss = { lost: 0, of: 0 };
+  const rest = { hasTwin: false, sinceMs: 0, heardMs: 0, roundTripMs: 1, lossIn: loss, lossOut: loss, vnis: undefined };
   const peers = new Peers({
     forwarding: {
       remote: {
         setLiveness: () => {},
+        setVtepDown: (_, isDown) => {
+          happened.push(`frames ${isDown ? 'are refused' : 'pass'}`);
+          return true;
+        },
         strangers: () => [],
-        peers: () => [
-          {
-            address,
-            state,
-            fault: 'none',
-            hasTwin: false,
-            sinceMs: 0,
-            lossIn: 0,
-            lossOut: 0,
-          } as unknown as PeerLiveness,
-        ],
+        peers: () => [{ address, state, fault: state === 'up' ? 'none' : 'silent', ...rest }],
       },
     },
     liveness: { session: Buffer.alloc(8), intervalMs: 300, multiplier: 3 },
@@ -188,16 +200,66 @@ t.test('a peer is said to be down when services have followed', async (t) => {
     vxlanPort: 4789,
     clock: () => NOW_MS,
     wallClock: () => 0,
-    onChange: (peer) => void happened.push(`services mark ${peer.state}`),
-    followed: async () => {
-      await nextTurn();
-      happened.push('services have followed');
-      // It comes back meanwhile.
-      state = 'up';
-    },
+    onChange: (peer) => void happened.push(`it is ${peer.state}`),
+    onAvoided: (host) => void happened.push(`${host} is ${peers.isAvoided(VTEP) ? 'avoided' : 'not avoided'}`),
+    followed: () => new Promise((resolve) => void waiting.push(resolve)),
   });
   peers.noteChanges();
-  state = 'down';
-  t.match(await peers.inForce(), [{ name: 'there', state: 'down' }], 'as it was when it was asked');
-  t.same(happened, ['services mark down', 'services have followed']);
+  happened.splice(0);
+  return {
+    peers,
+    happened,
+    becomes: (next) => {
+      state = next;
+      peers.noteChanges();
+    },
+    follow: async () => {
+      for (const resolve of waiting.splice(0)) resolve();
+      await nextTurn();
+    },
+  };
+}
+
+const said = (peers: Peers): unknown[] => [
+  peers.states()[VTEP],
+  peers.report()[0]?.state,
+  peers.isReachable(VTEP),
+  peers.downMs(VTEP),
+];
+
+t.test('a peer is said to be down when services have left it, and frames to it are refused only then', async (t) => {
+  const { peers, happened, becomes, follow } = following();
+  becomes('down');
+  t.same(happened.splice(0), ['there is avoided']);
+  t.same(said(peers), ['up', 'up', true, undefined], 'until then it is said to be what it was');
+  t.notOk(peers.report()[0]?.why);
+  peers.noteChanges();
+  t.same(happened, [], 'once');
+  await follow();
+  t.same(happened.splice(0), ['frames are refused', 'it is down']);
+  t.same(said(peers), ['down', 'down', false, NOW_MS]);
+  t.equal(peers.report()[0]?.why, 'nothing is heard from it');
+  becomes('up');
+  t.same(happened, ['frames pass', 'there is not avoided', 'it is up']);
+});
+
+t.test('one that comes back meanwhile was never down, also if it goes again', async (t) => {
+  const { peers, happened, becomes, follow } = following();
+  becomes('down');
+  becomes('up');
+  t.same(happened.splice(0), ['there is avoided', 'frames pass', 'there is not avoided']);
+  await follow();
+  t.same(happened, []);
+  t.same(said(peers), ['up', 'up', true, undefined]);
+
+  const again = following();
+  again.becomes('down');
+  const first = again.follow();
+  again.becomes('up');
+  again.becomes('down');
+  again.happened.splice(0);
+  await first;
+  t.same(again.happened, [], 'services may have come back to it in between');
+  await again.follow();
+  t.same(again.happened, ['frames are refused', 'it is down']);
 });

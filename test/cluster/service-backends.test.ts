@@ -96,6 +96,40 @@ t.test('an endpoint is ready while its host lives, and terminates when it or its
   t.same(stateOf(plane), [true, true, false]);
 });
 
+t.test('a service that is just being changed leaves out the backends of a host that is down', async (t) => {
+  const down = new Set<string>();
+  const plane = await lab(t, { [at(5)]: app(5) }, down);
+  const { enforcement } = plane.serving;
+  await plane.cluster.apply([service('web', { selector: { app: 'web' }, ports: [{ port: 80 }] })]);
+  enforcement.rulesChanged('web');
+  down.add('right');
+  enforcement.hostChanged('right');
+  await enforcement.caughtUp();
+  t.same(stateOf(plane), [false, false, false], 'what it was made of until now');
+  t.equal(find(plane).backends[0]!.whyNotReady, 'host "right" does not answer');
+  down.clear();
+  enforcement.hostChanged('right');
+  await enforcement.settle();
+  t.same(stateOf(plane), [true, true, false]);
+});
+
+t.test('nobody is led to a declared endpoint of a static peer that is down', async (t) => {
+  const down = new Set<string>();
+  const { host: _, ...record } = app(5, {
+    host: 'right',
+    netns: undefined,
+    mac: '02:00:00:00:00:05',
+    addresses: ['10.0.0.5', 'fd00::5'],
+  });
+  const plane = await lab(t, { [at(5)]: record }, down);
+  await plane.cluster.apply([service('web', { selector: { app: 'web' }, ports: [{ port: 80 }] })]);
+  t.same(stateOf(plane), [true, true, false]);
+  down.add('right');
+  plane.serving.enforcement.hostChanged('right');
+  await plane.serving.enforcement.caughtUp();
+  t.same(stateOf(plane), [false, false, false]);
+});
+
 t.test('an endpoint of this host is ready only while it is attached', async (t) => {
   const plane = await lab(t, { [at(5)]: { ...app(5), host: 'left' } });
   await plane.cluster.apply([service('web', { selector: { app: 'web' }, ports: [{ port: 80 }] })]);

@@ -2,6 +2,9 @@
  * The other hosts as peers of the tunnel: whom this host probes, with which key, and what it knows of each
  * (`datapath/liveness.ts`).
  *
+ * A peer is said to be down when no service leads new connections there any more: services leave it first, then frames to it are
+ * refused, then it is told. Until then it is said to be what it was.
+ *
  * Whatever changes the list of VTEPs, the networks or the keys calls `follow`, which tells the datapath what is new.
  */
 import type { LivenessSettings, PeerLiveness, ProbedPeer, ProbeStranger } from '../../datapath/liveness.ts';
@@ -12,7 +15,7 @@ import { goesOn, lastSeenText } from '../../model/last-seen.ts';
 import type { ClashReport, HostReport } from '../../model/report.ts';
 
 export interface PeersEnvironment {
-  readonly forwarding: { readonly remote: Pick<Remote, 'setLiveness' | 'peers' | 'strangers'> };
+  readonly forwarding: { readonly remote: Pick<Remote, 'setLiveness' | 'setVtepDown' | 'peers' | 'strangers'> };
   readonly liveness: Pick<LivenessSettings, 'session' | 'intervalMs' | 'multiplier'>;
   /** The underlay addresses of all VTEPs. */
   readonly vteps: () => readonly string[];
@@ -31,7 +34,9 @@ export interface PeersEnvironment {
   readonly wallClock: () => number;
   /** Called for each peer that has another state. */
   readonly onChange: (peer: HostReport) => void;
-  /** Resolves when services have followed the changes that were told. */
+  /** Called for each host that services have to leave (`isAvoided`), or may come back to. */
+  readonly onAvoided: (host: string) => void;
+  /** Resolves when services have followed. */
   readonly followed: () => Promise<void>;
 }
 
@@ -57,8 +62,10 @@ export class Peers {
   /** What this host promises is the interval of its probes. */
   #intervalMs: number;
   #sources: readonly unknown[] = [];
-  /** The last known state of each, by its address, and since when. */
+  /** What is said of each, by its address: its state, and since when. */
   readonly #states = new Map<string, Pick<PeerLiveness, 'state' | 'sinceMs'>>();
+  /** Those that are down, which services are leaving, with all that they leave together. */
+  readonly #leaving = new Map<string, readonly string[]>();
 
   constructor(environment: PeersEnvironment) {
     this.#environment = environment;
@@ -96,46 +103,96 @@ export class Peers {
       this.#environment.forwarding.remote.setLiveness({ ...this.#settings, intervalMs: this.#intervalMs });
   }
 
-  /** Tells of the peers whose state has changed. */
+  /** Follows the peers whose state has changed, and tells of them. */
   noteChanges(): void {
-    const peers = new Map(this.#environment.forwarding.remote.peers().map((peer) => [formatIp(peer.address), peer]));
-    for (const underlay of this.#states.keys()) if (!peers.has(underlay)) this.#states.delete(underlay);
-    for (const [underlay, peer] of peers) {
-      const before = this.#states.get(underlay);
-      this.#states.set(underlay, { state: peer.state, sinceMs: peer.sinceMs });
-      if (before !== undefined && before.state !== peer.state) this.#environment.onChange(this.#reportOf(peer));
+    const { forwarding, nameOf, onAvoided, followed } = this.#environment;
+    const peers = new Map(forwarding.remote.peers().map((peer) => [formatIp(peer.address), peer]));
+    for (const underlay of [...this.#states.keys(), ...this.#leaving.keys()]) {
+      if (peers.has(underlay)) continue;
+      this.#states.delete(underlay);
+      this.#leaving.delete(underlay);
     }
+    const left: string[] = [];
+    for (const [underlay, peer] of peers) {
+      if (peer.state !== 'down' || this.#states.get(underlay)?.state === 'down') this.#say(underlay, peer);
+      else if (!this.#leaving.has(underlay)) left.push(underlay);
+    }
+    if (left.length === 0) return;
+    for (const underlay of left) {
+      this.#leaving.set(underlay, left);
+      const name = nameOf(underlay);
+      if (name !== undefined) onAvoided(name);
+    }
+    void followed().then(() => this.#sayLeft(left));
+  }
+
+  /** Says of those that they are down, unless something else is known of them by now. */
+  #sayLeft(left: readonly string[]): void {
+    const isStillLeft = (underlay: string): boolean => this.#leaving.get(underlay) === left;
+    for (const peer of this.#environment.forwarding.remote.peers()) {
+      const underlay = formatIp(peer.address);
+      if (isStillLeft(underlay)) this.#say(underlay, peer);
+    }
+    for (const underlay of left) if (isStillLeft(underlay)) this.#leaving.delete(underlay);
+  }
+
+  /** Puts a state into force, and tells of it if it is another one. */
+  #say(underlay: string, peer: PeerLiveness): void {
+    const { forwarding, nameOf, onAvoided, onChange } = this.#environment;
+    const before = this.#states.get(underlay);
+    const wasAvoided = this.isAvoided(underlay);
+    this.#leaving.delete(underlay);
+    this.#states.set(underlay, { state: peer.state, sinceMs: peer.sinceMs });
+    forwarding.remote.setVtepDown(peer.address, peer.state === 'down');
+    const name = nameOf(underlay);
+    if (name !== undefined && wasAvoided && !this.isAvoided(underlay)) onAvoided(name);
+    if (before !== undefined && before.state !== peer.state) onChange(this.#reportOf(peer));
+  }
+
+  /** What is said of each. */
+  #peers(): PeerLiveness[] {
+    return this.#environment.forwarding.remote.peers().map((peer) => {
+      const said = this.#states.get(formatIp(peer.address)) ?? { state: 'unprobed', sinceMs: peer.sinceMs };
+      if (peer.state !== 'down' || said.state === 'down') return peer;
+      return { ...peer, ...said, fault: said.state === 'up' ? 'none' : peer.fault };
+    });
   }
 
   /** The state of each, by its address. */
   states(): Record<string, PeerLiveness['state']> {
-    return Object.fromEntries(
-      this.#environment.forwarding.remote.peers().map(({ address, state }) => [formatIp(address), state]),
-    );
+    return Object.fromEntries(this.#peers().map(({ address, state }) => [formatIp(address), state]));
   }
 
-  /** Whether the tunnel to a host works; undefined if that is not known. */
-  isReachable(underlay: string): boolean | undefined {
-    const state = this.#states.get(underlay)?.state;
+  /** Whether the tunnel to a host works; undefined if that is not known. @param underlay undefined for a host that is not known */
+  isReachable(underlay: string | undefined): boolean | undefined {
+    const state = this.#stateOf(underlay)?.state;
     return state === 'up' ? true : state === 'down' ? false : undefined;
   }
 
+  /** True if the tunnel to a host is down, or will be said to be: nothing new is led there. */
+  isAvoided(underlay: string | undefined): boolean {
+    return (underlay !== undefined && this.#leaving.has(underlay)) || this.isReachable(underlay) === false;
+  }
+
   /** For how long the tunnel to a host has been down, in milliseconds; undefined if it is not, or if that is not known. */
-  downMs(underlay: string): number | undefined {
-    const known = this.#states.get(underlay);
+  downMs(underlay: string | undefined): number | undefined {
+    const known = this.#stateOf(underlay);
     return known?.state === 'down' ? this.#environment.clock() - known.sinceMs : undefined;
   }
 
-  /** What is known of each, once that is in force: no service leads a new connection to a peer that is said to be down. */
+  #stateOf(underlay: string | undefined): Pick<PeerLiveness, 'state' | 'sinceMs'> | undefined {
+    return underlay === undefined ? undefined : this.#states.get(underlay);
+  }
+
+  /** What is said of each, once services have followed what was known of hosts when this was called. */
   async inForce(): Promise<HostReport[]> {
     const report = this.report();
-    this.noteChanges();
     await this.#environment.followed();
     return report;
   }
 
   report(): HostReport[] {
-    return this.#environment.forwarding.remote.peers().map((peer) => this.#reportOf(peer));
+    return this.#peers().map((peer) => this.#reportOf(peer));
   }
 
   #reportOf(peer: PeerLiveness): HostReport {
@@ -173,7 +230,7 @@ export class Peers {
 
   /** What does not fit together between this host and its peers, and how to mend it. */
   clashes(): ClashReport[] {
-    const peers = this.#environment.forwarding.remote.peers();
+    const peers = this.#peers();
     return [
       ...suspicion(peers),
       ...peers.flatMap((peer) => this.#clashesOf(peer)),

@@ -37,8 +37,10 @@ export interface ServicePartsEnvironment {
   /** Undefined without a shared store. */
   readonly allotment: Allotment | undefined;
   readonly hostName: string;
-  /** True if a host is known not to run, or cannot be reached from here. */
+  /** True if a host of the store is known not to run. */
   readonly isDown: (host: string) => boolean;
+  /** True if the tunnel to a host is down. */
+  readonly isUnreachable: (host: string) => boolean;
   readonly later: (work: () => void) => void;
   readonly onError: (error: unknown) => void;
   readonly warn: (message: string) => void;
@@ -63,7 +65,7 @@ export interface ServiceParts {
 }
 
 export function serviceParts(environment: ServicePartsEnvironment): ServiceParts {
-  const { tables, networks, hosts, endpoints, hostName, isDown, later, onError } = environment;
+  const { tables, networks, hosts, endpoints, hostName, isDown, isUnreachable, later, onError } = environment;
   const beside: NetworksBeside = {
     all: () => networks().all(),
     clash: (draft, subnets, texts) => networks().clash(draft, subnets, texts),
@@ -82,7 +84,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     networks: () => networks().all(),
     ranges: () => range.inForce(),
     labelsOf: (host) => hosts().find(host)?.resource.metadata.labels,
-    ...{ hostName, isDown, later, onError },
+    ...{ hostName, isDown, isUnreachable, later, onError },
   });
   const services: DeclaredServices = new DeclaredServices({
     ...{ range, vips, nodePorts, networks: beside },

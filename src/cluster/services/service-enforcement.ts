@@ -17,7 +17,7 @@ import { idOf, nameOf, type Resource } from '../../model/resource.ts';
 import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
 import type { VirtualServiceResource } from '../../model/kinds/virtual-service.ts';
 import type { Prefix } from '../../table/routes.ts';
-import type { Service } from '../../table/service.ts';
+import type { Backend, Service } from '../../table/service.ts';
 import type { RoutedClient } from '../../table/service-routes.ts';
 import { eachInTurns } from '../../turns.ts';
 import { isHere, isShared, type Endpoint } from '../endpoint.ts';
@@ -65,8 +65,10 @@ export interface ServiceEnforcementEnvironment {
   /** The labels of a host; undefined if it is not declared. Changes come with `hostDeclared`. */
   readonly labelsOf: (host: string) => Labels | undefined;
   readonly hostName: string;
-  /** True if a host is known not to run, or cannot be reached from here. */
+  /** True if a host of the store is known not to run. */
   readonly isDown: (host: string) => boolean;
+  /** True if the tunnel to a host is down. */
+  readonly isUnreachable: (host: string) => boolean;
   /** Does something soon. */
   readonly later: (work: () => void) => void;
   readonly onError: (error: unknown) => void;
@@ -141,7 +143,7 @@ export class ServiceEnforcement {
     this.#declaredHosts.add(host);
   }
 
-  /** A host died, or lives again. */
+  /** A host died or cannot be reached, or lives or can be reached again. */
   hostChanged(host: string): void {
     for (const name of this.#byHost.get(host) ?? []) {
       const endpoint = this.#environment.endpoint(name);
@@ -172,9 +174,18 @@ export class ServiceEnforcement {
     return this.#makeChanged();
   }
 
-  /** Resolves when what has changed until now is in force, but for what waits for `settle`. */
+  /**
+   * Resolves when what has changed until now is in force. What waits for `settle` stays as it was, but nobody is led to a host that is
+   * down any more.
+   */
   async caughtUp(): Promise<void> {
-    if (this.#changed.size > 0) await this.#makeChanged();
+    if (this.#changed.size === 0) return;
+    try {
+      await this.#makeChanged();
+      await eachInTurns(this.#coming, MADE_PER_TURN, (name) => this.#leaveOutDown(name));
+    } catch (error) {
+      this.#environment.onError(error);
+    }
   }
 
   async #makeChanged(): Promise<void> {
@@ -244,6 +255,26 @@ export class ServiceEnforcement {
     }
   }
 
+  /** Of what is in force of a service, leaves out the backends on hosts that are down. */
+  #leaveOutDown(name: string): void {
+    const { services, endpoint, tables } = this.#environment;
+    const [service, before] = [services().find(name), this.#inForce.get(name)];
+    if (!service || !before || service.resource.spec.publishNotReadyAddresses) return;
+    let isOther = false;
+    const backends = before.backends.map((backend): Backend => {
+      const own = backend.ready || backend.serving ? backend.endpoint : undefined;
+      const found = own === undefined ? undefined : endpoint(idOf(nameOf(own)));
+      const whyDown = found && this.#whyHostDown(found);
+      if (whyDown === undefined) return backend;
+      isOther = true;
+      return { ...backend, ready: false, serving: false, whyNotReady: whyDown };
+    });
+    if (!isOther) return;
+    const value = { ...before, backends };
+    tables.setService(value);
+    this.#inForce.set(name, value);
+  }
+
   /** The value after a change of these endpoints; undefined if it takes more to know it. */
   #followed(service: DeclaredService, endpoints: ReadonlySet<string> | undefined): Service | undefined {
     const { endpoint, slices, destinationRules } = this.#environment;
@@ -296,21 +327,29 @@ export class ServiceEnforcement {
   };
 
   #stateOf(endpoint: Endpoint): EndpointState {
-    const { hostName, isDown } = this.#environment;
     const { resource, state } = endpoint;
-    const host = endpoint.host ?? hostName;
+    const host = endpoint.host ?? this.#environment.hostName;
+    const whyHostDown = this.#whyHostDown(endpoint);
     // What is not attached on another host, that host knows.
-    const isHostDown = !isHere(endpoint) && isShared(endpoint) && isDown(host);
-    const isUp = !isHostDown && state === (isHere(endpoint) ? 'attached' : 'remote');
+    const isUp = whyHostDown === undefined && state === (isHere(endpoint) ? 'attached' : 'remote');
     const labels = this.#labels.get(host) ?? {};
     return {
       vni: this.#places.vniOf(resource.spec.network),
       host,
       zone: labels[ZONE],
       isUp,
-      whyDown: isUp ? undefined : isHostDown ? `host "${host}" does not answer` : `its endpoint is ${state}`,
+      whyDown: isUp ? undefined : (whyHostDown ?? `its endpoint is ${state}`),
       isDrained: isDrained(resource.metadata.labels) || isDrained(labels),
     };
+  }
+
+  /** Why nothing reaches an endpoint on another host; undefined if it may. */
+  #whyHostDown(endpoint: Endpoint): string | undefined {
+    const { isDown, isUnreachable } = this.#environment;
+    const { host } = endpoint;
+    if (host === undefined) return undefined;
+    const isHostDown = isUnreachable(host) || (isShared(endpoint) && isDown(host));
+    return isHostDown ? `host "${host}" does not answer` : undefined;
   }
 
   /** The services whose slices have addresses that are left out, with the first one of each. */
