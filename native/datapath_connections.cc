@@ -8,6 +8,8 @@ namespace weft {
 namespace {
 
 constexpr uint8_t kSyn = 2, kRst = 4, kAck = 16;
+// How much data a SYN may bring (RFC 7413), at most.
+constexpr uint32_t kMostSynData = 65'535;
 // The owners of what comes in from other hosts, behind those of ports: PEER_OWNERS of src/flow/connection-store.ts.
 constexpr uint32_t kFirstPeerOwner = 65'536, kPeerOwners = 256;
 
@@ -60,9 +62,17 @@ bool begins_another(Connection& connection, bool reply, const uint8_t* tcp) {
   return reply || (relaxed_load(connection.half(true).packets) && load32(tcp + 4) + 1 != relaxed_load(connection.half(false).end));
 }
 
+// True if nobody has answered the SYN of this connection, and this one has another number: its sender has given that up, and uses
+// the port again. Only the data that a SYN brings may be missing when it is repeated.
+bool is_given_up(Connection& connection, const uint8_t* tcp) {
+  ConnectionHalf& original = connection.half(false);
+  if (relaxed_load(connection.half(true).packets) || !(relaxed_load(original.seen) & kSeenSyn)) return false;
+  return relaxed_load(original.end) - (load32(tcp + 4) + 1) > kMostSynData;
+}
+
 // True if the packet belongs to the connection that was found by its tuple. If that one is only tracked, a SYN may begin
 // another one. If it had a choice of backends, a SYN between the same ends begins another one, with a
-// choice of its own, when it is over; and with another port, when its backend has another conversation with these ends.
+// choice of its own, when it is over or given up; and with another port, when its backend has another conversation with these ends.
 bool is_part_of(const ConnectionTable::Found& found, const Key& key, const Frame& frame) {
   Connection& connection = *found.at;
   if (!is_of(connection, found.reply, key)) return false;
@@ -77,6 +87,7 @@ bool is_part_of(const ConnectionTable::Found& found, const Key& key, const Frame
   if ((frame.data[l4 + 13] & (kSyn | kAck)) != kSyn) return true;
   ConnectionHalf& reply = connection.half(true);
   if (!relaxed_load(reply.packets) && (relaxed_load(reply.seen) & kSeenOther)) return false;
+  if (is_given_up(connection, frame.data + l4)) return false;
   return !is_over(connection);
 }
 

@@ -44,6 +44,18 @@ export function isTaken(records: ConnectionRecords, slot: number): boolean {
   return packets === 0 && (seen & SEEN_OTHER) !== 0;
 }
 
+/** How much data a SYN may bring (RFC 7413), at most. */
+const MOST_SYN_DATA = 65_535;
+
+/**
+ * True if nobody has answered the SYN of a connection with a choice of backends, and one with this sequence number is another: its
+ * sender has given that connection up, and uses the port again.
+ */
+export function isGivenUp(records: ConnectionRecords, slot: number, sequence: number): boolean {
+  const end = awaitedAnswer(records, slot);
+  return end !== undefined && (end - (sequence + 1)) >>> 0 > MOST_SYN_DATA;
+}
+
 /** As in Linux, one that was reset goes before the 240 s of RFC 7857 §2.2 are over. */
 const timeoutMs = {
   new: 120_000,

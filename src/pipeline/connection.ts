@@ -10,7 +10,8 @@
  *    that uses its ports again, belongs to none. Nor does a packet of a conversation for whose record there was no room: all
  *    that is decided about it is decided as if it began one.
  * 2. A packet of a connection whose addresses are translated. If it had a choice of backends and is over, a SYN between the
- *    same ends begins another one, as the datapath knows.
+ *    same ends begins another one, as the datapath knows. One with another number, while nobody has answered, belongs to none:
+ *    its sender has given the connection up, and uses the port again.
  * 3. A packet of one that weft has ended, since its backend is gone, or since policies deny it now: refused, and never passed on
  *    untranslated, nor taken for the beginning of another one in the other direction.
  * 4. An ICMP error about a packet of a translated connection, which the packet that it quotes tells (RFC 5508 §4).

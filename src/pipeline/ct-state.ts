@@ -65,7 +65,9 @@ function stateOf(key: FlowKey, { topology, connections }: Tables, head: Uint8Arr
     if (beginsAnother(key, head, (sequence) => connections.isAnotherSyn(found, sequence))) return ctState.none;
     return found.reply ? ctState.known_reply : ctState.known;
   }
-  return found.reply ? ctState.reply : ctState.original;
+  if (found.reply) return ctState.reply;
+  const isAnother = beginsAnother(key, head, (sequence) => connections.isGivenUp(found.slot, sequence));
+  return isAnother ? ctState.none : ctState.original;
 }
 
 /** Without a frame, the error may be about any connection. */

@@ -40,7 +40,7 @@ import {
   type Tuple,
 } from '../flow/connection.ts';
 import type { Action } from '../flow/action.ts';
-import { awaitedAnswer, EXPENDABLE, isAnotherSyn, isTaken, OVER } from '../flow/connection-state.ts';
+import { awaitedAnswer, EXPENDABLE, isAnotherSyn, isGivenUp, isTaken, OVER } from '../flow/connection-state.ts';
 import type { ConnectionStore, FoundConnection, GivenUp } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
@@ -141,6 +141,11 @@ export class ConnectionTable {
   /** See `connection-state.ts`. */
   awaitedAnswer(slot: number): number | undefined {
     return awaitedAnswer(this.#store.records, slot);
+  }
+
+  /** True if it had a choice, nobody has answered, and a SYN with this sequence number is of another one. */
+  isGivenUp(slot: number, sequence: number): boolean {
+    return isGivenUp(this.#store.records, slot, sequence);
   }
 
   /** True if its backend has another conversation with the same ends. */

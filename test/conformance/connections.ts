@@ -322,6 +322,12 @@ export function runConnections(name: string, open: Open): void {
         };
         t.same(sent(SYN, 1), [1, 0]);
         t.same(sent(SYN, 1), [1, 0], 'once more, since nobody has answered');
+        t.same(
+          sent(SYN, 900_000),
+          pin === undefined ? [1, 0] : [0, 1],
+          'the client has given up, and uses the port again',
+        );
+        t.same(sent(SYN, 1), [1, 0]);
         records.writeHalf(slot, true, { ...records.half(slot, true), packets: 1, seen: SEEN_RST });
         t.same(sent(ACK, 2), [1, 0], 'what comes late');
         t.same(sent(SYN | ACK, 9), [1, 0]);

@@ -7,7 +7,7 @@ import type { Action } from '../../flow/action.ts';
 import { SEEN_OTHER, type Place, type ProtocolTuple } from '../../flow/connection.ts';
 import { PEER_OWNERS } from '../../flow/connection-store.ts';
 import { isErrorKey, isOf, stateOfError, tupleOfKey } from '../../flow/connection-of-key.ts';
-import { awaitedAnswer, isAnotherSyn, isTaken, OVER } from '../../flow/connection-state.ts';
+import { awaitedAnswer, isAnotherSyn, isGivenUp, isTaken, OVER } from '../../flow/connection-state.ts';
 import { ctState, fields } from '../../flow/fields.ts';
 import { covers, readBytes, readNumber, writeNumber, type FlowKey } from '../../flow/key.ts';
 import type { DropReason } from '../../flow/reason.ts';
@@ -87,7 +87,7 @@ export class Connector {
 
   /**
    * The connection of a packet with this key. If it is only tracked, a SYN may begin another one (`isAnotherSyn`). If it had
-   * a choice of backends, a SYN between the same ends begins another one, with a choice of its own, when it is over; and with
+   * a choice of backends, a SYN between the same ends begins another one, with a choice of its own, when it is over or given up; and with
    * another port, when its backend has another conversation with these ends, as what comes from there may tell while nobody
    * has answered the SYN.
    */
@@ -107,7 +107,10 @@ export class Connector {
     if (l4 === 0) return true;
     const flags = bytes[l4 + TCP_FLAGS]!;
     if (isTracked) return !beginsTcp(flags) || !isAnotherSyn(records, slot, reply, getU32(bytes, l4 + TCP_SEQUENCE));
-    if (!reply) return !beginsTcp(flags) || !(OVER.has(records.state(slot)) || isTaken(records, slot));
+    if (!reply) {
+      const mayGiveWay = OVER.has(records.state(slot)) || isTaken(records, slot);
+      return !beginsTcp(flags) || !(mayGiveWay || isGivenUp(records, slot, getU32(bytes, l4 + TCP_SEQUENCE)));
+    }
     const end = awaitedAnswer(records, slot);
     if (end === undefined || answersTcp(flags, getU32(bytes, l4 + TCP_ACKNOWLEDGMENT), end)) return true;
     const half = records.half(slot, true);
