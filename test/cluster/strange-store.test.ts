@@ -284,6 +284,32 @@ for (const sign of ['history', 'format', 'epoch'] as const) {
   });
 }
 
+t.test('an epoch that cannot be is refused by name, and followed again when it is repaired', async (t) => {
+  const { shared, start, a } = await twoHosts(t);
+  const { value, revision } = (await shared.get('format'))!;
+  const { epoch, ...rest } = value as { epoch: { revision: number } };
+  const wrong = (found: number): RegExp =>
+    new RegExp(
+      `^the store’s record \`format\` has ${found} in epoch\\.revision, not a whole number from 0 to \\d+: delete it`,
+    );
+  for (const found of [-1, 10 ** 15, 0.5]) {
+    await shared.transact({ put: [{ key: 'format', value: { ...rest, epoch: { ...epoch, revision: found } } }] });
+    await a.until(() => a.report.refused !== undefined, 'the refusal');
+    t.match(a.report.refused, wrong(found));
+    const late = await start(`late${found}`);
+    t.match(late.report.refused, wrong(found), 'also by a host that has just started');
+    await shared.transact({ put: [{ key: 'format', value }] });
+    for (const host of [a, late]) {
+      await host.until(() => {
+        host.feed.tick();
+        return host.report.refused === undefined;
+      }, 'what is right again');
+    }
+    await late.stop();
+  }
+  t.ok(revision > epoch.revision);
+});
+
 t.test('a store that belongs to another cluster', async (t) => {
   const { shared, start, a } = await twoHosts(t);
   const other = await openStore(t);

@@ -1,4 +1,5 @@
 /** What becomes of the changes that the watch of the shared store reports. */
+import { isDeepStrictEqual } from 'node:util';
 import type { Change, Entry, WatchEvent } from '../../store/store.ts';
 import type { SharedState } from './shared-state.ts';
 import { FORMAT_KEY, readFormat } from './store-identity.ts';
@@ -35,7 +36,7 @@ export function leadsAway({ mark }: SharedState, { changes }: ReportedChanges): 
   const isFollowed = (entry: Entry | undefined): boolean => {
     try {
       const format = entry && readFormat(entry);
-      return format !== undefined && format.id === mark?.id && format.epoch.id === mark.epoch.id;
+      return format !== undefined && format.id === mark?.id && isDeepStrictEqual(format.epoch, mark.epoch);
     } catch {
       return false;
     }

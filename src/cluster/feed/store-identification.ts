@@ -59,7 +59,7 @@ export class StoreIdentification {
   ): Promise<Identified | undefined> {
     this.isOther = false;
     const entry = listing.entries.find(({ key }) => key === FORMAT_KEY);
-    const format = entry && readFormat(entry);
+    const format = entry && readFormat(entry, listing.history);
     if (format && state.id !== undefined && format.id !== state.id) {
       this.isOther = !isAccepting;
       if (this.isOther) throw otherClusterError(format.id, state.id);

@@ -44,8 +44,13 @@ export interface Strangeness {
   readonly sinceMs: number;
 }
 
-/** @throws WeftError('state') that says why this host cannot read it */
-export function readFormat({ value }: Entry): Format {
+const DELETE_IT = 'delete it, and weft writes it again';
+
+/**
+ * @param of the history that the store has now, if that is known
+ * @throws WeftError('state') that says why this host cannot read it
+ */
+export function readFormat({ value, revision: writtenAt }: Entry, of?: string): Format {
   const { id, version, epoch } = Object(value) as Partial<Format>;
   if (typeof version === 'number' && version > FORMAT_VERSION) {
     throw new WeftError(
@@ -61,7 +66,15 @@ export function readFormat({ value }: Entry): Format {
     typeof history !== 'string' ||
     typeof revision !== 'number'
   ) {
-    throw new WeftError('state', 'the store’s record `format` cannot be read: delete it, and weft writes it again');
+    throw new WeftError('state', `the store’s record \`format\` cannot be read: ${DELETE_IT}`);
+  }
+  // An epoch begins before it is written.
+  const latest = history === of ? writtenAt : Number.MAX_SAFE_INTEGER;
+  if (!Number.isSafeInteger(revision) || revision < 0 || revision > latest) {
+    throw new WeftError(
+      'state',
+      `the store’s record \`format\` has ${revision} in epoch.revision, not a whole number from 0 to ${latest}: ${DELETE_IT}`,
+    );
   }
   return { id, version, epoch: { id: epochId, history, revision } };
 }
