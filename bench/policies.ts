@@ -39,8 +39,8 @@ export interface PolicyFigures {
 
 export function policyFigures(): PolicyFigures {
   const sets = RULES.map((rules) => [rules, setOf(rules)] as const);
-  for (const [, set] of sets) judge(set);
-  const rounds = Array.from({ length: ROUNDS }, () => sets.map(([, set]) => judge(set)));
+  for (const [rules, set] of sets) judge(set, rules);
+  const rounds = Array.from({ length: ROUNDS }, () => sets.map(([rules, set]) => judge(set, rules)));
   const judgedNanoseconds = new Map(RULES.map((rules, at) => [rules, median(rounds.map((round) => round[at]!))]));
   return { judgedNanoseconds, ...compiled(), sweptMs: swept(CONNECTIONS), sweptAlikeMs: swept(10) };
 }
@@ -68,11 +68,9 @@ function ruleOf(n: number): PolicyRule {
   };
 }
 
-/** @returns nanoseconds each */
-function judge([set, policies]: readonly [PolicySet, Policies]): number {
-  const addresses = Array.from({ length: 512 }, (_, n) =>
-    n < 256 ? clientAddress(n) : Uint8Array.of(...ruleAddress(n)),
-  );
+/** @param rules how many there are @returns nanoseconds each */
+function judge([set, policies]: readonly [PolicySet, Policies], rules: number): number {
+  const addresses = Array.from({ length: 512 }, (_, n) => (n < 256 ? clientAddress(n) : ruleAddress(n, rules)));
   const begin = cpuMicroseconds();
   for (let n = 0; n < JUDGED; n++) {
     const peer = policies.peerAt(addresses[n & 511]!, VNI);
@@ -86,8 +84,10 @@ function clientAddress(n: number): Uint8Array {
   return parseIp(`10.0.1.${n & 255}`);
 }
 
-function ruleAddress(n: number): Uint8Array {
-  return parseIp(`172.16.${n & 7}.${n & 255}`);
+/** In the blocks of eight rules, from the first one to the last. */
+function ruleAddress(n: number, rules: number): Uint8Array {
+  const rule = Math.round(((n & 7) * (rules - 1)) / 7);
+  return parseIp(`172.${rule >> 8}.${rule & 255}.${n & 255}`);
 }
 
 function compiled(): Pick<PolicyFigures, 'compiledMs' | 'compiledMib' | 'changedMs'> {
