@@ -5,9 +5,10 @@
 import t from 'tap';
 import { isIp4, parseIp } from '../../src/flow/types.ts';
 import { PeerRules } from '../../src/table/policy/peer-rules.ts';
-import type { Identity, Policy, PolicyPeer } from '../../src/table/policy/policy.ts';
+import type { Identity, Policy, PolicyPeer, PolicyRule } from '../../src/table/policy/policy.ts';
 import { rulesOf, type Rule } from '../../src/table/policy/rules.ts';
 import type { Prefix } from '../../src/table/routes.ts';
+import { IP_TCP } from '../../src/wire/ipv4.ts';
 import { Random } from '../support/random.ts';
 
 const SETS = 30;
@@ -38,7 +39,7 @@ t.test(`the rules that match a peer are those that say so, whatever was there be
         if (!sameSets(found, expected)) wrong++;
       }
       const identity = randomIdentity(random);
-      const found = rules.ofWorkload(identity).flatMap((selecting) => selecting.rules);
+      const found = rules.ofWorkload(identity).flatMap((selecting) => [...selecting.rules]);
       const expected = present.filter((rule) => selectsWorkload(rule, identity));
       if (!sameSets(new Set(found), new Set(expected))) wrong++;
       if (!sameSets(new Set(rules.everybody), new Set(present.filter(({ peers }) => !peers)))) wrong++;
@@ -48,6 +49,26 @@ t.test(`the rules that match a peer are those that say so, whatever was there be
   t.ok(matched > 10_000, `${matched} rules matched`);
   t.end();
 });
+
+t.test('only the rules of a policy that names a port depend on the ports of the workload', (t) => {
+  const web = [{ name: 'web', protocol: IP_TCP, l4Port: 8080 }];
+  const [named, numbered] = [
+    policyWith([{ kind: 'name', name: 'web', protocol: undefined }]),
+    policyWith([{ kind: 'range', protocol: IP_TCP, first: 80, last: 80 }]),
+  ];
+  t.equal(rulesOf(numbered, 'ingress', web), rulesOf(numbered, 'ingress', []));
+  t.same(rulesOf(named, 'ingress', web)[0]!.ranges, [{ protocol: IP_TCP, first: 8080, last: 8080 }]);
+  t.same(rulesOf(named, 'ingress', [])[0]!.ranges, []);
+  t.end();
+});
+
+function policyWith(ports: PolicyRule['ports']): Policy {
+  return {
+    name: { kind: 'NetworkPolicy', name: 'default/p' },
+    ...{ tier: 'network', priority: 0, egress: undefined, onDeny: undefined, isStaged: false },
+    ingress: [{ action: 'accept', peers: undefined, ports }],
+  };
+}
 
 function sameSets(a: ReadonlySet<unknown>, b: ReadonlySet<unknown>): boolean {
   return a.size === b.size && [...a].every((one) => b.has(one));

@@ -12,7 +12,7 @@ export interface SelectingRules {
   /** Two of a set never have the same. */
   readonly number: number;
   readonly selector: WorkloadSelector;
-  readonly rules: Rule[];
+  readonly rules: Set<Rule>;
 }
 
 export class PeerRules {
@@ -57,10 +57,10 @@ export class PeerRules {
     for (const { id, selector } of rule.selectors) {
       const known = this.#bySelector.get(id);
       if (known) {
-        known.rules.push(rule);
+        known.rules.add(rule);
         continue;
       }
-      const selecting = { number: ++this.#lastNumber, selector, rules: [rule] };
+      const selecting = { number: ++this.#lastNumber, selector, rules: new Set([rule]) };
       this.#bySelector.set(id, selecting);
       this.#selectors.add(selecting);
     }
@@ -70,8 +70,8 @@ export class PeerRules {
     this.#everybody.delete(rule);
     for (const { id } of rule.selectors) {
       const known = this.#bySelector.get(id)!;
-      known.rules.splice(known.rules.indexOf(rule), 1);
-      if (known.rules.length > 0) continue;
+      known.rules.delete(rule);
+      if (known.rules.size > 0) continue;
       this.#bySelector.delete(id);
       this.#selectors.delete(known);
     }

@@ -174,7 +174,7 @@ export class RuleSet {
 
   #tableFor(peer: RulePeer, protocol: number): PortTable<PolicyJudgement> {
     if (this.#isReplaced) throw new Error('a rule set is asked that another one has taken the place of');
-    if (this.#generation !== this.#memory.generation) this.#forget();
+    if (this.#generation !== this.#memory.generation) this.forget();
     if (peer !== this.#lastPeer || protocol !== this.#lastProtocol) {
       this.#lastTable = this.#findTable(peer, protocol);
       this.#lastPeer = peer;
@@ -196,9 +196,11 @@ export class RuleSet {
     return table;
   }
 
-  #forget(): void {
+  /** What it has found out, but not which rules match whom. */
+  forget(): void {
     this.#generation = this.#memory.generation;
     this.#lastPeer = undefined;
+    this.#lastTable = undefined;
     this.#byIdentity.clear();
     this.#classes.clear();
     this.#judgements.clear();
@@ -213,7 +215,7 @@ export class RuleSet {
     const id = `${matching.map(({ number }) => number).join()} ${ports.map(({ name, protocol, l4Port }) => `${name}/${protocol}/${l4Port}`).join()}`;
     known = this.#classes.get(id);
     if (!known) {
-      const rules = [...this.#peers.everybody, ...matching.flatMap((selecting) => selecting.rules)];
+      const rules = [...this.#peers.everybody, ...matching.flatMap((selecting) => [...selecting.rules])];
       this.#classes.set(id, (known = { rules: inOrder(this.#numbersOf(rules)), ports, tables: new Map() }));
       this.#memory.use(4 + matching.length + rules.length);
     }

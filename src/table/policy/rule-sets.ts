@@ -6,6 +6,7 @@
 import { bytesId } from '../../flow/key.ts';
 import type { Identity, OnDeny, Policy, PolicyDirection } from './policy.ts';
 import { policiesInOrder, RuleSet, RuleSetMemory, type RuleSetOptions } from './rule-set.ts';
+import { namesPorts } from './rules.ts';
 import { tiesOf, type PolicyTie } from './ties.ts';
 
 export interface SharedRuleSet {
@@ -47,6 +48,11 @@ class Shared implements SharedRuleSet {
       this.#before = undefined;
     }
     return this.#rules;
+  }
+
+  /** Nobody has it any more: what it has found out is of no use, but which rules match whom is, to the one that takes its place. */
+  release(): void {
+    this.#rules?.forget();
   }
 
   /** Its rules, for the one that takes its place; undefined if it is in force. If it is asked again, it is compiled again. */
@@ -111,6 +117,7 @@ export class RuleSets {
     const shared = this.#sets.get(id)!;
     if (--shared.uses > 0) return;
     this.#sets.delete(id);
+    shared.release();
     for (const content of shared.contents) if (--content.uses === 0) this.#contents.delete(content.text);
   }
 
@@ -143,16 +150,3 @@ export class RuleSets {
     return known;
   }
 }
-
-/** True if a rule for ingress asks for a port by its name. */
-function namesPorts(policy: Policy): boolean {
-  let known = thatNamePorts.get(policy);
-  if (known === undefined) {
-    const { ingress = [] } = policy;
-    known = ingress.some(({ ports = [] }) => ports.some(({ kind }) => kind === 'name'));
-    thatNamePorts.set(policy, known);
-  }
-  return known;
-}
-
-const thatNamePorts = new WeakMap<Policy, boolean>();

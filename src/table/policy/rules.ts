@@ -49,11 +49,11 @@ const known: Readonly<Record<PolicyDirection, WeakMap<Policy, readonly Rule[]>>>
   egress: new WeakMap(),
 };
 
-/** @param ports named ports of the workload that has the policy; empty if no rule for ingress asks for them */
+/** @param ports named ports of the workload that has the policy */
 export function rulesOf(policy: Policy, direction: PolicyDirection, ports: readonly PolicyPort[]): readonly Rule[] {
-  if (ports.length > 0) return makeRules(policy, direction, ports);
+  if (ports.length > 0 && direction === 'ingress' && namesPorts(policy)) return makeRules(policy, direction, ports);
   let rules = known[direction].get(policy);
-  if (!rules) known[direction].set(policy, (rules = makeRules(policy, direction, ports)));
+  if (!rules) known[direction].set(policy, (rules = makeRules(policy, direction, [])));
   return rules;
 }
 
@@ -116,3 +116,16 @@ export function resolve(names: readonly NamedMatch[], ports: readonly PolicyPort
       .map((port) => ({ protocol: port.protocol, first: port.l4Port, last: port.l4Port })),
   );
 }
+
+/** True if a rule for ingress asks for a port by its name. */
+export function namesPorts(policy: Policy): boolean {
+  let names = thatNamePorts.get(policy);
+  if (names === undefined) {
+    const { ingress = [] } = policy;
+    names = ingress.some(({ ports = [] }) => ports.some(({ kind }) => kind === 'name'));
+    thatNamePorts.set(policy, names);
+  }
+  return names;
+}
+
+const thatNamePorts = new WeakMap<Policy, boolean>();

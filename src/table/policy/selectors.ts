@@ -14,28 +14,29 @@ export interface WorkloadSelector {
 }
 
 export class SelectorIndex<T extends { readonly selector: WorkloadSelector }> {
-  readonly #listed = new Map<string, T[]>();
+  /** In the order in which they came. */
+  readonly #listed = new Map<string, Set<T>>();
 
   add(item: T): void {
     for (const place of listedAt(item)) {
       const there = this.#listed.get(place);
-      if (there) there.push(item);
-      else this.#listed.set(place, [item]);
+      if (there) there.add(item);
+      else this.#listed.set(place, new Set([item]));
     }
   }
 
   delete(item: T): void {
     for (const place of listedAt(item)) {
       const there = this.#listed.get(place)!;
-      there.splice(there.indexOf(item), 1);
-      if (there.length === 0) this.#listed.delete(place);
+      there.delete(item);
+      if (there.size === 0) this.#listed.delete(place);
     }
   }
 
   /** Those whose selectors match, each once. */
   matching(identity: Identity): T[] {
     const found: T[] = [];
-    const look = (candidates: readonly T[] = []): void => {
+    const look = (candidates: Iterable<T> = []): void => {
       for (const item of candidates) if (selects(item.selector, identity)) found.push(item);
     };
     for (const place of placesWith(identity)) look(this.#listed.get(place));
