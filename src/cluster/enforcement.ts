@@ -168,8 +168,7 @@ export class Enforcement {
       const last = isRefused ? this.#lastAccepted(before?.get(change.key), kind, name, accepted) : undefined;
       if (last) accepted.push(last);
       if (last) stays.add(last);
-      const isInForce = last !== undefined || reconcilers.get(kind.kind)!.find(name) !== undefined;
-      if (change.entry && (!isRefused || isInForce)) feed.judged?.(change.entry, !isRefused);
+      if (change.entry) feed.judged?.(change.entry, !isRefused);
       if (isRefused) {
         const { resource } = recordOf(change.entry.value);
         unread.set(kind.kind, [...(unread.get(kind.kind) ?? []), { name, resource }]);

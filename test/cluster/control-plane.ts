@@ -45,6 +45,8 @@ export interface ControlPlaneOptions {
   readonly isUnreachable?: (host: string) => boolean;
   /** Overrides of what the host is to the others. */
   readonly membership?: Partial<MembershipEnvironment>;
+  /** Instead of registering: what it throws ends the start. */
+  readonly register?: () => Promise<void>;
 }
 
 /** A store of its own, closed at the end of the test. */
@@ -255,8 +257,6 @@ export async function openControlPlane(t: Test, known?: string, options: Control
       error: (details, message) => t.fail(`${message}: ${String((details as { err?: unknown }).err)}`),
     },
   });
-  await cluster.serial.run(() => cluster.start(undefined, () => membership.start()));
-  blocks?.start();
   const close = async (): Promise<void> => {
     await Promise.all([cluster.serial.close(), blocks?.close()]);
     await membership.close();
@@ -270,6 +270,14 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     await close();
     rmSync(directory, { recursive: true, force: true });
   });
+  const register = options.register ?? ((): Promise<void> => membership.start());
+  try {
+    await cluster.serial.run(() => cluster.start(undefined, register));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  blocks?.start();
   /** What another program writes; in force when it returns, as far as that is possible. */
   const write = async (entries: Readonly<Record<string, unknown>>): Promise<void> => {
     const all = Object.entries(entries);

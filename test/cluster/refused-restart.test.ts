@@ -3,8 +3,8 @@ import t, { type Test } from 'tap';
 import { parseIp } from '../../src/flow/types.ts';
 import type { Store } from '../../src/store/store.ts';
 import { Switchable } from '../support/switchable.ts';
-import { attach, blocksIn, blue, openHost, type Plane, settled } from './block-hosts.ts';
-import { manifest, openStore } from './control-plane.ts';
+import { attach, blocksIn, blue, endpoint, openHost, type Plane, settled } from './block-hosts.ts';
+import { manifest, openStore, type ControlPlaneOptions } from './control-plane.ts';
 
 t.setTimeout(120_000);
 
@@ -29,7 +29,8 @@ async function twoHosts(t: Test) {
   return { shared, a, b };
 }
 
-const again = (t: Test, shared: Store, before: Plane): Promise<Plane> => openHost(t, shared, 'b', before.directory);
+const again = (t: Test, shared: Store, before: Plane, options?: ControlPlaneOptions): Promise<Plane> =>
+  openHost(t, shared, 'b', before.directory, options);
 
 function away(shared: Store): Store {
   const link = new Switchable(shared);
@@ -101,6 +102,78 @@ t.test('damaged while the host does not run, and again', async (t) => {
   await host.close();
   host = await again(t, away(shared), host);
   t.strictSame(inForce(host), { ...before, refused });
+});
+
+t.test('damaged before a start that is refused, and before one that is killed while it reads', async (t) => {
+  const { shared, b } = await twoHosts(t);
+  const { refused: _, ...before } = inForce(b);
+  await b.close();
+  for (const bad of [garbage, { [BLUE]: 'other garbage' }]) {
+    await shared.transact({ put: Object.entries(bad).map(([key, value]) => ({ key, value })) });
+    const register = (): Promise<void> => Promise.reject(new Error('this name belongs to another host'));
+    await t.rejects(again(t, shared, b, { register }), { message: /belongs to another host/ });
+  }
+  const refused = ['Endpoint a1', 'Endpoint b1', 'Network blue'];
+  let host = await again(t, shared, b);
+  t.strictSame(inForce(host), { ...before, refused });
+  await host.close();
+  host = await again(t, away(shared), host);
+  t.strictSame(inForce(host), { ...before, refused });
+});
+
+t.test('of records that clash, the same ones are in force again, in whatever order they came', async (t) => {
+  const { shared, a, b } = await twoHosts(t);
+  const of = (name: string, subnet: string, vni: number) => ({
+    resource: manifest('Network', name, { subnets: [subnet] }),
+    vni,
+    mtu: 1450,
+  });
+  const is = (host: Plane): void => {
+    t.match(host.networks.find('green'), { vni: 78 });
+    t.match(host.networks.find('red'), { vni: 77 });
+    t.notOk(host.networks.find('early'));
+    t.strictSame(inForce(host).refused, ['Network early', 'Network green']);
+  };
+  await a.cluster.apply([manifest('Network', 'red', { subnets: ['10.1.0.0/24'], vni: 77 })]);
+  await settled(a, b);
+  // Of this one, nothing was ever in force, and the other one is written again after it.
+  await b.write({ 'networks/early': of('early', '10.3.0.0/24', 77), 'networks/green': of('green', '10.2.0.0/24', 78) });
+  await b.write({ 'networks/red': undefined });
+  await b.write({ 'networks/red': of('red', '10.1.0.0/24', 77), 'networks/early': of('early', '10.3.0.0/24', 77) });
+  await b.write({ 'networks/early': undefined });
+  await b.write({ 'networks/green': of('green', '10.2.0.0/24', 77), 'networks/early': of('early', '10.3.0.0/24', 77) });
+  is(b);
+  let host = b;
+  for (const store of [shared, away(shared), shared]) {
+    await host.close();
+    host = await again(t, store, host);
+    is(host);
+  }
+});
+
+t.test('what was written while the store was away stays in force if somebody else has damaged it there', async (t) => {
+  const { shared, b } = await twoHosts(t);
+  await b.close();
+  const link = new Switchable(shared);
+  let host = await again(t, link, b);
+  link.away();
+  await host.cluster.apply([endpoint('b2', {})]);
+  const labelled = { ...endpoint('b1', {}), metadata: { name: 'b1', labels: { app: 'db' } } };
+  await host.cluster.apply([labelled]);
+  await shared.transact({ put: [WEB, 'endpoints/default/b2'].map((key) => ({ key, value: 'garbage' })) });
+  link.back();
+  await settled(host);
+  const is = (): void => {
+    t.strictSame(inForce(host).refused, ['Endpoint b1', 'Endpoint b2']);
+    t.match(host.endpoints.find('b1')?.resource.metadata, { labels: { app: 'db' } });
+    t.ok(host.endpoints.find('b2'));
+  };
+  is();
+  for (const store of [away(shared), shared]) {
+    await host.close();
+    host = await again(t, store, host);
+    is();
+  }
 });
 
 t.test('what is accepted again, or deleted, counts', async (t) => {

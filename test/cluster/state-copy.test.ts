@@ -191,13 +191,14 @@ t.test(
       copy.commit({ n: revision });
     };
     const key = 'networks/a';
-    const is = async (last: number, accepted?: number): Promise<void> => {
+    const is = async (last: number, accepted?: number, isRefused = accepted !== undefined): Promise<void> => {
       t.ok(await copy.flushed());
       await copy.close();
       const read = await opened(path);
       t.same(valuesOf(read.entries), { [key]: { revision: last } });
       t.same(valuesOf(read.accepted), accepted === undefined ? {} : { [key]: { revision: accepted } });
-      t.equal(read.copy.isRefused(key), accepted !== undefined);
+      t.equal(read.copy.isRefused(key), isRefused);
+      t.same([...read.refused], isRefused ? [key] : []);
       copy = read.copy;
     };
     /** Writes until the file is another one. */
@@ -212,7 +213,7 @@ t.test(
       copy.commit({ n: 99 });
     };
     set(key, 1, true);
-    await is(1);
+    await is(1, undefined, true);
     set(key, 2);
     set(key, 3, true);
     await is(3, 2);
@@ -238,14 +239,14 @@ t.test(
     await is(8, 7);
     copy.delete(key);
     set(key, 9, true);
-    await is(9);
+    await is(9, undefined, true);
     set(key, 10);
     await copy.flushed();
     set(key, 11);
     await compact();
     copy.refuse(key, 11);
     copy.commit({ n: 11 });
-    await is(11);
+    await is(11, undefined, true);
     await copy.close();
   },
 );
@@ -258,16 +259,65 @@ t.test('what was written just before all others are left out may be refused afte
   await copy.flushed();
   const { ino } = statSync(path);
   put(copy, 'networks/a', 2, { a: 2 });
-  for (let n = 0; n < 15; n++) put(copy, `networks/n${n}`, 2, { text: 'x'.repeat(100_000) });
-  copy.commit({ n: 2 });
+  for (let n = 0; n < 1000; n++) put(copy, `networks/n${n}`, 2, { text: 'x'.repeat(2000) });
+  copy.commit({ n: 2 }, false);
   await copy.flushed();
   t.not(statSync(path).ino, ino);
+  // A daemon that is killed there has not said so.
+  const killed = await opened(path);
+  await killed.copy.close();
+  t.same(valuesOf(killed.accepted), { 'networks/a': { a: 1 } });
+  t.equal(killed.refused.size, 0);
   copy.refuse('networks/a', 2);
   copy.commit({ n: 2 });
   await copy.close();
   const { copy: again, accepted } = await opened(path);
   await again.close();
   t.same(valuesOf(accepted), { 'networks/a': { a: 1 } });
+});
+
+t.test('until it can be written, the last one that was accepted is kept', async (t) => {
+  const path = pathOf(t);
+  const { copy } = await opened(path, () => {});
+  rmSync(join(path, '..'), { recursive: true });
+  const set = async (revision: number, isRefused: boolean): Promise<void> => {
+    put(copy, 'networks/a', revision, { revision });
+    if (isRefused) copy.refuse('networks/a', revision);
+    copy.commit({ n: revision });
+    t.notOk(await copy.flushed());
+  };
+  await set(1, false);
+  await set(2, false);
+  await set(3, true);
+  await set(4, true);
+  mkdirSync(join(path, '..'));
+  copy.retry();
+  t.ok(await copy.flushed());
+  t.equal(readFileSync(path, 'utf8').match(/"networks\/a",\d,/g)?.length, 2);
+  await copy.close();
+  const { copy: again, entries, accepted, refused } = await opened(path);
+  await again.close();
+  t.same(valuesOf(entries), { 'networks/a': { revision: 4 } });
+  t.same(valuesOf(accepted), { 'networks/a': { revision: 2 } });
+  t.same([...refused], ['networks/a']);
+});
+
+t.test('what is committed is judged, also if something is noted while it waits to be written', async (t) => {
+  const path = pathOf(t);
+  const { copy } = await opened(path);
+  put(copy, 'networks/a', 1, { a: 1 });
+  copy.commit({ n: 1 });
+  put(copy, 'networks/a', 2, { a: 2 });
+  await copy.flushed();
+  t.same(await contents(path), { n: 1, values: { 'networks/a': { a: 1 } } }, 'that is not written yet');
+  copy.commit({ n: 2 }, false);
+  await copy.flushed();
+  copy.commit({ n: 3 });
+  await copy.flushed();
+  await copy.close();
+  const { copy: again, accepted } = await opened(path);
+  await again.close();
+  t.equal(accepted.size, 0);
 });
 
 t.test('one that cannot be compacted becomes longer, and has everything', async (t) => {

@@ -44,8 +44,8 @@ export interface Feed {
   kept(): Promise<void>;
 
   /**
-   * Called with a record of `next` when this host has accepted it, or does not accept it while what it accepted before stays
-   * in force: that must be so after the next start, too.
+   * Called with a record of `next` when this host has accepted it, or does not: what it accepted before stays in force then, and
+   * that must be so after the next start, too.
    */
   judged?(entry: Entry, isAccepted: boolean): void;
 

@@ -34,10 +34,10 @@ export class NotedRecords<T> {
     return this.#last.get(key)?.value;
   }
 
-  /** The revision of the last one if that is refused, and another one stays in force. */
+  /** The revision of the last one if that is refused. */
   refused(key: string): number | undefined {
     const last = this.#last.get(key);
-    return last?.isRefused && this.before(key) !== undefined ? last.revision : undefined;
+    return last?.isRefused ? last.revision : undefined;
   }
 
   /** The last one before the last that is not refused. */

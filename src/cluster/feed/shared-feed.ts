@@ -100,6 +100,8 @@ export class SharedFeed implements Feed {
   #isGiven = false;
   /** What is in force without the store having reported it. */
   readonly #ownNews: News[] = [];
+  /** Something was given out that was written here: whoever did is told when it is in force, and then it must survive this daemon. */
+  #isOwnGiven = false;
   readonly #onTold = new Set<() => void>();
   #stopHealth = (): void => {};
   #stopTicks = (): void => {};
@@ -204,11 +206,21 @@ export class SharedFeed implements Feed {
 
   async next(): Promise<News | undefined> {
     for (;;) {
+      await this.#keep();
       const news = this.#ownNews.shift() ?? (await this.#takeListing()) ?? (await this.#takeEvent());
       if (news) return news;
       await this.#takeAudited();
       if (!(await this.#makeUp())) return undefined;
     }
+  }
+
+  /** Whatever `next` has returned is in force by now, and judged: that is written into the copy. */
+  async #keep(): Promise<void> {
+    if (this.#ownNews.length > 0) return;
+    this.#state.keep();
+    if (!this.#isOwnGiven) return;
+    this.#isOwnGiven = false;
+    await this.#state.flushed().catch((error: unknown) => this.#tellFailure(error, 'the copy is behind'));
   }
 
   async caughtUp(revision: number): Promise<void> {
@@ -439,8 +451,7 @@ export class SharedFeed implements Feed {
     const isOwn = this.#made.reported(revision);
     const changes = judgeEvent(this.#state, event, isOwn);
     this.#reached(revision);
-    // Whoever wrote it is told that it is in force, and then it must survive this daemon.
-    if (isOwn) await this.#state.flushed().catch((error: unknown) => this.#tellFailure(error, 'the copy is behind'));
+    this.#isOwnGiven ||= isOwn;
     return { revision, changes, madeAt: revision };
   }
 
@@ -512,8 +523,13 @@ export class SharedFeed implements Feed {
       const there = changes.filter(({ entry }) => entry);
       return { revision, changes: there, keys: new Set(there.map(({ key }) => key)) };
     }
-    const all = [...copied.entries.values()].map((entry) => ({ key: entry.key, entry }));
-    return { revision, changes: all, keys: copied.entries, accepted: copied.accepted };
+    // What was in force comes before what was not, or may not be: of records that clash, it is the same ones again.
+    const { accepted, refused } = copied;
+    const isNews = ({ key }: Entry): boolean => accepted.has(key) || refused.has(key);
+    const entries = [...copied.entries.values()];
+    const ordered = [...entries.filter((entry) => !isNews(entry)), ...entries.filter(isNews)];
+    const all = ordered.map((entry) => ({ key: entry.key, entry }));
+    return { revision, changes: all, keys: copied.entries, accepted };
   }
 
   #give(changes: readonly Change[], madeAt?: number): void {
@@ -532,6 +548,7 @@ export class SharedFeed implements Feed {
     const news = this.#made.give(revision).filter(({ key }) => this.#state.storedAt(key) < revision);
     if (news.length === 0) return;
     for (const change of news) this.#state.take(change);
+    this.#isOwnGiven = true;
     this.#reached(0);
     this.#give(news, revision);
   }

@@ -28,6 +28,8 @@ interface CopiedState {
   readonly entries: ReadonlyMap<string, Entry>;
   /** What is in force of those of `entries` that are not accepted, by key. */
   readonly accepted: ReadonlyMap<string, Entry>;
+  /** The keys of those of `entries` that were not accepted. */
+  readonly refused: ReadonlySet<string>;
 }
 
 export class SharedState {
@@ -49,6 +51,9 @@ export class SharedState {
   copied: Map<string, Entry> | undefined;
   /** What was in force then of records that that daemon did not accept, by key. */
   #accepted: ReadonlyMap<string, Entry> = new Map();
+  #refused: ReadonlySet<string> = new Set();
+  /** Something is noted that the copy does not have yet. */
+  #isToKeep = false;
   /** How often a record has ceased to be in force. */
   removals = 0;
   #changes = 0;
@@ -71,7 +76,7 @@ export class SharedState {
     const pending = new PendingWrites(own);
     await pending.load();
     refuseForeignWrites(host, pending.all());
-    const { copy, mark, entries, accepted } = await StateCopy.open<StoreMark>(copyFile, onWarning);
+    const { copy, mark, entries, accepted, refused } = await StateCopy.open<StoreMark>(copyFile, onWarning);
     const state = new SharedState(host, own, pending, copy);
     const id = (await own.get(CLUSTER_KEY))?.value as string | undefined;
     state.id = id;
@@ -91,6 +96,7 @@ export class SharedState {
     }
     state.copied = copied;
     state.#accepted = accepted;
+    state.#refused = refused;
     return state;
   }
 
@@ -103,15 +109,18 @@ export class SharedState {
     this.copied = undefined;
     if (!copied) return undefined;
     const accepted = new Map(this.#accepted);
+    const refused = this.#refused;
     this.#accepted = new Map();
+    this.#refused = new Set();
     for (const { key, entry } of changes) {
       const before = copied.get(key);
-      if (entry && before && !accepted.has(key)) accepted.set(key, before);
+      if (entry && before && !accepted.has(key) && !refused.has(key))
+        accepted.set(key, { ...before, revision: Math.max(0, before.revision) });
       if (!entry) accepted.delete(key);
       if (entry) copied.set(key, entry);
       else copied.delete(key);
     }
-    return { entries: copied, accepted };
+    return { entries: copied, accepted, refused };
   }
 
   /**
@@ -140,6 +149,10 @@ export class SharedState {
     }
     if (isOwnedBy(this.#host, entry)) this.#lost.delete(key);
     const text = JSON.stringify(entry.value);
+    const known = this.known.get(key);
+    // What this host wrote while the store was away is not in the copy. It stays in force if the other is not accepted.
+    if (known?.value && known.revision < 0 && known.digest !== digestOf(text))
+      this.#copy.put({ key, revision: 0 }, JSON.stringify(known.value));
     this.#set(entry, text);
     this.#copy.put(entry, text);
   }
@@ -158,10 +171,11 @@ export class SharedState {
     const due = settled.filter(({ key }) => this.pending.has(key));
     if (due.length === 0) return;
     for (const { key, entry } of due) {
-      if (entry) this.take({ key, entry });
-      else this.#copy.delete(key);
+      if (!entry) this.#copy.delete(key);
+      else if (this.known.get(key)?.revision !== entry.revision) this.take({ key, entry });
     }
-    if (this.mark) this.#copy.commit(this.mark);
+    if (this.mark) this.#copy.commit(this.mark, false);
+    this.#isToKeep = true;
     await this.flushed();
     await this.pending.settle(due.map(({ key }) => key));
   }
@@ -172,9 +186,16 @@ export class SharedState {
     throw new WeftError('system', 'the copy of the cluster’s state cannot be written: the log says why');
   }
 
+  /** All that is noted has been put into force, and judged: begins to write it. */
+  keep(): void {
+    if (!this.#isToKeep || !this.mark) return;
+    this.#isToKeep = false;
+    this.#copy.commit(this.mark);
+  }
+
   /** Resolves when the copy has all that is in force now, also if that is much later. */
   kept(): Promise<void> {
-    return this.#copy.written();
+    return this.#copy.written(this.#isToKeep && this.mark !== undefined);
   }
 
   /** Called now and then: writes what could not be written into the copy. */
@@ -202,7 +223,7 @@ export class SharedState {
     if (isAccepted !== this.#copy.isRefused(key) || this.known.get(key)?.stored !== revision) return;
     if (isAccepted) this.#copy.put({ key, revision, lease }, JSON.stringify(value));
     else this.#copy.refuse(key, revision);
-    if (this.mark) this.#copy.commit(this.mark);
+    this.#isToKeep = true;
   }
 
   /** This host has written a record of its own, and the store does not have it yet. @returns what is in force now */
@@ -237,7 +258,7 @@ export class SharedState {
   commit(mark: StoreMark): void {
     this.mark = mark;
     this.isJoining = false;
-    this.#copy.commit(mark);
+    this.#isToKeep = true;
   }
 
   /** Everything up to this revision of the store is in force. @param isSettled nothing is left to do about a strange store */

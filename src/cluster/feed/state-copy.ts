@@ -6,14 +6,17 @@
  *     CRC32 ["endpoints/default/web"]         there is none any more
  *     CRC32 {"mark":{…}}                      everything above is complete up to here, and belongs to this store
  *     CRC32 {"mark":{…},"refused":[["networks/blue",17]]}   and this host does not accept that record
+ *     CRC32 {"mark":{…},"judged":false}       and nobody has said yet whether it accepts what is above, up to the mark before
  *
- * What is noted is written in the background: all that has come together while the write before it was under way, with one
+ * What was committed is written in the background: all that has come together while the write before it was under way, with one
  * mark behind it. What is in force does not wait for that, but this host tells others that it has it in force only when it is
  * written (`written`). Nothing is synced: the copy survives the end of the process at any moment. A power failure may take its
- * end away, and what is in front of the last whole mark then counts: that was in force a moment before. Of several lines with
- * one key, the last counts; where that is refused, the one before it that is not is what stays in force. When the file has become twice as long, the others are left out: not of what is written to an empty
- * file, where there are none, and which may be everything that a large cluster has. A version that knows nothing of refused
- * records reads the same file without them.
+ * end away, and what is in front of the last whole mark then counts: that was in force a moment before.
+ *
+ * Of several lines with one key, the last counts. Where that is refused, or nobody has said that it is accepted, the one before
+ * it that is not refused stays in force. When the file has become twice as long, the others are left out: not of what is written
+ * to an empty file, where there are none, and which may be everything that a large cluster has. A version that knows nothing of
+ * refused records reads the same file without them.
  *
  * The values are in the file alone, not in memory. One that was deleted is written anew, since it is still open.
  */
@@ -22,6 +25,7 @@ import { open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { WeftError } from '../../error.ts';
 import { decodeRecord, encodeJson, encodeRecord } from '../../store/journal.ts';
 import type { Entry } from '../../store/store.ts';
+import { CopyBatch } from './copy-batch.ts';
 import { NotedRecords } from './noted-records.ts';
 
 const HEADER = { file: 'weft copy', format: 1 };
@@ -38,8 +42,16 @@ export interface Copied<Mark> {
   /** What it said; undefined if there was none, or none that can be used. */
   readonly mark: Mark | undefined;
   readonly entries: ReadonlyMap<string, Entry>;
-  /** What is in force instead of those that are refused, by key. */
+  /** What was in force before those that are refused, or may be, by key. */
   readonly accepted: ReadonlyMap<string, Entry>;
+  /** The keys of those that are refused. */
+  readonly refused: ReadonlySet<string>;
+}
+
+/** What was committed, and is not written yet. */
+interface Committed<Mark> {
+  readonly mark: Mark;
+  readonly isJudged: boolean;
 }
 
 /** The last line of a batch. */
@@ -47,6 +59,8 @@ interface MarkLine<Mark> {
   readonly mark: Mark;
   /** Records that this host does not accept, with their revisions. */
   readonly refused?: readonly (readonly [string, number])[];
+  /** False if nobody has said yet whether this host accepts what is in front of it. */
+  readonly judged?: false;
 }
 
 export class StateCopy<Mark> {
@@ -57,15 +71,15 @@ export class StateCopy<Mark> {
   #compactAtBytes: number;
   /** True until a record is written to it. */
   #isEmpty: boolean;
-  /** What is not written yet, by key. */
-  #lines = new Map<string, string>();
-  /** Of these, those that they may not replace. */
-  #before = new Map<string, string>();
-  #mark: Mark | undefined;
+  /** What is noted, and not committed yet. */
+  #noted = new CopyBatch();
+  /** What is committed, and not written yet. */
+  #batch = new CopyBatch();
+  #due: Committed<Mark> | undefined;
   /** The keys of those whose last line is refused. */
-  readonly #refused = new Set<string>();
-  /** What of that is not written yet: [key, revision] as JSON. */
-  #refusals = new Set<string>();
+  readonly #refused: Set<string>;
+  /** The keys of which something is written that nobody has judged. */
+  #unjudged: ReadonlySet<string>;
   #writing: Promise<void> | undefined;
   /** How often something was committed, and up to where that is written. */
   #committed = 0;
@@ -74,11 +88,22 @@ export class StateCopy<Mark> {
   #waiting: { readonly committed: number; readonly resolve: () => void }[] = [];
   #toldWhy: string | undefined;
 
-  private constructor(path: string, onWarning: (message: string) => void, file: FileHandle, lengthBytes = 0) {
+  private constructor(
+    path: string,
+    onWarning: (message: string) => void,
+    file: FileHandle,
+    {
+      lengthBytes = 0,
+      refused = new Set(),
+      unjudged = new Set(),
+    }: Partial<Pick<Read<Mark>, 'lengthBytes' | 'refused' | 'unjudged'>> = {},
+  ) {
     this.#path = path;
     this.#onWarning = onWarning;
     this.#file = file;
     this.#lengthBytes = lengthBytes;
+    this.#refused = new Set(refused);
+    this.#unjudged = unjudged;
     this.#isEmpty = lengthBytes === 0;
     this.#compactAtBytes = longestBytes(lengthBytes);
   }
@@ -88,14 +113,14 @@ export class StateCopy<Mark> {
     try {
       const file = await open(path, 'a+', 0o600);
       await file.close();
-      const { mark, entries, accepted, lengthBytes, damage } = await read<Mark>(path);
+      const found = await read<Mark>(path);
+      const { mark, entries, accepted, refused, lengthBytes, damage } = found;
       if (damage !== undefined) onWarning(`${path} ${damage}: ${whatIsLeft(mark)}`);
       const opened = await open(path, 'r+');
-      const copy = new StateCopy<Mark>(path, onWarning, opened, lengthBytes);
+      const copy = new StateCopy<Mark>(path, onWarning, opened, found);
       await opened.truncate(lengthBytes);
       if (lengthBytes === 0) await copy.#append([encodeRecord(HEADER)]);
-      for (const key of accepted.keys()) copy.#refused.add(key);
-      return { copy, mark, entries, accepted };
+      return { copy, mark, entries, accepted, refused };
     } catch (error) {
       const why = `${path} cannot be used: ${(error as Error).message}`;
       throw new WeftError('system', why, { cause: error });
@@ -105,16 +130,14 @@ export class StateCopy<Mark> {
   /** Notes a record. @param text its value as JSON */
   put({ key, revision, lease }: Omit<Entry, 'value'>, text: string): void {
     const end = lease === undefined ? '' : `,${JSON.stringify(lease)}`;
-    const unwritten = this.#lines.get(key);
-    if (unwritten !== undefined && !this.#refused.has(key)) this.#before.set(key, unwritten);
-    this.#lines.set(key, `[${JSON.stringify(key)},${revision},${text}${end}]`);
-    if (this.#refused.delete(key)) this.#refusals.delete(JSON.stringify([key, revision]));
+    this.#noted.put(key, revision, `[${JSON.stringify(key)},${revision},${text}${end}]`);
+    this.#refused.delete(key);
   }
 
   /** Notes that this host does not accept the record that was noted last: the one before stays in force beside it. */
   refuse(key: string, revision: number): void {
     this.#refused.add(key);
-    this.#refusals.add(JSON.stringify([key, revision]));
+    this.#noted.refuse(key, revision);
   }
 
   /** True if the record that was noted last is refused. */
@@ -124,25 +147,32 @@ export class StateCopy<Mark> {
 
   delete(key: string): void {
     this.#refused.delete(key);
-    this.#before.delete(key);
-    this.#lines.set(key, `[${JSON.stringify(key)}]`);
+    this.#noted.delete(key, `[${JSON.stringify(key)}]`);
   }
 
-  /** Says that everything that belongs to this mark is noted, and begins to write it. */
-  commit(mark: Mark): void {
-    this.#mark = mark;
+  /**
+   * Says that everything that belongs to this mark is noted, and begins to write it.
+   * @param isJudged whether `refuse` was called for all of it that this host does not accept
+   */
+  commit(mark: Mark, isJudged = true): void {
+    this.#due = { mark, isJudged };
+    this.#batch.add(this.#noted);
+    this.#noted = new CopyBatch();
     this.#committed++;
     this.#writing ??= this.#writeAll();
   }
 
   /** Tries again to write what could not be written. */
   retry(): void {
-    if (this.#mark !== undefined) this.#writing ??= this.#writeAll();
+    if (this.#due) this.#writing ??= this.#writeAll();
   }
 
-  /** Resolves when all that was committed by now is written. If it cannot be written, that is when a later attempt has been. */
-  written(): Promise<void> {
-    const committed = this.#committed;
+  /**
+   * Resolves when all that was committed by now is written, or what will be next. If it cannot be written, that is when a later
+   * attempt has been.
+   */
+  written(isNext = false): Promise<void> {
+    const committed = this.#committed + (isNext ? 1 : 0);
     if (this.#written >= committed) return Promise.resolve();
     return new Promise((resolve) => this.#waiting.push({ committed, resolve }));
   }
@@ -150,7 +180,7 @@ export class StateCopy<Mark> {
   /** Resolves when everything that was committed is written, or cannot be. @returns false if it cannot be */
   async flushed(): Promise<boolean> {
     while (this.#writing) await this.#writing;
-    return this.#lines.size === 0;
+    return this.#batch.isEmpty;
   }
 
   async close(): Promise<void> {
@@ -161,43 +191,39 @@ export class StateCopy<Mark> {
   /** Never throws. What is committed while it runs is written, too. */
   async #writeAll(): Promise<void> {
     await Promise.resolve();
-    while (this.#mark !== undefined) if (!(await this.#writeCommitted(this.#mark))) break;
+    while (this.#due) if (!(await this.#writeCommitted(this.#due))) break;
     // In the same turn as the look at the mark: whoever commits from here on begins anew.
     this.#writing = undefined;
   }
 
   /** @returns false if it cannot be written now: `retry` and the next change try again. Until then, the copy is what was in force before */
-  async #writeCommitted(mark: Mark): Promise<boolean> {
-    const [lines, earlier, refusals] = [this.#lines, this.#before, this.#refusals];
-    const before = this.#lengthBytes;
+  async #writeCommitted(due: Committed<Mark>): Promise<boolean> {
+    const batch = this.#batch;
+    const [before, unjudged] = [this.#lengthBytes, this.#unjudged];
     const isFirst = this.#isEmpty;
     const committed = this.#committed;
-    this.#lines = new Map();
-    this.#before = new Map();
-    this.#refusals = new Set();
-    this.#mark = undefined;
-    if (lines.size > 0) this.#isEmpty = false;
+    this.#batch = new CopyBatch();
+    this.#due = undefined;
+    if (!batch.isEmpty) this.#isEmpty = false;
     try {
       let records: Buffer[] = [];
-      for (const line of [...earlier.values(), ...lines.values()]) {
+      for (const line of batch.lines()) {
         if (records.push(encodeJson(line)) < LINES_PER_WRITE) continue;
         await this.#append(records);
         records = [];
       }
-      await this.#append([...records, ...markLines(mark, [...refusals])]);
-      if (!this.#isThere()) await this.#compact(mark, lines);
+      await this.#append([...records, ...markLines(due, batch.refused())]);
+      this.#unjudged = new Set(due.isJudged ? [] : [...unjudged, ...batch.keys()]);
+      if (!this.#isThere()) await this.#compact(due);
       this.#tell(committed);
       if (isFirst) this.#compactAtBytes = longestBytes(this.#lengthBytes);
       this.#toldWhy = undefined;
     } catch (error) {
       this.#lengthBytes = before;
-      for (const [key, line] of lines) {
-        const later = this.#lines.has(key) ? this.#before : this.#lines;
-        if (!later.has(key)) later.set(key, line);
-      }
-      for (const [key, line] of earlier) if (!this.#before.has(key)) this.#before.set(key, line);
-      for (const refusal of refusals) this.#refusals.add(refusal);
-      this.#mark ??= mark;
+      this.#unjudged = unjudged;
+      batch.add(this.#batch);
+      this.#batch = batch;
+      this.#due ??= due;
       const why = (error as Error).message;
       if (why !== this.#toldWhy) {
         this.#onWarning(`${this.#path}, the copy of the cluster’s state, cannot be written: ${why}`);
@@ -205,8 +231,7 @@ export class StateCopy<Mark> {
       this.#toldWhy = why;
       return false;
     }
-    if (this.#lengthBytes > this.#compactAtBytes)
-      await this.#compact(mark, lines).catch((error: Error) => this.#goOn(error));
+    if (this.#lengthBytes > this.#compactAtBytes) await this.#compact(due).catch((error: Error) => this.#goOn(error));
     return true;
   }
 
@@ -238,17 +263,11 @@ export class StateCopy<Mark> {
     this.#lengthBytes += bytes.length;
   }
 
-  /**
-   * Leaves out what no longer counts.
-   * @param mark in the last line
-   * @param news what was written last, by key. Whether this host accepts it may not be said yet, so what was before stays too,
-   *   unless that is much
-   */
-  async #compact(mark: Mark, news: ReadonlyMap<string, unknown>): Promise<void> {
+  /** Leaves out what no longer counts. @param last what the last line says */
+  async #compact(last: Committed<Mark>): Promise<void> {
     // Also if it has no name any more.
     const own = `/proc/self/fd/${this.#file.fd}`;
     const noted = new NotedRecords<number>();
-    const isLittle = news.size <= LINES_PER_WRITE;
     let at = 0;
     for await (const line of linesOf(own, this.#lengthBytes)) {
       const record = recordOf(line);
@@ -257,7 +276,6 @@ export class StateCopy<Mark> {
       else noteRefused(noted, decodeRecord(line));
       at += line.length;
     }
-    noteRefused(noted, { refused: [...this.#refusals].map((refusal) => JSON.parse(refusal) as [string, number]) });
     const path = `${this.#path}.new`;
     const file = await open(path, 'w', 0o600);
     const next = new StateCopy<Mark>(path, this.#onWarning, file);
@@ -270,7 +288,7 @@ export class StateCopy<Mark> {
         if (key !== undefined) {
           const revision = noted.refused(key);
           const isLast = noted.last(key) === at;
-          const mayStay = revision !== undefined || (isLittle && news.has(key));
+          const mayStay = revision !== undefined || this.#unjudged.has(key);
           const isBefore = mayStay && noted.before(key) === at;
           if (isLast || isBefore) kept.push(Buffer.from(line));
           if (isLast && revision !== undefined) refused.push(JSON.stringify([key, revision]));
@@ -280,7 +298,7 @@ export class StateCopy<Mark> {
         await next.#append(kept);
         kept = [];
       }
-      await next.#append([...kept, ...markLines(mark, refused)]);
+      await next.#append([...kept, ...markLines(last, refused)]);
       await file.datasync();
       await rename(path, this.#path);
     } catch (error) {
@@ -307,12 +325,14 @@ function longestBytes(lengthBytes: number): number {
 }
 
 /** The last lines of a batch, of which each says as much as one turn of the event loop may. @param refused as JSON */
-function markLines<Mark>(mark: Mark, refused: readonly string[]): Buffer[] {
-  if (refused.length === 0) return [encodeRecord({ mark })];
+function markLines<Mark>({ mark, isJudged }: Committed<Mark>, refused: readonly string[]): Buffer[] {
   const lines: Buffer[] = [];
-  for (let from = 0; from < refused.length; from += LINES_PER_WRITE) {
-    const some = refused.slice(from, from + LINES_PER_WRITE).join();
-    lines.push(encodeJson(`{"mark":${JSON.stringify(mark)},"refused":[${some}]}`));
+  for (let from = 0; from === 0 || from < refused.length; from += LINES_PER_WRITE) {
+    const some = refused.slice(from, from + LINES_PER_WRITE);
+    const isLast = from + LINES_PER_WRITE >= refused.length;
+    const said = some.length > 0 ? `,"refused":[${some.join()}]` : '';
+    const judged = isJudged && isLast ? '' : ',"judged":false';
+    lines.push(encodeJson(`{"mark":${JSON.stringify(mark)}${judged}${said}}`));
   }
   return lines;
 }
@@ -324,6 +344,7 @@ function noteRefused(noted: NotedRecords<unknown>, line: unknown): void {
 
 /** What a copy says, and what is wrong with it. */
 interface Read<Mark> extends Omit<Copied<Mark>, 'copy'> {
+  readonly unjudged: ReadonlySet<string>;
   readonly lengthBytes: number;
   readonly damage?: string;
 }
@@ -331,6 +352,7 @@ interface Read<Mark> extends Omit<Copied<Mark>, 'copy'> {
 /** Reads as far as it is whole. Another file, or one of another version, is as good as empty. */
 async function read<Mark>(path: string): Promise<Read<Mark>> {
   const noted = new NotedRecords<Entry>();
+  const unjudged = new Set<string>();
   let mark: Mark | undefined;
   let damage: string | undefined;
   let [at, lengthBytes] = [0, 0];
@@ -364,6 +386,9 @@ async function read<Mark>(path: string): Promise<Read<Mark>> {
       if (entry) noted.put(key, entry.revision, entry);
       else noted.delete(key);
     }
+    const { judged } = record as MarkLine<Mark>;
+    if (judged === false) for (const [key] of since) unjudged.add(key);
+    else unjudged.clear();
     since = [];
     noteRefused(noted, record);
     ({ mark } = record as MarkLine<Mark>);
@@ -371,11 +396,15 @@ async function read<Mark>(path: string): Promise<Read<Mark>> {
   }
   const entries = new Map<string, Entry>();
   const accepted = new Map<string, Entry>();
+  const refused = new Set<string>();
   for (const key of noted.keys()) {
     entries.set(key, noted.last(key)!);
-    if (noted.refused(key) !== undefined) accepted.set(key, noted.before(key)!);
+    const isRefused = noted.refused(key) !== undefined;
+    if (isRefused) refused.add(key);
+    const before = isRefused || unjudged.has(key) ? noted.before(key) : undefined;
+    if (before) accepted.set(key, before);
   }
-  return { mark, entries, accepted, lengthBytes, ...(damage !== undefined && { damage }) };
+  return { mark, entries, accepted, refused, unjudged, lengthBytes, ...(damage !== undefined && { damage }) };
 }
 
 /** Whole lines, each with its line feed. A line is valid until the next one is asked for. */
