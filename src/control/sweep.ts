@@ -233,17 +233,17 @@ export class Sweep {
   /** The resets are made after its record says that it has ended: until then, its ends go on and take no older numbers. */
   #end({ slot, generation }: Pick<Found, 'slot' | 'generation'>, denial: Denial, id: string): void {
     const { tables, changes, records, clock, wayOf, send } = this.#options;
-    const connection = pinnedAt(records, slot);
+    const connection = denial.judgement.rejects ? pinnedAt(records, slot) : undefined;
     // A thread of the datapath has given it up.
     if (!tables.connections.isOpen({ slot, generation })) return;
     if (!this.#note(this.#cuts, slot, denial, id)) this.#more++;
-    const resets = denial.judgement.rejects ? resetsOfEnds(connection, tables) : undefined;
+    const resets = connection && resetsOfEnds(connection, tables);
     // When that is sent, nothing of it is forwarded any more by itself.
     const sendFar = resets && wayOf(resets.toFar, resets.port);
     changes.changedAll(tables.connections.retire(slot, clock(), generation, denial.direction));
     const isRemembered = tables.connections.isOpen({ slot, generation }) && tables.connections.ended.has(slot);
     const exact = resets && isRemembered ? resetsOfEnds(pinnedAt(records, slot), tables) : resets;
-    if (exact) {
+    if (connection && exact) {
       sendFar?.(exact.toFarTranslated);
       send(exact.toNear, exact.port);
       this.#options.farResets.add(connection);

@@ -180,6 +180,9 @@ function wordAt(slot: number, offset: number): number {
   return (recordAt(slot) + offset) / 4;
 }
 
+/** Those of a class, while its id is made. */
+const classBytes = Buffer.alloc(80);
+
 /** Records in a piece of memory. Free slots have generation 0. */
 export class ConnectionRecords {
   readonly memory: Uint8Array;
@@ -431,19 +434,24 @@ export class ConnectionRecords {
    */
   classId(slot: number): string {
     const at = recordAt(slot);
-    const buffer = this.#buffer;
-    const what = buffer.toString('latin1', at + PROTOCOL, at + KIND + 1);
-    // The source port of the original tuple is left out, and so is the source that it becomes.
-    const from = buffer.toString('latin1', at + CONNECTION_PLACES, at + CONNECTION_ORIGINAL + 32);
-    const to = buffer.toString('latin1', at + CONNECTION_TRANSLATED + 16, at + CONNECTION_TRANSLATED + 32);
     const port = at + CONNECTION_HALF + CONNECTION_HALF_PORT;
-    const owner =
-      buffer.toString('latin1', at + CONNECTION_OWNER, at + CONNECTION_OWNER + 4) +
-      buffer.toString('latin1', port, port + 4);
     const end = at + CONNECTION_TRANSLATED + 36;
-    return hasPorts(this.protocol(slot))
-      ? what + owner + from + to + buffer.toString('latin1', end - 2, end)
-      : what + owner + from + to;
+    let used = this.#copy(at + PROTOCOL, at + KIND + 1, 0);
+    used = this.#copy(at + CONNECTION_OWNER, at + CONNECTION_OWNER + 4, used);
+    used = this.#copy(port, port + 4, used);
+    // The source port of the original tuple is left out, and so is the source that it becomes.
+    used = this.#copy(at + CONNECTION_PLACES, at + CONNECTION_ORIGINAL + 32, used);
+    used = this.#copy(at + CONNECTION_TRANSLATED + 16, at + CONNECTION_TRANSLATED + 32, used);
+    if (hasPorts(this.protocol(slot))) used = this.#copy(end - 2, end, used);
+    return classBytes.toString('latin1', 0, used);
+  }
+
+  /** Copies bytes to `classBytes`. One by one: there are so few that calls would take longer. @returns what is used by then */
+  #copy(from: number, to: number, used: number): number {
+    const buffer = this.#buffer;
+    let end = used;
+    for (let at = from; at < to; at++) classBytes[end++] = buffer[at]!;
+    return end;
   }
 
   state(slot: number): ConnectionState {

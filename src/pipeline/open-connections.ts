@@ -76,7 +76,6 @@ export function subjectsOf(
 ): Subjects {
   const { topology } = tables;
   const { kind, places, translated } = connection;
-  const portNameOf = (portNo: PortNo): string | undefined => topology.port(portNo)?.name;
   const { source } = connection.original;
   const isTracked = kind === 'tracked' || wasTracked(connection);
   const cameInBy = (isTracked ? records.owner(slot) : records.port(slot)) as PortNo;
@@ -86,12 +85,12 @@ export function subjectsOf(
   const isOfPort = cameInBy !== 0 && isIts;
   const port = isOfPort ? known : undefined;
   const isOfOther = port !== undefined && isBehind(port, source);
-  const sent = { from: isOfPort ? port?.name : BY_ADDRESS, isBehind: isOfOther } as const;
-  const [, place] = places;
-  if (place === OUTSIDE || place === INTERNAL) return { ...sent, to: BY_ADDRESS };
-  const where = whereIs(place, translated.destination, tables)?.where;
-  if (where) return { ...sent, to: where.kind === 'port' ? portNameOf(where.port) : undefined };
-  return { ...sent, to: BY_ADDRESS };
+  const from = isOfPort ? port?.name : BY_ADDRESS;
+  const place = places[1];
+  const isNetwork = place !== OUTSIDE && place !== INTERNAL;
+  const where = isNetwork ? whereIs(place, translated.destination, tables)?.where : undefined;
+  if (!where) return { from, to: BY_ADDRESS, isBehind: isOfOther };
+  return { from, to: where.kind === 'port' ? topology.port(where.port)?.name : undefined, isBehind: isOfOther };
 }
 
 /** What is allowed, but would be denied if staged policies were in force. */
@@ -119,11 +118,14 @@ export function denialOf(
   const isDns = talk.places[1] === INTERNAL && concerned?.namespaces.has(DNS_NAMESPACE);
   if (concerned && !isDns && !isConcerned(talk.from, concerned) && !isConcerned(talk.to, concerned))
     return 'unconcerned';
-  const { judged, ...policyCase } = judgeParties(talk, tables.policies);
-  const denied = judged.find(({ judgement }) => judgement.verdict === 'deny');
-  if (denied) return { ...policyCase, ...denied };
-  const staged = judged.find(({ judgement }) => judgement.staged);
-  return staged ? { staged: { ...policyCase, ...staged } } : 'allowed';
+  const judgedCase = judgeParties(talk, tables.policies);
+  for (const one of judgedCase.judged) if (one.judgement.verdict === 'deny') return withJudgement(judgedCase, one);
+  for (const one of judgedCase.judged) if (one.judgement.staged) return { staged: withJudgement(judgedCase, one) };
+  return 'allowed';
+}
+
+function withJudgement({ protocol, l4Port, from, to }: PolicyCase, { direction, judgement }: JudgedDirection): Denial {
+  return { protocol, l4Port, from, to, direction, judgement };
 }
 
 export function isDenied(found: ReturnType<typeof denialOf>): found is Denial {
@@ -152,51 +154,62 @@ export interface Parties extends Pick<PolicyCase, 'protocol' | 'l4Port'> {
   readonly meantPort?: number | undefined;
 }
 
-/** The ends of a connection. */
+/** The ends of a connection. A sweep asks for hundreds of thousands, so it makes no more than it returns. */
 export function partiesOf(
   { places, protocol, original, translated, via }: ConnectionTuples,
   tables: JudgingTables,
   { from, to, isBehind: isOfOther } = byAddress,
 ): Parties {
-  const party = (peer: Peer, subject: Subjects['from']): Party => ({
-    ...peer,
-    subject: subject === BY_ADDRESS ? peer.endpoint : subject,
-  });
   // Who came in from outside by another host is a stranger here, too.
   const place = via ? OUTSIDE : places[0];
   const sender = peerAt(place, original.source, tables);
   const port = places[1] === INTERNAL ? original.destinationPort : translated.destinationPort;
   return {
-    ...{ places: [place, places[1]], protocol, l4Port: hasPorts(protocol) ? port : 0 },
-    ...{ meant: original.destination, meantPort: original.destinationPort },
+    places: place === places[0] ? places : [place, places[1]],
+    protocol,
+    l4Port: hasPorts(protocol) ? port : 0,
     // So is who is behind a trusted port that does not have the address.
-    from: party(isOfOther ? { ...sender, identity: undefined, endpoint: undefined } : sender, from),
-    to: party(peerAt(places[1], translated.destination, tables), to),
+    from: partyOf(isOfOther ? { address: sender.address, identity: undefined, endpoint: undefined } : sender, from),
+    to: partyOf(peerAt(places[1], translated.destination, tables), to),
+    meant: original.destination,
+    meantPort: original.destinationPort,
   };
 }
 
+function partyOf({ address, identity, endpoint }: Peer, subject: Subjects['from']): Party {
+  return { address, identity, endpoint, subject: subject === BY_ADDRESS ? endpoint : subject };
+}
+
 /** What policies say of who talks to whom. */
-export function judgeParties(
-  { places, protocol, l4Port, from, to, meant }: Parties,
-  policies: PolicyLookup,
-): JudgedCase {
+export function judgeParties(parties: Parties, policies: PolicyLookup): JudgedCase {
+  const { places, protocol, l4Port, from, to, meant } = parties;
   const isToWeft = places[1] === INTERNAL;
   const judged: JudgedDirection[] = [];
-  const judge = (direction: PolicyDirection, { subject, setOf }: Party, peer: Peer): void => {
-    if (subject === undefined) return;
-    const set = setOf ? setOf(direction) : policies.setOf(subject, direction);
-    if (set) judged.push({ direction, judgement: set.judge(peer, protocol, l4Port) });
-  };
   const isOfWorkload = from.subject !== undefined && from.subject === to.subject;
   // A workload may always talk to its own address, but not always to itself through a service.
   const isToItself = isOfWorkload && sameBytes(meant, to.address);
   if (isToWeft && !isToItself) {
-    judge('egress', from, { address: meant, identity: policies.dns, endpoint: undefined });
+    const weft = { address: meant, identity: policies.dns, endpoint: undefined };
+    judge(judged, 'egress', from, weft, parties, policies);
   } else if (places[0] !== INTERNAL && !isToItself) {
-    judge('egress', from, to);
-    judge('ingress', to, from);
+    judge(judged, 'egress', from, to, parties, policies);
+    judge(judged, 'ingress', to, from, parties, policies);
   }
   return { protocol, l4Port, from: endOf(from), to: endOf(to), judged };
+}
+
+/** Adds what the policies of a party say, if there are any. */
+function judge(
+  judged: JudgedDirection[],
+  direction: PolicyDirection,
+  { subject, setOf }: Party,
+  peer: Peer,
+  { protocol, l4Port }: Pick<PolicyCase, 'protocol' | 'l4Port'>,
+  policies: PolicyLookup,
+): void {
+  if (subject === undefined) return;
+  const set = setOf ? setOf(direction) : policies.setOf(subject, direction);
+  if (set) judged.push({ direction, judgement: set.judge(peer, protocol, l4Port) });
 }
 
 /** The same of a packet that begins a connection, as policies have judged it, whether or not they ask who the peer is. */
