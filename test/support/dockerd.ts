@@ -2,18 +2,9 @@
  * dockerd, with a containerd of its own, in a namespace of a lab: what it keeps is in the lab's directory, and it touches no
  * rules and no bridges. Whatever becomes of it, `close` leaves nothing behind: no process, no mount and no control group.
  */
-import { execFileSync } from 'node:child_process';
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { busyboxArchive } from './busybox.ts';
 import { withPlugins } from './docker.ts';
 import type { Lab, Namespace } from './lab.ts';
 import { attempt, isAlive, run, until, type Background, type Result } from './process.ts';
@@ -23,7 +14,6 @@ const CONTAINERD = '/usr/bin/containerd';
 const CLIENT = '/usr/bin/docker';
 const CGROUPS = '/sys/fs/cgroup';
 const IMAGE = 'busybox';
-const COMMANDS = ['sh', 'ping', 'wget', 'httpd', 'sleep', 'ip', 'cat', 'nc', 'nslookup', 'echo'];
 
 export class Dockerd {
   readonly #lab: Lab;
@@ -89,7 +79,7 @@ export class Dockerd {
     writeFileSync(config, `${where}${plugins}\n[grpc]\naddress = "${address}"\n`);
     // Where those that look after containers listen, whatever the configuration says.
     const shims = join(this.#directory, 'shims');
-    mkdirSync(shims);
+    mkdirSync(shims, { recursive: true });
     const within = withPlugins(this.#plugins, { '/run/containerd': shims });
     return this.#lab.start([...within, CONTAINERD, '--config', config]);
   }
@@ -102,6 +92,16 @@ export class Dockerd {
   async kill(): Promise<void> {
     this.#daemon?.signal('SIGKILL');
     await this.#daemon?.wait();
+  }
+
+  /** Ends everything at once, as a host does that loses its power; what Docker has stored stays. */
+  async crash(): Promise<void> {
+    this.#daemon?.signal('SIGKILL');
+    this.#containerd?.signal('SIGKILL');
+    await Promise.all([this.#daemon?.wait(), this.#containerd?.wait()]);
+    for (const pid of this.#left()) killNow(pid);
+    await until(() => this.#left().length === 0, { what: 'nothing of Docker runs' });
+    this.#containerd = undefined;
   }
 
   run(...words: readonly string[]): Promise<string> {
@@ -151,15 +151,7 @@ export class Dockerd {
   }
 
   async #importImage(): Promise<void> {
-    const root = join(this.#directory, 'root');
-    mkdirSync(join(root, 'bin'), { recursive: true });
-    mkdirSync(join(root, 'etc'), { recursive: true });
-    mkdirSync(join(root, 'tmp'), { recursive: true });
-    copyFileSync('/usr/bin/busybox', join(root, 'bin/busybox'));
-    for (const name of COMMANDS) symlinkSync('busybox', join(root, 'bin', name));
-    const archive = join(this.#directory, 'root.tar');
-    execFileSync('tar', ['-C', root, '-cf', archive, '.']);
-    await this.run('import', archive, IMAGE);
+    await this.run('import', busyboxArchive(this.#directory), IMAGE);
   }
 }
 
