@@ -1,5 +1,5 @@
 /** Which ports programs of this host listen on, in the network namespace that this process is in (proc_net(5)). */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { formatIp, isIp4, parseIp, sameBytes } from '../flow/types.ts';
 
 export interface ListenQuestion {
@@ -13,9 +13,12 @@ export interface ListenQuestion {
 /** The state LISTEN for TCP, unconnected for UDP (net/tcp_states.h). */
 const LISTENING = { TCP: '0A', UDP: '07' } as const;
 
+/** What podman leaves beside each container. It holds sockets at the ports that podman publishes, and accepts nothing there. */
+const RESERVING = 'conmon';
+
 /**
  * The address, as text, of a socket that receives what other machines send to this port. A
- * socket that listens only on the loopback does not count.
+ * socket that listens only on the loopback does not count, nor one that only reserves the port for a container.
  */
 export function findListener(question: ListenQuestion): string | undefined {
   return findListeners([question])[0];
@@ -30,18 +33,22 @@ export function findListeners(questions: readonly ListenQuestion[]): (string | u
     known.set(id, found);
     return found;
   };
+  let ofReserving: ReadonlySet<string> | undefined;
   return questions.map(({ protocol, l4Port, family, ip }) => {
     const wanted = ip === undefined ? undefined : parseIp(ip);
-    const found = socketsOf(protocol, family).find(
+    const found = socketsOf(protocol, family).filter(
       ({ address, port }) => port === l4Port && (wanted === undefined || isAny(address) || sameBytes(address, wanted)),
     );
-    return found && formatIp(found.address);
+    const reserved = found.length > 0 ? (ofReserving ??= socketsOfReserving()) : new Set<string>();
+    const listener = found.find(({ inode }) => !reserved.has(inode));
+    return listener && formatIp(listener.address);
   });
 }
 
 interface Socket {
   readonly address: Uint8Array;
   readonly port: number;
+  readonly inode: string;
 }
 
 /** An IPv6 socket on any address also serves IPv4, unless it says otherwise, which cannot be seen here. */
@@ -59,9 +66,41 @@ function read(file: string, state: string): Socket[] {
   } catch {
     return []; // a kernel without IPv6
   }
-  return [...text.matchAll(/^\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) \S+ ([0-9A-F]{2}) /gm)]
+  return [...text.matchAll(/^\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) \S+ ([0-9A-F]{2}) \S+ \S+ \S+ +\d+ +\d+ (\d+)/gm)]
     .filter(([, , , found]) => found === state)
-    .map(([, address = '', port = '']) => ({ address: addressOf(address), port: Number.parseInt(port, 16) }));
+    .map(([, address = '', port = '', , inode = '']) => ({
+      address: addressOf(address),
+      port: Number.parseInt(port, 16),
+      inode,
+    }));
+}
+
+/** The inodes of the sockets of all `RESERVING`, but for those that another program has, too. */
+function socketsOfReserving(): ReadonlySet<string> {
+  const found = new Set<string>();
+  const others = new Set<string>();
+  for (const entry of readdirSync('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      const isReserving = readFileSync(`/proc/${entry}/comm`, 'utf8').trim() === RESERVING;
+      for (const descriptor of readdirSync(`/proc/${entry}/fd`)) {
+        const [, inode] = /^socket:\[(\d+)\]$/.exec(linkOf(`/proc/${entry}/fd/${descriptor}`)) ?? [];
+        if (inode !== undefined) (isReserving ? found : others).add(inode);
+      }
+    } catch {
+      // It has ended, or we may not look at it.
+    }
+  }
+  return new Set([...found].filter((inode) => !others.has(inode)));
+}
+
+/** Empty for one that has been closed meanwhile. */
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
 }
 
 /** Words of 32 bits in this machine's byte order. */

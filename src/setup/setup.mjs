@@ -39,6 +39,7 @@ const packages = {
   'etcd-client': 'etcdctl',
   openssl: 'openssl',
   'docker.io': 'dockerd',
+  podman: 'podman',
   'bind9-dnsutils': 'dig',
   'busybox-static': 'busybox',
   'musl-tools': 'musl-gcc',
@@ -49,7 +50,11 @@ const building = [...compilers, 'iproute2', 'util-linux', 'nftables'];
 const traffic = ['iperf3', 'tcpdump', 'iputils-ping', 'ethtool', 'procps', 'socat', 'traceroute'];
 const etcd = ['etcd-server', 'etcd-client', 'openssl'];
 /** Package → the services that it, or what it needs, would start and enable. weft starts its own where it needs one. */
-const services = { 'etcd-server': ['etcd'], 'docker.io': ['docker', 'docker.socket', 'containerd'] };
+const services = {
+  'etcd-server': ['etcd'],
+  'docker.io': ['docker', 'docker.socket', 'containerd'],
+  podman: ['podman', 'podman.socket', 'podman-restart', 'podman-auto-update', 'podman-auto-update.timer'],
+};
 /** Asked by Debian's packages before they start a service; 101 forbids it. */
 const policy = '/usr/sbin/policy-rc.d';
 const paths = ['mtr-tiny', 'iputils-tracepath'];
@@ -83,7 +88,7 @@ const steps = {
 const purposes = {
   build: { packages: building, steps: ['node_modules', 'addon', 'typescript'] },
   test: {
-    packages: [...building, ...traffic, ...paths, ...resolvers, ...etcd, 'docker.io'],
+    packages: [...building, ...traffic, ...paths, ...resolvers, ...etcd, 'docker.io', 'podman'],
     steps: ['node_modules', 'addon', 'typescript'],
   },
   demo: { packages: [...building, ...traffic, ...etcd], steps: ['node_modules', 'addon', 'typescript'] },

@@ -1,15 +1,32 @@
 /** Ports that programs listen on; here they are sockets of this process. */
+import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
+import { copyFileSync, readFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { findListener } from '../../src/link/listeners.ts';
+import { until } from '../support/process.ts';
 
 async function listen(t: Test, host: string): Promise<number> {
   const server = createServer().listen(0, host);
   await once(server, 'listening');
   t.teardown(() => server.close());
   return (server.address() as AddressInfo).port;
+}
+
+/** Nothing listens there by now. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '0.0.0.0');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+function hex(l4Port: number): string {
+  return l4Port.toString(16).toUpperCase().padStart(4, '0');
 }
 
 async function bind(t: Test, type: 'udp4' | 'udp6', host: string): Promise<number> {
@@ -35,6 +52,24 @@ t.test('a socket of IPv6 on any address is one of IPv4 too', async (t) => {
   const l4Port = await listen(t, '::');
   for (const family of [4, 6] as const) t.equal(findListener({ protocol: 'TCP', l4Port, family }), '::');
   t.equal(findListener({ protocol: 'TCP', l4Port, family: 6, ip: '2001:db8::1' }), '::');
+});
+
+t.test('a socket by which podman reserves a port is no listener', async (t) => {
+  const [port, other] = [await freePort(), await freePort()];
+  const held = { protocol: 'TCP', l4Port: port, family: 4 } as const;
+  // The kernel calls a process like its file.
+  const run = async (name: string, l4Port: number): Promise<void> => {
+    const program = join(t.testdirName, name);
+    copyFileSync('/usr/bin/busybox', program);
+    const holder = spawn(program, ['-l', '-p', String(l4Port)], { argv0: 'nc', stdio: 'ignore' });
+    t.teardown(() => holder.kill());
+    await until(() => readFileSync(`/proc/net/tcp6`, 'utf8').includes(`:${hex(l4Port)} `), { what: `${name} listens` });
+  };
+  t.testdir();
+  await run('conmon', port);
+  await run('sshd', other);
+  t.equal(findListener(held), undefined);
+  t.equal(findListener({ ...held, l4Port: other }), '::');
 });
 
 t.test('what listens on the loopback alone is in nobody’s way', async (t) => {

@@ -94,7 +94,7 @@ await t.test('what runtimes may ask for', async (t) => {
       'weft.dev/labels': { app: 'web', tier: 'front' },
       args: { cni: { labels: [{ key: 'app', value: 'shop' }] } },
       runtimeConfig: {
-        ips: ['10.44.0.7/24', 'fd44::7'],
+        ips: ['10.44.0.7/24', 'fd44::7', '10.44.0.7/24'],
         mac: '02:00:00:00:00:07',
         aliases: { blue: ['www', 'Shop_1'], other: ['not'] },
         bandwidth: { ingressRate: 8_000_000, ingressBurst: 8_000_000, egressRate: 0, egressBurst: 0 },

@@ -33,8 +33,10 @@ export function wishesOf({ args }: CniEnvironment, configuration: CniConfigurati
   };
 }
 
+/** Each once: podman names an address twice for a container that was connected with it and is reloaded. */
 function firstOf(...lists: readonly (readonly string[] | null | undefined)[]): readonly string[] | undefined {
-  return lists.find((list) => list && list.length > 0) ?? undefined;
+  const first = lists.find((list) => list && list.length > 0);
+  return first ? [...new Set(first)] : undefined;
 }
 
 /** Without those that have no port of the host, which runtimes list, too. */
