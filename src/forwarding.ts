@@ -50,6 +50,7 @@ import { Hooks } from './table/hooks.ts';
 import { NeighborTable } from './table/neighbor.ts';
 import type { FaultKind } from './table/health.ts';
 import { Policies } from './table/policies.ts';
+import type { PinnedConnection } from './table/ended-connections.ts';
 import type { Service } from './table/service.ts';
 import { Services } from './table/services.ts';
 import type { Prefix } from './table/routes.ts';
@@ -326,13 +327,16 @@ export class Forwarding<D extends Datapath = Datapath> {
     addresses: readonly Uint8Array[],
     isOver: (connection: ConnectionTuples) => boolean = (one) => !isEnteredToBackend(one),
   ): void {
-    for (const ip of addresses) this.#changes.changedAll(this.tables.connections.forget(vni, ip, isOver));
+    const { connections } = this.tables;
+    for (const ip of addresses) this.#changes.changedAll(connections.forget(vni, ip, isOver, this.#onEnd));
   }
 
   /** Ends the connections for which `isOver` is true. */
   #end(isOver: (connection: ConnectionTuples & { readonly vni: Vni }) => boolean): void {
-    this.#changes.changedAll(this.tables.connections.end(isOver));
+    this.#changes.changedAll(this.tables.connections.end(isOver, this.#onEnd));
   }
+
+  readonly #onEnd = (connection: PinnedConnection): void => this.controller.endings.tellOutside(connection);
 
   /** Opens the underlay. Frames from it come in by `portNo`. */
   openUnderlay(portNo: PortNo, spec: PortSpec): void {

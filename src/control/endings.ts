@@ -9,6 +9,7 @@
  * Owned by the thread of the switch.
  */
 import type { Datapath } from '../datapath/datapath.ts';
+import { OUTSIDE } from '../flow/connection.ts';
 import type { PortNo, Vni } from '../flow/types.ts';
 import { resetOfBackend, resetsOf, type Resets } from '../pipeline/resets.ts';
 import type { Tables } from '../pipeline/stage.ts';
@@ -119,6 +120,14 @@ export class Endings {
     const { tables, datapath, farResets } = this.#options;
     if (resets) datapath.execute({ frame: resets.toClient }, [{ op: 'output', port: resets.port }]);
     if (!resets || !farResets.add(connection)) tables.connections.ended.told(connection.slot);
+  }
+
+  /** Tells a client outside that its connection ends, since its endpoint is gone, or is not published there any more. */
+  tellOutside(connection: PinnedConnection): void {
+    const { tables, datapath } = this.#options;
+    if (connection.kind !== 'translated' || connection.places[0] !== OUTSIDE) return;
+    const resets = resetsOf(connection, tables);
+    if (resets) datapath.execute({ frame: resets.toClient }, [{ op: 'output', port: resets.port }]);
   }
 
   /** Ends the connections from outside that came in by this host, which has gone, and tells their backends. */

@@ -248,8 +248,13 @@ export class ConnectionTable {
     return changed;
   }
 
-  /** Ends the connections of an endpoint's address for which `isOver` is true. */
-  forget(vni: Vni, ip: Uint8Array, isOver: (connection: ConnectionTuples) => boolean = () => true): readonly string[] {
+  /** Ends the connections of an endpoint's address for which `isOver` is true. @param onEnd called with each before it ends */
+  forget(
+    vni: Vni,
+    ip: Uint8Array,
+    isOver: (connection: ConnectionTuples) => boolean = () => true,
+    onEnd: (connection: PinnedConnection) => void = () => {},
+  ): readonly string[] {
     const [owner] = this.#owners.of(vni, [ip]);
     if (owner === undefined) return [];
     const { records } = this.#store;
@@ -260,11 +265,18 @@ export class ConnectionTable {
       const isIts = networkOf(connection) === vni && sameBytes(endpointOf(connection), ip);
       return isIts && isOver(connection);
     });
-    return over.flatMap((one) => (this.claim(one) ? this.#close(one.slot) : []));
+    return over.flatMap((one) => {
+      if (!this.claim(one)) return [];
+      onEnd(this.pinnedAt(one.slot));
+      return this.#close(one.slot);
+    });
   }
 
-  /** Ends the translated connections for which `isOver` is true, and forgets them. */
-  end(isOver: (connection: ConnectionTuples & { readonly vni: Vni }) => boolean): readonly string[] {
+  /** Ends the translated connections for which `isOver` is true, and forgets them. @param onEnd called with each before it ends */
+  end(
+    isOver: (connection: ConnectionTuples & { readonly vni: Vni }) => boolean,
+    onEnd: (connection: PinnedConnection) => void = () => {},
+  ): readonly string[] {
     const changed: string[] = [];
     const { records } = this.#store;
     for (const slot of this.#slots()) {
@@ -272,7 +284,9 @@ export class ConnectionTable {
       const generation = records.generation(slot);
       const connection = records.read(slot);
       const isOne = isOver({ ...connection, vni: networkOf(connection) });
-      if (isOne && this.claim({ slot, generation })) changed.push(...this.#close(slot));
+      if (!isOne || !this.claim({ slot, generation })) continue;
+      onEnd(this.pinnedAt(slot));
+      changed.push(...this.#close(slot));
     }
     return changed;
   }

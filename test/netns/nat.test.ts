@@ -13,6 +13,7 @@ import { openLab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 import { outsideHost, outsideIps } from '../support/topology.ts';
+import { talker, type HoldReport, type ServerReport } from '../support/mesh.ts';
 import { outlive, STEADY_PORT } from '../support/outlives.ts';
 import { askOverUdp, isUnreachable, ping, python, QUESTION_PORT } from '../support/traffic.ts';
 import { transfer, TRANSFER_PORT } from '../support/transfer.ts';
@@ -25,6 +26,11 @@ const DIGEST_PORT = 7054;
 /** The largest over IPv4: 65,535 minus the headers. */
 const LARGEST_BYTES = 65_507;
 
+/** Clients of a published port, who ask once and then no more. */
+const CLIENTS = 3;
+const IDLE_MS = 3_600_000;
+const IDLE_PORT = 7060;
+
 const { client, host } = outsideIps;
 
 /** The ports that `web` publishes. */
@@ -34,6 +40,7 @@ const published = [
   `8054:${DIGEST_PORT}/udp`,
   `8024:${STEADY_PORT}`,
   `8025:${STEADY_PORT + 1}`,
+  `8026:${IDLE_PORT}`,
 ];
 
 const connections = (weft: Weft): Promise<ConnectionReport[]> => weft.client.connections();
@@ -167,8 +174,19 @@ function nat(datapath: DatapathKind): void {
       t.match(trace, /^Actions: connect$/m);
     });
 
-    await t.test('nothing stays but the forwarding of the host', async (t) => {
+    await t.test('idle clients of a published port are told when its endpoint is gone', async (t) => {
+      await talker<ServerReport>(web.namespace, 'serve', 'web', IDLE_PORT);
+      const idle = await Promise.all(
+        [host.ip4, host.ip6].map((ip) => talker<HoldReport>(outer, 'hold', ip, 8026, CLIENTS, IDLE_MS)),
+      );
       for (const name of ['web', 'db']) await weft.run('detach', name);
+      for (const each of idle) {
+        await until(async () => (await each.report())['web']?.open === 0, { what: 'all are told' });
+        t.same((await each.report())['web']?.broken, Array(CLIENTS).fill('ConnectionResetError'));
+      }
+    });
+
+    await t.test('nothing stays but the forwarding of the host', async (t) => {
       t.same(await connections(weft), [], 'connections go with their endpoint');
       const remembered = async (): Promise<boolean> =>
         (await under.run(['cat', '/proc/net/nf_conntrack'])).includes('169.254.77.2');

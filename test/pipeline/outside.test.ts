@@ -267,6 +267,7 @@ for (const [name, open] of Object.entries(datapaths)) {
       t.equal(states().length, 2);
       host.forwarding.endConnections(() => true);
       t.equal(states().length, 1, 'one to a published port ends with its endpoint');
+      t.same(seen(only(t, outside)).from, [text(transit.ip4), 8080], 'of which its client is told');
       const answer = tcp(leaving(db, 'ip4'), { sourcePort: 8080, destinationPort: 5555, flags: SYN | ACK });
       port.send(answer);
       t.same(seen(only(t, outside)).from, [text(transit.ip4), 30_080]);

@@ -222,7 +222,7 @@ async function onlyHost(lab: Lab, visitor: Namespace, datapath: DatapathKind): P
   return Weft.up(lab, host, 'a', { datapath });
 }
 
-async function talker<Report>(at: Namespace, ...words: readonly (string | number)[]): Promise<Talker<Report>> {
+export async function talker<Report>(at: Namespace, ...words: readonly (string | number)[]): Promise<Talker<Report>> {
   const process = at.start(python('mesh.py', ...words));
   await process.says('ready\n');
   return new Talker<Report>(process);
