@@ -61,6 +61,7 @@ import { version } from './package.ts';
 import { Paths } from './paths/paths.ts';
 import type { Probe } from './paths/probe.ts';
 import type { Descriptors } from './handover/descriptors.ts';
+import { holderOfPort } from './handover/port-holder.ts';
 import { joined, type Store } from './store/store.ts';
 import { openFeed } from './stores.ts';
 
@@ -174,6 +175,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     address: options.underlay,
     // The way to the store is the way to the hosts that share it, unless somebody says otherwise.
     peer: options.peers[0] ?? memberAddress(options.store),
+    keptFor: holderOfPort,
     onChange: ({ open: isOpen, why }) => {
       membership.moved();
       if (isOpen) logger.info({ underlay: underlay.addressText }, 'underlay open');

@@ -24,6 +24,8 @@ export interface UnderlayOptions {
   readonly address: string | undefined;
   /** The address of the first peer, or of something else that is reached over the underlay. */
   readonly peer: string | undefined;
+  /** The state directory of a daemon that was killed, if its port is kept open for the one that follows there. */
+  readonly keptFor: (l4Port: number) => string | undefined;
   /** Called when it changes: open, or waiting and for what. */
   readonly onChange: (report: UnderlayReport) => void;
 }
@@ -121,8 +123,15 @@ export class Underlay {
     try {
       this.#note(await this.#open());
     } catch (error) {
-      this.#note((error as Error).message);
+      this.#note(this.#whyNot(error as Error));
     }
+  }
+
+  #whyNot(error: Error): string {
+    const { l4Port, keptFor } = this.#options;
+    const state = error instanceof WeftError && error.code === 'conflict' ? keptFor(l4Port) : undefined;
+    if (state === undefined) return error.message;
+    return `UDP port ${l4Port} is kept open for weft with the state directory ${state}, which was killed: wait, it is released a minute after that, or give weft up --state ${state}`;
   }
 
   /** @returns what it waits for @throws WeftError that says so */

@@ -26,6 +26,7 @@ function underlayAt(address: string | undefined, peer?: string) {
     l4Port: 4789,
     address,
     peer,
+    keptFor: () => undefined,
     onChange: (report) => told.push(report),
   });
   return { underlay, calls, told, forwarding };

@@ -2,7 +2,8 @@
  *   weft, 80 interfaces ── kill -9 ── weft up, at once
  *
  * The kernel takes some time to release what a killed daemon had: its socket, its state
- * directory, its interfaces. The next daemon waits for that.
+ * directory, its interfaces. The next daemon waits for that. One with another state directory does not get the port of the
+ * tunnel before the minute is over for which it is kept for the next one with this.
  */
 import t from 'tap';
 import { openLab } from '../support/lab.ts';
@@ -33,4 +34,23 @@ await t.test('started again before the kernel is done with the one before', asyn
     t.match(await weft.status(), { tunnel: { open: true } });
     await ping(db, '10.44.0.2');
   }
+});
+
+await t.test('one with another state directory says for whom the port is kept', async (t) => {
+  const lab = openLab(t);
+  const host = await lab.namespace('host');
+  const weft = await Weft.up(lab, host, 'a', { datapath: 'native', underlay: '127.0.0.1' });
+  await weft.createNetwork('blue --subnet 10.44.0.0/24');
+  await weft.attach(await lab.namespace('web'), { network: 'blue' });
+  await weft.kill();
+  const other = Weft.of(lab, host, 'b', { datapath: 'native', underlay: '127.0.0.1' });
+  await other.start();
+  const { tunnel } = await other.status();
+  t.match(tunnel, {
+    open: false,
+    why: /^UDP port 4789 is kept open for weft with the state directory \S+\/a-state, which was killed: wait/,
+  });
+  await other.stop();
+  await weft.start();
+  t.match(await weft.status(), { tunnel: { open: true } }, 'it is released for that one');
 });
