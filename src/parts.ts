@@ -547,6 +547,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     },
     doctor: async () =>
       diagnose({
+        state: options.state,
         underlay: underlay.addressText,
         tunnel: underlay.report(),
         vxlanPort: options.vxlanPort,

@@ -23,10 +23,13 @@ import type {
   StatusReport,
 } from '../model/report.ts';
 import { checkMembership } from './membership-check.ts';
+import { checkState } from './state-check.ts';
 import { checkStore } from './store-check.ts';
 
 /** What the checks look at. */
 export interface DoctorEnvironment {
+  /** The state directory. */
+  readonly state: string;
   readonly underlay: string | undefined;
   /** The tunnel to other hosts, and what it waits for; undefined if none is wanted. */
   readonly tunnel: StatusReport['tunnel'] | undefined;
@@ -93,6 +96,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     checkTun(),
     checkCapabilities(),
     ...checkOffloads(environment.offloads),
+    await checkState(environment.state),
     ...(environment.store ? checkStore(environment.store, environment.waitsFor) : []),
     ...checkMembership(environment),
     checkUpcalls(environment),

@@ -1,4 +1,7 @@
 /** What `weft doctor` says about a machine. */
+import { mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t from 'tap';
 import type { OutsideState } from '../../src/outside/state.ts';
 import type { CheckReport, HostReport, SharedStoreReport } from '../../src/model/report.ts';
@@ -7,6 +10,7 @@ import type { UnderlayInterface } from '../../src/link/underlay.ts';
 import type { Path } from '../../src/paths/paths.ts';
 import { diagnose, type DoctorEnvironment } from '../../src/observe/doctor.ts';
 import { openLab } from '../support/lab.ts';
+import { run } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 import { datapathKinds, Weft } from '../support/weft.ts';
 
@@ -20,6 +24,7 @@ const everything = { udpSegment: true, udpGro: true, tapUso: true };
 
 async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport[]> {
   const { checks } = await diagnose({
+    state: tmpdir(),
     store: undefined,
     waitsFor: undefined,
     policies: () => Promise.resolve([]),
@@ -55,6 +60,27 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
 
 const only = (checks: readonly CheckReport[], name: string): CheckReport | undefined =>
   checks.find(({ check }) => check === name);
+
+t.test('a state directory that cannot be written', { skip: needsRoot }, async (t) => {
+  const state = mkdtempSync(join(tmpdir(), 'weft-state-'));
+  await run(['mount', '-t', 'tmpfs', '-o', 'size=2m,mode=700', 'tmpfs', state]);
+  t.teardown(async () => {
+    await run(['umount', state]);
+    rmdirSync(state);
+  });
+  const about = async (): Promise<CheckReport | undefined> => only(await checksWith({ state }), 'state');
+  t.match(await about(), { result: 'ok', detail: `${state} can be written` });
+  writeFileSync(join(state, 'fill'), Buffer.alloc(2 << 20));
+  t.match(await about(), {
+    result: 'failed',
+    detail: `${state}: its file system is full, 0 KiB are left`,
+    hint: /nothing can be attached/,
+  });
+  rmSync(join(state, 'fill'));
+  await run(['mount', '-o', 'remount,ro', state]);
+  t.match(await about(), { result: 'failed', detail: new RegExp(`^${state} cannot be written: EROFS`) });
+  t.match(only(await checksWith({ state: '/nowhere/weft' }), 'state'), { result: 'failed', detail: /ENOENT/ });
+});
 
 t.test('records of the store that are not accepted', async (t) => {
   const why = 'clusterIP 10.0.0.1 is not in 10.96.0.0/16, where services get their addresses';
