@@ -63,7 +63,10 @@ export interface ConnectionOptions extends PlanOptions {
   /** Called when a connection has ended, with the tuple that the transit address sent, or would have sent. */
   readonly onClosed?: ((outside: ProtocolTuple) => void) | undefined;
   /** Who is told of connections with a choice. */
-  readonly services: Pick<Services, 'opened' | 'closed' | 'recovered' | 'passOver' | 'reopened' | 'tableFor' | 'claimed'>;
+  readonly services: Pick<
+    Services,
+    'opened' | 'closed' | 'recovered' | 'passOver' | 'reopened' | 'tableFor' | 'claimed'
+  >;
 }
 
 export type Found = FoundConnection;
