@@ -152,7 +152,7 @@ export class Enforcement {
     }
     const put = new Map<string, Stored[]>(kinds.map(({ kind }) => [kind, []]));
     const removed = new Map<string, string[]>(kinds.map(({ kind }) => [kind, []]));
-    const unread = new Map<string, Unread[]>();
+    const unread = new Map<string, Unread[]>(kinds.map(({ kind }) => [kind, []]));
     const stays = new Set<Stored>();
     const read = (change: Change): void => {
       const at = resourceAt(change.key);
@@ -171,7 +171,7 @@ export class Enforcement {
       if (change.entry) feed.judged?.(change.entry, !isRefused);
       if (isRefused) {
         const { resource } = recordOf(change.entry.value);
-        unread.set(kind.kind, [...(unread.get(kind.kind) ?? []), { name, resource }]);
+        unread.get(kind.kind)!.push({ name, resource });
       }
       if (!change.entry && isKnown) removed.get(kind.kind)!.push(name);
     };
@@ -187,7 +187,7 @@ export class Enforcement {
       const last = put.get(kind)!.filter((one) => stays.has(one));
       // As if the refused record had come later.
       if (last.length > 0) await this.#guarded(() => reconcilers.get(kind)!.put(last));
-      await this.#guarded(() => reconcilers.get(kind)?.refused?.(unread.get(kind) ?? []));
+      await this.#guarded(() => reconcilers.get(kind)?.refused?.(unread.get(kind)!));
       if (stored.length > 0) await this.#guarded(() => reconcilers.get(kind)!.put(stored));
       await this.#guarded(() => reconcilers.get(kind)?.complete?.());
     }

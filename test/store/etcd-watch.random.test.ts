@@ -55,7 +55,7 @@ class Follower {
         return () => void this.#works.delete(work);
       },
       random: () => 0,
-      givenUp: { count: 0 },
+      givenUp: new Map(),
       onChanges: (at, changes) => {
         for (const { key } of changes) {
           const value = this.#etcd.at(at).get(key)?.value;

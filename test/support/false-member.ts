@@ -23,15 +23,17 @@ export interface RangeAsked {
   readonly keysOnly?: boolean;
 }
 
+interface WatchAsked {
+  readonly createRequest?: { readonly key: Uint8Array; readonly fragment?: boolean };
+  readonly progressRequest?: object;
+}
+
 export interface Answers {
   /** To each `Range`; by default nothing is stored. @returns a message */
   readonly range?: (request: RangeAsked) => Answer;
   readonly transaction?: () => Answer;
   /** To each request of a watch; by default it is silent. */
-  readonly watch?: (
-    request: { readonly createRequest?: { readonly fragment?: boolean }; readonly progressRequest?: object },
-    send: (message: Buffer) => void,
-  ) => void;
+  readonly watch?: (request: WatchAsked, send: (message: Buffer) => void) => void;
   /** To each request of the nth stream, from 1. */
   readonly keepAlive?: (send: (message: Buffer) => void, stream: number) => void;
 }
@@ -75,8 +77,9 @@ export async function falseMember(t: Test, answers: Answers, at = '127.0.0.1:0')
       transaction: (_: unknown, callback: Callback) => settle(callback, answers.transaction?.()),
       watch: (call: ServerDuplexStream<Buffer, Buffer>) => {
         watches++;
+        const send = (message: Buffer): void => void call.write(message);
         call.on('data', (request: Buffer) =>
-          answers.watch?.(watchRequest.toObject(watchRequest.decode(request)), (message) => void call.write(message)),
+          answers.watch?.(watchRequest.toObject(watchRequest.decode(request)) as WatchAsked, send),
         );
         call.on('error', () => {});
       },

@@ -89,7 +89,7 @@ class EtcdStore implements Store {
   readonly #connection: Connection;
   readonly #leases: Leases;
   readonly #watches = new Set<EtcdWatch>();
-  readonly #givenUp: WatchesGivenUp = { count: 0 };
+  readonly #givenUp: WatchesGivenUp = new Map();
   readonly #options: EtcdStoreOptions;
   readonly #limits: Limits;
   readonly #underWay = new Set<Promise<unknown>>();

@@ -59,16 +59,14 @@ export interface Anchor {
   readonly entry: { readonly revision: number; readonly value: Uint8Array } | undefined;
 }
 
-/** How many watches were given up, one after the other, as nothing came of them. */
-export interface WatchesGivenUp {
-  count: number;
-}
+/** By prefix: how many watches were given up, one after the other, as nothing came of them. */
+export type WatchesGivenUp = Map<string, number>;
 
 /** The pause before a stream is made again that etcd has refused. */
 const AGAIN_MS = 500;
 /** So many streams in a row that bring nothing are enough, if there is something to bring. */
 const MOST_STREAMS = 2;
-/** The pause before one is given up: none at first, then this, and twice as much each time. */
+/** The pause before one is given up: at most half of this at first, and twice as much each time. Other hosts may be behind, too. */
 const GIVE_UP_MS = { least: 1000, most: 60_000 };
 
 export class EtcdWatch {
@@ -173,7 +171,10 @@ export class EtcdWatch {
     if (response.fragment) return;
     const events = this.#fragments;
     this.#fragments = [];
-    if (!response.created) this.#failed = this.#options.givenUp.count = 0;
+    if (!response.created) {
+      this.#failed = 0;
+      this.#options.givenUp.delete(this.#options.prefix);
+    }
     this.#tell(events);
   }
 
@@ -221,12 +222,12 @@ export class EtcdWatch {
   }
 
   #giveUp(): void {
-    const { after, random, givenUp } = this.#options;
-    const rounds = givenUp.count++;
+    const { after, prefix, random, givenUp } = this.#options;
+    const rounds = givenUp.get(prefix) ?? 0;
+    givenUp.set(prefix, rounds + 1);
     const mostMs = Math.min(GIVE_UP_MS.most, GIVE_UP_MS.least * 2 ** (rounds - 1));
     this.#forget();
-    if (rounds === 0) this.#break();
-    else this.#cancelTimer = after(mostMs * (0.5 + random() / 2), () => this.#break());
+    this.#cancelTimer = after(mostMs * (0.5 + random() / 2), () => this.#break());
   }
 
   #break(): void {
