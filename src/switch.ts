@@ -199,8 +199,8 @@ export class Switch {
     return this.#parts.membership.inForce.wait(timeoutMs);
   }
 
-  async detach(which: ResourceName): Promise<void> {
-    await this.delete(endpointKind, which);
+  detach(which: ResourceName): Promise<ApplyReport> {
+    return this.delete(endpointKind, which);
   }
 
   endpoints(): EndpointReport[] {

@@ -153,8 +153,8 @@ export class Client {
     return this.#call('POST', '/endpoints', options);
   }
 
-  async detach(name: string, place: InNamespace = {}): Promise<void> {
-    await this.#call('DELETE', `/endpoints/${pathOf(name, place)}`);
+  async detach(name: string, place: InNamespace = {}): Promise<ApplyReport> {
+    return this.#call('DELETE', `/endpoints/${pathOf(name, place)}`);
   }
 
   /** All of them, or none. */

@@ -106,10 +106,7 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
 
   app.get('/endpoints', (c) => c.json(sw.endpoints()));
   app.post('/endpoints', async (c) => c.json(await sw.attach(await read(c, attachRequest)), 201));
-  app.delete('/endpoints/:name', async (c) => {
-    await sw.detach(nameIn(c));
-    return c.json({});
-  });
+  app.delete('/endpoints/:name', async (c) => c.json(await sw.detach(nameIn(c))));
 
   app.post('/resources', async (c) => {
     const { resources, ...options } = await read(c, applyRequest);

@@ -9,7 +9,7 @@ import { parseLabels, parseName } from './kind.ts';
 import { namingOptions, type NamedOption } from './naming-options.ts';
 import { print } from './print.ts';
 import { idOf } from '../model/name.ts';
-import { clientOf, collect, count, globals, verb } from './verb.ts';
+import { clientOf, collect, count, globals, note, verb } from './verb.ts';
 import { addWait, waitIfAsked, type WaitOptions } from './wait.ts';
 
 interface Options extends WaitOptions {
@@ -142,7 +142,7 @@ ingress=none), --no-trust, --no-wildcard.`,
       const report = await namingOptions({ ...optionOf, ...texts }, () => clientOf(command).attach(request));
       await print(globals(command).output, report, () => endpointTable([report]));
       await waitIfAsked(options, command);
-      if (report.pending !== undefined) process.stderr.write(`weft: endpoint "${idOf(report)}": ${report.pending}\n`);
+      if (report.pending !== undefined) note(`endpoint "${idOf(report)}": ${report.pending}`);
     });
 }
 

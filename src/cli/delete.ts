@@ -6,8 +6,9 @@ import { throwAll, tryEach } from './failures.ts';
 import { parseAllNamed, withKinds, withNamespace, type NamespaceOptions } from './kind.ts';
 import { print, write } from './print.ts';
 import { clientOf, collect, globals, verb } from './verb.ts';
+import { addWait, waitIfAsked, type WaitOptions } from './wait.ts';
 
-interface Options extends NamespaceOptions {
+interface Options extends NamespaceOptions, WaitOptions {
   readonly filename?: readonly string[];
   readonly ignoreNotFound?: boolean;
 }
@@ -28,9 +29,10 @@ export function deleteVerb(program: Command): void {
       'weft delete svc/web ep/web -n shop',
       'weft delete host b',
       'weft delete -f blue.yaml --ignore-not-found',
+      'weft delete netpol/db --wait=10s',
     ],
   });
-  withNamespace(withKinds(command))
+  addWait(withNamespace(withKinds(command)))
     .option(
       '-f, --filename <file|dir|->',
       'manifest, directory of *.yaml, *.yml and *.json, or - for stdin; may be given several times',
@@ -52,6 +54,7 @@ export function deleteVerb(program: Command): void {
       } else {
         command.error('error: give either -f FILE or KIND NAME');
       }
+      await waitIfAsked(options, command);
     });
 }
 

@@ -1,20 +1,32 @@
 /** `weft hosts`: the other hosts, and the way to each. */
 import type { Command } from 'commander';
+import { WeftError } from '../error.ts';
+import { someOf } from '../model/name.ts';
 import type { HostReport } from '../model/report.ts';
 import { ageText, colours, print, table, write, type Cell } from './print.ts';
 import { clientOf, globals, verb, type OutputFormat } from './verb.ts';
 
 export function hosts(program: Command): void {
-  verb(program, 'hosts', {
-    summary: 'list the other hosts, whether each is alive, and the way to it',
-    examples: ['weft hosts', 'weft hosts -o wide', 'weft hosts -o json'],
-  }).action(async (_, command: Command) => {
-    const report = await clientOf(command).hosts();
+  verb(program, 'hosts [name]', {
+    summary: 'list the other hosts, or show one, whether each is alive, and the way to it',
+    examples: ['weft hosts', 'weft hosts b', 'weft hosts -o wide', 'weft hosts -o json'],
+  }).action(async (wanted: string | undefined, _, command: Command) => {
+    const all = await clientOf(command).hosts();
+    const report = wanted === undefined ? all : [oneOf(all, wanted)];
     const output = globals(command).output as OutputFormat | 'name' | 'wide';
     if (output === 'name') return write(report.map(({ name, underlay }) => `host/${name ?? underlay}\n`).join(''));
     if (output === 'wide') return write(await hostTable(report, true));
     await print(output, report, () => hostTable(report, false));
   });
+}
+
+/** By its name, or by its underlay address if no name is known. */
+function oneOf(report: readonly HostReport[], wanted: string): HostReport {
+  const found = report.find(({ name, underlay }) => (name ?? underlay) === wanted);
+  if (found) return found;
+  const names = report.map(({ name, underlay }) => name ?? underlay);
+  const are = names.length === 0 ? 'there are no other hosts' : `the other hosts are ${someOf(names)}`;
+  throw new WeftError('not_found', `host ${JSON.stringify(wanted)} is not one of the other hosts: ${are}`);
 }
 
 /** Below the table, one line for each host that is not up, with the reason. */

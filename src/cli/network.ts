@@ -2,9 +2,10 @@
 import type { Command } from 'commander';
 import type { ApplyReport, NetworkReport } from '../model/report.ts';
 import { applyText } from './apply-text.ts';
+import { throwAll, tryEach } from './failures.ts';
 import { namingOptions, type NamedOption } from './naming-options.ts';
 import { pairsText, print, table } from './print.ts';
-import { clientOf, collect, count, globals, verb } from './verb.ts';
+import { clientOf, collect, count, globals, note, verb } from './verb.ts';
 import { addWait, waitIfAsked, type WaitOptions } from './wait.ts';
 
 interface CreateOptions extends WaitOptions {
@@ -69,7 +70,7 @@ export function network(program: Command): void {
         }),
       );
       await print(globals(command).output, report, () => networkTable([report]));
-      if (options.outside) process.stderr.write(`weft: ${OUTSIDE_ON_HOST}\n`);
+      if (options.outside) note(OUTSIDE_ON_HOST);
       await waitIfAsked(options, command);
     });
 
@@ -80,13 +81,18 @@ export function network(program: Command): void {
     },
   );
 
-  verb(parent, 'rm <name>', {
-    summary: 'remove a network without endpoints',
-    examples: ['weft network rm blue'],
-  }).action(async (name: string, _, command: Command) => {
-    await clientOf(command).removeNetwork(name);
-    const report: ApplyReport = { kind: 'Network', name, action: 'deleted', dryRun: false };
-    await print(globals(command).output, report, () => applyText(report));
+  verb(parent, 'rm <name...>', {
+    summary: 'remove networks without endpoints',
+    examples: ['weft network rm blue', 'weft network rm blue green'],
+  }).action(async (names: string[], _, command: Command) => {
+    const { done, failures } = await tryEach(names, async (name): Promise<ApplyReport> => {
+      await clientOf(command).removeNetwork(name);
+      return { kind: 'Network', name, action: 'deleted', dryRun: false };
+    });
+    await print(globals(command).output, names.length === 1 ? (done[0] ?? []) : done, () =>
+      done.map(applyText).join(''),
+    );
+    throwAll(failures);
   });
 }
 

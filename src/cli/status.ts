@@ -6,7 +6,7 @@ import { someOf } from '../model/name.ts';
 import type { HookReport, StatusReport } from '../model/report.ts';
 import { moreRefusedText, REFUSED_HINT, refusedRecordText } from '../model/refused-record.ts';
 import { ageText, colours, fields, numberText, pairsText, print, table, type Cell } from './print.ts';
-import { clientOf, globals, otherBuildText, verb } from './verb.ts';
+import { clientOf, globals, note, otherBuildText, verb } from './verb.ts';
 
 export function status(program: Command): void {
   verb(program, 'status', {
@@ -16,7 +16,7 @@ export function status(program: Command): void {
     const report = await clientOf(command).status();
     await print(globals(command).output, report, () => statusText(report));
     const other = otherBuildText();
-    if (other !== undefined) process.stderr.write(`weft: ${other}\n`);
+    if (other !== undefined) note(other);
     if (!report.forwarding)
       throw new WeftError('system', 'not forwarding: `weft doctor` and the log of `weft up` say why');
   });

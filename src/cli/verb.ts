@@ -67,8 +67,15 @@ function leave(command: Command, error: CommanderError): never {
   const what =
     error.code === 'commander.help'
       ? 'a command is missing'
-      : error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');
+      : error.code === 'commander.excessArguments'
+        ? excessText(command)
+        : error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');
   throw new WeftError('usage', `${what} (see ${path.join(' ')} --help)`);
+}
+
+function excessText({ args, registeredArguments }: Command): string {
+  const excess = args.slice(registeredArguments.length).map((arg) => JSON.stringify(arg));
+  return `${excess.join(', ')} ${excess.length === 1 ? 'is' : 'are'} not expected`;
 }
 
 export function globals(command: Command): GlobalOptions {
@@ -97,6 +104,27 @@ export function collect(value: string, previous: readonly string[] = []): string
   return [...previous, value];
 }
 
+/** An option that takes one value, and is given two, would lose one of them without a word. */
+function refuseSeconds(command: Command): void {
+  for (const option of command.options) {
+    if ((!option.required && !option.optional) || option.parseArg === collect) continue;
+    let first: string | undefined;
+    command.on(`option:${option.name()}`, (value: string | null) => {
+      const text = value ?? '';
+      if (first !== undefined && first !== text) {
+        command.error(`error: ${option.long} is given twice, as ${JSON.stringify(first)} and ${JSON.stringify(text)}`);
+      }
+      first = text;
+    });
+  }
+  for (const inner of command.commands) refuseSeconds(inner);
+}
+
+/** What is no failure, and belongs to no report. */
+export function note(text: string): void {
+  process.stderr.write(`note: ${text}\n`);
+}
+
 /** A decimal number of at least `least`, and at most `most` if it is given. */
 export function count(least: number, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
   return (text) => {
@@ -117,6 +145,7 @@ export async function run(program: Command, argv: readonly string[]): Promise<vo
     process.stderr.write(`weft: cannot write the output: ${error.message}\n`);
     process.exit(1);
   });
+  refuseSeconds(program);
   try {
     await program.parseAsync(argv);
   } catch (error) {

@@ -29,7 +29,7 @@ import { keyOf, nameOfKey } from './keys.ts';
 import { namespaceRecord } from './migration.ts';
 import { PlanAgain, planned } from './plan-again.ts';
 import { changeOf, removalOf, type ProposedChange } from './proposed-change.ts';
-import { PENDING, type Declared } from './reconciler.ts';
+import { PENDING, PENDING_REMOVAL, type Declared } from './reconciler.ts';
 import type { RefusedRecords } from './refused-records.ts';
 import { Serial } from './serial.ts';
 import { withSwept, type Swept } from './swept.ts';
@@ -355,17 +355,20 @@ export class Cluster {
     reconciler.refuseRemoval?.(name);
     refuseInUse(kind, name, this.#all());
     if (!takesBack) await this.#environment.check(removalOf(kind.kind, name));
+    let isPending = false;
     if (!dryRun) {
       const key = keyOf(kind, name);
       const isMarked = feed.report() !== null && isReferredTo(kind) && reconciler.find(name) !== undefined;
       if (isMarked) await this.#mark(kind, name, revision);
       const expected = isMarked ? this.refused.expectation(kind, reconciler.get(name)) : { key, revision };
-      await this.#writes.write(
+      const made = await this.#writes.write(
         joined({ expect: [expected], delete: [key] }, reconciler.planRemoval?.(name) ?? {}, takesBack ?? {}),
       );
+      isPending = made < 0;
       logger.info({ kind: kind.kind, name }, 'deleted');
     }
-    return { kind: kind.kind, ...nameIn(kind, name), action: 'deleted', dryRun };
+    const report = { kind: kind.kind, ...nameIn(kind, name), action: 'deleted', dryRun } as const;
+    return { ...report, ...(isPending && { pending: PENDING_REMOVAL }) };
   }
 
   /** From here on, nobody begins to refer to it (`deletions.ts`). @throws WeftError('conflict') if somebody does already */
@@ -451,9 +454,9 @@ export class Cluster {
     const key = keyOf(kind, name);
     const stored = await this.#stored(key);
     const value = { ...(stored?.value as object), resource: labelled };
-    await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
+    const made = await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
     logger.info({ kind: kind.kind, name }, 'configured');
-    return { ...report, action: 'configured' };
+    return { ...report, action: 'configured', ...(made < 0 && { pending: PENDING }) };
   }
 
   /** Puts into force what a shared store says although it is not what it was. @throws WeftError if that is not possible */

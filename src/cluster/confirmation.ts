@@ -40,7 +40,7 @@ export interface ConfirmationEnvironment {
   readonly change: <T>(work: () => Promise<T>) => Promise<T>;
   readonly apply: (resources: readonly Resource[], also: Transaction) => Promise<unknown>;
   readonly remove: (kind: KindDefinition, which: ResourceName, also: Transaction) => Promise<unknown>;
-  readonly write: (transaction: Transaction) => Promise<void>;
+  readonly write: (transaction: Transaction) => Promise<unknown>;
 }
 
 /** What a change replaces. */

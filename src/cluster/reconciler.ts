@@ -17,6 +17,7 @@ import type { Keys } from './register.ts';
 
 /** What is said of a resource that the shared store does not have yet. */
 export const PENDING = 'the store does not have it yet: other hosts do not know of it';
+export const PENDING_REMOVAL = 'the store has it still: other hosts do not know that it is deleted';
 
 /** A declared resource. */
 export interface Declared<R extends Resource = Resource> {

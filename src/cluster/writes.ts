@@ -27,10 +27,10 @@ export class Writes {
   }
 
   /**
-   * Resolves when the change is in force. @param onStored called as soon as the store has it, with its revision
+   * Resolves when the change is in force, with its revision, which is negative if the store does not have it yet. @param onStored called as soon as the store has it, with its revision
    * @throws PlanAgain if others have changed what it was planned on
    */
-  async write(transaction: Transaction, onStored: (revision: number) => void = () => {}): Promise<void> {
+  async write(transaction: Transaction, onStored: (revision: number) => void = () => {}): Promise<number> {
     const { feed } = this.#environment;
     const plannedOn = this.#enforcement.revision;
     let revision: number;
@@ -43,6 +43,7 @@ export class Writes {
     onStored(revision);
     await feed.caughtUp(revision);
     await this.#enforcement.follow();
+    return revision;
   }
 
   /** Resolves when the feed has something newer than that revision, or after a time. */

@@ -134,7 +134,7 @@ export const sharedStoreReport = z.object({
   losses: z.array(heldRecordReport).optional(),
   /** Set if it answers, and this host has not followed it for half a minute: why not, and since when. */
   notFollowed: z.object({ why: z.string(), since: z.string() }).optional(),
-  /** Resources of this host that the store does not have yet. */
+  /** Resources of this host that the store does not have yet, with `(deleted)` where it still has what is gone here. */
   pending: z.array(z.string()),
   /** Why resources that this host wrote while the store was away were given up. */
   lost: z.array(z.string()),

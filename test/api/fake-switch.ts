@@ -325,6 +325,8 @@ export function fakeSwitch(): FakeSwitch {
     },
     detach: async (which) => {
       calls.push(`detach ${idOf(which)}`);
+      const pending = which.name === 'pending' ? { pending: 'the store has it still' } : {};
+      return { kind: 'Endpoint', ...which, action: 'deleted', dryRun: false, ...pending };
     },
     endpoints: () => [endpoint],
     apply: async (resources, options) => {

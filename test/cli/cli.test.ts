@@ -89,7 +89,13 @@ t.test('wrong usage exits 2 with one line that leads to the help', async (t) => 
       /unknown option '--rang' \(Did you mean --range\?\)/,
     ],
     [['delete', 'network'], /either -f FILE or KIND NAME/],
-    [['status', 'extra'], /too many arguments/],
+    [['status', 'extra'], /^weft: "extra" is not expected \(see weft status --help\)$/],
+    [['hosts', 'b', 'c', 'd'], /^weft: "c", "d" are not expected/],
+    [
+      ['attach', 'web', '--network', 'blue', '--network=red', '--pid', '1'],
+      /^weft: --network is given twice, as "blue" and "red" \(see weft attach --help\)$/,
+    ],
+    [['status', '-o', 'json', '-o', 'yaml'], /--output is given twice, as "json" and "yaml"/],
   ];
   const runs = await Promise.all(wrong.map(([args]) => plain(t, args)));
   for (const [index, [args, expected]] of wrong.entries()) {
@@ -224,6 +230,17 @@ t.test('networks, endpoints and resources', async (t) => {
   const everywhere = ['network', 'create', 'red', '--mtu', '1400', '--wait'];
   t.match(await weft(everywhere), { code: 0, stdout: /^red [^]*\nin force on a\n$/m });
   t.match(await weft(['network', 'rm', 'red']), { code: 0, stdout: 'network/red deleted\n' });
+  t.match(await weft(['network', 'rm', 'blue', 'green']), {
+    code: 1,
+    stdout: 'network/green deleted\n',
+    stderr: /^weft: network "blue" has 1 endpoint/,
+  });
+  t.equal(sw.calls.pop(), 'removeNetwork green');
+  t.match(await weft(['detach', 'pending', '--wait']), {
+    code: 0,
+    stdout: 'endpoint/pending detached, pending: the store has it still\nin force on a\n',
+  });
+  t.equal(sw.calls.pop(), 'detach pending');
   t.match(await weft(['network', 'rm', 'blue']), {
     code: 1,
     stderr: 'weft: network "blue" has 1 endpoint: detach it first\n',
@@ -301,7 +318,7 @@ t.test('networks, endpoints and resources', async (t) => {
 
   t.match(await weft(['network', 'create', 'red', '--subnet', '10.1.0.0/24', '--outside']), {
     code: 0,
-    stderr: /^weft: for the outside this host has an interface weft0 .* nftables table .* forwarding switched on .*\n$/,
+    stderr: /^note: for the outside this host has an interface weft0 .* nftables table .* forwarding switched on .*\n$/,
   });
   const published = ['8080:80', '192.0.2.1:53:5353/udp', '[2001:DB8::1]:443:8443/TCP', '[::]:444:8444'];
   const flags = published.flatMap((text) => ['--publish', text]);

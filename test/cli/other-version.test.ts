@@ -49,7 +49,7 @@ t.test('the status of an older daemon', async (t) => {
   t.notMatch(stdout, /Decisions|Memory|Connections|undefined/);
   t.equal(
     stderr,
-    `weft: the daemon is an older build, and this command is version ${version}: restart the daemon with \`weft up --takeover\` and its other options, or with \`weft down\` and \`weft up\` (containers keep their interfaces)\n`,
+    `note: the daemon is an older build, and this command is version ${version}: restart the daemon with \`weft up --takeover\` and its other options, or with \`weft down\` and \`weft up\` (containers keep their interfaces)\n`,
   );
   t.same((await weft('status', '-o', 'json')).code, 0);
 });
@@ -68,7 +68,7 @@ t.test('another build of the same version', async (t) => {
   const weft = await older(t, `${version}+x`, ['decisions']);
   const { code, stderr } = await weft('status');
   t.equal(code, 0);
-  t.match(stderr, `weft: the daemon is another build of version ${version}, and this command is version ${version}: `);
+  t.match(stderr, `note: the daemon is another build of version ${version}, and this command is version ${version}: `);
 });
 
 t.test('a daemon of the same build that leaves something out has a defect, which is not hidden', async (t) => {

@@ -39,7 +39,7 @@ t.test('while the store is away', async (t) => {
   await t.rejects(a.write({ expect: [{ key: WEB, revision: 9 }], put: [] }), { code: 'conflict' });
   t.same(a.inForce.get('endpoints/default/app')?.value, app, 'it is in force here');
   t.notOk(a.inForce.has(WEB));
-  t.same(a.report.pending, ['endpoint "app"', 'endpoint "web"']);
+  t.same(a.report.pending, ['endpoint "app"', 'endpoint "web" (deleted)']);
   t.notOk(b.inForce.has('endpoints/default/app'), 'and nobody else knows of it');
   await b.set('networks/red', { vni: 7 });
   await b.set(DB, { ...endpointOf('b', '10.0.0.2'), labels: {} });
@@ -107,7 +107,7 @@ t.test('a restart while the store is away', async (t) => {
   const again = await start('a', { known: a.directory, isAway: true });
   t.ok(again.isStarted, 'it starts from its copy');
   t.same(again.values(), before);
-  t.same(again.report.pending, ['endpoint "app"', 'endpoint "web"']);
+  t.same(again.report.pending, ['endpoint "app"', 'endpoint "web" (deleted)']);
   t.ok(again.log.some((line) => line.startsWith('the copy of the cluster’s state is put into force')));
   await again.set('endpoints/default/app', undefined);
   await again.set('endpoints/default/new', endpointOf('a', '10.0.0.4'));
@@ -221,7 +221,7 @@ t.test('containers that come and go while the store is away leave nothing', asyn
   a.link.losesAnswer = true;
   await a.set('endpoints/default/job', endpointOf('a', '10.0.0.3'));
   await a.set('endpoints/default/job', undefined);
-  t.same(a.report.pending, ['endpoint "job"']);
+  t.same(a.report.pending, ['endpoint "job" (deleted)']);
   a.link.back();
   await a.until(() => a.report.pending.length === 0, 'the store');
   await b.set('networks/last', {});

@@ -61,13 +61,17 @@ export async function storeOutage(
 
   const attached = await a.attempt('attach', 'app', '--network', 'blue', '--netns', app.name, '-o', 'json');
   t.equal(attached.code, 0);
-  t.match(attached.stderr, /^weft: endpoint "app": the store does not have it yet: other hosts do not know of it\n$/);
+  t.match(attached.stderr, /^note: endpoint "app": the store does not have it yet: other hosts do not know of it\n$/);
   const [appIp = ''] = (JSON.parse(attached.stdout) as { addresses: string[] }).addresses;
   await ping(web, appIp);
-  await a.run('detach', 'gone');
+  t.match(await a.run('detach', 'gone'), /^endpoint\/gone detached, pending: the store has it still: other hosts/);
+  t.match(await a.run('label', 'ep/web', 'v=1'), /^endpoint\/web configured, pending: the store does not have it yet/);
   t.same(await more.links(), []);
-  t.same((await shared(a)).pending.toSorted(), ['endpoint "app"', 'endpoint "gone"']);
-  t.match(await a.run('status'), /\nPending: +other hosts do not know of endpoint "app", endpoint "gone" yet\n/);
+  t.same((await shared(a)).pending.toSorted(), ['endpoint "app"', 'endpoint "gone" (deleted)', 'endpoint "web"']);
+  t.match(
+    await a.run('status'),
+    /\nPending: +other hosts do not know of endpoint "app", endpoint "gone" \(deleted\), endpoint "web" yet\n/,
+  );
   const refused = await a.attempt('network', 'create', 'red', '--subnet', '10.45.0.0/24');
   t.equal(refused.code, 1);
   t.match(refused.stderr, /^weft: the store cannot be reached \(.+, since \S+Z\): .+ cannot be changed meanwhile\n$/);
@@ -99,7 +103,12 @@ export async function storeOutage(
     await ping(from, to);
   }
   t.match(a.log(), /the copy of the cluster’s state is put into force/);
-  t.same((await shared(a)).pending.toSorted(), ['endpoint "app"', 'endpoint "gone"', 'endpoint "more"']);
+  t.same((await shared(a)).pending.toSorted(), [
+    'endpoint "app"',
+    'endpoint "gone" (deleted)',
+    'endpoint "more"',
+    'endpoint "web"',
+  ]);
 
   await etcd.start();
   await until(async () => (await shared(a)).pending.length === 0, { what: 'its own records to be stored' });

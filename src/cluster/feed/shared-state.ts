@@ -320,7 +320,7 @@ export class SharedState {
 
   report(): Pick<SharedStoreReport, 'pending' | 'lost' | 'signs' | 'held'> {
     return {
-      pending: this.pending.all().map(({ key }) => nameOfKey(key)),
+      pending: this.pending.all().map(({ key, value }) => `${nameOfKey(key)}${value ? '' : ' (deleted)'}`),
       lost: [...this.#lost.values()],
       signs: [...(this.strange?.signs ?? [])],
       held: [...this.held].map(([key, entry]) => this.#heldReport(key, entry)),
