@@ -167,13 +167,31 @@ t.test('two hosts share neither name nor id nor address: the second one is told 
   );
   t.equal(
     await refused('right', '192.0.2.2', 'aa01'),
-    `this host has the id of host "left" (${who}): the state directory /var/lib/weft is a copy of that host's, so start this one with an empty directory; if it is that host with another name, \`weft delete host left\` on another host first`,
+    `this host has the id of host "left" (${who}): the state directory /var/lib/weft is a copy of that host's, so start this one with an empty directory; if it is that host with another name, \`weft delete host left\` on another host first, or, if there is none, \`weft up --host left\` once more and \`weft down --purge\`, which removes its endpoints`,
   );
   t.equal(
     await refused('right', '192.0.2.1', 'bb01'),
     `underlay 192.0.2.1 belongs to host "left" (${who}): give this host another address with --underlay; if host "left" does not exist any more, \`weft delete host left\` on another host first`,
   );
   t.same(await keys(), before, 'nothing of theirs is left');
+});
+
+t.test('reasons that alternate are each told once, until the state changes', async (t) => {
+  const { time, daemon, own } = await lab(t);
+  const whys = ['no answer within 2 s', 'there is no route to it'];
+  let [asked, isWaiting] = [0, true];
+  const mustWait = (): string | undefined => (isWaiting ? whys[asked++ % 2] : undefined);
+  const { membership, told } = await daemon('left', '192.0.2.1', 'aa01', await own(), { mustWait });
+  await time.pass(10_000);
+  t.ok(asked > 5);
+  t.same(told, whys);
+  t.equal(membership.report?.why, whys[(asked - 1) % 2], 'the one that holds now is told to who asks');
+  isWaiting = false;
+  await time.pass(5000);
+  t.same(told, [...whys, 'registered']);
+  isWaiting = true;
+  await time.pass(20_000);
+  t.same(told.slice(3).toSorted(), whys.toSorted(), 'anew');
 });
 
 t.test('bits of a MAC that are taken are exchanged for others, which the host keeps', async (t) => {

@@ -39,7 +39,7 @@ export interface PresenceEnvironment {
   readonly wallClock: () => number;
   /** Does something later; returns how to cancel that. */
   readonly after: (delayMs: number, work: () => void) => () => void;
-  /** Called when the state has changed, but for a start that is refused. */
+  /** Called when the state has changed, or has another reason than it had before, but for a start that is refused. */
   readonly onChange: (report: PresenceReport) => void;
 }
 
@@ -67,6 +67,8 @@ const PUBLISHED_PER_SECOND = 200;
 export class Presence {
   readonly #environment: PresenceEnvironment;
   #report: PresenceReport = { state: 'waiting', why: 'not registered yet' };
+  /** Reasons of this state that were told: some alternate from second to second. */
+  readonly #toldWhys = new Set<string | undefined>();
   #registeredSinceMs: number | undefined;
   #lease: string | undefined;
   #registeredAs: string | undefined;
@@ -255,7 +257,9 @@ export class Presence {
   }
 
   #tell(report: PresenceReport): void {
-    const isNews = report.state !== this.#report.state || report.why !== this.#report.why;
+    if (report.state !== this.#report.state) this.#toldWhys.clear();
+    const isNews = report.state !== this.#report.state || !this.#toldWhys.has(report.why);
+    this.#toldWhys.add(report.why);
     this.#report = report;
     this.#isDecided ||= report.state !== 'waiting';
     if (report.state !== 'registered') this.#registeredSinceMs = undefined;

@@ -158,7 +158,7 @@ export class Registration {
       const { name, record } = ofId.holder;
       throw new HostClash(
         'conflict',
-        `this host has the id of host "${name}" (${whoText(record)}): the state directory ${state} is a copy of that host's, so start this one with an empty directory; if it is that host with another name, \`weft delete host ${name}\` on another host first`,
+        `this host has the id of host "${name}" (${whoText(record)}): the state directory ${state} is a copy of that host's, so start this one with an empty directory; if it is that host with another name, \`weft delete host ${name}\` on another host first, or, if there is none, \`weft up --host ${name}\` once more and \`weft down --purge\`, which removes its endpoints`,
       );
     }
     if (ofUnderlay.holder) {
