@@ -45,13 +45,15 @@ async function statusText(report: StatusReport): Promise<string> {
     ...rows(() => report.clashes.map(({ detail }) => ['Clash', paint('yellow', detail)] as const)),
     ...row('Store', () => storeText(report)),
     ...rows(() => {
-      const { held = [], losses = [], pending = [], lost = [] } = report.sharedStore ?? {};
+      const { held = [], losses = [], pending = [], lost = [], takesNothing } = report.sharedStore ?? {};
       const told: (readonly [string, Cell])[] = [];
       if (losses.length > 0)
         told.push(['Would go', paint('yellow', `${heldText(losses)}, with \`weft doctor --accept-store\``)]);
       if (held.length > 0) told.push(['Held', paint('yellow', `${heldText(held)}: \`weft doctor\` says why`)]);
-      if (pending.length > 0)
-        told.push(['Pending', paint('yellow', `other hosts do not know of ${pending.join(', ')} yet`)]);
+      if (pending.length > 0) {
+        const why = takesNothing === undefined ? '' : ': the store takes nothing';
+        told.push(['Pending', paint('yellow', `other hosts do not know of ${pending.join(', ')} yet${why}`)]);
+      }
       return [...told, ...lost.map((why) => ['Given up', paint('yellow', why)] as const)];
     }),
     ...rows(() => {
@@ -62,7 +64,7 @@ async function statusText(report: StatusReport): Promise<string> {
         state === 'registered' ? state : paint(state === 'refused' ? 'red' : 'yellow', `${state}: ${why}`);
       return [
         ['Registration', registered],
-        ['In force', inForceText(inForce)],
+        ['In force', inForceText(inForce, report.sharedStore?.takesNothing)],
       ];
     }),
     ...row('Networks', () => report.networks),
@@ -122,9 +124,11 @@ function portRows({ ports }: StatusReport): Cell[][] {
 }
 
 /** The hosts that do not have everything in force are named. */
-function inForceText(inForce: StatusReport['inForce']): string {
+function inForceText(inForce: StatusReport['inForce'], takesNothing: string | undefined): string {
   const { revision = 0, hosts = [] } = inForce ?? {};
   if (revision === 0) return 'nothing of the store yet';
+  if (takesNothing !== undefined)
+    return `revision ${revision} here; others cannot say it while the store takes nothing`;
   const others = hosts.filter(({ state }) => state !== 'in force');
   const named = others.map(({ host, state, behind }) =>
     state === 'lagging' && behind !== undefined ? `${host} is ${behind} revisions behind` : `${host} is ${state}`,
@@ -197,10 +201,12 @@ function flowCacheText({ datapath: { refused, evicted } }: StatusReport): string
 
 function storeText({ store, sharedStore }: StatusReport): string {
   if (!sharedStore) return store;
-  const { prefix, reachable, why, since, refused, notFollowed, revision, audit } = sharedStore;
+  const { prefix, reachable, why, since, refused, takesNothing, notFollowed, revision, audit } = sharedStore;
   const place = `${store}, prefix ${prefix}`;
   if (refused !== undefined) return `${place}, not used: ${refused}`;
   if (!reachable) return `${place}, cannot be reached: ${why}${since === undefined ? '' : `, since ${since}`}`;
+  if (takesNothing !== undefined)
+    return `${place}, revision ${revision}, takes nothing that is written: ${takesNothing}`;
   if (notFollowed) return `${place}, revision ${revision}, not followed since ${notFollowed.since}: ${notFollowed.why}`;
   const mismatches = audit.mismatches > 0 ? `, ${audit.mismatches} changes were not reported` : '';
   return `${place}, revision ${revision}${mismatches}`;

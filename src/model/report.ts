@@ -130,6 +130,8 @@ export const sharedStoreReport = z.object({
   revision: z.number(),
   /** Why nothing is taken from it or written to it, although it answers. */
   refused: z.string().optional(),
+  /** Why it took nothing that was written last, although it answers: it has no space, or the user may only read. */
+  takesNothing: z.string().optional(),
   /** What `weft doctor --accept-store` would take away or change here, if it is refused as that of another cluster. */
   losses: z.array(heldRecordReport).optional(),
   /** Set if it answers, and this host has not followed it for half a minute: why not, and since when. */

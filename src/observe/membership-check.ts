@@ -1,12 +1,17 @@
 /** Checks of this host as one of those that share a store: that it is registered, and that all have in force what it has. */
-import type { CheckReport, HostInForceReport, StatusReport } from '../model/report.ts';
+import type { CheckReport, HostInForceReport, SharedStoreReport, StatusReport } from '../model/report.ts';
 
 export function checkMembership({
   registration,
   inForce,
-}: Pick<StatusReport, 'registration' | 'inForce'>): CheckReport[] {
+  store,
+}: Pick<StatusReport, 'registration' | 'inForce'> & {
+  readonly store: SharedStoreReport | undefined;
+}): CheckReport[] {
   if (!registration || !inForce) return [];
-  return [checkRegistration(registration), ...inForce.hosts.flatMap(checkHost)];
+  // Nobody can say in a store that takes nothing what it has in force.
+  const isTold = ({ state }: HostInForceReport): boolean => state !== 'lagging' || store?.takesNothing === undefined;
+  return [checkRegistration(registration), ...inForce.hosts.filter(isTold).flatMap(checkHost)];
 }
 
 function checkRegistration({ state, why }: NonNullable<StatusReport['registration']>): CheckReport {

@@ -29,7 +29,19 @@ export function checkStore(store: SharedStoreReport, waitsFor: string | undefine
 }
 
 function reached(
-  { reachable, why, since, refused, losses = [], notFollowed, revision, pending, cluster, audit }: SharedStoreReport,
+  {
+    reachable,
+    why,
+    since,
+    refused,
+    losses = [],
+    takesNothing,
+    notFollowed,
+    revision,
+    pending,
+    cluster,
+    audit,
+  }: SharedStoreReport,
   isKnown: boolean,
 ): CheckReport {
   const check = 'store';
@@ -45,11 +57,19 @@ function reached(
       hint: 'what is known stays in force, and weft tries again; the log says more',
     };
   }
+  const waiting = pending.length === 0 ? '' : `; other hosts do not know of ${pending.join(', ')} yet`;
+  if (reachable && takesNothing !== undefined) {
+    return {
+      check,
+      result: 'failed',
+      detail: `it answers, and takes nothing that is written: ${takesNothing}${waiting}`,
+      hint: 'what is known stays in force, this host keeps what it writes of its own, and weft tries again',
+    };
+  }
   if (reachable) {
     const text = `cluster ${cluster ?? 'not known yet'}, revision ${revision}, compared ${audit.runs} times`;
     return { check, result: 'ok', detail: text };
   }
-  const waiting = pending.length === 0 ? '' : `; other hosts do not know of ${pending.join(', ')} yet`;
   return {
     check,
     result: 'failed',

@@ -5,6 +5,8 @@
 import { writeFileSync } from 'node:fs';
 import t from 'tap';
 import type { WeftError } from '../../src/error.ts';
+import { checkMembership } from '../../src/observe/membership-check.ts';
+import { checkStore } from '../../src/observe/store-check.ts';
 import { openStoreOf } from '../support/etcd-store.ts';
 import { startEtcd } from '../support/etcd.ts';
 import { openLab } from '../support/lab.ts';
@@ -44,6 +46,7 @@ t.test('a user that may only read, and may write again', async (t) => {
   await t.rejects(host.write({ put: [{ key: 'networks/blue', value: {} }] }), { code: 'unreachable', message: why });
   await permit('readwrite');
   await host.until(() => host.report.pending.length === 0, 'its record to be stored');
+  t.notOk(host.report.takesNothing);
   t.match(await store.get('endpoints/default/meanwhile'), { value: { host: 'a' } });
 });
 
@@ -63,9 +66,28 @@ t.test('no space, and space again', async (t) => {
       (error: WeftError) => error.code === 'unreachable',
     );
   await until(isFull, { what: 'no space' });
+  t.notOk(host.report.takesNothing, 'nothing was written since');
   t.ok((await host.write({ put: [endpoint('meanwhile')] })) < 0, 'it is kept');
   t.ok(host.inForce.has('endpoints/default/meanwhile'), 'and in force here');
   t.equal(host.report.pending.length, 1);
+  t.match(host.report.takesNothing, /database space exceeded: compact and defragment it, then `etcdctl alarm disarm`/);
+  t.match(checkStore(host.report, undefined), [
+    {
+      check: 'store',
+      result: 'failed',
+      detail:
+        /^it answers, and takes nothing that is written: etcd at .* space exceeded.*; other hosts do not know of endpoint/,
+    },
+  ]);
+  const inForce = { revision: 5, hosts: [{ host: 'b', state: 'lagging' as const, behind: 3 }] };
+  const membership = { registration: { state: 'registered' as const }, inForce, store: host.report };
+  t.same(
+    checkMembership(membership).map(({ check }) => check),
+    ['registration'],
+    'b cannot say it',
+  );
+  await host.write({ delete: ['endpoints/default/before'] });
+  t.ok(host.report.takesNothing, 'that it still deletes says nothing');
   const foreign = { put: [{ key: 'networks/blue', value: {} }] };
   const why =
     /^the store does not take this now \(etcd at .*: database space exceeded: compact and defragment it, then/;

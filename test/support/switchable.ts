@@ -83,7 +83,11 @@ export class Switchable implements Store {
 
   health(): StoreHealth {
     const since = Date.UTC(2026, 0, 1) + this.#since;
-    return this.#isReachable ? { isReachable: true } : { isReachable: false, since, why: 'connection refused' };
+    if (this.#isReachable) {
+      const { takesNothing } = this.#store.health();
+      return { isReachable: true, ...(takesNothing !== undefined && { takesNothing }) };
+    }
+    return { isReachable: false, since, why: 'connection refused' };
   }
 
   onHealth(listener: (health: StoreHealth) => void): () => void {

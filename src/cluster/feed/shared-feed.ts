@@ -296,7 +296,7 @@ export class SharedFeed implements Feed {
   }
 
   report(): SharedStoreReport {
-    const { isReachable, since, why } = this.#environment.store.health();
+    const { isReachable, since, why, takesNothing } = this.#environment.store.health();
     const { runs, mismatches } = this.#audit;
     return {
       cluster: this.#state?.id ?? null,
@@ -306,6 +306,7 @@ export class SharedFeed implements Feed {
       ...(since !== undefined && { since: new Date(since).toISOString() }),
       revision: this.#state?.mark?.revision ?? 0,
       ...(this.#refusal && { refused: this.#refusal.message, losses: [...this.#losses] }),
+      ...(takesNothing !== undefined && { takesNothing }),
       ...(this.#monitor.notFollowed && { notFollowed: this.#monitor.notFollowed }),
       ...(this.#state?.report() ?? { pending: [], lost: [], signs: [], held: [] }),
       audit: { runs, mismatches },

@@ -202,7 +202,9 @@ export class Presence {
         // What else was under it has gone with it: whoever wrote that is told when there is another one.
         this.#tell({ state: 'waiting', why: 'its lease has ended: this host was not heard of for too long' });
       }
-      if (this.#lease !== undefined && this.#registeredAs === address && clock() < this.#refreshAtMs) {
+      // A store that took nothing is asked again by writing.
+      const isDue = clock() >= this.#refreshAtMs || store.health().takesNothing !== undefined;
+      if (this.#lease !== undefined && this.#registeredAs === address && !isDue) {
         return this.#tell({ state: 'registered' });
       }
       this.#lease ??= await store.grant(LEASE_MS);

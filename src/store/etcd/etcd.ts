@@ -89,6 +89,8 @@ class EtcdStore implements Store {
   readonly #connection: Connection;
   readonly #leases: Leases;
   readonly #watches = new Set<EtcdWatch>();
+  /** Why nothing was taken that was written last. */
+  #takesNothing: string | undefined;
   readonly #givenUp: WatchesGivenUp = new Map();
   readonly #options: EtcdStoreOptions;
   readonly #limits: Limits;
@@ -173,8 +175,16 @@ class EtcdStore implements Store {
     const { succeeded, header, responses } = await this.#call(
       () => this.#connection.call(etcd.transaction, request, 'once'),
       lease,
-    );
-    if (succeeded) return header.revision.toNumber();
+    ).catch((error: unknown) => {
+      if (error instanceof WeftError && error.cause instanceof Failure && error.cause.isRefusal) {
+        this.#takesNothing = error.message;
+      }
+      throw error;
+    });
+    if (succeeded) {
+      if (put.length > 0) this.#takesNothing = undefined;
+      return header.revision.toNumber();
+    }
     const actual = responses.map(({ responseRange }) => responseRange?.kvs[0]?.modRevision.toNumber() ?? 0);
     const at = expect.findIndex(({ revision }, index) => revision !== actual[index]);
     if (at < 0) throw this.#senseless('a transaction failed although all is as expected');
@@ -223,7 +233,9 @@ class EtcdStore implements Store {
   }
 
   health(): StoreHealth {
-    return this.#connection.health();
+    const takesNothing = this.#takesNothing;
+    const health = this.#connection.health();
+    return health.isReachable && takesNothing !== undefined ? { ...health, takesNothing } : health;
   }
 
   onHealth(listener: (health: StoreHealth) => void): () => void {

@@ -50,6 +50,11 @@ export class Failure extends Error {
     return this.status === status.RESOURCE_EXHAUSTED && this.text.includes('too many requests');
   }
 
+  /** The member answers, and takes nothing that is written. */
+  get isRefusal(): boolean {
+    return REFUSALS.includes(this.status) && !this.isBusy && !this.isTooLong;
+  }
+
   /** The answer has more bytes than this process accepts. */
   get isTooLong(): boolean {
     return this.status === status.RESOURCE_EXHAUSTED && this.text.includes('larger than max');
