@@ -25,7 +25,7 @@ export function up(program: Command): void {
       'weft up --underlay 192.0.2.1 --peer 192.0.2.2',
       'weft up --underlay 192.0.2.1 --store etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379',
       'weft up --config /etc/weft.yaml',
-      'weft up --takeover',
+      'weft up --config /etc/weft.yaml --takeover',
       'weft --socket /run/weft/a.sock up --host a --state /var/lib/weft-a --config a.yaml',
     ],
   })
@@ -60,7 +60,10 @@ export function up(program: Command): void {
       'a flow hook of this host alone, which is read again whenever it changes; may be given several times',
       collect,
     )
-    .option('--takeover', 'take over from the daemon that runs at this socket, without losing a frame or a connection')
+    .option(
+      '--takeover',
+      'take over from the daemon that runs at this socket, without losing a frame or a connection; give all options that it has',
+    )
     .action((options: Options, command: Command) => daemon(options, globals(command).socket));
 }
 

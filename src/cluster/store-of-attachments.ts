@@ -46,7 +46,7 @@ export function refuseOtherStore(before: string, name: string, attached: readonl
   const these = `${attached.slice(0, MOST_NAMED).join(', ')}${more}`;
   throw new WeftError(
     'conflict',
-    `the endpoints of this host belong to the store that it used before (${before}), and would lose their interfaces with another one (${name}): ${these}: start weft with that store again; to change the store, note them there (\`weft get ep -o yaml\`), remove them (\`weft detach\`, or all with \`weft down --purge\`), and \`weft apply\` them with the other one`,
+    `the endpoints of this host belong to the store that it used before (${before}), and would lose their interfaces with another one (${name}): ${these}: start weft with that store again, which means with all options that it had (--store, or --config); to change the store, note them there (\`weft get ep -o yaml\`), remove them (\`weft detach\`, or all with \`weft down --purge\`), and \`weft apply\` them with the other one`,
   );
 }
 
