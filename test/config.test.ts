@@ -217,6 +217,12 @@ t.test('the store that several hosts share', async (t) => {
     `1:28: store.passwd is not supported here: accepted are endpoints, prefix, user, passwordFile, tls`,
   );
 
+  refusesFile(
+    t,
+    etcd(`usr: weft, passwordFile: ${passwordFile}`),
+    `1:28: store.usr is not supported here, did you mean "user"? accepted are endpoints, prefix, user, passwordFile, tls`,
+  );
+
   const missing = join(directory, 'missing');
   const unreadable = `${missing} cannot be read: ENOENT: no such file or directory, open '${missing}'`;
   refusesFile(t, withFiles({ password: missing }), `5:17: store.passwordFile: ${unreadable}`);

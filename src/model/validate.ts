@@ -4,9 +4,10 @@
  *
  *   net.yaml:7:8: spec.vni: 99999999 is not accepted: a VNI is 1 to 16777214
  */
+import { isDeepStrictEqual } from 'node:util';
 import type * as z from 'zod';
 import { WeftError } from '../error.ts';
-import { didYouMean } from './nearest.ts';
+import { didYouMean, nearest } from './nearest.ts';
 import { quote } from './value.ts';
 
 export type FieldPath = readonly PropertyKey[];
@@ -36,7 +37,7 @@ export function validate<S extends z.ZodType>(schema: S, value: unknown, options
   const jitless = validated++ < UNCOMPILED;
   const result = schema.safeParse(value, { error: standardMessage, reportInput: true, jitless });
   if (result.success) return result.data;
-  const [issue] = result.error.issues;
+  const issue = firstOf(result.error.issues);
   if (!issue) throw new WeftError('internal', 'a value was refused without a reason');
   const { path, of, text } = problemOf(issue);
   const name = fieldText([...(field === '' ? [] : [field]), ...path]);
@@ -47,6 +48,21 @@ export function validate<S extends z.ZodType>(schema: S, value: unknown, options
 /** For what a newer version may have written: undefined if it is not accepted. */
 export function readIfValid<S extends z.ZodType>(schema: S, value: unknown): z.output<S> | undefined {
   return schema.safeParse(value).data;
+}
+
+/** The first thing that is wrong. A field that is missing is there under a name that is not known, if one is near. */
+function firstOf(issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue | undefined {
+  const [first] = issues;
+  const missing = first?.input === undefined ? first?.path.at(-1) : undefined;
+  if (missing === undefined) return first;
+  const parent = first!.path.slice(0, -1);
+  const misspelled = issues.find(
+    (issue) =>
+      issue.code === 'unrecognized_keys' &&
+      isDeepStrictEqual(issue.path, parent) &&
+      nearest(issue.keys[0] ?? '', [String(missing)]) !== undefined,
+  );
+  return misspelled ?? first;
 }
 
 interface Problem {
@@ -65,7 +81,11 @@ function problemOf(issue: z.core.$ZodIssue): Problem {
     case 'invalid_union': {
       // Of several alternatives, the one whose form fits the value knows which part of it is wrong, or why.
       const issues = issue.errors.flat();
-      const inner = issues.find((part) => part.path.length > 0) ?? issues.find((part) => part.code === 'custom');
+      const unknown = issues.filter((part) => part.code === 'unrecognized_keys');
+      const inner =
+        issues.find((part) => part.path.length > 0) ??
+        (unknown.length === 1 ? unknown[0] : undefined) ??
+        issues.find((part) => part.code === 'custom');
       if (!inner) return { path, of: 'value', text: valueText(input, message) };
       const problem = problemOf(inner);
       return { ...problem, path: [...path, ...problem.path] };
