@@ -141,6 +141,11 @@ await t.test('addresses, and TLS where there is none', async (t) => {
   }
   const nobody = `${etcd.members[0]!.address}:9`;
   t.equal(await answerOf(etcd, { endpoints: [nobody] }), away(nobody, 'nothing listens there (connection refused)'));
+  t.match(
+    await answerOf(etcd, { endpoints: [nobody, `${etcd.members[0]!.address}:10`] }),
+    /^etcd cannot be reached: \S+:(9|10), \S+:(9|10): nothing listens there \(connection refused\)$/,
+    'what is said of both is said once',
+  );
   const name = 'nothing.invalid:2379';
   t.equal(await answerOf(etcd, { endpoints: [name] }), away(name, 'its name cannot be resolved'));
   t.equal(await answerOf(etcd, { endpoints: [nobody, member] }), 'ok', 'one of two is enough');

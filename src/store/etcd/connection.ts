@@ -249,7 +249,9 @@ export class Connection {
 
   /** All members have failed. */
   #away(): void {
-    const why = [...this.#whys].map(([endpoint, why]) => `${endpoint}: ${why}`).join('; ');
+    const members = new Map<string, string[]>();
+    for (const [endpoint, reason] of this.#whys) members.set(reason, [...(members.get(reason) ?? []), endpoint]);
+    const why = [...members].map(([reason, endpoints]) => `${endpoints.join(', ')}: ${reason}`).join('; ');
     const { isReachable, since } = this.#health;
     const isNews = isReachable || since === undefined;
     this.#setHealth({ isReachable: false, since: isNews ? this.#options.wallClock() : since, why });
