@@ -142,6 +142,13 @@ ingress=none), --no-trust, --no-wildcard.`,
       const report = await namingOptions({ ...optionOf, ...texts }, () => clientOf(command).attach(request));
       await print(globals(command).output, report, () => endpointTable([report]));
       await waitIfAsked(options, command);
+      if (report.wasNowhere) note(`endpoint "${idOf(report)}": no host had it: it is attached as a new one`);
+      if (report.state === 'waiting') {
+        const holder = 'a daemon that was killed on this machine holds it for up to a minute';
+        note(
+          `endpoint "${idOf(report)}": its interface cannot be opened yet, and it is tried every second (${holder})`,
+        );
+      }
       if (report.pending !== undefined) note(`endpoint "${idOf(report)}": ${report.pending}`);
     });
 }

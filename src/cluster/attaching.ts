@@ -44,6 +44,7 @@ export function attach(
     }
     const failure = endpoints.failure(name);
     if (failure && before?.state === 'detached') throw failure;
-    return endpoints.report(endpoints.get(name));
+    const report = endpoints.report(endpoints.get(name));
+    return options.move && !before ? { ...report, wasNowhere: true } : report;
   });
 }

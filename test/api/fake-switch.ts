@@ -321,7 +321,13 @@ export function fakeSwitch(): FakeSwitch {
       calls.push(`attach ${JSON.stringify(options)}`);
       const { ingress, egress } = options.rateLimit ?? {};
       const rateLimit = { ...(ingress && { ingress }), ...(egress && { egress }) };
-      return { ...endpoint, name: options.name, ...(options.rateLimit && { rateLimit }) };
+      const isNew = options.move && options.name === 'new';
+      return {
+        ...endpoint,
+        name: options.name,
+        ...(options.rateLimit && { rateLimit }),
+        ...(isNew && { wasNowhere: true }),
+      };
     },
     detach: async (which) => {
       calls.push(`detach ${idOf(which)}`);

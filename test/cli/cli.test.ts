@@ -291,6 +291,11 @@ t.test('networks, endpoints and resources', async (t) => {
     t.match(await weft(['attach', 'db', '--network', 'blue', '--pid', '1', ...flags]), { code: 0 });
     t.equal(sw.calls.pop(), `attach {"name":"db","network":"blue","pid":1,${request}}`, 'what is taken away');
   }
+  t.match(await weft(['attach', 'new', '--network', 'blue', '--pid', '1', '--move']), {
+    code: 0,
+    stderr: 'note: endpoint "new": no host had it: it is attached as a new one\n',
+  });
+  sw.calls.pop();
   t.match(await weft(['detach', 'db']), { code: 0, stdout: 'endpoint/db detached\n' });
   for (const [args, request] of [
     [['detach', 'default/db'], 'detach db'],
