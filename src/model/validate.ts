@@ -4,7 +4,6 @@
  *
  *   net.yaml:7:8: spec.vni: 99999999 is not accepted: a VNI is 1 to 16777214
  */
-import { isDeepStrictEqual } from 'node:util';
 import type * as z from 'zod';
 import { WeftError } from '../error.ts';
 import { didYouMean, nearest } from './nearest.ts';
@@ -55,11 +54,11 @@ function firstOf(issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue | undefi
   const [first] = issues;
   const missing = first?.input === undefined ? first?.path.at(-1) : undefined;
   if (missing === undefined) return first;
-  const parent = first!.path.slice(0, -1);
+  const parent = fieldText(first!.path.slice(0, -1));
   const misspelled = issues.find(
     (issue) =>
       issue.code === 'unrecognized_keys' &&
-      isDeepStrictEqual(issue.path, parent) &&
+      fieldText(issue.path) === parent &&
       nearest(issue.keys[0] ?? '', [String(missing)]) !== undefined,
   );
   return misspelled ?? first;

@@ -87,11 +87,7 @@ t.test('JSON, with tabs and escapes, and what was parsed parses to the same', as
     `apiVersion: v1\nkind: List\nitems:\n- ${network.replaceAll('\n', '\n  ')}spec: {}\n`,
     '8:9: spec.subnets is missing: a list is expected',
   );
-  refuses(
-    t,
-    'apiVersion: v1\nkind: List\nitem: []\n',
-    '3:1: item is not supported here, did you mean "items"? accepted are apiVersion, kind, metadata, items',
-  );
+  refuses(t, 'apiVersion: v1\nkind: List\nitem: []\n', /3:1: item is not supported here, did you mean "items"\?/);
   refuses(t, 'apiVersion: v1\nkind: List\n', '1:1: items is missing: a list is expected');
   t.same(parseManifests('[]', 'net.json'), []);
   const wrong = messageOf(() => parseManifests(`[${JSON.stringify(parsed)},\n  {"kind": "Net"}]`, 'net.json'));
@@ -116,11 +112,7 @@ t.test('a value is refused with its place, its field, and what is accepted', asy
   refuses(t, `${spec}  vni:\n`, '7:3: spec.vni: null is not accepted: a VNI is a whole number, 1 to 16777214');
   refuses(t, `${spec}  mtu: 9001\n`, '7:8: spec.mtu: 9001 is not accepted: an MTU is 576 to 9000');
   refuses(t, `${network}spec: {}\n`, '5:7: spec.subnets is missing: a list is expected');
-  refuses(
-    t,
-    `${network}spec: {subnet: [10.5.0.0/24]}\n`,
-    /5:8: spec\.subnet is not supported here, did you mean "subnets"\? accepted are subnets, /,
-  );
+  refuses(t, `${network}spec: {subnet: []}\n`, /5:8: spec\.subnet is not supported here, did you mean "subnets"\?/);
   refuses(t, `${network}spec: {shape: round}\n`, '5:7: spec.subnets is missing: a list is expected');
   refuses(t, network, '1:1: spec is missing: a map of fields is expected');
   refuses(t, 'kind: Network\napiVersion: weft.dev/v1\nspec: {subnets: [10.0.0.0/24]}', /1:1: metadata is missing/);
