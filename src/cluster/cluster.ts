@@ -486,7 +486,10 @@ export class Cluster {
   purge(also: () => Transaction = () => ({})): Promise<void> {
     return planned(async () => {
       await this.enforce();
-      const endpoints = [...this.#all()].filter(isOfThisHost);
+      const { hostName } = this.#environment;
+      const endpoints = [...this.#all()].filter(
+        (one) => isOfThisHost(one) && !this.refused.isOfAnother(kindOf(one.resource), one.name, hostName),
+      );
       const expect = endpoints.map((one) => this.refused.expectation(kindOf(one.resource), one));
       const all = joined({ expect, delete: expect.map(({ key }) => key) }, also());
       if (all.delete!.length > 0) await this.#writes.write(all);

@@ -9,6 +9,7 @@ import type { RefusedRecordReport } from '../model/report.ts';
 import { isPolicyKind } from '../model/refused-record.ts';
 import { nameOf } from '../model/resource.ts';
 import type { Change, Expectation } from '../store/store.ts';
+import { ownerOf } from './feed/known-records.ts';
 import { keyOf } from './keys.ts';
 import type { Declared } from './reconciler.ts';
 
@@ -60,6 +61,13 @@ export class RefusedRecords {
   /** What a change expects of a resource that is in force: the store may have a record there that is refused. */
   expectation(kind: KindDefinition, { name, revision }: Pick<Declared, 'name' | 'revision'>): Expectation {
     return { key: keyOf(kind, name), revision: this.revision(kind, name) ?? revision };
+  }
+
+  /** True if the refused record of something that this host takes for that of a host says that another host has it. */
+  isOfAnother(kind: KindDefinition, name: string, host: string): boolean {
+    const refused = this.#refused.get(keyOf(kind, name));
+    const owner = ownerOf(refused?.change.entry?.value);
+    return owner !== undefined && owner !== host;
   }
 
   /** Says what to do about the record. */

@@ -13,6 +13,8 @@ export interface ReleasesEnvironment {
   readonly index: EndpointIndex;
   /** Records that this host does not accept. */
   readonly refused: () => RefusedRecords;
+  /** The name of this host. */
+  readonly hostName: string;
   readonly warn: (message: string, details: object) => void;
 }
 
@@ -37,7 +39,8 @@ export class Releases {
   async run(): Promise<void> {
     const { index, warn } = this.#environment;
     // Somebody may have attached one again, or deleted it.
-    for (const name of this.#names) if (index.find(name)?.state !== 'detached') this.#names.delete(name);
+    for (const name of this.#names)
+      if (index.find(name)?.state !== 'detached' || this.#isElsewhere(name)) this.#names.delete(name);
     if (this.#names.size === 0) return;
     try {
       await this.#release([...this.#names]);
@@ -49,6 +52,12 @@ export class Releases {
       }
       this.#toldWhy = message;
     }
+  }
+
+  /** It has moved, as a record says that this host does not accept. */
+  #isElsewhere(name: string): boolean {
+    const { refused, hostName } = this.#environment;
+    return refused().isOfAnother(endpointKind, name, hostName);
   }
 
   /** In one transaction; one by one if one of them was changed meanwhile, so that it does not hold back the others. */

@@ -17,7 +17,10 @@ export interface RemoteEndpointsEnvironment {
 
 /** What deletes the endpoints of another host of the store. @param all endpoints @param refused records that this host does not accept */
 export function belongingsOf(host: string, all: Iterable<Endpoint>, refused: RefusedRecords): Transaction {
-  const endpoints = [...all].filter((endpoint) => isShared(endpoint) && endpoint.host === host);
+  const endpoints = [...all].filter(
+    (endpoint) =>
+      isShared(endpoint) && endpoint.host === host && !refused.isOfAnother(endpointKind, endpoint.name, host),
+  );
   const expect = endpoints.map((endpoint) => refused.expectation(endpointKind, endpoint));
   return { expect, delete: expect.map(({ key }) => key) };
 }

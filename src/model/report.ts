@@ -162,6 +162,8 @@ export const acceptReport = z.object({
 export const hostInForceReport = z.object({
   host: z.string(),
   state: z.enum(['in force', 'lagging', 'cut off', 'down']),
+  /** Of one that is down: as far as the store says, it runs. Nothing is heard from it here, or this host is cut off itself. */
+  isLive: z.boolean().optional(),
   /** The last change of the state that it has in force, and how many revisions it is behind this host. */
   revision: z.number().optional(),
   behind: z.number().optional(),

@@ -38,7 +38,7 @@ function checkRegistration({ state, why }: NonNullable<StatusReport['registratio
   }
 }
 
-function checkHost({ host, state, behind, since }: HostInForceReport): CheckReport[] {
+function checkHost({ host, state, isLive, behind, since }: HostInForceReport): CheckReport[] {
   const check = `host ${host}`;
   const when = since === undefined ? '' : ` since ${since}`;
   switch (state) {
@@ -58,7 +58,7 @@ function checkHost({ host, state, behind, since }: HostInForceReport): CheckRepo
         },
       ];
     case 'down':
-      if (since === undefined) {
+      if (isLive) {
         const hint = `the network between both hosts, and \`weft doctor\` there`;
         return [
           { check, result: 'warning', detail: 'nothing is heard from it, but as far as the store says it runs', hint },

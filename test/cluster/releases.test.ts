@@ -21,7 +21,10 @@ await t.test('one that was changed meanwhile does not hold back the others', asy
   const index = new EndpointIndex();
   const warnings: object[] = [];
   const refused = new RefusedRecords();
-  const releases = new Releases({ store, index, refused: () => refused, warn: (_, details) => warnings.push(details) });
+  const releases = new Releases({
+    ...{ store, index, refused: () => refused, hostName: 'a' },
+    warn: (_, details) => warnings.push(details),
+  });
   const left = async (): Promise<string[]> => (await store.list('endpoints/')).entries.map(({ key }) => key);
   const know = (name: string, revision: number): void => {
     const spec = { network: 'blue', netns: name };
@@ -58,4 +61,14 @@ await t.test('one that was changed meanwhile does not hold back the others', asy
   releases.add('api');
   await releases.run();
   t.same(await left(), []);
+
+  // But not if that says that another host has it.
+  const [moved] = put.map(({ key }) => ({ key, value: { name: 'api', host: 'b' } }));
+  const movedAt = await store.transact({ put: [moved!] });
+  const news = { key: moved!.key, entry: { ...moved!, revision: movedAt } };
+  know('api', revision);
+  refused.add({ kind: endpointKind, name: 'api', revision: movedAt, why: '', isClash: false, change: news });
+  releases.add('api');
+  await releases.run();
+  t.same(await left(), [moved!.key]);
 });

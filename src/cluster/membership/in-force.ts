@@ -159,7 +159,8 @@ export class InForce {
     if (isLive && (isReachable(name) !== false || outlives)) {
       return { host: name, state: (revision ?? 0) >= wanted ? 'in force' : 'lagging', ...known };
     }
-    return { host: name, state: !isLive && isReachable(name) ? 'cut off' : 'down', ...known, ...since };
+    if (isLive) return { host: name, state: 'down', isLive, ...known };
+    return { host: name, state: isReachable(name) ? 'cut off' : 'down', ...known, ...since };
   }
 }
 
