@@ -390,7 +390,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       if (state === 'up') logger.info(details, 'peer is up');
       else logger.warn(details, `peer is ${state}`);
     },
-    onAvoided: (name) => serving.enforcement.hostChanged(name),
+    onHostChanged: (name) => serving.enforcement.hostChanged(name),
     followed: () => serving.enforcement.caughtUp(),
   });
 

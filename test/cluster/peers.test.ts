@@ -39,7 +39,7 @@ t.test('hosts are looked at only when they, networks or keys have changed', asyn
     clock: () => 0,
     wallClock: () => 0,
     onChange: () => {},
-    onAvoided: () => {},
+    onHostChanged: () => {},
     followed: () => Promise.resolve(),
   });
   for (let change = 0; change < 3; change++) peers.follow();
@@ -122,7 +122,7 @@ function clashes(seen: Seen): ClashReport[] {
     clock: () => NOW_MS,
     wallClock: () => 0,
     onChange: () => {},
-    onAvoided: () => {},
+    onHostChanged: () => {},
     followed: () => Promise.resolve(),
   });
   return peers.clashes();
@@ -201,7 +201,7 @@ function following(): {
     clock: () => NOW_MS,
     wallClock: () => 0,
     onChange: (peer) => void happened.push(`it is ${peer.state}`),
-    onAvoided: (host) => void happened.push(`${host} is ${peers.isAvoided(VTEP) ? 'avoided' : 'not avoided'}`),
+    onHostChanged: (host) => void happened.push(`${host} is ${peers.isAvoided(VTEP) ? 'avoided' : 'not avoided'}`),
     followed: () => new Promise((resolve) => void waiting.push(resolve)),
   });
   peers.noteChanges();
@@ -241,6 +241,20 @@ t.test('a peer is said to be down when services have left it, and frames to it a
   t.equal(peers.report()[0]?.why, 'nothing is heard from it');
   becomes('up');
   t.same(happened, ['frames pass', 'there is not avoided', 'it is up']);
+});
+
+t.test('of one that the store does not have it matters whether it is known to run', async (t) => {
+  const { happened, becomes } = following();
+  for (const [state, told] of [
+    ['suspect', ['frames pass', 'there is not avoided', 'it is suspect']],
+    ['suspect', ['frames pass']],
+    ['up', ['frames pass', 'there is not avoided', 'it is up']],
+    ['unprobed', ['frames pass', 'there is not avoided', 'it is unprobed']],
+    ['up', ['frames pass', 'there is not avoided', 'it is up']],
+  ] as const) {
+    becomes(state);
+    t.same(happened.splice(0), told, state);
+  }
 });
 
 t.test('one that comes back meanwhile was never down, also if it goes again', async (t) => {

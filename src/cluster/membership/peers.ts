@@ -34,8 +34,8 @@ export interface PeersEnvironment {
   readonly wallClock: () => number;
   /** Called for each peer that has another state. */
   readonly onChange: (peer: HostReport) => void;
-  /** Called for each host that services have to leave (`isAvoided`), or may come back to. */
-  readonly onAvoided: (host: string) => void;
+  /** Called for each host that services have to leave (`isAvoided`) or may come back to, and that is known to run or not. */
+  readonly onHostChanged: (host: string) => void;
   /** Resolves when services have followed. */
   readonly followed: () => Promise<void>;
 }
@@ -105,7 +105,7 @@ export class Peers {
 
   /** Follows the peers whose state has changed, and tells of them. */
   noteChanges(): void {
-    const { forwarding, nameOf, onAvoided, followed } = this.#environment;
+    const { forwarding, nameOf, onHostChanged, followed } = this.#environment;
     const peers = new Map(forwarding.remote.peers().map((peer) => [formatIp(peer.address), peer]));
     for (const underlay of [...this.#states.keys(), ...this.#leaving.keys()]) {
       if (peers.has(underlay)) continue;
@@ -121,7 +121,7 @@ export class Peers {
     for (const underlay of left) {
       this.#leaving.set(underlay, left);
       const name = nameOf(underlay);
-      if (name !== undefined) onAvoided(name);
+      if (name !== undefined) onHostChanged(name);
     }
     void followed().then(() => this.#sayLeft(left));
   }
@@ -138,14 +138,16 @@ export class Peers {
 
   /** Puts a state into force, and tells of it if it is another one. */
   #say(underlay: string, peer: PeerLiveness): void {
-    const { forwarding, nameOf, onAvoided, onChange } = this.#environment;
+    const { forwarding, nameOf, onHostChanged, onChange } = this.#environment;
     const before = this.#states.get(underlay);
-    const wasAvoided = this.isAvoided(underlay);
+    const [wasAvoided, wasUp] = [this.isAvoided(underlay), before?.state === 'up'];
     this.#leaving.delete(underlay);
     this.#states.set(underlay, { state: peer.state, sinceMs: peer.sinceMs });
     forwarding.remote.setVtepDown(peer.address, peer.state === 'down');
     const name = nameOf(underlay);
-    if (name !== undefined && wasAvoided && !this.isAvoided(underlay)) onAvoided(name);
+    // A host that the store does not have runs if the tunnel to it does.
+    const isAnother = peer.state !== 'down' && (wasAvoided || wasUp !== (peer.state === 'up'));
+    if (name !== undefined && isAnother) onHostChanged(name);
     if (before !== undefined && before.state !== peer.state) onChange(this.#reportOf(peer));
   }
 
