@@ -165,10 +165,10 @@ class Datapath {
   bool flood(size_t most);
   bool floods_wait() const { return !floods_.empty(); }
 
-  // Upcalls and their answers. A stale token does nothing. Actions must be valid. While answers are flooded, upcalls about
+  // Upcalls and their answers. A stale token does nothing. Actions must be valid. While many answers are flooded, upcalls about
   // frames to groups, whose answers would wait behind them, are not taken.
-  size_t take_upcalls(UpcallRecord* to, size_t max) { return pending_.take_upcalls(to, max, floods_.answers == 0); }
-  bool upcalls_wait() const { return pending_.upcalls_wait(floods_.answers == 0); }
+  size_t take_upcalls(UpcallRecord* to, size_t max) { return pending_.take_upcalls(to, max, floods_.answers < kManyAnswers); }
+  bool upcalls_wait() const { return pending_.upcalls_wait(floods_.answers < kManyAnswers); }
   // Is a flow of this port undecided?
   bool undecided(uint16_t number) const { return pending_.has(number); }
   void execute(Token token, const Action* actions, size_t count);

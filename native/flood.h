@@ -3,7 +3,10 @@
 // Where a datapath has a thread (Datapath::flood_in_parts), a frame whose flow has more than kFloodedAtOnce
 // actions waits in order, and so do parked ones that are answered by such a flow. The thread sends them, one
 // after the other, kFloodedAtOnce destinations at a time (Worker::flood), and in between the controlling thread
-// gets its turn: it neither sends floods itself, nor waits for one.
+// gets its turn: it neither sends floods itself, nor waits for one. After some milliseconds it looks at the ports again.
+//
+// So much may wait of one port, and of all; what comes then is dropped as by storm control. And while many answers wait, no more
+// upcalls about frames to groups are taken: their answers would only wait behind them.
 //
 // A frame that waits is decided when it comes first, as if it arrived then. So what was decided before a change
 // is never sent after it. The one that is being sent is sent to the end before a change of its flow is in force,
@@ -12,6 +15,7 @@
 // Owned by one datapath, like everything in it, and so used only by whoever has its turn; not thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -25,6 +29,8 @@
 namespace weft {
 
 inline constexpr size_t kFloodedAtOnce = 16;
+inline constexpr size_t kFloodsOfPort = 64, kFloodsOfTunnel = 512, kFloods = 1024;
+inline constexpr size_t kManyAnswers = 128;
 
 struct WaitingFlood {
   ParkedFrame frame;
@@ -47,6 +53,11 @@ struct Floods {
 
   bool is_sending() const { return at < actions.size(); }
   bool empty() const { return !is_sending() && waiting.empty(); }
+  bool has_room(uint16_t from, size_t most) const {
+    if (waiting.size() >= kFloods) return false;
+    const auto is_its = [&](const WaitingFlood& flood) { return flood.from == from; };
+    return static_cast<size_t>(std::count_if(waiting.begin(), waiting.end(), is_its)) < most;
+  }
   // Copies and frames that are not sent yet.
   size_t held() const { return waiting.size() + actions.size() - at; }
   // True if it is still to be sent to this port.

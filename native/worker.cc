@@ -18,6 +18,7 @@ constexpr uint64_t kStopTag = UINT64_MAX;  // not that of a port
 constexpr uint64_t kTimerTag = UINT64_MAX - 1;
 constexpr int kEventsAtOnce = 64;
 constexpr timespec kDeferred = {0, 100'000};  // the pause while all that could be read waits for decisions
+constexpr double kFloodMs = 2;  // of floods in one round
 constexpr size_t kLittleBytes = 2048;  // bytes of frames in a round: a request or a reply, and its acknowledgment
 
 // What epoll returns for a port. The number alone could belong to another port by then.
@@ -239,12 +240,9 @@ void Worker::run_burst(uint64_t tag, bool tunnel) {
                                  : datapath_.receive(number, frames.data(), frames.size());
   if (tunnel) datapath_.port(number)->underlay->handled();
   for (size_t i = 0; i < arrivals; ++i) {
-    bool passed = pass_turn();
-    passed = flood() || passed;
-    if (passed && !find(tag)) return;  // the rest came from a port that is gone
+    if (pass_turn() && !find(tag)) return;  // the rest came from a port that is gone
     datapath_.forward(number, i);
   }
-  flood();
 }
 
 bool Worker::pass_turn() {
@@ -258,16 +256,18 @@ bool Worker::pass_turn() {
   return true;
 }
 
-bool Worker::flood() {
-  if (!datapath_.floods_wait()) return false;
+// What is left goes on in the next round, so that all ports have their turns in between.
+void Worker::flood() {
   is_flooding_ = true;
-  while (datapath_.flood(kFloodedAtOnce)) {
+  const double end_ms = now_ms() + kFloodMs;
+  bool is_left = datapath_.flood(kFloodedAtOnce);
+  while (is_left && now_ms() < end_ms) {
     notify();
     pass_turn();
     datapath_.set_now(now_ms());
+    is_left = datapath_.flood(kFloodedAtOnce);
   }
   is_flooding_ = false;
-  return true;
 }
 
 Port* Worker::find(uint64_t tag) {

@@ -108,8 +108,8 @@ class Worker {
   void run_burst(uint64_t tag, bool tunnel);
   // In a turn: lets the controlling thread have its turn if it waits. True if it did.
   bool pass_turn();
-  // In a turn: sends the floods that wait; the controlling thread gets its turn in between. True if any waited.
-  bool flood();
+  // In a turn: sends floods that wait, for some milliseconds; the controlling thread gets its turn in between.
+  void flood();
   Port* find(uint64_t tag);
   int watch(Port& port);
   void lose(Port* port, int error);
