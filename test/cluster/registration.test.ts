@@ -191,7 +191,7 @@ t.test('reasons that alternate are each told once, until the state changes', asy
   t.same(told, [...whys, 'registered']);
   isWaiting = true;
   await time.pass(20_000);
-  t.same(told.slice(3).toSorted(), whys.toSorted(), 'anew');
+  t.same([told.length, new Set(told.slice(3))], [5, new Set(whys)], 'anew, each once');
 });
 
 t.test('bits of a MAC that are taken are exchanged for others, which the host keeps', async (t) => {
