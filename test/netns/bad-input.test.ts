@@ -303,7 +303,8 @@ await t.test('of weft up', async (t) => {
   await t.test('with a state directory that is a file', async (t) => {
     const file = join(lab.directory, 'file');
     writeFileSync(file, '');
-    refused(t, await host.attempt(up('--state', file)), [file]);
+    const command = [...weftCommand, '--socket', join(lab.directory, 'up.sock'), 'up', '--state', file];
+    refused(t, await host.attempt(command), [file, /directory/i]);
   });
 
   await t.test('a dead socket file is no obstacle', async () => {

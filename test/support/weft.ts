@@ -55,6 +55,9 @@ interface Outputs {
   drops: DropReport[];
 }
 
+/** Options that take one value. */
+const TAKES_ONE: readonly string[] = ['--state', '--host', '--datapath', '--underlay', '--store', '--config'];
+
 export class Weft {
   readonly socket: string;
   readonly state: string;
@@ -99,19 +102,25 @@ export class Weft {
     return this.#running().pid;
   }
 
-  /** The command that starts the daemon. */
-  upCommand(): string[] {
+  /** The command that starts the daemon. @param instead further arguments; an option among them takes the place of its own */
+  upCommand(instead: readonly string[] = []): string[] {
     const { datapath, underlay, peers = [], arguments: more = [], collectable = false, within = [] } = this.#options;
     const [node = '', ...executable] = this.#options.daemon ?? this.#executable;
+    const own = [
+      ...['--state', this.state, '--host', this.#name, '--datapath', datapath],
+      ...(underlay === undefined ? [] : ['--underlay', underlay]),
+      ...peers.flatMap((peer) => ['--peer', peer]),
+      ...more,
+    ];
+    const isReplaced = (word = ''): boolean => TAKES_ONE.includes(word) && instead.includes(word);
     return [
       ...within,
       ...['ip', 'netns', 'exec', this.host.name, node],
       ...(collectable ? ['--expose-gc', '--import', COLLECT_ON_SIGNAL] : []),
       ...executable,
-      ...['--socket', this.socket, 'up', '--state', this.state, '--host', this.#name, '--datapath', datapath],
-      ...(underlay === undefined ? [] : ['--underlay', underlay]),
-      ...peers.flatMap((peer) => ['--peer', peer]),
-      ...more,
+      ...['--socket', this.socket, 'up'],
+      ...own.filter((word, at) => !isReplaced(word) && !isReplaced(own[at - 1])),
+      ...instead,
     ];
   }
 
@@ -145,7 +154,7 @@ export class Weft {
   /** Starts another daemon that takes over from this one; returns when the old one has ended. */
   async takeOver(more: readonly string[] = []): Promise<void> {
     const before = this.#running();
-    const next = this.#lab.start([...this.upCommand(), '--takeover', ...more]);
+    const next = this.#lab.start(this.upCommand(['--takeover', ...more]));
     await until(() => !before.isRunning || !next.isRunning, { what: `${this.#name} is taken over` });
     if (before.isRunning) {
       await next.exited;
@@ -162,7 +171,7 @@ export class Weft {
     env: Readonly<Record<string, string>> = {},
   ): Promise<{ code: number | null; stderr: string }> {
     const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
-    const next = this.#lab.start(['env', ...variables, ...this.upCommand(), '--takeover', ...more]);
+    const next = this.#lab.start(['env', ...variables, ...this.upCommand(['--takeover', ...more])]);
     const code = await next.exited;
     return { code, stderr: next.stderr };
   }
