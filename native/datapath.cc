@@ -283,7 +283,8 @@ void Datapath::execute(Token token, const Action* actions, size_t count) {
   const Key key = released.key.key();
   for (size_t i = 0; i < released.decided; ++i) {
     const Frame frame = released.frames[i].frame();
-    if (floods_with(released.key, frame, actions, count)) {
+    // One that is too big ends here: its upcall was the one about that.
+    if (!too_big(actions, frame, key) && floods_with(released.key, frame, actions, count)) {
       wait_to_flood({std::move(released.frames[i]), released.key, released.port, true});
       continue;
     }

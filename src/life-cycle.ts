@@ -68,9 +68,9 @@ export class LifeCycle {
   /** Called when everything that is declared is in force: it forwards by now. What follows restores what was changed. */
   async #started(hasBacklog: boolean): Promise<void> {
     const { blocks, classes, cluster, endpoints, forwarding, hooks, internal, outside } = this.#parts;
-    forwarding.endConnections(endpoints.isGone());
     await Promise.all([outside.start(), hooks.keeper.inForce()]);
-    // Connections to backends that have gone end, and both ends are told: also who came in from outside, now that the way is open.
+    forwarding.endConnections(endpoints.isGone());
+    // And those to backends that have gone, of which both ends are told: also who came in from outside, now that the way is open.
     forwarding.servicesLoaded();
     // What policies do not allow any more must not go on, not even for a moment.
     forwarding.controller.sweep.startAll();

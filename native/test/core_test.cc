@@ -361,9 +361,12 @@ void test_floods() {
   for (uint16_t port = 2; port <= kPorts; ++port) everybody.push_back(output(port));
   const Action closed = {Op::drop, {}, static_cast<uint32_t>(Reason::policy_ingress), {}};
   const Words any = Words::of(Key{});
-  const auto receive = [&](uint16_t port, uint8_t mark) {
+  constexpr uint8_t kDontFragment = 0x40;
+  const auto receive = [&](uint16_t port, uint8_t mark, uint8_t flags = 0) {
     std::vector<uint8_t> bytes = udp4(1, mark);
     bytes[0] = 0x33;
+    bytes[20] |= flags;
+    finish_header(&bytes);
     OwnedFrame owned(bytes);
     for (size_t i = datapath.receive(port, &owned.frame, 1); i > 0; --i) datapath.forward(port, 0);
   };
@@ -455,6 +458,23 @@ void test_floods() {
   add_port(&datapath, 30, PortKind::memory);
   CHECK(datapath.held() == 0 && total() == before + 39 + 38 - 1);
   rest();
+  // One that is too big for a part of the way ends with its answer.
+  datapath.flow_del(9);
+  std::vector<Action> with_mtu = everybody;
+  with_mtu.insert(with_mtu.begin(), {Op::mtu, {}, 20, {}});
+  receive(3, 13, kDontFragment);
+  for (size_t dropped = 1; dropped <= 2; ++dropped) {
+    const Token token = upcall();
+    CHECK(datapath.flow_put(9, any, any, with_mtu.data(), with_mtu.size()));
+    datapath.execute(token, with_mtu.data(), with_mtu.size());
+    CHECK(!datapath.floods_wait() && !datapath.upcalls_wait() && datapath.held() == 0);
+    CHECK(datapath.counters().drops[static_cast<size_t>(Reason::too_big)] == dropped);
+    if (dropped == 1) receive(3, 13, kDontFragment);
+    rest();
+  }
+  datapath.flow_del(9);
+  CHECK(datapath.flow_put(9, any, any, everybody.data(), everybody.size()));
+
   // So many wait of one port, and while so many answers do, no upcall for a group is taken.
   const auto stormed = [&] { return datapath.counters().drops[static_cast<size_t>(Reason::storm_control)]; };
   for (size_t i = 0; i < kFloodsOfPort + 3; ++i) receive(3, 10);
