@@ -56,9 +56,11 @@ export class CopyBatch {
 
   /** [key, revision] of each refused record, as JSON. */
   refused(): string[] {
-    const written = [...this.#refused].map(([key, revision]) => JSON.stringify([key, revision]));
-    const now = [...this.#records].filter(([, { isRefused }]) => isRefused);
-    return [...written, ...now.map(([key, { revision }]) => JSON.stringify([key, revision]))];
+    const refused: string[] = [];
+    for (const one of this.#refused) refused.push(JSON.stringify(one));
+    for (const [key, { revision, isRefused }] of this.#records)
+      if (isRefused) refused.push(JSON.stringify([key, revision]));
+    return refused;
   }
 
   #set(key: string, record: Unwritten): void {

@@ -156,7 +156,9 @@ export class StateCopy<Mark> {
    */
   commit(mark: Mark, isJudged = true): void {
     this.#due = { mark, isJudged };
-    this.#batch.add(this.#noted);
+    // Everything that a large cluster has may be in it: usually nothing waits, and nothing has to be added.
+    if (this.#batch.isEmpty) this.#batch = this.#noted;
+    else this.#batch.add(this.#noted);
     this.#noted = new CopyBatch();
     this.#committed++;
     this.#writing ??= this.#writeAll();
