@@ -320,6 +320,35 @@ t.test('what is committed is judged, also if something is noted while it waits t
   t.equal(accepted.size, 0);
 });
 
+for (const isCompacted of [false, true]) {
+  t.test(
+    `what nobody has judged counts for nothing when there is another one${isCompacted ? ', compacted' : ''}`,
+    async (t) => {
+      const path = pathOf(t);
+      const { copy } = await opened(path);
+      put(copy, 'networks/a', 1, { a: 1 });
+      copy.commit({ n: 1 });
+      put(copy, 'networks/a', 2, { a: 'garbage' });
+      copy.commit({ n: 2 }, false);
+      await copy.flushed();
+      // A daemon that is killed there starts again.
+      await copy.close();
+      const { copy: next } = await opened(path);
+      put(next, 'networks/a', 3, { a: 'other garbage' });
+      next.refuse('networks/a', 3);
+      for (let n = 0; isCompacted && n < 1000; n++) put(next, `networks/n${n}`, 2, { text: 'x'.repeat(2000) });
+      const { ino } = statSync(path);
+      next.commit({ n: 3 });
+      await next.flushed();
+      t.equal(statSync(path).ino !== ino, isCompacted);
+      await next.close();
+      const { copy: again, accepted } = await opened(path);
+      await again.close();
+      t.same(valuesOf(accepted), { 'networks/a': { a: 1 } });
+    },
+  );
+}
+
 t.test('one that cannot be compacted becomes longer, and has everything', async (t) => {
   const path = pathOf(t);
   const warnings: string[] = [];

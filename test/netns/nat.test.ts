@@ -177,7 +177,7 @@ function nat(datapath: DatapathKind): void {
     await t.test('idle clients of a published port are told when its endpoint is gone', async (t) => {
       await talker<ServerReport>(web.namespace, 'serve', 'web', IDLE_PORT);
       const idle = await Promise.all(
-        [host.ip4, host.ip6].map((ip) => talker<HoldReport>(outer, 'hold', ip, 8026, CLIENTS, IDLE_MS)),
+        [host.ip4, host.ip6].map((ip) => talker<HoldReport>(outer, 'hold', ip, 8026, 'shared', CLIENTS, IDLE_MS)),
       );
       for (const name of ['web', 'db']) await weft.run('detach', name);
       for (const each of idle) {

@@ -41,11 +41,12 @@ export class CopyBatch {
   }
 
   add(later: CopyBatch): void {
+    // Of records that were there before.
+    for (const [key, revision] of later.#refused) this.refuse(key, revision);
     for (const [key, record] of later.#records) {
       if (record.revision === undefined) this.delete(key, record.line);
       else this.#set(key, record);
     }
-    for (const [key, revision] of later.#refused) this.refuse(key, revision);
   }
 
   /** In the order in which they have to be written. */

@@ -26,6 +26,12 @@ export class NotedRecords<T> {
     if (noted) noted.isRefused = true;
   }
 
+  /** Nobody has judged the last one, so it never was in force: it counts as refused from when there is another one. */
+  passOver(key: string): void {
+    const last = this.#last.get(key);
+    if (last) last.isRefused = true;
+  }
+
   *keys(): Iterable<string> {
     yield* this.#last.keys();
   }

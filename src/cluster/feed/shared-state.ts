@@ -174,7 +174,9 @@ export class SharedState {
       if (!entry) this.#copy.delete(key);
       else if (this.known.get(key)?.revision !== entry.revision) this.take({ key, entry });
     }
-    if (this.mark) this.#copy.commit(this.mark, false);
+    // Until all of a store has been taken in, nothing of it is written, and what is pending stays so.
+    if (!this.mark) return;
+    this.#copy.commit(this.mark, false);
     this.#isToKeep = true;
     await this.flushed();
     await this.pending.settle(due.map(({ key }) => key));

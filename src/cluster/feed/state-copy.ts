@@ -270,12 +270,22 @@ export class StateCopy<Mark> {
     // Also if it has no name any more.
     const own = `/proc/self/fd/${this.#file.fd}`;
     const noted = new NotedRecords<number>();
+    const unjudged = new Set<string>();
+    let since: string[] = [];
     let at = 0;
     for await (const line of linesOf(own, this.#lengthBytes)) {
       const record = recordOf(line);
-      if (record?.revision !== undefined) noted.put(record.key, record.revision, at);
-      else if (record) noted.delete(record.key);
-      else noteRefused(noted, decodeRecord(line));
+      if (record) {
+        if (unjudged.has(record.key)) noted.passOver(record.key);
+        if (record.revision !== undefined) noted.put(record.key, record.revision, at);
+        else noted.delete(record.key);
+        since.push(record.key);
+      } else {
+        const mark = decodeRecord(line);
+        noteJudged(unjudged, since, mark);
+        noteRefused(noted, mark);
+        since = [];
+      }
       at += line.length;
     }
     const path = `${this.#path}.new`;
@@ -339,6 +349,13 @@ function markLines<Mark>({ mark, isJudged }: Committed<Mark>, refused: readonly 
   return lines;
 }
 
+/** @param since the keys of the records before this line, back to the last one of its kind */
+function noteJudged(unjudged: Set<string>, since: readonly string[], line: unknown): void {
+  const { judged } = Object(line) as Partial<MarkLine<unknown>>;
+  if (judged !== false) unjudged.clear();
+  else for (const key of since) unjudged.add(key);
+}
+
 function noteRefused(noted: NotedRecords<unknown>, line: unknown): void {
   const { refused = [] } = Object(line) as Partial<MarkLine<unknown>>;
   for (const [key, revision] of refused) noted.refuse(key, revision);
@@ -385,12 +402,15 @@ async function read<Mark>(path: string): Promise<Read<Mark>> {
       continue;
     }
     for (const [key, entry] of since) {
+      if (unjudged.has(key)) noted.passOver(key);
       if (entry) noted.put(key, entry.revision, entry);
       else noted.delete(key);
     }
-    const { judged } = record as MarkLine<Mark>;
-    if (judged === false) for (const [key] of since) unjudged.add(key);
-    else unjudged.clear();
+    noteJudged(
+      unjudged,
+      since.map(([key]) => key),
+      record,
+    );
     since = [];
     noteRefused(noted, record);
     ({ mark } = record as MarkLine<Mark>);
