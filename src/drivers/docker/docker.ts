@@ -13,7 +13,6 @@ import { WeftError } from '../../error.ts';
 import { endpointKind } from '../../model/kinds/endpoint.ts';
 import { nameOf } from '../../model/name.ts';
 import { validate } from '../../model/validate.ts';
-import type { Store } from '../../store/store.ts';
 import { Driver } from './driver.ts';
 import { DockerEndpoints, isOurs } from './endpoints.ts';
 import { ADDRESS_SPACE, Ipam, type IpamEnvironment } from './ipam.ts';
@@ -24,13 +23,18 @@ import * as protocol from './protocol.ts';
 export const DOCKER_SOCKET = '/run/docker/plugins/weft.sock';
 
 export interface DockerOptions extends Omit<IpamEnvironment, 'dockerEndpoints'> {
-  /** What only this host keeps. */
-  readonly own: Store;
   readonly onFailure: (details: object) => void;
 }
 
 /** Of cluster/serial.ts. */
 const STOPPING = 'the switch is stopping';
+
+/** What Docker asks for once: an answer that they failed would count until another dockerd runs. What is not answered is repeated. */
+const ASKED_ONCE: readonly string[] = [
+  'Plugin.Activate',
+  'NetworkDriver.GetCapabilities',
+  'IpamDriver.GetCapabilities',
+];
 
 /** Docker repeats what was not answered for half of that time. */
 const REPEATED_TICKS = 60;
@@ -96,8 +100,8 @@ export class Docker {
   }
 
   /**
-   * Undefined if there is no such method. A failure is an answer, but for the one that nothing was done because the switch stops:
-   * then it is to be asked again.
+   * Undefined if there is no such method. A failure is an answer, but if nothing was done because the switch stops, and of what
+   * Docker asks for once: that is to be asked again.
    */
   answer(name: string, body: unknown): Promise<object | 'again'> | undefined {
     const run = this.#methods.get(name);
@@ -112,6 +116,7 @@ export class Docker {
       if (error instanceof WeftError && message === STOPPING) return 'again' as const;
       const why = error instanceof WeftError ? message : `internal error: ${message}`;
       this.#options.onFailure({ method: name, ...(error instanceof WeftError ? { why } : { err: error }) });
+      if (ASKED_ONCE.includes(name)) return 'again' as const;
       // Docker's two drivers call it differently.
       return { Err: why, Error: why };
     });

@@ -13,6 +13,7 @@ import { DOCKER } from '../../model/endpoint-annotations.ts';
 import { endpointKind } from '../../model/kinds/endpoint.ts';
 import { nameOf } from '../../model/name.ts';
 import { quote } from '../../model/value.ts';
+import type { Store } from '../../store/store.ts';
 import type { DockerEndpoints } from './endpoints.ts';
 import type { ReleaseAddress, RequestAddress, RequestPool } from './protocol.ts';
 
@@ -21,6 +22,8 @@ export interface IpamEnvironment {
   readonly endpoints: { find(name: string): Endpoint | undefined; readonly carrying: Carrying };
   readonly networks: { get(name: string): Network };
   readonly dockerEndpoints: DockerEndpoints;
+  /** What only this host keeps. */
+  readonly own: Store;
   /** Returns a text of hexadecimal digits that was not there before. */
   readonly newId: () => string;
 }
@@ -36,14 +39,16 @@ const GATEWAY = 'com.docker.network.gateway';
 /** How often in a row Docker may ask for a subnet that it does not like (`#refuseLoop`). */
 const MOST_ASKED = 4;
 const ID_DIGITS = 8;
+/** Addresses that are asked for by name, until Docker has its answer. */
+const ASKED = 'docker/asked/';
 
 export class Ipam {
   readonly #environment: IpamEnvironment;
   /** The endpoints whose addresses the dockerd that runs now does not know; undefined: no other one has run since weft's start. */
   #unknown: Set<string> | undefined;
   /**
-   * What was held when weft started. It may have been killed before it could say so: then Docker asks again, and does not know
-   * that it has the address.
+   * What was held when weft started. It may have been killed before it could say so: then Docker does not know that it has the
+   * address. One that was asked for by name and not answered is noted as such (`ASKED`), and Docker asks for it again.
    */
   #unanswered: Set<string> | undefined;
   /** How often each pool was asked for, and nothing else of it since. */
@@ -67,16 +72,20 @@ export class Ipam {
   }
 
   /**
-   * Call it within `change`, when Docker has repeated all that it repeats: releases what was held for whatever address there was,
-   * and is asked for by nobody. An address that was asked for by name may be reserved for good (`--aux-address`).
+   * Call it within `change`, when Docker has repeated all that it repeats: releases what was held and is asked for by nobody. An
+   * address that was asked for by name, and answered, may be reserved for good (`--aux-address`).
    */
   async releaseUnanswered(): Promise<void> {
-    const { cluster, endpoints } = this.#environment;
+    const { cluster, endpoints, own } = this.#environment;
+    const asked = (await own.list(ASKED)).entries.map(({ key }) => key);
     for (const name of this.#unanswered ?? []) {
       const endpoint = endpoints.find(name);
-      if (!endpoint || !isHeld(endpoint) || endpoint.resource.spec.addresses.length > 0) continue;
+      if (!endpoint || !isHeld(endpoint)) continue;
+      const { network, addresses } = endpoint.resource.spec;
+      if (addresses.some((ip) => !asked.includes(keyOf(network, ip)))) continue;
       await cluster().deleteNow(endpointKind, nameOf(name));
     }
+    if (asked.length > 0) await own.transact({ delete: asked });
     this.#unanswered = new Set();
   }
 
@@ -132,9 +141,10 @@ export class Ipam {
       const holder = wanted === undefined ? undefined : this.#environment.dockerEndpoints.at(network.name, wanted);
       this.begin();
       // It has asked before, and its dockerd does not know that any more, or was not told.
-      if (holder !== undefined && (this.#unknown?.delete(holder) || this.#takeUnanswered(holder)))
+      if (holder !== undefined && (this.#unknown?.delete(holder) || (await this.#takeUnanswered(holder, wanted!))))
         return answer(wanted!);
-      return answer(await this.#hold(network.name, pool, wanted));
+      if (wanted === undefined) return answer(await this.#hold(network.name, pool, wanted));
+      return answer(await this.#noted(network.name, wanted, () => this.#hold(network.name, pool, wanted)));
     });
   }
 
@@ -177,9 +187,28 @@ export class Ipam {
     return endpoints.find(resource.metadata.name)!.addresses[0]!;
   }
 
-  #takeUnanswered(name: string): boolean {
-    const endpoint = this.#environment.endpoints.find(name);
-    return endpoint !== undefined && isHeld(endpoint) && this.#unanswered!.delete(name);
+  /** Holds an address that was asked for by name: until that is answered, it is noted that it is not. */
+  async #noted(network: string, ip: string, hold: () => Promise<string>): Promise<string> {
+    const { own } = this.#environment;
+    const key = keyOf(network, ip);
+    await own.transact({ put: [{ key, value: {} }] });
+    try {
+      return await hold();
+    } finally {
+      // Nobody waits for it: a note that stays means something only for what is held when weft starts.
+      void own.transact({ delete: [key] }).catch(() => {});
+    }
+  }
+
+  async #takeUnanswered(name: string, ip: string): Promise<boolean> {
+    const { endpoints, own } = this.#environment;
+    const endpoint = endpoints.find(name);
+    if (!endpoint || !isHeld(endpoint) || !this.#unanswered!.has(name)) return false;
+    const key = keyOf(endpoint.resource.spec.network, ip);
+    if (!(await own.get(key))) return false;
+    this.#unanswered!.delete(name);
+    await own.transact({ delete: [key] });
+    return true;
   }
 
   #poolOf(id: string): { readonly network: Network; readonly pool: Pool } {
@@ -200,6 +229,10 @@ export class Ipam {
     this.#asked.delete(id);
     throw new WeftError('invalid', `Docker does not accept ${subnet} by itself: give it with --subnet ${subnet}`);
   }
+}
+
+function keyOf(network: string, ip: string): string {
+  return `${ASKED}${network}/${ip}`;
 }
 
 function isHeld({ resource }: Endpoint): boolean {
