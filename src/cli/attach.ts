@@ -144,10 +144,8 @@ ingress=none), --no-trust, --no-wildcard.`,
       await waitIfAsked(options, command);
       if (report.wasNowhere) note(`endpoint "${idOf(report)}": no host had it: it is attached as a new one`);
       if (report.state === 'waiting') {
-        const holder = 'a daemon that was killed on this machine holds it for up to a minute';
-        note(
-          `endpoint "${idOf(report)}": its interface cannot be opened yet, and it is tried every second (${holder})`,
-        );
+        const why = report.problems?.join('; ') ?? 'its interface cannot be opened';
+        note(`endpoint "${idOf(report)}" waits, and is tried every second: ${why}`);
       }
       if (report.pending !== undefined) note(`endpoint "${idOf(report)}": ${report.pending}`);
     });

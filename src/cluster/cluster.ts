@@ -353,14 +353,15 @@ export class Cluster {
     const isElsewhere = feed.failure(kind, name) !== undefined && !reconciler.find(name);
     const revision = this.refused.revision(kind, name) ?? (isElsewhere ? 0 : reconciler.get(name).revision);
     reconciler.refuseRemoval?.(name);
+    const declared = reconciler.find(name);
+    if (declared && isOfThisHost(declared)) this.refused.refuseMoved(kind, name, this.#environment.hostName);
     refuseInUse(kind, name, this.#all());
     if (!takesBack) await this.#environment.check(removalOf(kind.kind, name));
     let isPending = false;
     if (!dryRun) {
       const key = keyOf(kind, name);
       const isMarked = feed.report() !== null && isReferredTo(kind) && reconciler.find(name) !== undefined;
-      if (isMarked) await this.#mark(kind, name, revision);
-      const expected = isMarked ? this.refused.expectation(kind, reconciler.get(name)) : { key, revision };
+      const expected = { key, revision: isMarked ? await this.#mark(kind, name, revision) : revision };
       const made = await this.#writes.write(
         joined({ expect: [expected], delete: [key] }, reconciler.planRemoval?.(name) ?? {}, takesBack ?? {}),
       );
@@ -371,13 +372,18 @@ export class Cluster {
     return { ...report, ...(isPending && { pending: PENDING_REMOVAL }) };
   }
 
-  /** From here on, nobody begins to refer to it (`deletions.ts`). @throws WeftError('conflict') if somebody does already */
-  async #mark(kind: KindDefinition, name: string, revision: number): Promise<void> {
+  /**
+   * From here on, nobody begins to refer to it (`deletions.ts`).
+   * @returns the revision of the mark @throws WeftError('conflict') if somebody does already
+   */
+  async #mark(kind: KindDefinition, name: string, revision: number): Promise<number> {
     const { hostName } = this.#environment;
     const key = keyOf(kind, name);
     const stored = await this.#stored(key);
-    await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value: marked(stored?.value, hostName) }] });
+    const value = marked(stored?.value, hostName);
+    const markedAt = await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
     refuseInUse(kind, name, this.#all());
+    return markedAt;
   }
 
   /** A record as it is stored, which is about to be changed. @throws WeftError that names it */
@@ -486,11 +492,12 @@ export class Cluster {
   purge(also: () => Transaction = () => ({})): Promise<void> {
     return planned(async () => {
       await this.enforce();
-      const { hostName } = this.#environment;
+      const { hostName, reconcilers } = this.#environment;
       const endpoints = [...this.#all()].filter(
         (one) => isOfThisHost(one) && !this.refused.isOfAnother(kindOf(one.resource), one.name, hostName),
       );
       const expect = endpoints.map((one) => this.refused.expectation(kindOf(one.resource), one));
+      for (const { resource, name } of endpoints) reconcilers.get(resource.kind)!.planRemoval?.(name);
       const all = joined({ expect, delete: expect.map(({ key }) => key) }, also());
       if (all.delete!.length > 0) await this.#writes.write(all);
     });

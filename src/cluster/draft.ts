@@ -3,6 +3,7 @@
  * now. The resources of one file see each other. Nothing has happened until the draft's transaction
  * is stored.
  */
+import { endpointKind } from '../model/kinds/endpoint.ts';
 import { WeftError } from '../error.ts';
 import { referredId, type KindDefinition, type Reference } from '../model/kinds/kind.ts';
 import { kindOf, kinds } from '../model/kinds/registry.ts';
@@ -103,6 +104,11 @@ export class FileDraft implements Draft, ProposedChange {
       this.#deleted.add(key);
     }
     return action;
+  }
+
+  /** The host that has an endpoint, as a record says that this host does not accept. */
+  ownerOf(endpoint: string): string | undefined {
+    return this.#refused.ownerOf(endpointKind, endpoint);
   }
 
   mayMove(name: string): boolean {

@@ -80,8 +80,19 @@ export class EndpointPlan {
     if (host !== undefined) refuseNotThere(this.#resource);
     if (host === undefined && known && isShared(known)) return this.#move(known, known.host);
     if (known) refuseOtherIdentity(known, this.#resource);
+    this.#refuseMoved();
     const netns = host === undefined ? await this.#refuseHost() : undefined;
     return known ? this.#change(known, netns) : this.#create(netns);
+  }
+
+  /** Here it is still this host's, but it has moved. */
+  #refuseMoved(): void {
+    const owner = this.#draft.ownerOf(this.#name);
+    if (owner === undefined || owner === this.#environment.hostName) return;
+    throw new WeftError(
+      'conflict',
+      `endpoint "${this.#name}" is on host "${owner}", as a record says that this version of weft does not accept: detach it there first`,
+    );
   }
 
   /** For a manifest whose spec.host names a host of the store, as `weft get` shows the endpoint on every other host. */

@@ -53,6 +53,8 @@ export interface Draft {
   count(kind: string): number;
   /** True if an endpoint may be taken over from another host that has it. */
   mayMove(name: string): boolean;
+  /** The host that has an endpoint, as a record says that this host does not accept; undefined if there is none. */
+  ownerOf(endpoint: string): string | undefined;
   /** True if the store has something else under that name than what is in force, and that must be replaced. */
   isRefused(kind: string, name: string): boolean;
   /** `undo` is called if the change is given up, and after a dry run. */

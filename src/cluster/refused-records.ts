@@ -63,11 +63,24 @@ export class RefusedRecords {
     return { key: keyOf(kind, name), revision: this.revision(kind, name) ?? revision };
   }
 
+  /** The host that has it, as a refused record says; undefined if there is none, or it does not say. */
+  ownerOf(kind: KindDefinition, name: string): string | undefined {
+    return ownerOf(this.#refused.get(keyOf(kind, name))?.change.entry?.value);
+  }
+
   /** True if the refused record of something that this host takes for that of a host says that another host has it. */
   isOfAnother(kind: KindDefinition, name: string, host: string): boolean {
-    const refused = this.#refused.get(keyOf(kind, name));
-    const owner = ownerOf(refused?.change.entry?.value);
+    const owner = this.ownerOf(kind, name);
     return owner !== undefined && owner !== host;
+  }
+
+  /** @throws WeftError('not_found') if an endpoint of a host has moved: it is for the other host to delete */
+  refuseMoved(kind: KindDefinition, name: string, host: string): void {
+    if (!this.isOfAnother(kind, name, host)) return;
+    throw new WeftError(
+      'not_found',
+      `endpoint "${name}" is on host "${this.ownerOf(kind, name)}" by now: delete it there`,
+    );
   }
 
   /** Says what to do about the record. */

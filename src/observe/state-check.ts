@@ -13,11 +13,11 @@ export async function checkState(directory: string): Promise<CheckReport> {
   const failed = (detail: string): CheckReport => ({ check, result: 'failed', detail, hint: HINT });
   try {
     await access(directory, constants.W_OK);
-    const { bavail, bsize, files, ffree } = await statfs(directory);
-    const leftBytes = bavail * bsize;
-    if (leftBytes < LEAST_BYTES)
+    // Some file systems count neither. What is kept for root is there for weft, too.
+    const { blocks, bfree, bsize, files, ffree } = await statfs(directory);
+    const leftBytes = bfree * bsize;
+    if (blocks > 0 && leftBytes < LEAST_BYTES)
       return failed(`${directory}: its file system is full, ${Math.floor(leftBytes / 1024)} KiB are left`);
-    // Some file systems do not count them.
     if (files > 0 && ffree === 0) return failed(`${directory}: its file system has no inodes left`);
     return { check, result: 'ok', detail: `${directory} can be written` };
   } catch (error) {

@@ -74,3 +74,33 @@ t.test('a network, a host and its endpoints are deleted', async (t) => {
   t.strictSame(await blocksIn(shared), {});
   t.strictSame(refused(a), []);
 });
+
+t.test('an endpoint that has moved to a host of a newer version stays that one’s', async (t) => {
+  const shared = await openStore(t);
+  const [a, b, c] = [
+    await openHost(t, shared, 'a'),
+    await openHost(t, shared, 'b'),
+    await openHost(t, shared, 'c'),
+  ] as const;
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await settled(a, b, c);
+  await attach(a, 'a1');
+  await attach(a, 'a2');
+  await settled(a, b, c);
+  const moved = { host: 'b', resource: 'of a newer version' };
+  await b.write({ 'endpoints/default/a1': moved });
+  await settled(a, b, c);
+  t.strictSame(refused(a), ['a1']);
+
+  await t.rejects(attach(a, 'a1'), { code: 'conflict', message: /^endpoint "a1" is on host "b", as a record says/ });
+  await t.rejects(a.cluster.delete(endpointKind, { name: 'a1' }), {
+    code: 'not_found',
+    message: 'endpoint "a1" is on host "b" by now: delete it there',
+  });
+  await a.cluster.purge();
+  await settled(a, b, c);
+  t.notOk(await shared.get('endpoints/default/a2'));
+  await a.close();
+  await c.cluster.delete(hostKind, { name: 'a' });
+  t.same((await shared.get('endpoints/default/a1'))?.value, moved);
+});

@@ -64,6 +64,9 @@ const REFRESH_MS = 60_000;
 /** How many writes a second all hosts together make to publish what they have in force. */
 const PUBLISHED_PER_SECOND = 200;
 
+/** How many reasons for waiting are remembered as told. */
+const MOST_TOLD = 16;
+
 export class Presence {
   readonly #environment: PresenceEnvironment;
   #report: PresenceReport = { state: 'waiting', why: 'not registered yet' };
@@ -261,6 +264,7 @@ export class Presence {
   #tell(report: PresenceReport): void {
     if (report.state !== this.#report.state) this.#toldWhys.clear();
     const isNews = report.state !== this.#report.state || !this.#toldWhys.has(report.why);
+    if (this.#toldWhys.size >= MOST_TOLD) this.#toldWhys.clear();
     this.#toldWhys.add(report.why);
     this.#report = report;
     this.#isDecided ||= report.state !== 'waiting';
