@@ -166,7 +166,7 @@ class Datapath {
   bool floods_wait() const { return !floods_.empty(); }
 
   // Upcalls and their answers. A stale token does nothing. Actions must be valid. While many answers are flooded, upcalls about
-  // frames to groups, whose answers would wait behind them, are not taken.
+  // frames to groups, whose answers mostly would wait behind them, are not taken.
   size_t take_upcalls(UpcallRecord* to, size_t max) { return pending_.take_upcalls(to, max, floods_.answers < kManyAnswers); }
   bool upcalls_wait() const { return pending_.upcalls_wait(floods_.answers < kManyAnswers); }
   // Is a flow of this port undecided?

@@ -3,7 +3,8 @@
 // Where a datapath has a thread (Datapath::flood_in_parts), a frame whose flow has more than kFloodedAtOnce
 // actions waits in order, and so do parked ones that are answered by such a flow. The thread sends them, one
 // after the other, kFloodedAtOnce destinations at a time (Worker::flood), and in between the controlling thread
-// gets its turn: it neither sends floods itself, nor waits for one. After some milliseconds it looks at the ports again.
+// gets its turn: it does not wait for a flood, and sends only the rest of one whose flow it changes. After some milliseconds
+// the thread looks at the ports again.
 //
 // So much may wait of one port, and of all; what comes then is dropped as by storm control. And while many answers wait, no more
 // upcalls about frames to groups are taken: their answers would only wait behind them.

@@ -122,7 +122,7 @@ export interface ForwardingOptions {
   readonly later?: (work: () => void) => void;
   readonly onPortLost: (port: PortNo, why: string) => void;
   /**
-   * The state of one or more peers has changed: `peers` tells, and `setVtepDown` puts it into force. By default, it is in force at
+   * The state of one or more peers has changed: `peers` tells, and `setVtepsDown` puts it into force. By default, it is in force at
    * once.
    */
   readonly onPeersChanged?: (() => void) | undefined;

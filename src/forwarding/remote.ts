@@ -65,11 +65,12 @@ export class Remote {
     this.#controller.enforce();
   }
 
-  /** Nothing is sent to a VTEP that is down until it is back. Returns true if that is new. */
-  setVtepDown(vtep: Uint8Array, isDown: boolean): boolean {
-    if (this.#tables.topology.vteps.isDown(vtep) === isDown) return false;
-    this.#tables.topology.vteps.setDown(vtep, isDown);
-    return this.#controller.enforce();
+  /** Nothing is sent to a VTEP that is down until it is back. What is new is in force for all of them at once. */
+  setVtepsDown(all: readonly { readonly vtep: Uint8Array; readonly isDown: boolean }[]): void {
+    const { vteps } = this.#tables.topology;
+    const news = all.filter(({ vtep, isDown }) => vteps.isDown(vtep) !== isDown);
+    for (const { vtep, isDown } of news) vteps.setDown(vtep, isDown);
+    if (news.length > 0) this.#controller.enforce();
   }
 
   /** Sets the largest inner packet that the path to a VTEP carries. Returns true if that is new. */

@@ -28,7 +28,7 @@ export const datapathMetrics: readonly Metric[] = [
   ),
   gauge(
     'weft_held_frames',
-    'Frames inside the switch: undecided, or waiting for a rate',
+    'Frames inside the switch: undecided, or waiting for a rate or to be flooded, each copy counted',
     ({ status }) => status.datapath.held,
   ),
   counter(

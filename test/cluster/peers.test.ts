@@ -19,7 +19,7 @@ t.test('hosts are looked at only when they, networks or keys have changed', asyn
     forwarding: {
       remote: {
         setLiveness: (settings) => void told.push(settings),
-        setVtepDown: () => false,
+        setVtepsDown: () => {},
         peers: () => [],
         strangers: () => [],
       },
@@ -105,7 +105,7 @@ function clashes(seen: Seen): ClashReport[] {
     forwarding: {
       remote: {
         setLiveness: () => {},
-        setVtepDown: () => false,
+        setVtepsDown: () => {},
         peers: () => [peer],
         strangers: () => [{ address: parseIp(sender), reason, count: 1, lastMs: NOW_MS - agoMs }],
       },
@@ -181,9 +181,8 @@ function following(): {
     forwarding: {
       remote: {
         setLiveness: () => {},
-        setVtepDown: (_, isDown) => {
-          happened.push(`frames ${isDown ? 'are refused' : 'pass'}`);
-          return true;
+        setVtepsDown: (all) => {
+          for (const { isDown } of all) happened.push(`frames ${isDown ? 'are refused' : 'pass'}`);
         },
         strangers: () => [],
         peers: () => [{ address, state, fault: state === 'up' ? 'none' : 'silent', ...rest }],

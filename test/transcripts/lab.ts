@@ -335,7 +335,7 @@ export class Lab {
   #peer(host: string, vtep: Uint8Array, state: string): void {
     const { forwarding } = this.#at(host);
     if (state === 'gone') forwarding.remote.removeVtep(vtep);
-    else forwarding.remote.setVtepDown(vtep, state === 'down');
+    else forwarding.remote.setVtepsDown([{ vtep, isDown: state === 'down' }]);
   }
 
   // What happens

@@ -15,7 +15,7 @@ import { goesOn, lastSeenText } from '../../model/last-seen.ts';
 import type { ClashReport, HostReport } from '../../model/report.ts';
 
 export interface PeersEnvironment {
-  readonly forwarding: { readonly remote: Pick<Remote, 'setLiveness' | 'setVtepDown' | 'peers' | 'strangers'> };
+  readonly forwarding: { readonly remote: Pick<Remote, 'setLiveness' | 'setVtepsDown' | 'peers' | 'strangers'> };
   readonly liveness: Pick<LivenessSettings, 'session' | 'intervalMs' | 'multiplier'>;
   /** The underlay addresses of all VTEPs. */
   readonly vteps: () => readonly string[];
@@ -113,10 +113,12 @@ export class Peers {
       this.#leaving.delete(underlay);
     }
     const left: string[] = [];
+    const said: PeerLiveness[] = [];
     for (const [underlay, peer] of peers) {
-      if (peer.state !== 'down' || this.#states.get(underlay)?.state === 'down') this.#say(underlay, peer);
+      if (peer.state !== 'down' || this.#states.get(underlay)?.state === 'down') said.push(peer);
       else if (!this.#leaving.has(underlay)) left.push(underlay);
     }
+    this.#say(said);
     if (left.length === 0) return;
     for (const underlay of left) {
       this.#leaving.set(underlay, left);
@@ -129,21 +131,23 @@ export class Peers {
   /** Says of those that they are down, unless something else is known of them by now. */
   #sayLeft(left: readonly string[]): void {
     const isStillLeft = (underlay: string): boolean => this.#leaving.get(underlay) === left;
-    for (const peer of this.#environment.forwarding.remote.peers()) {
-      const underlay = formatIp(peer.address);
-      if (isStillLeft(underlay)) this.#say(underlay, peer);
-    }
+    this.#say(this.#environment.forwarding.remote.peers().filter(({ address }) => isStillLeft(formatIp(address))));
     for (const underlay of left) if (isStillLeft(underlay)) this.#leaving.delete(underlay);
   }
 
-  /** Puts a state into force, and tells of it if it is another one. */
-  #say(underlay: string, peer: PeerLiveness): void {
-    const { forwarding, nameOf, onHostChanged, onChange } = this.#environment;
+  /** Puts the states of peers into force, and tells of those that are other ones. */
+  #say(peers: readonly PeerLiveness[]): void {
+    const { remote } = this.#environment.forwarding;
+    remote.setVtepsDown(peers.map(({ address, state }) => ({ vtep: address, isDown: state === 'down' })));
+    for (const peer of peers) this.#tellOf(formatIp(peer.address), peer);
+  }
+
+  #tellOf(underlay: string, peer: PeerLiveness): void {
+    const { nameOf, onHostChanged, onChange } = this.#environment;
     const before = this.#states.get(underlay);
     const [wasAvoided, wasUp] = [this.isAvoided(underlay), before?.state === 'up'];
     this.#leaving.delete(underlay);
     this.#states.set(underlay, { state: peer.state, sinceMs: peer.sinceMs });
-    forwarding.remote.setVtepDown(peer.address, peer.state === 'down');
     const name = nameOf(underlay);
     // A host that the store does not have runs if the tunnel to it does.
     const isAnother = peer.state !== 'down' && (wasAvoided || wasUp !== (peer.state === 'up'));
