@@ -58,6 +58,12 @@ interface Outputs {
 /** Options that take one value. */
 const TAKES_ONE: readonly string[] = ['--state', '--host', '--datapath', '--underlay', '--store', '--config'];
 
+/** Arguments without those options, and their values, that others have as well. */
+function without(words: readonly string[], others: readonly string[]): string[] {
+  const isReplaced = (word = ''): boolean => TAKES_ONE.includes(word) && others.includes(word);
+  return words.filter((word, at) => !isReplaced(word) && !isReplaced(words[at - 1]));
+}
+
 export class Weft {
   readonly socket: string;
   readonly state: string;
@@ -110,16 +116,15 @@ export class Weft {
       ...['--state', this.state, '--host', this.#name, '--datapath', datapath],
       ...(underlay === undefined ? [] : ['--underlay', underlay]),
       ...peers.flatMap((peer) => ['--peer', peer]),
-      ...more,
     ];
-    const isReplaced = (word = ''): boolean => TAKES_ONE.includes(word) && instead.includes(word);
     return [
       ...within,
       ...['ip', 'netns', 'exec', this.host.name, node],
       ...(collectable ? ['--expose-gc', '--import', COLLECT_ON_SIGNAL] : []),
       ...executable,
       ...['--socket', this.socket, 'up'],
-      ...own.filter((word, at) => !isReplaced(word) && !isReplaced(own[at - 1])),
+      ...without(without(own, more), instead),
+      ...without(more, instead),
       ...instead,
     ];
   }
