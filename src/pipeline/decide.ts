@@ -122,7 +122,7 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
   const asked = late ? askOfSender(trail, late) : sent;
   if (late && !asked) return trail.decision();
   // Each frame of a flood, which may reach others than the one before.
-  const isFlood = hop !== undefined && !nat && hop.destinations.length > 1;
+  const isFlood = hop !== undefined && hop.destinations.length > 1;
   const isJudged = isNew || begins || isBeside || isFlood;
   const isReceivedAnew = addressed && (isJudged || (isKnown && isReceivedByBorrowed(view, addressed)));
   const received = addressed && isReceivedAnew ? trail.ask('ingress policy', ingressPolicy, addressed) : addressed;

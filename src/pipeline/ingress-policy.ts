@@ -7,8 +7,9 @@
  *    would be routed to. Behind a trusted port of this host, only its own addresses say who it is. A client outside is known by
  *    its address only, wherever it came in, and whatever the backend sees it as.
  * 3. The port is that of the container, after all translation.
- * 4. A frame for several ports, since it is for a group or its destination is unknown, leaves out those that may not receive it.
- *    Rules with selectors match nothing that is for a group.
+ * 4. A frame for several ports, since it is for a group or its destination is unknown, leaves out those that may not receive it,
+ *    also if it belongs to an open connection: the next one may reach others. Rules with selectors match nothing that is for a
+ *    group.
  *
  * What weft's own sockets send, and weft itself, is not judged.
  */
@@ -65,7 +66,7 @@ function toOne(view: FlowView, known: Bridged, { port, set }: Receiver): StageRe
   const isOwn = origin.kind === 'port' && origin.port.portNo === port.portNo && !choice;
   if (isOwn && port.addresses.some((ip) => sameBytes(ip, view.bytes('ip_src')))) return next(toItself, known);
   const peer = peerOf(view, known, set.asksIdentity);
-  const target = begins && targetOf(begins.opening);
+  const target = targetOf(known);
   const judgement = judge(view, set, peer, target?.l4Port);
   const because = text`from ${peerText(peer)}: ${judgementText(judgement)}`;
   if (choice && judgement.verdict === 'deny') ofOneChoice(view, choice);
@@ -80,11 +81,12 @@ function toMany(view: FlowView, known: Bridged, receivers: readonly Receiver[]):
     peers.set(asksIdentity, peer);
     return peer;
   };
+  const target = targetOf(known);
   const denied = new Map<Destination, JudgedEnd>();
   for (const { destination, port, set } of receivers) {
     const peer = peerFor(set);
-    const judgement = judge(view, set, peer);
-    if (judgement.verdict === 'deny') denied.set(destination, judgedOf(port, peer, undefined, judgement));
+    const judgement = judge(view, set, peer, target?.l4Port);
+    if (judgement.verdict === 'deny') denied.set(destination, judgedOf(port, peer, target, judgement));
   }
   const [first] = denied.values();
   if (!first) return next(text`all may receive it`, known);
@@ -111,10 +113,19 @@ function peerOf(view: FlowView, { tables, origin }: Bridged, asksIdentity: boole
   return senderOf(view, tables, origin, address);
 }
 
-/** The address and port of the container that a connection goes to. */
-function targetOf(opening: Opening): NonNullable<JudgedEnd['target']> {
-  const { destination, destinationPort } = 'translated' in opening ? opening.translated : opening.original;
+/** The address and port of the container that gets it, where the packet has others: it begins a connection, or is translated. */
+function targetOf({ tables, begins, nat }: Bridged): JudgedEnd['target'] {
+  if (begins) return beginningOf(begins.opening);
+  if (!nat) return undefined;
+  const { original, translated } = tables.connections.tuples(nat.action.slot);
+  return nat.action.reply
+    ? { address: original.source, l4Port: original.sourcePort }
+    : { address: translated.destination, l4Port: translated.destinationPort };
+}
+
+function beginningOf(opening: Opening): NonNullable<JudgedEnd['target']> {
   const choice = 'translated' in opening ? undefined : choiceOf(opening);
   if (choice) return { address: choice.backend.address, l4Port: choice.l4Port };
+  const { destination, destinationPort } = 'translated' in opening ? opening.translated : opening.original;
   return { address: destination, l4Port: destinationPort };
 }

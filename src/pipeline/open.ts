@@ -44,7 +44,8 @@ export function open(view: FlowView, known: Beginner): StageResult<Bridged> {
     kind: 'connect',
     because: newOne,
     opening,
-    opened: () => opened(view, known),
+    // Each frame of a flood is judged for itself, so the one that opens a connection is decided anew, as those after it.
+    opened: known.hop.destinations.length > 1 ? undefined : () => opened(view, known),
     balance: isForAll(view, known) ? () => connections.balance(opening) : undefined,
   };
 }

@@ -195,8 +195,8 @@ export type Verdict =
       readonly kind: 'connect';
       readonly because: Text;
       readonly opening: Opening;
-      /** The result of the stage once it is open. */
-      readonly opened: () => StageResult<Bridged>;
+      /** The result of the stage once it is open; undefined if all of it is decided anew then. */
+      readonly opened: (() => StageResult<Bridged>) | undefined;
       /** How the datapath opens others like it by itself; undefined if it cannot. */
       readonly balance: (() => Action | undefined) | undefined;
     }

@@ -5,14 +5,15 @@
  *   client 10.0.0.2 ── weft ── 10.0.0.3, which receives nothing by policy; or both send nothing
  */
 import t from 'tap';
-import { formatIp } from '../../src/flow/types.ts';
+import { formatIp, parseIp, parseMac } from '../../src/flow/types.ts';
 import { buildIcmp4 } from '../../src/wire/icmp.ts';
 import { buildIpv4, IP_ICMP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { buildUdp } from '../../src/wire/l4.ts';
-import { backendLab, datapaths, gateway, macOf, SYN, VNI } from '../support/backend-lab.ts';
+import { ACK, backendLab, datapaths, gateway, macOf, SYN, VNI } from '../support/backend-lab.ts';
 import { echo, ip, tcp, udp, wireIp, type Ends } from '../support/frames.ts';
 import { policyOf } from '../support/policy/tables.ts';
 import type { NetworkPolicy } from '../support/policy/world.ts';
+import { backend, service, servicePort } from '../support/services.ts';
 
 const [CLIENT, ISOLATED, OTHER, ROUTER] = [2, 3, 4, 6];
 const everybody = 'ff:ff:ff:ff:ff:ff';
@@ -217,6 +218,34 @@ for (const [kind, open] of Object.entries(datapaths)) {
       t.same(untrusted.got(CLIENT, unknown), { 4: 1, 5: 1 }, `${which}, whomever it admits: the MAC is not its own`);
     t.end();
   });
+
+  t.test(
+    `${kind}: nor does any packet of a connection through a service, of whose backend only the MAC is known`,
+    (t) => {
+      const [SERVICE_PORT, TARGET_PORT] = [80, 8080];
+      const only = (port: number) => ({ ingress: [{ ports: [{ protocol: 'TCP' as const, port }] }] });
+      for (const [spec, isAdmitted] of [
+        [{ ingress: [] }, false],
+        [only(SERVICE_PORT), false],
+        [only(TARGET_PORT), true],
+      ] as [Parameters<typeof lab>[0], boolean][]) {
+        const { got, attachTrusted, host } = lab(spec, ROUTER);
+        attachTrusted(ROUTER);
+        const { forwarding } = host;
+        forwarding.tables.services.setHost('here', undefined);
+        forwarding.tables.neighbors.set(VNI, parseIp('10.0.0.9'), parseMac(nobody));
+        const backends = [backend('10.0.0.9', { vni: VNI, host: 'here' })];
+        forwarding.setService(service({ backends, ports: [servicePort(1)] }));
+        forwarding.servicesLoaded();
+        const request = { ...ends(CLIENT, CLIENT), dst: '10.96.0.1', dstMac: gateway };
+        const send = (flags: number) =>
+          got(CLIENT, tcp(request, { sourcePort: 9, destinationPort: SERVICE_PORT, flags }));
+        const expected = { 3: 1, 4: 1, 5: 1, ...(isAdmitted && { [ROUTER]: 1 }) };
+        for (const flags of [SYN, ACK, ACK]) t.same(send(flags), expected, JSON.stringify(spec));
+      }
+      t.end();
+    },
+  );
 
   const ROUTED: readonly (readonly [string, Omit<NetworkPolicy['spec'], 'podSelector'>, number])[] = [
     ['may send nothing', { policyTypes: ['Egress'], egress: [] }, ROUTER],
