@@ -46,8 +46,9 @@ async function acceptStore(command: Command): Promise<void> {
   await print(globals(command).output, report, () => acceptedText(report));
 }
 
-function acceptedText({ accepted, cluster }: AcceptReport): string {
+function acceptedText({ accepted, lost = [], cluster }: AcceptReport): string {
   const changes = accepted.map(({ name, change }) => `${name} ${change}\n`);
   if (cluster !== undefined) changes.push(`this host belongs to cluster ${cluster} now\n`);
-  return changes.join('') || 'Nothing is held: the store is in force.\n';
+  if (changes.length === 0) changes.push('Nothing is held: the store is in force.\n');
+  return [...lost.map((why) => `given up: ${why}\n`), ...changes].join('');
 }

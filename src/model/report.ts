@@ -154,6 +154,8 @@ export const sharedStoreReport = z.object({
 export const acceptReport = z.object({
   /** What was held; or what this host has lost because it belongs to another cluster. */
   accepted: z.array(heldRecordReport),
+  /** What was given up (`lost` of the shared store), and is not told any more from now on; left out if that is nothing. */
+  lost: z.array(z.string()).optional(),
   /** The id of the cluster that this host belongs to from now on, if that is another one. */
   cluster: z.string().optional(),
 });

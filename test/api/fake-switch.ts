@@ -2,6 +2,7 @@
 import type { FollowOptions, SwitchMethods } from '../../src/api/target.ts';
 import { WeftError } from '../../src/error.ts';
 import type {
+  AcceptReport,
   ConnectionReport,
   DecisionReport,
   DropReport,
@@ -255,6 +256,7 @@ export const resource: Resource = {
 export interface FakeSwitch extends SwitchMethods {
   forwarding: boolean;
   doctorFails: boolean;
+  accepted: AcceptReport;
   connectionCount: number;
   /** Bytes of each connection. */
   connectionBytes: number;
@@ -282,6 +284,7 @@ export function fakeSwitch(): FakeSwitch {
   const sw: FakeSwitch = {
     forwarding: true,
     doctorFails: false,
+    accepted: { accepted: [{ name: 'network "blue"', change: 'deleted' }] },
     connectionCount: 1,
     connectionBytes: connection.bytes,
     missing: new Set(),
@@ -299,7 +302,7 @@ export function fakeSwitch(): FakeSwitch {
       report: async () => [{ name: 'weft_peers', type: 'gauge', help: 'Peers', values: [{ labels: {}, value: 2 }] }],
     },
     wait: async () => ({ revision: 7, hosts: [{ host: 'a', state: 'in force' as const, revision: 7 }] }),
-    acceptStore: async () => ({ accepted: [{ name: 'network "blue"', change: 'deleted' as const }] }),
+    acceptStore: async () => sw.accepted,
     doctor: async () => ({
       checks: [
         { check: 'tun', result: 'ok', detail: '/dev/net/tun is there' },

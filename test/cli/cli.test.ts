@@ -209,6 +209,12 @@ t.test('tables, JSON and YAML; global options before and after the verb', async 
   t.match(await weft(['doctor']), { code: 0, stdout: /^CHECK +RESULT +DETAIL\ntun +ok / });
   sw.doctorFails = true;
   t.match(await weft(['doctor']), { code: 1, stderr: 'weft: failed: peer (check the route)\n' });
+  t.equal((await weft(['doctor', '--accept-store'])).stdout, 'network "blue" deleted\n');
+  sw.accepted = { accepted: [], lost: ['endpoint "web" was taken over by host "b"', 'endpoint "db" was deleted'] };
+  t.equal(
+    (await weft(['doctor', '--accept-store'])).stdout,
+    'given up: endpoint "web" was taken over by host "b"\ngiven up: endpoint "db" was deleted\nNothing is held: the store is in force.\n',
+  );
 });
 
 t.test('networks, endpoints and resources', async (t) => {

@@ -276,7 +276,8 @@ export class SharedFeed implements Feed {
 
   /**
    * Puts into force what the store says: what is held, or everything if the store is that of another cluster, which this host
-   * belongs to from then on. Does nothing if there is nothing to accept. Call within `serial`, and `next` afterwards.
+   * belongs to from then on. What was given up is not told any more, but for by what this returns. Does nothing if there is
+   * nothing to accept. Call within `serial`, and `next` afterwards.
    * @throws WeftError if the store cannot be reached, or is of a newer version
    */
   async accept(): Promise<AcceptReport> {
@@ -284,15 +285,16 @@ export class SharedFeed implements Feed {
     const why = unreachable(store);
     if (why) throw why;
     if (this.#refusal) return this.#acceptOther();
-    const { held } = this.#state.report();
+    const { held, lost } = this.#state.report();
     this.#state.forgetLost();
+    const told = { accepted: held, ...(lost.length > 0 && { lost }) };
     const changes = [...this.#state.held].map(([key, entry]) => ({ key, entry }));
     for (const change of changes) this.#state.take(change);
-    if (changes.length === 0) return { accepted: [] };
+    if (changes.length === 0) return told;
     logger.warn({ records: held.length }, 'what the store says is accepted');
     this.#reached(0);
     this.#give(changes);
-    return { accepted: held };
+    return told;
   }
 
   report(): SharedStoreReport {
