@@ -205,6 +205,52 @@ t.test('mass deletions', async (t) => {
   t.equal(b.inForce.size, 35);
 });
 
+t.test('what has a lease is never held: nobody might be there to let it end', async (t) => {
+  const { shared, start, a, b } = await twoHosts(t);
+  const GONE = 'live/gone';
+  const lease = await shared.grant(600_000);
+  await shared.transact({ put: [{ key: GONE, value: { host: 'gone' }, lease }] });
+  for (const host of [a, b]) await host.until(() => host.inForce.has(GONE), 'a host');
+  // One of them knows it from its copy only.
+  await b.stop();
+  const fromCopy = await start('b', { known: b.directory, isAway: true });
+  t.ok(fromCopy.inForce.has(GONE));
+
+  const empty = await openStore(t);
+  a.link.away();
+  for (const host of [a, fromCopy]) host.link.back(empty);
+  for (const host of [a, fromCopy]) {
+    await host.until(() => host.report.held.length === 2, 'what is held');
+    t.notOk(host.inForce.has(GONE));
+    t.same(host.report.held, [
+      { name: 'namespace "default"', change: 'deleted' },
+      { name: 'network "blue"', change: 'deleted' },
+    ]);
+  }
+  const put = Array.from({ length: 30 }, (_, n) => ({ key: `networks/n${n}`, value: {} }));
+  await a.write({ put: [...put, { key: GONE, value: { host: 'gone' }, lease: await empty.grant(600_000) }] });
+  await fromCopy.until(() => fromCopy.inForce.has(GONE), 'all that is new');
+  await empty.transact({ delete: [GONE, ...put.map(({ key }) => key)] });
+  await fromCopy.until(() => !fromCopy.inForce.has(GONE), 'its end among many that are held');
+  t.equal(fromCopy.report.held.length, 2 + put.length);
+});
+
+t.test('what has a lease is not held either if it comes back with the store', async (t) => {
+  const { shared, a } = await twoHosts(t);
+  const BACK = 'live/back';
+  const restore = await restored(t, shared);
+  await a.set(BLUE, { vni: 1, labels: {} });
+  const old = await restore();
+  const lease = await old.grant(600_000);
+  await old.transact({ put: [{ key: BACK, value: { host: 'back' }, lease }] });
+  a.link.away();
+  a.link.back(old, ' of another cluster id');
+  await a.until(() => a.inForce.has(BACK), 'it');
+  t.same(a.report.held, [{ name: 'network "blue"', change: 'changed' }]);
+  await old.revoke(lease);
+  await a.until(() => !a.inForce.has(BACK), 'its end');
+});
+
 t.test('everything is deleted by hand, in one transaction, while hosts follow the store', async (t) => {
   const { shared, a, b } = await twoHosts(t);
   const before = a.values();

@@ -25,8 +25,10 @@ export function judgeEvent(
   const deleted = news.filter(({ key, entry }) => !entry && known.has(key));
   const isMass = deleted.length >= MASS_LEAST && deleted.length > known.size * MASS_SHARE;
   const isHeld = strange !== undefined && isMass && !isOwn;
-  if (isHeld) for (const { key } of deleted) state.hold(key, undefined);
-  const taken = isHeld ? news.filter(({ key, entry }) => entry || !known.has(key)) : news;
+  // What has a lease says what is so at the moment.
+  const isKept = ({ key, entry }: Change): boolean => isHeld && !entry && known.has(key) && !known.get(key)!.isLeased;
+  const taken = news.filter((change) => !isKept(change));
+  for (const change of news) if (isKept(change)) state.hold(change.key, undefined);
   for (const change of taken) state.take(change);
   return taken;
 }

@@ -3,7 +3,8 @@
  *
  *   same    the store has what is in force
  *   take    what the store has is put into force
- *   hold    what is in force stays, until somebody decides: the store is not what it was, and lost or reverted the record
+ *   hold    what is in force stays, until somebody decides: the store is not what it was, and lost or reverted the record.
+ *           Never what has a lease, as that says what is so at the moment
  *   write   the record is this host's: the store gets it again, or loses it again
  *   lose    this host wrote it while the store was away, and somebody else meanwhile: what the store has is put into force
  *
@@ -44,6 +45,8 @@ export function judge({ host, known, pending, entry, restoredAt, isJoining = fal
     if (there === pending.base || isFromRestore) return 'write';
     return isOwnedBy(host, entry) ? 'write' : 'lose';
   }
+  // Its writer writes it again if it lives. If not, no lease would ever end what is held.
+  if (known?.isLeased || entry?.lease !== undefined) return 'take';
   const isOwn = known ? known.value !== undefined : isOwnedBy(host, entry);
   if (isFromRestore) return isOwn ? 'write' : 'hold';
   return isOwn && isJoining && !entry ? 'write' : 'take';

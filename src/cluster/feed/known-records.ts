@@ -17,6 +17,8 @@ export interface KnownRecord {
   readonly digest: number;
   /** Of a record of this host, to write it again. */
   readonly value?: object;
+  /** It goes when its writer does not renew its lease. */
+  readonly isLeased?: true;
 }
 
 /** A value without its text; equal for equal values, as JSON keeps the order of fields. */

@@ -350,8 +350,9 @@ export class SharedState {
   }
 
   #set(entry: Entry, text: string): void {
-    const { key, value, revision } = entry;
+    const { key, value, revision, lease } = entry;
     const known = { key, revision, stored: revision, digest: digestOf(text) };
-    this.known.set(key, isOwnedBy(this.#host, entry) ? { ...known, value: value as object } : known);
+    if (lease !== undefined) this.known.set(key, { ...known, isLeased: true });
+    else this.known.set(key, isOwnedBy(this.#host, entry) ? { ...known, value: value as object } : known);
   }
 }
