@@ -1,9 +1,9 @@
 /**
  * Makes sure that a listing is of the store to follow, and says what is strange about it (`store-identity.ts`).
  *
- * The first host begins a store: it writes `format`, and what every cluster has. It says so, as somebody may have meant another store. The first host that sees that a store was
- * restored writes since when its history lasts, so that all hosts judge its records alike. After either, the store has to be
- * listed again.
+ * The first host begins a store: it writes `format`, and what every cluster has. It says so, as somebody may have meant another
+ * store. The first host that sees that a store was restored, or that its `format` was put back by hand, writes since when its
+ * history lasts, so that all hosts judge its records alike. After either, the store has to be listed again.
  */
 import { WeftError } from '../../error.ts';
 import type { Entry, Listing, Store } from '../../store/store.ts';
@@ -15,6 +15,7 @@ import {
   begunEpoch,
   FORMAT_KEY,
   FORMAT_VERSION,
+  isPutBack,
   otherClusterError,
   readFormat,
   signsOf,
@@ -59,19 +60,20 @@ export class StoreIdentification {
   ): Promise<Identified | undefined> {
     this.isOther = false;
     const entry = listing.entries.find(({ key }) => key === FORMAT_KEY);
-    const format = entry && readFormat(entry, listing.history);
+    const format = entry && readFormat(entry);
     if (format && state.id !== undefined && format.id !== state.id) {
       this.isOther = !isAccepting;
       if (this.isOther) throw otherClusterError(format.id, state.id);
       await state.join(format.id);
     }
     const { mark } = state;
-    const signs = signsOf(mark && { ...mark, revision: Math.max(mark.revision, least) }, format, listing);
+    const wasPutBack = format !== undefined && isPutBack(format, entry!, listing.history);
+    const signs = signsOf(mark && { ...mark, revision: Math.max(mark.revision, least) }, format, listing, wasPutBack);
     const older = mark && signs.length === 0 ? await olderThanKnown(state, listing) : undefined;
     if (older !== undefined) signs.push(`its record "${older}" is older than this host knows it`);
     const epoch = mark && signs.length > 0 ? begunEpoch(mark, format, listing) : format?.epoch;
-    if (!format || !epoch) {
-      await this.#begin(state, listing, entry);
+    if (!format || !epoch || wasPutBack) {
+      await this.#begin(format?.id ?? state.id ?? this.#newId(), state, listing, entry);
       this.#noticed = signs;
       return undefined;
     }
@@ -81,11 +83,15 @@ export class StoreIdentification {
     return { epoch, signs: noticed };
   }
 
-  async #begin(state: SharedState, { history, revision, entries }: Listing, before: Entry | undefined): Promise<void> {
-    const id = state.id ?? this.#newId();
+  async #begin(
+    id: string,
+    state: SharedState,
+    { history, revision, entries }: Listing,
+    before: Entry | undefined,
+  ): Promise<void> {
     const value: Format = { id, version: FORMAT_VERSION, epoch: { id: this.#newId(), history, revision } };
     // A store that has lost what it had does not get anything besides.
-    const initial = state.mark ? undefined : migration(entries);
+    const initial = state.mark || before ? undefined : migration(entries);
     try {
       await this.#store.transact({
         expect: [{ key: FORMAT_KEY, revision: before?.revision ?? 0 }, ...(initial?.expect ?? [])],

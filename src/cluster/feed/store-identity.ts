@@ -46,11 +46,8 @@ export interface Strangeness {
 
 const DELETE_IT = 'delete it, and weft writes it again';
 
-/**
- * @param of the history that the store has now, if that is known
- * @throws WeftError('state') that says why this host cannot read it
- */
-export function readFormat({ value, revision: writtenAt }: Entry, of?: string): Format {
+/** @throws WeftError('state') that says why this host cannot read it */
+export function readFormat({ value }: Pick<Entry, 'value'>): Format {
   const { id, version, epoch } = Object(value) as Partial<Format>;
   if (typeof version === 'number' && version > FORMAT_VERSION) {
     throw new WeftError(
@@ -68,12 +65,10 @@ export function readFormat({ value, revision: writtenAt }: Entry, of?: string): 
   ) {
     throw new WeftError('state', `the store’s record \`format\` cannot be read: ${DELETE_IT}`);
   }
-  // An epoch begins before it is written.
-  const latest = history === of ? writtenAt : Number.MAX_SAFE_INTEGER;
-  if (!Number.isSafeInteger(revision) || revision < 0 || revision > latest) {
+  if (!Number.isSafeInteger(revision) || revision < 0) {
     throw new WeftError(
       'state',
-      `the store’s record \`format\` has ${revision} in epoch.revision, not a whole number from 0 to ${latest}: ${DELETE_IT}`,
+      `the store’s record \`format\` has ${revision} in epoch.revision, not a whole number from 0 to ${Number.MAX_SAFE_INTEGER}: ${DELETE_IT}`,
     );
   }
   return { id, version, epoch: { id: epochId, history, revision } };
@@ -86,10 +81,27 @@ export function otherClusterError(found: string, own: string): WeftError {
   );
 }
 
-/** What shows that the store is not what it was; nothing if this host has followed none before. */
-export function signsOf(mark: StoreMark | undefined, format: Format | undefined, listing: Listing): string[] {
+/**
+ * True for a record that somebody has put back into a store that was emptied: an epoch begins before it is written. An etcd that
+ * begins anew with the same members has the same history by name.
+ */
+export function isPutBack({ epoch }: Format, { revision: writtenAt }: Entry, history: string): boolean {
+  return epoch.history === history && epoch.revision > writtenAt;
+}
+
+/**
+ * What shows that the store is not what it was; nothing if this host has followed none before.
+ * @param wasPutBack as `isPutBack` says of `format`
+ */
+export function signsOf(
+  mark: StoreMark | undefined,
+  format: Format | undefined,
+  listing: Listing,
+  wasPutBack = false,
+): string[] {
   if (!mark) return [];
   const signs: string[] = [];
+  if (wasPutBack) signs.push('its record `format` was put back from a time when its revisions were higher');
   if (!format) signs.push('its record `format` is missing');
   if (listing.history !== mark.history) signs.push('it is another store than before (its cluster ID has changed)');
   else if (listing.revision < mark.revision) {
