@@ -105,11 +105,11 @@ export class Enforcement {
 
   /** @returns true if there was something to do */
   async #enforce(news: News): Promise<boolean> {
-    const { changes, revision, keys, accepted } = news;
+    const { changes, revision, keys, before } = news;
     const { reconcilers, registers } = this.#environment;
     const hasGoneBack = revision < this.#revision;
     this.#revision = revision;
-    const changed = await this.#enforceAll(changes, revision, accepted);
+    const changed = await this.#enforceAll(changes, revision, before);
     // What clashed with others before may be possible now.
     const refused = this.refused.clashing(changed);
     if (refused.length > 0) await this.#enforceAll(refused, revision);
@@ -136,11 +136,11 @@ export class Enforcement {
     }
   }
 
-  /** @param before as in `News.accepted` @returns the kinds of which something has changed */
+  /** @param before as in `News` @returns the kinds of which something has changed */
   async #enforceAll(
     changes: readonly Change[],
     revision: number,
-    before?: News['accepted'],
+    before?: News['before'],
   ): Promise<ReadonlySet<string>> {
     const { feed, reconcilers, registers } = this.#environment;
     for (const register of registers) {
@@ -218,19 +218,22 @@ export class Enforcement {
     }
   }
 
-  /** What was in force under a name whose record is refused, if nothing is. Undefined if this version does not accept it either. */
+  /** What was in force under a name whose record is refused, if nothing is. Undefined if this version accepts nothing of that either. */
   #lastAccepted(
-    entry: Entry | undefined,
+    before: readonly Entry[] | undefined,
     kind: KindDefinition,
     name: string,
     others: readonly Stored[],
   ): Stored | undefined {
-    if (!entry || this.#environment.reconcilers.get(kind.kind)!.find(name)) return undefined;
-    try {
-      return this.#accepted(entry, kind, name, others);
-    } catch {
-      return undefined;
+    if (this.#environment.reconcilers.get(kind.kind)!.find(name)) return undefined;
+    for (const entry of before ?? []) {
+      try {
+        return this.#accepted(entry, kind, name, others);
+      } catch {
+        // Nor was it accepted before.
+      }
     }
+    return undefined;
   }
 
   /** Whoever can write to the store can make very many. */

@@ -1,4 +1,6 @@
 /** A host that starts anew keeps in force what it had accepted before, where the store has what it does not accept. */
+import { readFileSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parseIp } from '../../src/flow/types.ts';
 import type { Store } from '../../src/store/store.ts';
@@ -59,6 +61,15 @@ function inForce({ networks, endpoints, cluster, forwarding }: Plane) {
       .map(({ kind, name }) => `${kind} ${name}`)
       .sort(),
   };
+}
+
+/** As if the host had been killed when what it had written last was not judged yet. */
+function cutBeforeJudged(t: Test, { directory }: Plane): void {
+  const file = join(directory, 'copy');
+  const text = readFileSync(file, 'latin1');
+  const at = text.lastIndexOf('"judged":false');
+  t.ok(at > 0, 'something was written before it was judged');
+  truncateSync(file, text.indexOf('\n', at) + 1);
 }
 
 const garbage = { [BLUE]: 'garbage', [WEB]: { host: 'b', resource: 'garbage' }, 'endpoints/default/a1': 7 };
@@ -173,6 +184,37 @@ t.test('what was written while the store was away stays in force if somebody els
     await host.close();
     host = await again(t, store, host);
     is();
+  }
+});
+
+t.test('killed before what it wrote was judged: that is in force, whatever comes after it', async (t) => {
+  const { shared, b } = await twoHosts(t);
+  await b.close();
+  const link = new Switchable(shared);
+  let host = await again(t, link, b);
+  link.away();
+  await host.cluster.apply([endpoint('b2', {})]);
+  await host.cluster.apply([{ ...endpoint('b1', {}), metadata: { name: 'b1', labels: { app: 'db' } } }]);
+  link.back();
+  await settled(host);
+  const stored = (await shared.get('endpoints/default/b2'))!.revision;
+  await host.close();
+  cutBeforeJudged(t, host);
+  const is = (...refused: string[]): void => {
+    t.strictSame(inForce(host).refused, refused);
+    t.match(host.endpoints.find('b1')?.resource.metadata, { labels: { app: 'db' } });
+    t.equal(host.endpoints.find('b2')?.revision, stored);
+  };
+  host = await again(t, away(shared), host);
+  is();
+  await host.close();
+  for (const bad of ['garbage', 'other garbage']) {
+    await shared.transact({ put: [WEB, 'endpoints/default/b2'].map((key) => ({ key, value: bad })) });
+    for (const store of [shared, shared, away(shared)]) {
+      host = await again(t, store, host);
+      is('Endpoint b1', 'Endpoint b2');
+      await host.close();
+    }
   }
 });
 

@@ -37,6 +37,11 @@ function valuesOf(entries: ReadonlyMap<string, { readonly value?: unknown }>): R
   return Object.fromEntries([...entries].map(([key, { value }]) => [key, value]));
 }
 
+/** What may be in force instead, the last one first. */
+function beforeOf(before: ReadonlyMap<string, readonly { readonly value?: unknown }[]>): Record<string, unknown> {
+  return Object.fromEntries([...before].map(([key, all]) => [key, all.map(({ value }) => value)]));
+}
+
 function put(copy: StateCopy<Mark>, key: string, revision: number, value: unknown): void {
   copy.put({ key, revision }, JSON.stringify(value));
 }
@@ -196,7 +201,7 @@ t.test(
       await copy.close();
       const read = await opened(path);
       t.same(valuesOf(read.entries), { [key]: { revision: last } });
-      t.same(valuesOf(read.accepted), accepted === undefined ? {} : { [key]: { revision: accepted } });
+      t.same(beforeOf(read.before), accepted === undefined ? {} : { [key]: [{ revision: accepted }] });
       t.equal(read.copy.isRefused(key), isRefused);
       t.same([...read.refused], isRefused ? [key] : []);
       copy = read.copy;
@@ -266,14 +271,14 @@ t.test('what was written just before all others are left out may be refused afte
   // A daemon that is killed there has not said so.
   const killed = await opened(path);
   await killed.copy.close();
-  t.same(valuesOf(killed.accepted), { 'networks/a': { a: 1 } });
+  t.same(beforeOf(killed.before), { 'networks/a': [{ a: 1 }] });
   t.equal(killed.refused.size, 0);
   copy.refuse('networks/a', 2);
   copy.commit({ n: 2 });
   await copy.close();
-  const { copy: again, accepted } = await opened(path);
+  const { copy: again, before } = await opened(path);
   await again.close();
-  t.same(valuesOf(accepted), { 'networks/a': { a: 1 } });
+  t.same(beforeOf(before), { 'networks/a': [{ a: 1 }] });
 });
 
 t.test('until it can be written, the last one that was accepted is kept', async (t) => {
@@ -295,10 +300,10 @@ t.test('until it can be written, the last one that was accepted is kept', async 
   t.ok(await copy.flushed());
   t.equal(readFileSync(path, 'utf8').match(/"networks\/a",\d,/g)?.length, 2);
   await copy.close();
-  const { copy: again, entries, accepted, refused } = await opened(path);
+  const { copy: again, entries, before, refused } = await opened(path);
   await again.close();
   t.same(valuesOf(entries), { 'networks/a': { revision: 4 } });
-  t.same(valuesOf(accepted), { 'networks/a': { revision: 2 } });
+  t.same(beforeOf(before), { 'networks/a': [{ revision: 2 }] });
   t.same([...refused], ['networks/a']);
 });
 
@@ -315,39 +320,85 @@ t.test('what is committed is judged, also if something is noted while it waits t
   copy.commit({ n: 3 });
   await copy.flushed();
   await copy.close();
-  const { copy: again, accepted } = await opened(path);
+  const { copy: again, before } = await opened(path);
   await again.close();
-  t.equal(accepted.size, 0);
+  t.equal(before.size, 0);
 });
 
 for (const isCompacted of [false, true]) {
-  t.test(
-    `what nobody has judged counts for nothing when there is another one${isCompacted ? ', compacted' : ''}`,
-    async (t) => {
-      const path = pathOf(t);
-      const { copy } = await opened(path);
-      put(copy, 'networks/a', 1, { a: 1 });
-      copy.commit({ n: 1 });
-      put(copy, 'networks/a', 2, { a: 'garbage' });
-      copy.commit({ n: 2 }, false);
-      await copy.flushed();
-      // A daemon that is killed there starts again.
-      await copy.close();
-      const { copy: next } = await opened(path);
-      put(next, 'networks/a', 3, { a: 'other garbage' });
-      next.refuse('networks/a', 3);
-      for (let n = 0; isCompacted && n < 1000; n++) put(next, `networks/n${n}`, 2, { text: 'x'.repeat(2000) });
-      const { ino } = statSync(path);
-      next.commit({ n: 3 });
-      await next.flushed();
-      t.equal(statSync(path).ino !== ino, isCompacted);
-      await next.close();
-      const { copy: again, accepted } = await opened(path);
-      await again.close();
-      t.same(valuesOf(accepted), { 'networks/a': { a: 1 } });
-    },
-  );
+  const compacted = isCompacted ? ', compacted' : '';
+  /** Commits, and lets the file be another one. */
+  const commit = async (t: Test, path: string, copy: StateCopy<Mark>, n: number, isJudged: boolean): Promise<void> => {
+    for (let m = 0; isCompacted && m < 1000; m++) put(copy, `networks/n${m}`, n, { text: 'x'.repeat(n * 2000) });
+    const { ino } = statSync(path, { bigint: true });
+    copy.commit({ n }, isJudged);
+    await copy.flushed();
+    t.equal(statSync(path, { bigint: true }).ino !== ino, isCompacted);
+    // A daemon that is killed there starts again.
+    await copy.close();
+  };
+
+  t.test(`what nobody has judged may be in force, and so may what is in front of it${compacted}`, async (t) => {
+    const path = pathOf(t);
+    let { copy } = await opened(path);
+    put(copy, 'networks/a', 1, { a: 1 });
+    copy.commit({ n: 1 });
+    await copy.flushed();
+    put(copy, 'networks/a', 2, { a: 2 });
+    await commit(t, path, copy, 2, false);
+    ({ copy } = await opened(path));
+    put(copy, 'networks/a', 3, { a: 3 });
+    copy.refuse('networks/a', 3);
+    await commit(t, path, copy, 3, true);
+    const read = await opened(path);
+    t.same(beforeOf(read.before), { 'networks/a': [{ a: 2 }, { a: 1 }] });
+    put(read.copy, 'networks/a', 4, { a: 4 });
+    await commit(t, path, read.copy, 4, true);
+    const { copy: again, before } = await opened(path);
+    await again.close();
+    t.equal(before.size, 0, 'what is accepted takes the place of all of them');
+  });
+
+  t.test(`what nobody has judged may be in force, also if nothing is in front of it${compacted}`, async (t) => {
+    const path = pathOf(t);
+    let { copy } = await opened(path);
+    copy.commit({ n: 0 });
+    await copy.flushed();
+    put(copy, 'networks/a', 1, { a: 1 });
+    if (isCompacted) put(copy, 'networks/x', 1, 'x'.repeat(2_000_000));
+    await copy.flushed();
+    copy.commit({ n: 1 }, false);
+    await copy.flushed();
+    await copy.close();
+    ({ copy } = await opened(path));
+    put(copy, 'networks/a', 2, { a: 2 });
+    copy.refuse('networks/a', 2);
+    await commit(t, path, copy, 3, true);
+    const { copy: again, before, refused } = await opened(path);
+    await again.close();
+    t.same(beforeOf(before), { 'networks/a': [{ a: 1 }] });
+    t.same([...refused], ['networks/a']);
+  });
 }
+
+t.test('of several records that are written at once, those in front of the last may be in force', async (t) => {
+  const path = pathOf(t);
+  const { copy } = await opened(path);
+  put(copy, 'networks/a', 1, { a: 1 });
+  copy.commit({ n: 1 }, false);
+  await copy.flushed();
+  put(copy, 'networks/a', 0, { a: 'own' });
+  put(copy, 'networks/a', 3, { a: 3 });
+  copy.commit({ n: 2 }, false);
+  await copy.flushed();
+  put(copy, 'networks/a', 4, { a: 4 });
+  copy.refuse('networks/a', 4);
+  copy.commit({ n: 3 });
+  await copy.close();
+  const { copy: again, before } = await opened(path);
+  await again.close();
+  t.same(beforeOf(before), { 'networks/a': [{ a: 3 }, { a: 'own' }, { a: 1 }] });
+});
 
 t.test('one that cannot be compacted becomes longer, and has everything', async (t) => {
   const path = pathOf(t);

@@ -23,8 +23,11 @@ export interface News {
   readonly madeAt?: number;
   /** Present if everything was read: all keys that there are. Whatever else was in force is among the changes. */
   readonly keys?: Keys;
-  /** What this host has accepted before under keys whose changes it may not accept: that stays in force then. */
-  readonly accepted?: ReadonlyMap<string, Entry>;
+  /**
+   * What may have been in force here before, under keys whose changes this host may not accept, the last one first: the first
+   * of them that it accepts is in force then.
+   */
+  readonly before?: ReadonlyMap<string, readonly Entry[]>;
 }
 
 export interface Feed {

@@ -1,18 +1,40 @@
-/** Which lines of a copy count while it is read: of each key the last one, and the one that it may not replace. */
+/**
+ * What counts of records that are noted one after the other: of each key the last one, and those that may be in force instead if
+ * that is not accepted. These are all the others, back to one that is known to have been accepted, without those that are known
+ * to be refused. What nobody has judged is neither: it may have been in force, and whoever judges it now says so.
+ */
 
 interface Noted<T> {
   readonly value: T;
-  readonly revision: number;
+  /** Undefined if it says that there is none any more. */
+  readonly revision: number | undefined;
+  /** How many marks were in front of it. */
+  readonly marks: number;
   /** This host does not accept it. */
   isRefused: boolean;
-  readonly before: Noted<T> | undefined;
+  /** This host had accepted it when the next one came. */
+  isAccepted: boolean;
+  before: Noted<T> | undefined;
 }
 
 export class NotedRecords<T> {
   readonly #last = new Map<string, Noted<T>>();
+  #marks = 0;
+  /** How many marks were in front of the last one that says that everything before it is judged. */
+  #judged = -1;
 
-  put(key: string, revision: number, value: T): void {
-    this.#last.set(key, { value, revision, isRefused: false, before: this.#last.get(key) });
+  get size(): number {
+    return this.#last.size;
+  }
+
+  /** @param revision undefined if `value` says that there is none any more: nothing in front of it counts */
+  put(key: string, revision: number | undefined, value: T): void {
+    const before = revision === undefined ? undefined : this.#last.get(key);
+    if (before && this.#isAccepted(before)) {
+      before.isAccepted = true;
+      before.before = undefined;
+    }
+    this.#last.set(key, { value, revision, marks: this.#marks, isRefused: false, isAccepted: false, before });
   }
 
   delete(key: string): void {
@@ -23,17 +45,23 @@ export class NotedRecords<T> {
   refuse(key: string, revision: number): void {
     let noted = this.#last.get(key);
     while (noted && noted.revision !== revision) noted = noted.before;
-    if (noted) noted.isRefused = true;
+    if (!noted) return;
+    noted.isRefused = true;
+    noted.isAccepted = false;
   }
 
-  /** Nobody has judged the last one, so it never was in force: it counts as refused from when there is another one. */
-  passOver(key: string): void {
-    const last = this.#last.get(key);
-    if (last) last.isRefused = true;
+  /** @param isJudged whether everything that was noted by now is judged: what is not refused is accepted */
+  mark(isJudged: boolean): void {
+    if (isJudged) this.#judged = this.#marks;
+    this.#marks++;
   }
 
-  *keys(): Iterable<string> {
-    yield* this.#last.keys();
+  keys(): Iterable<string> {
+    return this.#last.keys();
+  }
+
+  has(key: string): boolean {
+    return this.#last.has(key);
   }
 
   last(key: string): T | undefined {
@@ -46,10 +74,31 @@ export class NotedRecords<T> {
     return last?.isRefused ? last.revision : undefined;
   }
 
-  /** The last one before the last that is not refused. */
-  before(key: string): T | undefined {
-    let noted = this.#last.get(key)?.before;
-    while (noted?.isRefused) noted = noted.before;
-    return noted?.value;
+  /** True if the last one is known to be accepted. */
+  isAccepted(key: string): boolean {
+    const last = this.#last.get(key);
+    return last !== undefined && this.#isAccepted(last);
+  }
+
+  /** What may be in force if the last one is not accepted, the last of them first. */
+  before(key: string): T[] {
+    const before: T[] = [];
+    for (let noted = this.#last.get(key)?.before; noted; noted = noted.isAccepted ? undefined : noted.before) {
+      if (!noted.isRefused) before.push(noted.value);
+    }
+    return before;
+  }
+
+  /** All that may count, and what is refused between them: of each key the first one first. */
+  *all(): Iterable<Pick<Noted<T>, 'value' | 'revision' | 'isRefused'> & { readonly key: string }> {
+    for (const [key, last] of this.#last) {
+      const all: Noted<T>[] = [];
+      for (let noted: Noted<T> | undefined = last; noted; noted = noted.before) all.push(noted);
+      for (const { value, revision, isRefused } of all.reverse()) yield { key, value, revision, isRefused };
+    }
+  }
+
+  #isAccepted({ isRefused, marks }: Noted<T>): boolean {
+    return !isRefused && marks <= this.#judged;
   }
 }

@@ -527,12 +527,12 @@ export class SharedFeed implements Feed {
       return { revision, changes: there, keys: new Set(there.map(({ key }) => key)) };
     }
     // What was in force comes before what was not, or may not be: of records that clash, it is the same ones again.
-    const { accepted, refused } = copied;
-    const isNews = ({ key }: Entry): boolean => accepted.has(key) || refused.has(key);
+    const { before, refused } = copied;
+    const isNews = ({ key }: Entry): boolean => before.has(key) || refused.has(key);
     const entries = [...copied.entries.values()];
     const ordered = [...entries.filter((entry) => !isNews(entry)), ...entries.filter(isNews)];
     const all = ordered.map((entry) => ({ key: entry.key, entry }));
-    return { revision, changes: all, keys: copied.entries, accepted };
+    return { revision, changes: all, keys: copied.entries, before };
   }
 
   #give(changes: readonly Change[], madeAt?: number): void {

@@ -26,8 +26,8 @@ const MOST_LOST = 100;
 /** For a cluster that knows nothing yet. */
 interface CopiedState {
   readonly entries: ReadonlyMap<string, Entry>;
-  /** What is in force of those of `entries` that are not accepted, by key. */
-  readonly accepted: ReadonlyMap<string, Entry>;
+  /** As in `News`. */
+  readonly before: ReadonlyMap<string, readonly Entry[]>;
   /** The keys of those of `entries` that were not accepted. */
   readonly refused: ReadonlySet<string>;
 }
@@ -49,8 +49,8 @@ export class SharedState {
   isJoining = false;
   /** What was in force when the last daemon ended, until somebody takes it. */
   copied: Map<string, Entry> | undefined;
-  /** What was in force then of records that that daemon did not accept, by key. */
-  #accepted: ReadonlyMap<string, Entry> = new Map();
+  /** What may have been in force then instead of records that that daemon did not accept, by key: the last one first. */
+  #before: ReadonlyMap<string, readonly Entry[]> = new Map();
   #refused: ReadonlySet<string> = new Set();
   /** Something is noted that the copy does not have yet. */
   #isToKeep = false;
@@ -76,7 +76,7 @@ export class SharedState {
     const pending = new PendingWrites(own);
     await pending.load();
     refuseForeignWrites(host, pending.all());
-    const { copy, mark, entries, accepted, refused } = await StateCopy.open<StoreMark>(copyFile, onWarning);
+    const { copy, mark, entries, before, refused } = await StateCopy.open<StoreMark>(copyFile, onWarning);
     const state = new SharedState(host, own, pending, copy);
     const id = (await own.get(CLUSTER_KEY))?.value as string | undefined;
     state.id = id;
@@ -85,6 +85,7 @@ export class SharedState {
     if (mark.id === id) state.mark = mark;
     else state.isJoining = true;
     const copied = new Map<string, Entry>();
+    const [others, notAccepted] = [new Map(before), new Set(refused)];
     for await (const entry of inTurns(entries.values(), READ_PER_TURN)) {
       state.#set(entry, JSON.stringify(entry.value));
       copied.set(entry.key, entry);
@@ -93,10 +94,13 @@ export class SharedState {
       const change = state.written(key, value, base);
       if (change.entry) copied.set(key, change.entry);
       else copied.delete(key);
+      // This host had it in force, whatever the store had.
+      others.delete(key);
+      notAccepted.delete(key);
     }
     state.copied = copied;
-    state.#accepted = accepted;
-    state.#refused = refused;
+    state.#before = others;
+    state.#refused = notAccepted;
     return state;
   }
 
@@ -108,19 +112,19 @@ export class SharedState {
     const { copied } = this;
     this.copied = undefined;
     if (!copied) return undefined;
-    const accepted = new Map(this.#accepted);
+    const others = new Map(this.#before);
     const refused = this.#refused;
-    this.#accepted = new Map();
+    this.#before = new Map();
     this.#refused = new Set();
     for (const { key, entry } of changes) {
-      const before = copied.get(key);
-      if (entry && before && !accepted.has(key) && !refused.has(key))
-        accepted.set(key, { ...before, revision: Math.max(0, before.revision) });
-      if (!entry) accepted.delete(key);
+      const last = copied.get(key);
+      if (entry && last && !refused.has(key))
+        others.set(key, [{ ...last, revision: Math.max(0, last.revision) }, ...(others.get(key) ?? [])]);
+      if (!entry) others.delete(key);
       if (entry) copied.set(key, entry);
       else copied.delete(key);
     }
-    return { entries: copied, accepted, refused };
+    return { entries: copied, before: others, refused };
   }
 
   /**

@@ -13,10 +13,10 @@
  * written (`written`). Nothing is synced: the copy survives the end of the process at any moment. A power failure may take its
  * end away, and what is in front of the last whole mark then counts: that was in force a moment before.
  *
- * Of several lines with one key, the last counts. Where that is refused, or nobody has said that it is accepted, the one before
- * it that is not refused stays in force. When the file has become twice as long, the others are left out: not of what is written
- * to an empty file, where there are none, and which may be everything that a large cluster has. A version that knows nothing of
- * refused records reads the same file without them.
+ * Of several lines with one key, the last counts. Where that is refused, or nobody has said that it is accepted, the one before it
+ * that is not refused may be in force, and so may the one before that, back to one that is known to be accepted. When the file
+ * has become twice as long, the others are left out: not of what is written to an empty file, where there are none, and which may
+ * be everything that a large cluster has. A version that knows nothing of refused records reads the same file without them.
  *
  * The values are in the file alone, not in memory. One that was deleted is written anew, since it is still open.
  */
@@ -42,8 +42,8 @@ export interface Copied<Mark> {
   /** What it said; undefined if there was none, or none that can be used. */
   readonly mark: Mark | undefined;
   readonly entries: ReadonlyMap<string, Entry>;
-  /** What was in force before those that are refused, or may be, by key. */
-  readonly accepted: ReadonlyMap<string, Entry>;
+  /** What may be in force instead of those that are refused, or may be, by key: the last one first. */
+  readonly before: ReadonlyMap<string, readonly Entry[]>;
   /** The keys of those that are refused. */
   readonly refused: ReadonlySet<string>;
 }
@@ -78,8 +78,6 @@ export class StateCopy<Mark> {
   #due: Committed<Mark> | undefined;
   /** The keys of those whose last line is refused. */
   readonly #refused: Set<string>;
-  /** The keys of which something is written that nobody has judged. */
-  #unjudged: ReadonlySet<string>;
   #writing: Promise<void> | undefined;
   /** How often something was committed, and up to where that is written. */
   #committed = 0;
@@ -92,18 +90,13 @@ export class StateCopy<Mark> {
     path: string,
     onWarning: (message: string) => void,
     file: FileHandle,
-    {
-      lengthBytes = 0,
-      refused = new Set(),
-      unjudged = new Set(),
-    }: Partial<Pick<Read<Mark>, 'lengthBytes' | 'refused' | 'unjudged'>> = {},
+    { lengthBytes = 0, refused = new Set() }: Partial<Pick<Read<Mark>, 'lengthBytes' | 'refused'>> = {},
   ) {
     this.#path = path;
     this.#onWarning = onWarning;
     this.#file = file;
     this.#lengthBytes = lengthBytes;
     this.#refused = new Set(refused);
-    this.#unjudged = unjudged;
     this.#isEmpty = lengthBytes === 0;
     this.#compactAtBytes = longestBytes(lengthBytes);
   }
@@ -114,13 +107,13 @@ export class StateCopy<Mark> {
       const file = await open(path, 'a+', 0o600);
       await file.close();
       const found = await read<Mark>(path);
-      const { mark, entries, accepted, refused, lengthBytes, damage } = found;
+      const { mark, entries, before, refused, lengthBytes, damage } = found;
       if (damage !== undefined) onWarning(`${path} ${damage}: ${whatIsLeft(mark)}`);
       const opened = await open(path, 'r+');
       const copy = new StateCopy<Mark>(path, onWarning, opened, found);
       await opened.truncate(lengthBytes);
       if (lengthBytes === 0) await copy.#append([encodeRecord(HEADER)]);
-      return { copy, mark, entries, accepted, refused };
+      return { copy, mark, entries, before, refused };
     } catch (error) {
       const why = `${path} cannot be used: ${(error as Error).message}`;
       throw new WeftError('system', why, { cause: error });
@@ -159,6 +152,7 @@ export class StateCopy<Mark> {
     // Everything that a large cluster has may be in it: usually nothing waits, and nothing has to be added.
     if (this.#batch.isEmpty) this.#batch = this.#noted;
     else this.#batch.add(this.#noted);
+    this.#batch.mark(isJudged);
     this.#noted = new CopyBatch();
     this.#committed++;
     this.#writing ??= this.#writeAll();
@@ -201,7 +195,7 @@ export class StateCopy<Mark> {
   /** @returns false if it cannot be written now: `retry` and the next change try again. Until then, the copy is what was in force before */
   async #writeCommitted(due: Committed<Mark>): Promise<boolean> {
     const batch = this.#batch;
-    const [before, unjudged] = [this.#lengthBytes, this.#unjudged];
+    const before = this.#lengthBytes;
     const isFirst = this.#isEmpty;
     const committed = this.#committed;
     this.#batch = new CopyBatch();
@@ -215,17 +209,16 @@ export class StateCopy<Mark> {
         records = [];
       }
       await this.#append([...records, ...markLines(due, batch.refused())]);
-      this.#unjudged = new Set(due.isJudged ? [] : [...unjudged, ...batch.keys()]);
       if (!this.#isThere()) await this.#compact(due);
       this.#tell(committed);
       if (isFirst) this.#compactAtBytes = longestBytes(this.#lengthBytes);
       this.#toldWhy = undefined;
     } catch (error) {
       this.#lengthBytes = before;
-      this.#unjudged = unjudged;
       batch.add(this.#batch);
       this.#batch = batch;
       this.#due ??= due;
+      batch.mark(this.#due.isJudged);
       const why = (error as Error).message;
       if (why !== this.#toldWhy) {
         this.#onWarning(`${this.#path}, the copy of the cluster’s state, cannot be written: ${why}`);
@@ -270,22 +263,13 @@ export class StateCopy<Mark> {
     // Also if it has no name any more.
     const own = `/proc/self/fd/${this.#file.fd}`;
     const noted = new NotedRecords<number>();
-    const unjudged = new Set<string>();
-    let since: string[] = [];
     let at = 0;
     for await (const line of linesOf(own, this.#lengthBytes)) {
       const record = recordOf(line);
       if (record) {
-        if (unjudged.has(record.key)) noted.passOver(record.key);
         if (record.revision !== undefined) noted.put(record.key, record.revision, at);
         else noted.delete(record.key);
-        since.push(record.key);
-      } else {
-        const mark = decodeRecord(line);
-        noteJudged(unjudged, since, mark);
-        noteRefused(noted, mark);
-        since = [];
-      }
+      } else noteMark(noted, decodeRecord(line));
       at += line.length;
     }
     const path = `${this.#path}.new`;
@@ -300,8 +284,7 @@ export class StateCopy<Mark> {
         if (key !== undefined) {
           const revision = noted.refused(key);
           const isLast = noted.last(key) === at;
-          const mayStay = revision !== undefined || this.#unjudged.has(key);
-          const isBefore = mayStay && noted.before(key) === at;
+          const isBefore = !noted.isAccepted(key) && noted.before(key).includes(at);
           if (isLast || isBefore) kept.push(Buffer.from(line));
           if (isLast && revision !== undefined) refused.push(JSON.stringify([key, revision]));
         }
@@ -349,21 +332,16 @@ function markLines<Mark>({ mark, isJudged }: Committed<Mark>, refused: readonly 
   return lines;
 }
 
-/** @param since the keys of the records before this line, back to the last one of its kind */
-function noteJudged(unjudged: Set<string>, since: readonly string[], line: unknown): void {
-  const { judged } = Object(line) as Partial<MarkLine<unknown>>;
-  if (judged !== false) unjudged.clear();
-  else for (const key of since) unjudged.add(key);
-}
-
-function noteRefused(noted: NotedRecords<unknown>, line: unknown): void {
-  const { refused = [] } = Object(line) as Partial<MarkLine<unknown>>;
+/** @param line one without a record */
+function noteMark(noted: NotedRecords<unknown>, line: unknown): void {
+  if (!('mark' in Object(line))) return;
+  const { refused = [], judged = true } = line as MarkLine<unknown>;
   for (const [key, revision] of refused) noted.refuse(key, revision);
+  noted.mark(judged);
 }
 
 /** What a copy says, and what is wrong with it. */
 interface Read<Mark> extends Omit<Copied<Mark>, 'copy'> {
-  readonly unjudged: ReadonlySet<string>;
   readonly lengthBytes: number;
   readonly damage?: string;
 }
@@ -371,7 +349,6 @@ interface Read<Mark> extends Omit<Copied<Mark>, 'copy'> {
 /** Reads as far as it is whole. Another file, or one of another version, is as good as empty. */
 async function read<Mark>(path: string): Promise<Read<Mark>> {
   const noted = new NotedRecords<Entry>();
-  const unjudged = new Set<string>();
   let mark: Mark | undefined;
   let damage: string | undefined;
   let [at, lengthBytes] = [0, 0];
@@ -402,31 +379,24 @@ async function read<Mark>(path: string): Promise<Read<Mark>> {
       continue;
     }
     for (const [key, entry] of since) {
-      if (unjudged.has(key)) noted.passOver(key);
       if (entry) noted.put(key, entry.revision, entry);
       else noted.delete(key);
     }
-    noteJudged(
-      unjudged,
-      since.map(([key]) => key),
-      record,
-    );
     since = [];
-    noteRefused(noted, record);
+    noteMark(noted, record);
     ({ mark } = record as MarkLine<Mark>);
     lengthBytes = at;
   }
   const entries = new Map<string, Entry>();
-  const accepted = new Map<string, Entry>();
+  const before = new Map<string, readonly Entry[]>();
   const refused = new Set<string>();
   for (const key of noted.keys()) {
     entries.set(key, noted.last(key)!);
-    const isRefused = noted.refused(key) !== undefined;
-    if (isRefused) refused.add(key);
-    const before = isRefused || unjudged.has(key) ? noted.before(key) : undefined;
-    if (before) accepted.set(key, before);
+    if (noted.refused(key) !== undefined) refused.add(key);
+    const others = noted.isAccepted(key) ? [] : noted.before(key);
+    if (others.length > 0) before.set(key, others);
   }
-  return { mark, entries, accepted, refused, unjudged, lengthBytes, ...(damage !== undefined && { damage }) };
+  return { mark, entries, before, refused, lengthBytes, ...(damage !== undefined && { damage }) };
 }
 
 /** Whole lines, each with its line feed. A line is valid until the next one is asked for. */
