@@ -298,7 +298,8 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     peers: options.peers.map(parseIp),
     whyAlive: (name) => membership.whyAlive(name),
     stillGone: (name) => membership.live.expectation(name),
-    belongingsOf: (name) => joined(belongingsOf(name, endpoints.all(), cluster.refused), blocks?.without(name) ?? {}),
+    belongingsOf: (name) =>
+      joined(belongingsOf(name, endpoints.all(), cluster.refused, hosts), blocks?.without(name) ?? {}),
     onMoved: (name) => {
       if (name === options.host && !hosts.registrationOf(name)) membership.lost();
       return endpoints.followHost(name);

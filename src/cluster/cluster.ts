@@ -11,6 +11,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
+import { hostKind } from '../model/kinds/host.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
 import type { AcceptReport, ApplyReport } from '../model/report.ts';
@@ -353,8 +354,6 @@ export class Cluster {
     const isElsewhere = feed.failure(kind, name) !== undefined && !reconciler.find(name);
     const revision = this.refused.revision(kind, name) ?? (isElsewhere ? 0 : reconciler.get(name).revision);
     reconciler.refuseRemoval?.(name);
-    const declared = reconciler.find(name);
-    if (declared && isOfThisHost(declared)) this.refused.refuseMoved(kind, name, this.#environment.hostName);
     refuseInUse(kind, name, this.#all());
     if (!takesBack) await this.#environment.check(removalOf(kind.kind, name));
     let isPending = false;
@@ -493,8 +492,9 @@ export class Cluster {
     return planned(async () => {
       await this.enforce();
       const { hostName, reconcilers } = this.#environment;
+      const isThere = (host: string): boolean => this.isDeclared(hostKind, host);
       const endpoints = [...this.#all()].filter(
-        (one) => isOfThisHost(one) && !this.refused.isOfAnother(kindOf(one.resource), one.name, hostName),
+        (one) => isOfThisHost(one) && !this.refused.isOfAnother(kindOf(one.resource), one.name, hostName, isThere),
       );
       const expect = endpoints.map((one) => this.refused.expectation(kindOf(one.resource), one));
       for (const { resource, name } of endpoints) reconcilers.get(resource.kind)!.planRemoval?.(name);

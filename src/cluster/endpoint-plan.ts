@@ -76,22 +76,24 @@ export class EndpointPlan {
   async make(): Promise<Planned> {
     const known = this.#known;
     const { host } = this.#resource.spec;
+    this.#refuseMoved();
     if (host !== undefined && this.#environment.hosts.registrationOf(host)) return this.#makeOfHost(host);
     if (host !== undefined) refuseNotThere(this.#resource);
     if (host === undefined && known && isShared(known)) return this.#move(known, known.host);
     if (known) refuseOtherIdentity(known, this.#resource);
-    this.#refuseMoved();
     const netns = host === undefined ? await this.#refuseHost() : undefined;
     return known ? this.#change(known, netns) : this.#create(netns);
   }
 
-  /** Here it is still this host's, but it has moved. */
+  /** It runs on another host than the one that it is on as far as this one knows. */
   #refuseMoved(): void {
+    const { hostName, isDown } = this.#environment;
     const owner = this.#draft.ownerOf(this.#name);
-    if (owner === undefined || owner === this.#environment.hostName) return;
+    if (owner === undefined || owner === hostName || owner === this.#known?.host) return;
+    if (this.#draft.mayMove(this.#name) || isDown(owner)) return;
     throw new WeftError(
       'conflict',
-      `endpoint "${this.#name}" is on host "${owner}", as a record says that this version of weft does not accept: detach it there first`,
+      `endpoint "${this.#name}" is on host "${owner}", as a record says that this version of weft does not accept: detach it there first, or take it over with \`weft attach --move\``,
     );
   }
 

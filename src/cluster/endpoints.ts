@@ -17,7 +17,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
-import { endpointAllotted, type EndpointResource } from '../model/kinds/endpoint.ts';
+import { endpointAllotted, endpointKind, type EndpointResource } from '../model/kinds/endpoint.ts';
 import type { EndpointReport } from '../model/report.ts';
 import { someOf } from '../model/name.ts';
 import type { Resource } from '../model/resource.ts';
@@ -162,6 +162,19 @@ export class Endpoints implements Reconciler {
     if (!endpoint)
       throw new WeftError('not_found', `endpoint "${name}" does not exist: \`weft endpoints\` shows those that do`);
     return endpoint;
+  }
+
+  /**
+   * @throws WeftError('not_found') if it has moved from here to a host that runs, as a record says that this host does not
+   * accept: it is for that one to delete
+   */
+  refuseRemoval(name: string): void {
+    const { refused, hostName, isDown } = this.#environment;
+    const known = this.find(name);
+    const isElsewhere = (): boolean => refused().isOfAnother(endpointKind, name, hostName, (owner) => !isDown(owner));
+    if (!known || !isHere(known) || !isElsewhere()) return;
+    const owner = refused().ownerOf(endpointKind, name);
+    throw new WeftError('not_found', `endpoint "${name}" is on host "${owner}" by now: delete it there`);
   }
 
   /** Whoever deletes it here knows of it. */

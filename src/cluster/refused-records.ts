@@ -68,19 +68,19 @@ export class RefusedRecords {
     return ownerOf(this.#refused.get(keyOf(kind, name))?.change.entry?.value);
   }
 
-  /** True if the refused record of something that this host takes for that of a host says that another host has it. */
-  isOfAnother(kind: KindDefinition, name: string, host: string): boolean {
+  /**
+   * True if the refused record of something that this host takes for that of a host says that another host has it.
+   * @param counts whether what a record says of a host counts, since somebody may have written anything
+   */
+  isOfAnother(kind: KindDefinition, name: string, host: string, counts: (owner: string) => boolean): boolean {
     const owner = this.ownerOf(kind, name);
-    return owner !== undefined && owner !== host;
+    return owner !== undefined && owner !== host && counts(owner);
   }
 
-  /** @throws WeftError('not_found') if an endpoint of a host has moved: it is for the other host to delete */
-  refuseMoved(kind: KindDefinition, name: string, host: string): void {
-    if (!this.isOfAnother(kind, name, host)) return;
-    throw new WeftError(
-      'not_found',
-      `endpoint "${name}" is on host "${this.ownerOf(kind, name)}" by now: delete it there`,
-    );
+  /** The names of all whose refused record says that a host has them. */
+  ofHost(kind: KindDefinition, host: string): string[] {
+    const all = [...this.#refused.values()].filter((one) => one.kind === kind);
+    return all.map(({ name }) => name).filter((name) => this.ownerOf(kind, name) === host);
   }
 
   /** Says what to do about the record. */

@@ -6,6 +6,7 @@ import { WeftError } from '../error.ts';
 import { endpointKind } from '../model/kinds/endpoint.ts';
 import type { Store } from '../store/store.ts';
 import type { EndpointIndex } from './endpoint-index.ts';
+import type { Hosts } from './membership/hosts.ts';
 import type { RefusedRecords } from './refused-records.ts';
 
 export interface ReleasesEnvironment {
@@ -13,6 +14,7 @@ export interface ReleasesEnvironment {
   readonly index: EndpointIndex;
   /** Records that this host does not accept. */
   readonly refused: () => RefusedRecords;
+  readonly hosts: Pick<Hosts, 'isThere'>;
   /** The name of this host. */
   readonly hostName: string;
   readonly warn: (message: string, details: object) => void;
@@ -54,10 +56,10 @@ export class Releases {
     }
   }
 
-  /** It has moved, as a record says that this host does not accept. */
+  /** It has moved to a host that there is, as a record says that this host does not accept. */
   #isElsewhere(name: string): boolean {
-    const { refused, hostName } = this.#environment;
-    return refused().isOfAnother(endpointKind, name, hostName);
+    const { refused, hostName, hosts } = this.#environment;
+    return refused().isOfAnother(endpointKind, name, hostName, (owner) => hosts.isThere(owner));
   }
 
   /** In one transaction; one by one if one of them was changed meanwhile, so that it does not hold back the others. */

@@ -15,13 +15,24 @@ export interface RemoteEndpointsEnvironment {
   readonly hosts: Hosts;
 }
 
-/** What deletes the endpoints of another host of the store. @param all endpoints @param refused records that this host does not accept */
-export function belongingsOf(host: string, all: Iterable<Endpoint>, refused: RefusedRecords): Transaction {
+/**
+ * What deletes the endpoints of another host of the store.
+ * @param all endpoints @param refused records that this host does not accept
+ */
+export function belongingsOf(
+  host: string,
+  all: Iterable<Endpoint>,
+  refused: RefusedRecords,
+  hosts: Pick<Hosts, 'isThere'>,
+): Transaction {
+  const isElsewhere = ({ name }: Endpoint): boolean =>
+    refused.isOfAnother(endpointKind, name, host, (owner) => hosts.isThere(owner));
   const endpoints = [...all].filter(
-    (endpoint) =>
-      isShared(endpoint) && endpoint.host === host && !refused.isOfAnother(endpointKind, endpoint.name, host),
+    (endpoint) => isShared(endpoint) && endpoint.host === host && !isElsewhere(endpoint),
   );
-  const expect = endpoints.map((endpoint) => refused.expectation(endpointKind, endpoint));
+  const revisions = new Map(endpoints.map(({ name, revision }) => [name, revision]));
+  for (const name of refused.ofHost(endpointKind, host)) revisions.set(name, 0);
+  const expect = [...revisions].map(([name, revision]) => refused.expectation(endpointKind, { name, revision }));
   return { expect, delete: expect.map(({ key }) => key) };
 }
 

@@ -167,7 +167,8 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     peers: [],
     whyAlive: (name) => membership.whyAlive(name),
     stillGone: (name) => membership.live.expectation(name),
-    belongingsOf: (name) => joined(belongingsOf(name, endpoints.all(), cluster.refused), blocks?.without(name) ?? {}),
+    belongingsOf: (name) =>
+      joined(belongingsOf(name, endpoints.all(), cluster.refused, hosts), blocks?.without(name) ?? {}),
     onMoved: (name) => endpoints.followHost(name),
   });
   const serving = serviceParts({

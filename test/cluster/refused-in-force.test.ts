@@ -1,10 +1,10 @@
 /** While the store has a record that a host does not accept, what is in force of it can be used: attached to, given back, deleted. */
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
 import { networkKind } from '../../src/model/kinds/network.ts';
 import { Switchable } from '../support/switchable.ts';
-import { attach, blocksIn, blue, openHost, type Plane, settled } from './block-hosts.ts';
+import { attach, blocksIn, blue, endpoint, openHost, type Plane, settled } from './block-hosts.ts';
 import { openStore } from './control-plane.ts';
 
 t.setTimeout(120_000);
@@ -75,24 +75,43 @@ t.test('a network, a host and its endpoints are deleted', async (t) => {
   t.strictSame(refused(a), []);
 });
 
-t.test('an endpoint that has moved to a host of a newer version stays that one’s', async (t) => {
+const A1 = 'endpoints/default/a1';
+const RECORD = { host: 'b', resource: 'of a newer version' };
+
+/** Host a has a1 and a2, b and c have them in force. Some of the three run. */
+async function threeHosts(t: Test) {
   const shared = await openStore(t);
+  const running = new Set(['a', 'b', 'c']);
+  const options = { membership: { isReachable: (host: string) => running.has(host) } };
   const [a, b, c] = [
-    await openHost(t, shared, 'a'),
-    await openHost(t, shared, 'b'),
-    await openHost(t, shared, 'c'),
+    await openHost(t, shared, 'a', undefined, options),
+    await openHost(t, shared, 'b', undefined, options),
+    await openHost(t, shared, 'c', undefined, options),
   ] as const;
   await a.cluster.apply([blue('10.0.0.0/24')]);
   await settled(a, b, c);
   await attach(a, 'a1');
   await attach(a, 'a2');
   await settled(a, b, c);
-  const moved = { host: 'b', resource: 'of a newer version' };
-  await b.write({ 'endpoints/default/a1': moved });
+  return { shared, running, a, b, c };
+}
+
+t.test('an endpoint that has moved to a host of a newer version stays that one’s', async (t) => {
+  const { shared, running, a, b, c } = await threeHosts(t);
+  await b.write({ [A1]: RECORD });
   await settled(a, b, c);
   t.strictSame(refused(a), ['a1']);
 
-  await t.rejects(attach(a, 'a1'), { code: 'conflict', message: /^endpoint "a1" is on host "b", as a record says/ });
+  const isOnB = {
+    code: 'conflict',
+    message:
+      'endpoint "a1" is on host "b", as a record says that this version of weft does not accept: detach it there first, or take it over with `weft attach --move`',
+  };
+  await t.rejects(attach(a, 'a1'), isOnB);
+  const [shown] = c.cluster.get(endpointKind, { name: 'a1' });
+  t.match(shown, { spec: { host: 'a' } });
+  for (const host of [a, c]) await t.rejects(host.cluster.apply([shown!]), isOnB);
+  await t.rejects(attach(c, 'a1'), isOnB);
   await t.rejects(a.cluster.delete(endpointKind, { name: 'a1' }), {
     code: 'not_found',
     message: 'endpoint "a1" is on host "b" by now: delete it there',
@@ -101,6 +120,39 @@ t.test('an endpoint that has moved to a host of a newer version stays that one�
   await settled(a, b, c);
   t.notOk(await shared.get('endpoints/default/a2'));
   await a.close();
+  running.delete('a');
+  await t.rejects(attach(c, 'a1'), isOnB, 'whether the host runs that it has left or not');
   await c.cluster.delete(hostKind, { name: 'a' });
-  t.same((await shared.get('endpoints/default/a1'))?.value, moved);
+  t.same((await shared.get(A1))?.value, RECORD);
+  await c.cluster.change(() => c.cluster.applyOrTakeBack(endpoint('a1', {}), { moves: ['a1'] }));
+  t.match((await shared.get(A1))?.value, { host: 'c', resource: { kind: 'Endpoint' } }, 'that was asked for');
+});
+
+t.test('an endpoint that has moved to a host of a newer version that is gone can be used and deleted', async (t) => {
+  const { shared, running, a, b, c } = await threeHosts(t);
+  const address = a.endpoints.get('a1').addresses;
+  for (const owner of ['b', 'zzz']) {
+    const record = { ...RECORD, host: owner };
+    running.delete('b');
+    await a.write({ [A1]: record });
+    await settled(a, b, c);
+    t.strictSame(refused(a), ['a1']);
+    await attach(a, 'a1');
+    t.match((await shared.get(A1))?.value, { host: 'a', addresses: address });
+    await a.write({ [A1]: record });
+    await a.cluster.delete(endpointKind, { name: 'a1' });
+    t.notOk(await shared.get(A1));
+    await attach(a, 'a1', ...address);
+    running.add('b');
+  }
+  // On one host, nothing of it was ever in force.
+  await a.write({ [A1]: RECORD, 'endpoints/default/b9': RECORD });
+  await settled(a, c);
+  await b.close();
+  running.delete('b');
+  await a.cluster.delete(hostKind, { name: 'b' });
+  t.strictSame(
+    (await shared.list('endpoints/')).entries.map(({ key }) => key),
+    ['endpoints/default/a2'],
+  );
 });

@@ -21,8 +21,9 @@ await t.test('one that was changed meanwhile does not hold back the others', asy
   const index = new EndpointIndex();
   const warnings: object[] = [];
   const refused = new RefusedRecords();
+  const hosts = { isThere: (name: string) => name === 'b' };
   const releases = new Releases({
-    ...{ store, index, refused: () => refused, hostName: 'a' },
+    ...{ store, index, refused: () => refused, hostName: 'a', hosts },
     warn: (_, details) => warnings.push(details),
   });
   const left = async (): Promise<string[]> => (await store.list('endpoints/')).entries.map(({ key }) => key);
@@ -71,4 +72,12 @@ await t.test('one that was changed meanwhile does not hold back the others', asy
   releases.add('api');
   await releases.run();
   t.same(await left(), [moved!.key]);
+
+  // Unless there is no such host.
+  const nowhere = { ...news.entry, value: { name: 'api', host: 'zzz' } };
+  const garbage = { key: moved!.key, entry: nowhere };
+  refused.add({ kind: endpointKind, name: 'api', revision: movedAt, why: '', isClash: false, change: garbage });
+  releases.add('api');
+  await releases.run();
+  t.same(await left(), []);
 });

@@ -100,6 +100,11 @@ export class Hosts extends Declarations<HostResource> {
     return this.#facts.get(name)?.registration;
   }
 
+  /** True if the store has such a host, be it one whose record this host does not accept. */
+  isThere(name: string): boolean {
+    return this.find(name) !== undefined || this.#environment.refused().revision(hostKind, name) !== undefined;
+  }
+
   #isOwn(name: string): boolean {
     return this.registrationOf(name)?.id === this.#environment.id;
   }
