@@ -22,7 +22,8 @@
  *      the block has to yield the address and take `isAsked` away. While that one is cut off, nobody gets the address.
  *   4. Once the record has said so, a yielded address comes back only by a claim of the host that had it which gives it back
  *      (`isFree`, or `isAsked` again) and is newer, never because the record lacks the claim. So neither a lost record nor
- *      an old one gives it away: whoever holds something writes it into a record that is older than the holding.
+ *      an old one gives it away: whoever holds something writes it into a record that is older than the holding. If that
+ *      one names another host, the store was lost, and counts its revisions anew: what the holding has is that host's now.
  *
  * Removing a host (`without`) gives all that it has to others at once. It is the operator's word that the host is gone. If
  * it comes back nevertheless, it sees a newer record that names another host, and its endpoints lose their addresses.

@@ -144,8 +144,9 @@ export class Holding {
 
   /** Takes what the store says. @param value of the record; undefined if there is none @param revision of the change */
   see(value: unknown, entryRevision: number, revision: number): void {
-    if (entryRevision > 0 && entryRevision < this.revision) this.#goBack();
     const content = value === undefined ? EMPTY : contentOf(value);
+    const isAnew = entryRevision < this.revision || (content && this.#contradicts(content, entryRevision));
+    if (entryRevision > 0 && isAnew) this.#goBack();
     if (!this.isDamaged) this.#hostBefore = this.content.host;
     this.isDamaged = content === undefined;
     this.content = content ?? { host: UNKNOWN, claimed: this.content.claimed };
@@ -153,6 +154,19 @@ export class Holding {
     // What is missing was deleted after whatever this daemon has written.
     this.#seenAt = entryRevision > 0 ? Math.max(revision, entryRevision) : Math.max(revision, this.#wroteAt);
     this.#settle();
+  }
+
+  /**
+   * Whether the record says that others have what it gave to this host at that revision, or later. In one history it cannot,
+   * so numbers have begun anew while this daemon did not run, or while there was no record: others may use that by now.
+   */
+  #contradicts({ host, claimed }: BlockContent, entryRevision: number): boolean {
+    const isOthers = host !== undefined && host !== this.#host;
+    if (isOthers && this.heldAt !== undefined && entryRevision <= this.heldAt) return true;
+    return [...this.singles].some(([address, { at }]) => {
+      const claim = claimed.get(address);
+      return entryRevision <= at && (claim ? claim.host !== this.#host : isOthers);
+    });
   }
 
   #settle(): void {
@@ -186,21 +200,31 @@ export class Holding {
       this.yielded.clear();
       this.isChanged = true;
     }
+    // Until this host has written it into the record again, others take the block for nobody's.
+    if (host === undefined && this.heldAt !== undefined) this.#yieldClaimed();
     if (host !== this.#host) return;
     if (this.heldAt === undefined && !this.#isSettled) return;
     if (this.heldAt !== this.revision) this.isChanged = true;
     this.heldAt = this.revision;
     // What was claimed out of the block before it became this host's is a part of it now.
     this.singles.clear();
-    for (const [address, { host: other, endpoint, isAsked, isFree }] of claimed) {
-      if (other === this.#host || isAsked || isFree) continue;
-      this.yielded.set(address, { host: other, endpoint, at: this.revision, isSure: true });
-    }
+    this.#yieldClaimed();
     for (const [address, { host: other, at, isSure }] of this.yielded) {
       if (at >= this.revision) continue;
       const claim = claimed.get(address);
       // If it was never said, it cannot be said any more: the record has changed since.
       if (!isSure || (claim?.host === other && (claim.isAsked || claim.isFree))) this.yielded.delete(address);
+    }
+  }
+
+  /** What the record says that other hosts have of the block of this host. */
+  #yieldClaimed(): void {
+    for (const [address, { host, endpoint, isAsked, isFree }] of this.content.claimed) {
+      if (host === this.#host || isAsked || isFree) continue;
+      const known = this.yielded.get(address);
+      if (known?.isSure && known.at === this.revision) continue;
+      this.yielded.set(address, { host, endpoint, at: this.revision, isSure: true });
+      this.isChanged = true;
     }
   }
 
