@@ -445,7 +445,7 @@ t.test('a host that comes back just as it is deleted stays, with all that it has
   root.beforeTransact = async ({ delete: deleted = [] }) => {
     if (!deleted.includes('state/hosts/b')) return;
     root.beforeTransact = async () => {};
-    await shared.transact({ put: [{ key: 'live/b', value: live!.value }] });
+    await shared.transact({ put: [{ key: 'live/b', value: live!.value, lease: await shared.grant(60_000) }] });
   };
   await t.rejects(a.cluster.delete(hostKind, { name: 'b' }), { message: /^host "b" runs since/ });
   t.match((await shared.get('hosts/b'))?.value, { host: 'b', deletedBy: undefined });

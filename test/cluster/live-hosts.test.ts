@@ -15,7 +15,7 @@ t.test('since when hosts are gone is known of the last ones', async (t) => {
   const count = 5000;
   for (let n = 0; n < count; n++) {
     const key = `live/h${n}`;
-    live.see([{ key, entry: { key, value: RECORD, revision: 2 * n + 1 } }]);
+    live.see([{ key, entry: { key, value: RECORD, revision: 2 * n + 1, lease: 'l' } }]);
     live.see([{ key, entry: undefined }]);
   }
   const known = Array.from({ length: count }, (_, n) => live.goneSinceMs(`h${n}`) !== undefined);
@@ -28,7 +28,7 @@ t.test('a clock that is off is told, whenever its host wrote that, and one that 
   const told = (aheadMs: number, ageMs: number): string[] => {
     const live = new LiveHosts({ host: 'here', wallClock: () => nowMs, onOwnGone: () => {} });
     const value = { ...RECORD, clock: nowMs + aheadMs - ageMs };
-    live.see([{ key: 'live/there', entry: { key: 'live/there', value, revision: 1 } }]);
+    live.see([{ key: 'live/there', entry: { key: 'live/there', value, revision: 1, lease: 'l' } }]);
     live.listed(new Set(['live/there']));
     return live.differences(undefined).map(({ detail }) => detail);
   };
@@ -37,6 +37,26 @@ t.test('a clock that is off is told, whenever its host wrote that, and one that 
     t.match(told(3_600_000, ageMs), [/^the clock of host "there" is (?:59|60) min ahead of the one here$/]);
     t.match(told(-3_600_000, ageMs), [/^the clock of host "there" is (?:60|61) min behind the one here$/]);
   }
+});
+
+t.test('a record without a lease, as a dump has it, says nothing of a host', async (t) => {
+  let isGone = 0;
+  const live = new LiveHosts({ host: 'here', wallClock: () => 0, onOwnGone: () => void isGone++ });
+  const see = (name: string, lease?: string): void => {
+    const key = `live/${name}`;
+    live.see([{ key, entry: { key, value: RECORD, revision: 1, ...(lease !== undefined && { lease }) } }]);
+  };
+  see('there');
+  t.equal(live.find('there'), undefined);
+  t.same(live.expectation('there'), { key: 'live/there', revision: 1 }, 'it is there, and can be deleted');
+  see('there', '1');
+  t.ok(live.find('there'));
+  see('there');
+  t.equal(live.find('there'), undefined, 'also not if it comes instead of the right one');
+  see('here', '2');
+  t.equal(isGone, 0);
+  see('here');
+  t.equal(isGone, 1, 'this host writes its own again');
 });
 
 t.test('of networks without blocks, nothing is kept', async (t) => {

@@ -246,7 +246,7 @@ t.test('a host that was cut off writes nothing if another one has taken its plac
   const { value } = (await store.get('live/left'))!;
   const process = { bootId: 'b', pidNamespace: 'pid:[1]', pid: 1, startTicks: '1', stateDirectory: '8/copy' };
   const see = (live: object): void =>
-    membership.live.see([{ key: 'live/left', entry: { key: 'live/left', value: live, revision: 9 } }]);
+    membership.live.see([{ key: 'live/left', entry: { key: 'live/left', value: live, revision: 9, lease: 'l' } }]);
   see(value as object);
   t.equal(membership.whyBarred, undefined, 'this daemon');
   isRunning = undefined;
@@ -255,6 +255,17 @@ t.test('a host that was cut off writes nothing if another one has taken its plac
   t.match(membership.whyBarred, /^host "left" runs elsewhere since 20/);
   isRunning = false;
   t.equal(membership.whyBarred, undefined, 'one that has ended');
+});
+
+t.test('a record of the boot before that is part of a dump, without a lease, is nobody’s', async (t) => {
+  const { daemon, own, store } = await lab(t);
+  const directory = await own();
+  const before = await daemon('left', '192.0.2.1', 'aa01', directory);
+  await before.membership.close({ retain: true });
+  await store.transact({ put: [{ key: 'live/left', value: (await store.get('live/left'))!.value }] });
+  const rebooted = await daemon('left', '192.0.2.1', 'aa01', directory, UNSEEN);
+  t.same(rebooted.told, ['registered']);
+  t.ok((await store.get('live/left'))!.lease);
 });
 
 t.test('if that record stays, another machine has a copy of the state directory', async (t) => {

@@ -41,7 +41,7 @@ async function lab(t: Test) {
     put: [
       { key: 'networks/blue', value: network },
       ...(Object.keys(underlays) as HostName[]).map((host) => ({ key: `hosts/${host}`, value: hostRecord(host) })),
-      { key: 'live/right', value: liveRecord('right') },
+      { key: 'live/right', value: liveRecord('right'), lease: await store.grant(600_000) },
       { key: 'endpoints/default/web', value: record('left', 'web', 11) },
       { key: 'endpoints/default/db', value: record('right', 'db', 12, { trust: false }) },
       { key: 'endpoints/default/app', value: record('third', 'app', 13, { allowedAddresses: ['10.0.0.99'] }) },

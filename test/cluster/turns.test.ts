@@ -102,7 +102,11 @@ t.test('what somebody has written that is no resource is seen, and looked after,
     ...{ host: `h${n}`, id: '00'.repeat(16), version: '1', capabilities: [], startedAt: '', clock: 0 },
     process: { bootId: '', pidNamespace: '', pid: 1, startTicks: '', stateDirectory: '' },
   });
-  await write(Object.fromEntries(Array.from({ length: MANY }, (_, n) => [`live/h${n}`, live(n)])));
+  const lease = await shared.grant(600_000);
+  await shared.transact({
+    put: Array.from({ length: MANY }, (_, n) => ({ key: `live/h${n}`, value: live(n), lease })),
+  });
+  await cluster.serial.run(() => cluster.enforce());
   t.equal(membership.live.size, MANY);
   t.ok(turns.most('see') <= 64, `${turns.most('see')} signs of life in a turn at most`);
 

@@ -1,10 +1,11 @@
 /**
  * The hosts whose daemon runs, as far as the store says: `live/NAME` disappears some seconds after the daemon or its way to
- * the store is gone. Ownership is reclaimed by that. Whether a host can be reached is another question (`liveness`).
+ * the store is gone. Ownership is reclaimed by that. Whether a host can be reached is another question (`liveness`). A record
+ * without a lease says nothing: somebody else has put it there, as part of a dump, and it would never go.
  */
 import { compareNames } from '../../model/name-order.ts';
 import { liveRecord, type LiveRecord } from '../../model/records.ts';
-import type { Change, Expectation } from '../../store/store.ts';
+import type { Change, Entry, Expectation } from '../../store/store.ts';
 import type { Keys, Register } from '../register.ts';
 
 export const LIVE = 'live/';
@@ -20,7 +21,7 @@ export interface LiveHostsEnvironment {
   readonly host: string;
   /** Milliseconds since the epoch. */
   readonly wallClock: () => number;
-  /** The record of this host is gone. */
+  /** The record of this host is gone, or somebody has put another one in its place. */
   readonly onOwnGone: () => void;
 }
 
@@ -48,10 +49,10 @@ export class LiveHosts implements Register {
       const name = key.slice(LIVE.length);
       if (entry) this.#revisions.set(name, entry.revision);
       else this.#revisions.delete(name);
-      const { data: record } = liveRecord.safeParse(entry?.value);
+      const record = liveRecordOf(entry);
       if (!record) {
         if (this.#known.delete(name)) this.#gone(name);
-        if (name === this.#environment.host && !entry) this.#environment.onOwnGone();
+        if (name === this.#environment.host && entry?.lease === undefined) this.#environment.onOwnGone();
         continue;
       }
       this.#goneSinceMs.delete(name);
@@ -115,6 +116,11 @@ export class LiveHosts implements Register {
       ];
     });
   }
+}
+
+/** Undefined if there is none that says that a daemon runs. */
+export function liveRecordOf(entry: Entry | undefined): LiveRecord | undefined {
+  return entry?.lease === undefined ? undefined : liveRecord.safeParse(entry.value).data;
 }
 
 function durationText(milliseconds: number): string {

@@ -22,13 +22,12 @@ import type { HostResource } from '../../model/kinds/host.ts';
 import {
   hostClaim,
   hostRegistration,
-  liveRecord,
   type HostRegistration,
   type LiveRecord,
   type ProcessIdentity,
 } from '../../model/records.ts';
 import type { Entry, Put, Store } from '../../store/store.ts';
-import { LIVE } from './live-hosts.ts';
+import { LIVE, liveRecordOf } from './live-hosts.ts';
 
 export const UNHEALTHY = 'unhealthy/';
 
@@ -140,7 +139,7 @@ export class Registration {
   #refuse({ own, id: ofId, underlay: ofUnderlay, live }: Read, underlay: string, mayWait: boolean): void {
     const { host, id, process, isRunning, state } = this.#environment;
     const known = registrationOf(own);
-    const running = liveRecord.safeParse(live?.value).data;
+    const running = liveRecordOf(live);
     if (own && !known) {
       throw new HostClash(
         'conflict',
