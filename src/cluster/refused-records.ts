@@ -8,7 +8,7 @@ import type { KindDefinition } from '../model/kinds/kind.ts';
 import type { RefusedRecordReport } from '../model/report.ts';
 import { isPolicyKind } from '../model/refused-record.ts';
 import { nameOf } from '../model/resource.ts';
-import type { Change, Expectation } from '../store/store.ts';
+import type { Change, Entry, Expectation } from '../store/store.ts';
 import { ownerOf } from './feed/known-records.ts';
 import { keyOf } from './keys.ts';
 import type { Declared } from './reconciler.ts';
@@ -63,9 +63,14 @@ export class RefusedRecords {
     return { key: keyOf(kind, name), revision: this.revision(kind, name) ?? revision };
   }
 
+  /** A refused record, as the store has it; undefined if there is none under that name. */
+  entry(kind: KindDefinition, name: string): Entry | undefined {
+    return this.#refused.get(keyOf(kind, name))?.change.entry;
+  }
+
   /** The host that has it, as a refused record says; undefined if there is none, or it does not say. */
   ownerOf(kind: KindDefinition, name: string): string | undefined {
-    return ownerOf(this.#refused.get(keyOf(kind, name))?.change.entry?.value);
+    return ownerOf(this.entry(kind, name)?.value);
   }
 
   /**

@@ -431,6 +431,52 @@ t.test('a host takes itself out of the store, although others change what it has
   t.same(left, []);
 });
 
+t.test(
+  'with a host whose record is not accepted goes what that says, and nothing that is another host’s by now',
+  async (t) => {
+    stayAlive(t);
+    const root = new Hooked(await openStore(t));
+    const [shared, applied] = [within(root, 'state/'), within(root, 'applied/')];
+    const open = (host: HostName) =>
+      openControlPlane(t, undefined, { host, shared, applied, underlay: underlayOf(host) });
+    const [a, b] = [await open('a'), await open('b')];
+    await until(() => a.membership.live.find('b') !== undefined, { what: 'it is known' });
+    await b.close();
+    await until(() => a.membership.live.find('b') === undefined, { what: 'b is down' });
+    const claims = async (): Promise<Record<string, string>> =>
+      Object.fromEntries(
+        (await shared.list('host-claims/')).entries.map(({ key, value }) => [key, (value as { host: string }).host]),
+      );
+    const ofOthers = Object.fromEntries(Object.entries(await claims()).filter(([, host]) => host !== 'b'));
+
+    // A newer version, which has moved, and another host that has its address now.
+    const record = (await shared.get('hosts/b'))!.value as { readonly resource: object };
+    const newer = { ...record, resource: { ...record.resource, spec: { underlay: '192.0.2.77', colour: 'red' } } };
+    const moved = { 'host-claims/underlay/192.0.2.77': 'b', 'host-claims/underlay/192.0.2.2': 'c' };
+    const put = Object.entries(moved).map(([key, host]) => ({ key, value: { host } }));
+    await shared.transact({ put: [...put, { key: 'hosts/b', value: newer }] });
+    await until(() => a.cluster.refused.count === 1, { what: 'it is not accepted' });
+    await a.cluster.delete(hostKind, { name: 'b' });
+    t.same(await claims(), { ...ofOthers, 'host-claims/underlay/192.0.2.2': 'c' });
+    t.notOk(await shared.get('hosts/b'));
+
+    // One that this host has never accepted, and that runs.
+    const live = { key: 'live/b', value: { ...b.membership.live.find('b'), host: 'b' } };
+    t.match(live.value, { startedAt: String });
+    await shared.transact({
+      put: [{ key: 'hosts/b', value: newer }, { ...live, lease: await shared.grant(600_000) }, ...put.slice(0, 1)],
+    });
+    await until(() => a.cluster.refused.count === 1 && a.membership.live.find('b') !== undefined, {
+      what: 'it is known',
+    });
+    await t.rejects(a.cluster.delete(hostKind, { name: 'b' }), { message: /^host "b" runs since/ });
+    await shared.transact({ delete: ['live/b'] });
+    await until(() => a.membership.live.find('b') === undefined, { what: 'b is down' });
+    await a.cluster.delete(hostKind, { name: 'b' });
+    t.same(await claims(), { ...ofOthers, 'host-claims/underlay/192.0.2.2': 'c' });
+  },
+);
+
 t.test('a host that comes back just as it is deleted stays, with all that it has', async (t) => {
   stayAlive(t);
   const root = new Hooked(await openStore(t));

@@ -21,7 +21,7 @@ import { LEASE_MS } from './presence.ts';
 import { keyOf } from '../keys.ts';
 import type { Declared, Draft, Planned, Stored } from '../reconciler.ts';
 import type { RefusedRecords } from '../refused-records.ts';
-import { registrationKeys } from './registration.ts';
+import { registrationKeys, type HostClaims } from './registration.ts';
 
 export interface HostsEnvironment {
   readonly forwarding: { readonly remote: Pick<Remote, 'addVtep' | 'removeVtep'> };
@@ -170,7 +170,7 @@ export class Hosts extends Declarations<HostResource> {
   }
 
   refuseRemoval(name: string): void {
-    if (!this.registrationOf(name)) return;
+    if (!this.#isOfStore(name)) return;
     if (name === this.#environment.name && !this.isTaken) {
       throw new WeftError(
         'conflict',
@@ -189,15 +189,28 @@ export class Hosts extends Declarations<HostResource> {
   /** With a host that has registered itself goes all that it has, unless it comes back just now. */
   planRemoval(name: string): Transaction {
     const removal = this.#removal(name);
-    const isOfStore = this.registrationOf(name) !== undefined;
-    return isOfStore ? joined({ expect: [this.#environment.stillGone(name)] }, removal) : removal;
+    return this.#isOfStore(name) ? joined({ expect: [this.#environment.stillGone(name)] }, removal) : removal;
   }
 
   #removal(name: string): Transaction {
+    if (!this.#isOfStore(name)) return {};
+    return joined({ delete: registrationKeys(name, this.#claimsOf(name) ?? {}) }, this.#environment.belongingsOf(name));
+  }
+
+  /** True for a host that has registered itself, be it with a record that is not accepted. */
+  #isOfStore(name: string): boolean {
+    return this.registrationOf(name) !== undefined || this.#claimsOf(name)?.id !== undefined;
+  }
+
+  /**
+   * What a host has claimed, as the store has it now. Where that is not accepted, what is in force may be another host's by now, and
+   * what cannot be read stays: a claim of a host that does not exist counts for nothing.
+   */
+  #claimsOf(name: string): HostClaims | undefined {
+    const refused = this.#environment.refused().entry(hostKind, name);
+    if (refused) return claimsIn(refused.value);
     const registration = this.registrationOf(name);
-    if (!registration) return {};
-    const keys = registrationKeys(name, registration, this.get(name).resource.spec.underlay);
-    return joined({ delete: keys }, this.#environment.belongingsOf(name));
+    return registration && { ...registration, underlay: this.get(name).resource.spec.underlay };
   }
 
   /** Takes this host out of the store, with all that it has there besides its endpoints. */
@@ -290,6 +303,15 @@ export class Hosts extends Declarations<HostResource> {
       forwarding.remote.addVtep(parseIp(underlay), mac === undefined ? undefined : hostMacOf(Buffer.from(mac, 'hex')));
     }
   }
+}
+
+/** As far as it can be read. */
+function claimsIn(record: unknown): HostClaims {
+  const { id, mac, resource } = Object(record) as Readonly<Record<string, unknown>>;
+  const { spec } = Object(resource) as Readonly<Record<string, unknown>>;
+  const { underlay } = Object(spec) as Readonly<Record<string, unknown>>;
+  const texts = Object.entries({ id, mac, underlay }).filter(([, value]) => typeof value === 'string');
+  return Object.fromEntries(texts) as HostClaims;
 }
 
 function refuseTakenUnderlay(

@@ -230,9 +230,21 @@ export function isAnother(
   return isThere === undefined || (isThere && process.stateDirectory !== own.stateDirectory);
 }
 
+/** What a host has claimed; without what is not known. */
+export interface HostClaims {
+  readonly id?: string;
+  readonly mac?: string;
+  readonly underlay?: string;
+}
+
 /** The keys of a registered host besides its endpoints and addresses. */
-export function registrationKeys(name: string, { id, mac }: HostRegistration, underlay: string): string[] {
-  return [idKey(id), underlayKey(underlay), macKey(mac), LIVE + name, UNHEALTHY + name];
+export function registrationKeys(name: string, { id, mac, underlay }: HostClaims): string[] {
+  return [
+    ...(id === undefined ? [] : [idKey(id)]),
+    ...(underlay === undefined ? [] : [underlayKey(underlay)]),
+    ...(mac === undefined ? [] : [macKey(mac)]),
+    ...[LIVE + name, UNHEALTHY + name],
+  ];
 }
 
 function idKey(id: string): string {
