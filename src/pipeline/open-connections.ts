@@ -26,7 +26,7 @@ import { hasPorts } from '../wire/ipv4.ts';
 /** An end of a connection. */
 export interface ConnectionEnd {
   readonly address: Uint8Array;
-  /** `NAMESPACE/NAME` of its workload, if it is one that is known. */
+  /** The name of its workload (`idOf`), if it is one that is known. */
   readonly endpoint: string | undefined;
 }
 

@@ -12,6 +12,7 @@
  */
 import { sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
+import { idOf, nameOf } from '../model/name.ts';
 import { choiceOf, type Opening } from '../table/openings.ts';
 import { isBalancedByTable } from '../table/balancer.ts';
 import { ingressPoliciesObject, policyObject } from '../table/policies.ts';
@@ -63,8 +64,10 @@ function isForAll(view: FlowView, { tables, origin, begins, treatment }: Beginne
   const egress = policies.setOf(origin.port.name, 'egress');
   if (candidates.length > MOST_JUDGED) {
     view.consultUntilOpen(ingressPoliciesObject);
-    const isSelected = ({ endpoint }: Backend): boolean =>
-      endpoint === undefined ? policies.selectsAny('ingress') : policies.setOf(endpoint, 'ingress') !== undefined;
+    const isSelected = (backend: Backend): boolean => {
+      const port = portNameOf(backend);
+      return port === undefined ? policies.selectsAny('ingress') : policies.setOf(port, 'ingress') !== undefined;
+    };
     return !egress && !candidates.some(({ backend }) => isSelected(backend));
   }
   const client = begins.opening.original.source;
@@ -76,16 +79,22 @@ function isForAll(view: FlowView, { tables, origin, begins, treatment }: Beginne
     const to = egress && peerOfBackend(view, tables, backend, egress.asksIdentity);
     if (egress && judge(view, egress, to!, l4Port).verdict === 'deny') return false;
     // Behind which port such an address is, only bridge finds out.
-    if (backend.endpoint === undefined) {
+    const port = portNameOf(backend);
+    if (port === undefined) {
       view.consultUntilOpen(ingressPoliciesObject);
       return !policies.selectsAny('ingress');
     }
-    view.consultUntilOpen(policyObject(backend.endpoint, 'ingress'));
-    const ingress = policies.setOf(backend.endpoint, 'ingress');
+    view.consultUntilOpen(policyObject(port, 'ingress'));
+    const ingress = policies.setOf(port, 'ingress');
     if (!ingress) return true;
     const from = ingress.asksIdentity ? senderOf(view, tables, origin, client) : stranger(client);
     return judge(view, ingress, from, l4Port).verdict === 'allow';
   });
+}
+
+/** By which policies know a backend: the name that its port has if it is on this host. Services name all in full. */
+function portNameOf({ endpoint }: Backend): string | undefined {
+  return endpoint === undefined ? undefined : idOf(nameOf(endpoint));
 }
 
 /** The result of this stage once it is open. */

@@ -40,13 +40,13 @@ export interface Peer {
   readonly address: Uint8Array;
   /** Undefined: the address is nobody's own, or its workload is not known here. */
   readonly identity: Identity | undefined;
-  /** `NAMESPACE/NAME` of the workload, for people. */
+  /** The name of the workload that is unique in the cluster (`idOf`), for people. */
   readonly endpoint: string | undefined;
 }
 
 /** Who has an address. */
 export interface KnownWorkload {
-  /** `NAMESPACE/NAME`. */
+  /** Its name that is unique in the cluster (`idOf`). */
   readonly endpoint: string;
   readonly identity: Identity;
 }
@@ -86,7 +86,7 @@ export interface PolicyLookup {
 
 /** What connections that are open have to be judged for anew. */
 export interface Concerned {
-  /** Workloads of this host for which other policies are in force, `NAMESPACE/NAME`. */
+  /** Workloads of this host for which other policies are in force, by `idOf`. */
   readonly subjects: ReadonlySet<string>;
   /** Addresses that others have now, or whose workloads have other labels; as `bytesId` has them. */
   readonly addresses: ReadonlySet<string>;
@@ -120,7 +120,7 @@ export class Policies implements PolicyLookup {
     return this.#ruleSets.askIdentities || !this.#hooks.isEmpty;
   }
 
-  /** What is in force for a workload of this host; undefined: nothing selects it, and everything passes. */
+  /** @param endpoint by `idOf`, as its port is called @returns what is in force for a workload of this host; undefined: nothing selects it, and everything passes. */
   setOf(endpoint: string, direction: PolicyDirection): PolicySet | undefined {
     return this.#inForce[direction].get(endpoint);
   }

@@ -152,7 +152,10 @@ export interface ServicePort {
 }
 
 export interface Backend {
-  /** `NAMESPACE/NAME` of the endpoint; undefined for an address that was written by hand. */
+  /**
+   * `NAMESPACE/NAME` of the endpoint, also in the namespace `default`, where its port and policies have only `NAME` for it
+   * (`idOf`); undefined for an address that was written by hand.
+   */
   readonly endpoint: string | undefined;
   readonly address: Uint8Array;
   /** The network that it is in; undefined if it is in none, so that only networks with an outside reach it. */

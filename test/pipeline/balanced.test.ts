@@ -5,11 +5,12 @@
  *   client ── weft ─┬─ 10.0.0.3, 10.0.0.4, 10.0.0.5     service web: TCP 80 → 8080
  */
 import t from 'tap';
-import { formatIp, parseIp } from '../../src/flow/types.ts';
-import type { Service } from '../../src/table/service.ts';
+import { formatIp, parseIp, parseMac } from '../../src/flow/types.ts';
+import type { Backend, Service } from '../../src/table/service.ts';
 import { ACK, backendLab, datapaths, gateway, macOf, RST, SYN, VNI } from '../support/backend-lab.ts';
 import * as frames from '../support/frames.ts';
 import { parsePacket } from '../support/packets.ts';
+import { policyOf } from '../support/policy/tables.ts';
 import { backend, service, servicePort } from '../support/services.ts';
 
 for (const [kind, open] of Object.entries(datapaths)) {
@@ -18,10 +19,11 @@ for (const [kind, open] of Object.entries(datapaths)) {
     const { forwarding } = host;
     const { services, connections } = forwarding.tables;
     services.setHost('here', undefined);
+    const declareAll = (backends: Backend[]): void =>
+      forwarding.setService(service({ backends, ports: [servicePort(backends.length)], ...given }));
     const declare = (...lasts: number[]): void => {
       const here = { vni: VNI, host: 'here' };
-      const backends = lasts.map((last) => backend(`10.0.0.${last}`, { ...here, endpoint: `default/e${last}` }));
-      forwarding.setService(service({ backends, ports: [servicePort(lasts.length)], ...given }));
+      declareAll(lasts.map((last) => backend(`10.0.0.${last}`, { ...here, endpoint: `default/e${last}` })));
     };
     declare(3, 4, 5);
     forwarding.servicesLoaded();
@@ -34,7 +36,20 @@ for (const [kind, open] of Object.entries(datapaths)) {
     };
     const upcalls = (): number => forwarding.datapath.counters().upcalls;
     const entries = () => [...connections.entries()];
-    return { net, host, forwarding, services, connections, client, ports, declare, connect, upcalls, entries };
+    return {
+      net,
+      host,
+      forwarding,
+      services,
+      connections,
+      client,
+      ports,
+      declare,
+      declareAll,
+      connect,
+      upcalls,
+      entries,
+    };
   }
   type Lab = ReturnType<typeof lab>;
   /** Connections from these source ports, after a first one to each backend. */
@@ -123,6 +138,36 @@ for (const [kind, open] of Object.entries(datapaths)) {
     send(63);
     t.equal(ports.get(last)!.received.length, 1);
     net.close();
+  });
+
+  t.test(`${kind}: no connection gets a backend that denies it, however many there are on other hosts`, (t) => {
+    for (const others of [1, 80]) {
+      const { forwarding, declareAll, connect, net } = lab();
+      const { tables, controller } = forwarding;
+      const [denies, there] = ['e3', parseIp('192.0.2.9')];
+      const identity = { namespace: 'default', labels: {}, namespaceLabels: {}, ports: [] };
+      const closed = policyOf({
+        ...{ kind: 'NetworkPolicy', metadata: { name: 'closed', namespace: 'default' } },
+        spec: { podSelector: {}, policyTypes: ['Ingress'] },
+      });
+      tables.policies.setSubject(denies, { identity, policies: [closed], onDeny: 'drop' });
+      controller.enforce();
+      const elsewhere = Array.from({ length: others }, (_, n) => {
+        const [mac, address] = [parseMac(`02:00:00:00:01:${(16 + n).toString(16)}`), `10.0.0.${100 + n}`];
+        tables.fdb.setStatic(VNI, mac, { kind: 'vtep', vtep: there });
+        tables.neighbors.set(VNI, parseIp(address), mac);
+        return backend(address, { vni: VNI, host: 'there', endpoint: `default/f${n}` });
+      });
+      const here = [3, 4].map((last) =>
+        backend(`10.0.0.${last}`, { vni: VNI, host: 'here', endpoint: `default/e${last}` }),
+      );
+      declareAll([...here, ...elsewhere]);
+      const got = Array.from({ length: 2_000 }, (_, n) => connect(100 + n));
+      t.notOk(got.includes(3), 'nobody gets the one that denies all');
+      t.ok(got.includes(4), 'the one beside it is chosen');
+      net.close();
+    }
+    t.end();
   });
 
   t.test(`${kind}: who depends on other connections is decided one by one`, async (t) => {

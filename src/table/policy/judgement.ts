@@ -48,9 +48,9 @@ export interface Outcome {
 /** What the policies of one workload say about a packet that begins a conversation: whose they are, and who is at the other end. */
 export interface JudgedEnd {
   readonly direction: PolicyDirection;
-  /** `NAMESPACE/NAME` of the workload that has the policies. Of several, the first one that may not receive it. */
+  /** The name (`idOf`) of the workload that has the policies. Of several, the first one that may not receive it. */
   readonly subject: string;
-  /** The address of the other end (16 bytes), and `NAMESPACE/NAME` of its workload if rules ask for that. */
+  /** The address of the other end (16 bytes), and the name of its workload if rules ask for that. */
   readonly address: Uint8Array;
   readonly endpoint: string | undefined;
   /** Where the packet goes instead of its own destination, if it is translated. */
