@@ -49,8 +49,6 @@ export class Endings {
   /** Those whose tracked connections are looked for when the search that is under way has ended. */
   #gone = new GoneAddresses();
   #isSearching = false;
-  /** What clients outside are still told. */
-  readonly #forOutside: Resets[] = [];
 
   constructor(options: EndingsOptions) {
     this.#options = options;
@@ -124,17 +122,12 @@ export class Endings {
     if (!resets || !farResets.add(connection)) tables.connections.ended.told(connection.slot);
   }
 
-  /** Tells a client outside that its connection ends, since its endpoint is gone: of very many, some in each turn. */
+  /** Tells a client outside that its connection ends, since its endpoint is gone. At once: the way out may be closed next. */
   tellOutside(connection: PinnedConnection): void {
-    const { tables, datapath, later } = this.#options;
+    const { tables, datapath } = this.#options;
     if (connection.kind !== 'translated' || connection.places[0] !== OUTSIDE) return;
     const resets = resetsOf(connection, tables);
-    if (!resets || this.#forOutside.push(resets) > 1) return;
-    inTurns(later, () => {
-      const some = this.#forOutside.splice(0, TURN_ENDED);
-      for (const { toClient, port } of some) datapath.execute({ frame: toClient }, [{ op: 'output', port }]);
-      return this.#forOutside.length > 0;
-    });
+    if (resets) datapath.execute({ frame: resets.toClient }, [{ op: 'output', port: resets.port }]);
   }
 
   /** Ends the connections from outside that came in by this host, which has gone, and tells their backends. */
