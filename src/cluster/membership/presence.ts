@@ -264,7 +264,7 @@ export class Presence {
   #tell(report: PresenceReport): void {
     if (report.state !== this.#report.state) this.#toldWhys.clear();
     const isNews = report.state !== this.#report.state || !this.#toldWhys.has(report.why);
-    if (this.#toldWhys.size >= MOST_TOLD) this.#toldWhys.clear();
+    if (isNews && this.#toldWhys.size >= MOST_TOLD) this.#toldWhys.clear();
     this.#toldWhys.add(report.why);
     this.#report = report;
     this.#isDecided ||= report.state !== 'waiting';
