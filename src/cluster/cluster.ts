@@ -83,8 +83,8 @@ export class Cluster {
   readonly #environment: ClusterEnvironment;
   readonly #enforcement: Enforcement;
   readonly #writes: Writes;
-  /** The keys of what is being deleted. */
-  readonly #deleting = new Set<string>();
+  /** The keys of what is being deleted, and whether it was marked for that. */
+  readonly #deleting = new Map<string, boolean>();
 
   constructor(environment: ClusterEnvironment) {
     this.#environment = environment;
@@ -302,7 +302,7 @@ export class Cluster {
     options: { readonly dryRun?: boolean } = {},
   ): Promise<ApplyReport> {
     const key = keyOf(kind, idIn(kind, which));
-    this.#deleting.add(key);
+    this.#deleting.set(key, false);
     try {
       const [report] = await this.change(() =>
         this.#withSwept(async () => [await this.deleteNow(kind, which, options)]),
@@ -378,9 +378,11 @@ export class Cluster {
   async #mark(kind: KindDefinition, name: string, revision: number): Promise<number> {
     const { hostName } = this.#environment;
     const key = keyOf(kind, name);
+    if (this.#deleting.get(key)) this.#enforcement.deletions.refuseKept(kind, name);
     const stored = await this.#stored(key);
     const value = marked(stored?.value, hostName);
     const markedAt = await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
+    if (this.#deleting.has(key)) this.#deleting.set(key, true);
     refuseInUse(kind, name, this.#all());
     return markedAt;
   }
@@ -494,7 +496,10 @@ export class Cluster {
       const { hostName, reconcilers } = this.#environment;
       const isThere = (host: string): boolean => this.isDeclared(hostKind, host);
       const endpoints = [...this.#all()].filter(
-        (one) => isOfThisHost(one) && !this.refused.isOfAnother(kindOf(one.resource), one.name, hostName, isThere),
+        (one) =>
+          one.resource.kind === 'Endpoint' &&
+          isHere(one as Endpoint) &&
+          !this.refused.isOfAnother(kindOf(one.resource), one.name, hostName, isThere),
       );
       const expect = endpoints.map((one) => this.refused.expectation(kindOf(one.resource), one));
       for (const { resource, name } of endpoints) reconcilers.get(resource.kind)!.planRemoval?.(name);
@@ -592,8 +597,4 @@ function idIn({ isNamespaced }: KindDefinition, { name, namespace }: ResourceNam
 /** For reports. */
 function nameIn({ isNamespaced }: KindDefinition, id: string): ResourceName {
   return isNamespaced ? nameOf(id) : { name: id };
-}
-
-function isOfThisHost(declared: Declared): boolean {
-  return declared.resource.kind === 'Endpoint' && isHere(declared as Endpoint);
 }

@@ -9,7 +9,7 @@
  *
  * So of a host that deletes a network and one that attaches an endpoint to it, one is refused. A host that ends in between
  * takes its marks off when it starts again, and one that loses the store in between when that is back. Applying the resource
- * takes the mark off, too, whoever made it.
+ * takes the mark off, too, whoever made it: then the resource stays.
  */
 import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
@@ -37,6 +37,13 @@ export class Deletions {
   /** The keys of what a host is deleting. */
   of(host: string): string[] {
     return [...this.#marks].flatMap(([key, by]) => (by === host ? [key] : []));
+  }
+
+  /** @throws WeftError('conflict') if it was marked, and is not any more: somebody has applied it again */
+  refuseKept(kind: KindDefinition, name: string): void {
+    if (this.by(keyOf(kind, name)) !== undefined) return;
+    const which = `${kind.kind.toLowerCase()} "${name}"`;
+    throw new WeftError('conflict', `${which} was applied again while it was being deleted: it stays`);
   }
 
   /** @throws WeftError('conflict') if it is being deleted */

@@ -5,6 +5,7 @@ import { namespaceKind } from '../../src/model/kinds/namespace.ts';
 import { networkKind } from '../../src/model/kinds/network.ts';
 import { until } from '../support/process.ts';
 import { Random } from '../support/random.ts';
+import { Hooked } from '../support/switch.ts';
 import { Switchable } from '../support/switchable.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
 
@@ -130,4 +131,25 @@ t.test('a network that is used stays without a mark', async (t) => {
   const before = await shared.get('networks/blue');
   await t.rejects(a.cluster.delete(networkKind, { name: 'blue' }), { message: /has endpoints/ });
   t.strictSame(await shared.get('networks/blue'), before);
+});
+
+t.test('what another host applies again while it is deleted stays', async (t) => {
+  const store = await openStore(t);
+  const shared = new Hooked(store);
+  const a = await openControlPlane(t, undefined, { host: 'a', shared });
+  const b = await openControlPlane(t, undefined, { host: 'b', shared: store });
+  await a.cluster.apply([blue]);
+  const { value } = (await store.get('networks/blue'))!;
+  shared.beforeTransact = async ({ delete: deleted = [] }) => {
+    if (!deleted.includes('networks/blue')) return;
+    shared.beforeTransact = async () => {};
+    t.match(await b.cluster.apply([blue]), [{ action: 'configured' }]);
+  };
+  await t.rejects(a.cluster.delete(networkKind, { name: 'blue' }), {
+    code: 'conflict',
+    message: 'network "blue" was applied again while it was being deleted: it stays',
+  });
+  t.strictSame((await store.get('networks/blue'))?.value, value);
+  await a.cluster.delete(networkKind, { name: 'blue' });
+  t.equal(await store.get('networks/blue'), undefined, 'until it is deleted once more');
 });
