@@ -42,6 +42,7 @@ export class Carrying {
   readonly #environment: CarryingEnvironment;
   readonly #parts: EndpointParts;
   readonly #placing: EndpointPlacing;
+  readonly #broughtBack = new Set<string>();
 
   constructor(environment: CarryingEnvironment, parts: EndpointParts, placing: EndpointPlacing) {
     this.#environment = environment;
@@ -57,6 +58,11 @@ export class Carrying {
   /** True if its interface is in a container, as far as `look` knows. */
   isInContainer(endpoint: Endpoint): boolean {
     return endpoint.state !== 'detached' && endpoint.local !== undefined && !isOnItsWay(endpoint);
+  }
+
+  /** Those whose interfaces the engine has brought back from their containers: it says next that they are gone. */
+  broughtBack(): Endpoint[] {
+    return this.all().filter((endpoint) => this.#broughtBack.has(endpoint.name) && isOnItsWay(endpoint));
   }
 
   /** Makes the interface of an endpoint that has none. @throws WeftError; then it has none */
@@ -94,6 +100,7 @@ export class Carrying {
     if (!isKnown && endpoint.local.bootId === this.#environment.bootId) {
       await attachments.removeLeft(name, endpoint.local);
     }
+    this.#broughtBack.delete(name);
     const { local: _, ...held } = endpoint;
     index.set({ ...held, state: 'detached' });
     failures.delete(name);
@@ -264,6 +271,7 @@ export class Carrying {
     // It is opened anew, so that whoever keeps its descriptors knows where it is.
     await this.#placing.close(endpoint, { keep: true });
     this.#parts.index.set({ ...endpoint, local: moved, state: 'detached' });
+    if (isOnItsWay({ local: moved }) && !isOnItsWay(endpoint)) this.#broughtBack.add(name);
     await this.#placing.place([name]);
     return true;
   }

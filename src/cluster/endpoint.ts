@@ -75,14 +75,26 @@ export function isCarried({ metadata: { annotations } }: Pick<EndpointResource, 
   return annotations?.[DOCKER] !== undefined;
 }
 
-/** What such an endpoint says while it only has an address of this subnet, for an endpoint of the engine that is still to come. */
-export function heldText(subnet: string): string {
-  return `held ${subnet}`;
+/**
+ * What such an endpoint says while it only has an address of this subnet: for an endpoint of the engine that is still to come, or
+ * `afterwards`, when that one is gone and the engine gives the address back next.
+ */
+export function heldText(subnet: string, when?: 'afterwards'): string {
+  return `held ${subnet}${when ? ` ${when}` : ''}`;
 }
 
 /** The subnet of an endpoint that only holds an address; undefined for all others. */
-export function heldSubnet({ metadata: { annotations } }: Pick<EndpointResource, 'metadata'>): string | undefined {
-  return /^held (\S+)$/.exec(annotations?.[DOCKER] ?? '')?.[1];
+export function heldSubnet(resource: Pick<EndpointResource, 'metadata'>): string | undefined {
+  return heldParts(resource)?.[1];
+}
+
+/** Does it hold the address of an endpoint of the engine that is gone? */
+export function isHeldAfterwards(resource: Pick<EndpointResource, 'metadata'>): boolean {
+  return heldParts(resource)?.[2] !== undefined;
+}
+
+function heldParts({ metadata: { annotations } }: Pick<EndpointResource, 'metadata'>): RegExpExecArray | null {
+  return /^held (\S+)( afterwards)?$/.exec(annotations?.[DOCKER] ?? '');
 }
 
 /** True while the interface of an endpoint is in weft's own namespace, where nobody configures it. */

@@ -13,7 +13,7 @@ import { until } from '../support/process.ts';
 import { outsideIps } from '../support/topology.ts';
 import { ping } from '../support/traffic.ts';
 
-t.setTimeout(600_000);
+t.setTimeout(900_000);
 
 await t.test('containers of Docker', async (t) => {
   const lab = openLab(t);
@@ -121,6 +121,17 @@ await t.test('containers of Docker', async (t) => {
     await weft.start();
     await start('later', '--network', 'blue');
     await pingFrom('later', '10.44.0.77');
+  });
+
+  await t.test('a container is disconnected while weft is not there', async () => {
+    const address = await addressOf('later', 'blue');
+    await weft.kill();
+    await docker.attempt('network', 'disconnect', '--force', 'blue', 'later');
+    await weft.start();
+    const isHeld = async () => (await weft.client.endpoints()).some(({ addresses }) => addresses.includes(address));
+    // Docker does not say it again.
+    await until(async () => !(await isHeld()), { what: 'its address comes back', timeoutMs: 120_000 });
+    await until(async () => (await carried()).length === 0, { what: 'its interface is gone' });
   });
 
   await t.test('dockerd is killed', async (t) => {

@@ -22,9 +22,7 @@ import * as protocol from './protocol.ts';
 /** Where dockerd looks for it. */
 export const DOCKER_SOCKET = '/run/docker/plugins/weft.sock';
 
-export interface DockerOptions extends Omit<IpamEnvironment, 'dockerEndpoints'> {
-  readonly onFailure: (details: object) => void;
-}
+export type DockerOptions = Omit<IpamEnvironment, 'dockerEndpoints'>;
 
 /** Of cluster/serial.ts. */
 const STOPPING = 'the switch is stopping';
@@ -36,8 +34,8 @@ const ASKED_ONCE: readonly string[] = [
   'IpamDriver.GetCapabilities',
 ];
 
-/** Docker repeats what was not answered for half of that time. */
-const REPEATED_TICKS = 60;
+/** How often it is looked at what Docker has left. It repeats what was not answered for a quarter of that time. */
+const LEFT_TICKS = 60;
 
 type Method = (body: unknown) => Promise<object>;
 
@@ -126,8 +124,8 @@ export class Docker {
   async keep(): Promise<boolean> {
     const { carrying } = this.#options.endpoints;
     this.#ipam.begin();
-    if (++this.#ticks === REPEATED_TICKS) this.#releaseUnanswered();
     const hasMoved = await carrying.look();
+    if (this.#ticks++ % LEFT_TICKS === 0) this.#releaseLeft();
     if (!this.#hasSwept) {
       this.#hasSwept = true;
       await carrying.sweep();
@@ -135,8 +133,8 @@ export class Docker {
     return hasMoved;
   }
 
-  #releaseUnanswered(): void {
-    const released = this.#options.cluster().change(() => this.#ipam.releaseUnanswered());
+  #releaseLeft(): void {
+    const released = this.#options.cluster().change(() => this.#ipam.releaseLeft());
     released.catch((error: unknown) => this.#options.onFailure({ why: (error as Error).message }));
   }
 

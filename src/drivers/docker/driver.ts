@@ -123,7 +123,11 @@ export class Driver {
       await endpoints.carrying.end(endpoint.name);
       const network = networks.get(endpoint.resource.spec.network);
       const { subnet } = poolOf(network, endpoint.addresses[0]!, endpoint.name);
-      await this.#change(endpoint, { netns: NOWHERE, publish: [], annotations: { [DOCKER]: heldText(subnet) } });
+      await this.#change(endpoint, {
+        netns: NOWHERE,
+        publish: [],
+        annotations: { [DOCKER]: heldText(subnet, 'afterwards') },
+      });
       return {};
     });
   }

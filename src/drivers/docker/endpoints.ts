@@ -2,7 +2,7 @@
  * The endpoints of this host that are Docker's, by what Docker calls them. An annotation says whose one is, so that this lives
  * and goes with it:
  *
- *   held SUBNET            an address that Docker has asked for (cluster/endpoint.ts)
+ *   held SUBNET            an address that Docker has asked for (cluster/endpoint.ts), with `afterwards` if it gives it back next
  *   NETWORK/ENDPOINT       Docker's ids
  */
 import { isCarried, isHere, type Endpoint } from '../../cluster/endpoint.ts';

@@ -5,8 +5,9 @@
 import { attachment as endpointOf } from '../../cluster/attachment.ts';
 import { carriedName, type Carrying } from '../../cluster/carrying.ts';
 import type { Cluster } from '../../cluster/cluster.ts';
-import { heldSubnet, heldText, type Endpoint } from '../../cluster/endpoint.ts';
+import { heldSubnet, heldText, isHeldAfterwards, type Endpoint } from '../../cluster/endpoint.ts';
 import type { Network } from '../../cluster/network.ts';
+import { PlanAgain } from '../../cluster/plan-again.ts';
 import { WeftError } from '../../error.ts';
 import { canonicalAddress, isAddress } from '../../model/address.ts';
 import { DOCKER } from '../../model/endpoint-annotations.ts';
@@ -26,6 +27,7 @@ export interface IpamEnvironment {
   readonly own: Store;
   /** Returns a text of hexadecimal digits that was not there before. */
   readonly newId: () => string;
+  readonly onFailure: (details: object) => void;
 }
 
 type Pool = Network['pools'][number];
@@ -51,6 +53,10 @@ export class Ipam {
    * address. One that was asked for by name and not answered is noted as such (`ASKED`), and Docker asks for it again.
    */
   #unanswered: Set<string> | undefined;
+  /** Notes of what is answered that could not be deleted yet. */
+  readonly #answered = new Set<string>();
+  /** What looked like left by Docker at the last `releaseLeft`. */
+  #left: ReadonlySet<string> | undefined;
   /** How often each pool was asked for, and nothing else of it since. */
   readonly #asked = new Map<string, number>();
 
@@ -72,21 +78,50 @@ export class Ipam {
   }
 
   /**
-   * Call it within `change`, when Docker has repeated all that it repeats: releases what was held and is asked for by nobody. An
-   * address that was asked for by name, and answered, may be reserved for good (`--aux-address`).
+   * Call it within `change`, at the start and then each time after Docker has repeated all that it repeats: releases what was
+   * left at the call before, and still is. Docker says once that an endpoint is gone and an address is free, and goes on if that
+   * fails, or weft is not there.
    */
-  async releaseUnanswered(): Promise<void> {
-    const { cluster, endpoints, own } = this.#environment;
-    const asked = (await own.list(ASKED)).entries.map(({ key }) => key);
+  async releaseLeft(): Promise<void> {
+    const { carrying } = this.#environment.endpoints;
+    const before = this.#left;
+    if (before) await this.#releaseUnanswered();
+    const left = [...carrying.all().filter(({ resource }) => isHeldAfterwards(resource)), ...carrying.broughtBack()];
+    for (const endpoint of left) if (before?.has(whichText(endpoint))) await this.#release(endpoint.name);
+    // Not before: it may be run again.
+    this.#left = new Set(left.map(whichText));
+  }
+
+  /** An address that was asked for by name, and answered, may be reserved for good (`--aux-address`). */
+  async #releaseUnanswered(): Promise<void> {
+    const { endpoints, own } = this.#environment;
+    const notes = (await own.list(ASKED)).entries.map(({ key }) => key);
+    const asked = notes.filter((key) => !this.#answered.has(key));
     for (const name of this.#unanswered ?? []) {
       const endpoint = endpoints.find(name);
-      if (!endpoint || !isHeld(endpoint)) continue;
-      const { network, addresses } = endpoint.resource.spec;
-      if (addresses.some((ip) => !asked.includes(keyOf(network, ip)))) continue;
-      await cluster().deleteNow(endpointKind, nameOf(name));
+      if (endpoint && isHeld(endpoint)) {
+        const { network, addresses } = endpoint.resource.spec;
+        if (addresses.every((ip) => asked.includes(keyOf(network, ip))) && !(await this.#release(name))) continue;
+      }
+      this.#unanswered!.delete(name);
     }
-    if (asked.length > 0) await own.transact({ delete: asked });
-    this.#unanswered = new Set();
+    const done = this.#unanswered?.size ? [...this.#answered] : notes;
+    if (done.length > 0) await own.transact({ delete: done });
+    this.#answered.clear();
+  }
+
+  /** @returns false if that is to be tried again */
+  async #release(name: string): Promise<boolean> {
+    const { cluster, endpoints, onFailure } = this.#environment;
+    try {
+      await endpoints.carrying.end(name);
+      await cluster().deleteNow(endpointKind, nameOf(name));
+      return true;
+    } catch (error) {
+      if (error instanceof PlanAgain) throw error;
+      onFailure({ endpoint: name, why: (error as Error).message });
+      return false;
+    }
   }
 
   requestPool({ Pool: wanted, SubPool, Options, V6 }: RequestPool): object {
@@ -189,14 +224,17 @@ export class Ipam {
 
   /** Holds an address that was asked for by name: until that is answered, it is noted that it is not. */
   async #noted(network: string, ip: string, hold: () => Promise<string>): Promise<string> {
-    const { own } = this.#environment;
+    const { own, onFailure } = this.#environment;
     const key = keyOf(network, ip);
     await own.transact({ put: [{ key, value: {} }] });
     try {
       return await hold();
     } finally {
-      // Nobody waits for it: a note that stays means something only for what is held when weft starts.
-      void own.transact({ delete: [key] }).catch(() => {});
+      await own.transact({ delete: [key] }).catch((error: unknown) => {
+        // A note that stays would release the address after the next start.
+        this.#answered.add(key);
+        onFailure({ address: ip, why: (error as Error).message });
+      });
     }
   }
 
@@ -233,6 +271,11 @@ export class Ipam {
 
 function keyOf(network: string, ip: string): string {
   return `${ASKED}${network}/${ip}`;
+}
+
+/** An endpoint of Docker's, and not the next one with its name. */
+function whichText({ name, resource }: Endpoint): string {
+  return `${name} ${resource.metadata.annotations![DOCKER]}`;
 }
 
 function isHeld({ resource }: Endpoint): boolean {
