@@ -15,6 +15,7 @@ import { existsSync, realpathSync, rmSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { removeConnections } from '../addon/connection-memory.ts';
 import { HeapTrimmer, limitHeap } from '../addon/heap.ts';
+import { duplicate } from '../addon/passing.ts';
 import { keepCapabilities } from '../addon/privileges.ts';
 import { Client } from '../api/client.ts';
 import { openApi, API_DESCRIPTOR, type ApiServer } from '../api/server.ts';
@@ -51,6 +52,8 @@ const TRIM_MS = 3000;
 const CLOSE_MS = 1000;
 /** How long connections may take to end when everything has stopped. To a store that is silent, they do not. */
 const LEAVE_MS = 2000;
+/** How long who connects as Docker may say nothing while others wait. */
+const DOCKER_SILENT_MS = 200;
 /** A running daemon that has not answered for so long hangs. */
 const SILENT_MS = 5000;
 /** How often a takeover looks at most whether there are other hooks, since they have changed while those before were loaded. */
@@ -390,7 +393,7 @@ class Daemon {
     return openUnixServer(DOCKER_SOCKET, {
       name: DOCKER_DESCRIPTOR,
       headers: {},
-      hangsUp: true,
+      queue: { duplicate, later: (work) => void setTimeout(work, DOCKER_SILENT_MS).unref() },
       failure: ({ message }) => ({ Err: message, Error: message }),
       // A part of what clients of weft may have, which ports leave for them.
       cap: Math.max(2, Math.floor(connectionCap() / 4)),

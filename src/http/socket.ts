@@ -73,7 +73,7 @@ export async function takeSocket(server: Server, path: string, descriptor: numbe
   };
 }
 
-function listen(server: Server, at: string | { readonly fd: number }): Promise<void> {
+export function listen(server: Server, at: string | { readonly fd: number }): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(at, () => {

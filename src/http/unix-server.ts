@@ -3,11 +3,13 @@
  * that a second daemon is refused at once. `serve` answers as soon as there is something to answer with; requests in
  * between wait. What answers is loaded only then, so that forwarding does not wait for it.
  */
+import { closeSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { Server as NetServer } from 'node:net';
 import type { WeftError } from '../error.ts';
 import { capConnections, connectionCap } from './connection-cap.ts';
-import { ALIVE_METHOD, claimSocket, takeSocket } from './socket.ts';
+import { queueConnections } from './connection-queue.ts';
+import { ALIVE_METHOD, claimSocket, listen, takeSocket } from './socket.ts';
 
 /** Answers a request, as Hono's `fetch` does. */
 export type Fetch = (request: Request) => Response | Promise<Response>;
@@ -49,8 +51,12 @@ export interface UnixServerOptions {
   readonly name: string;
   /** What every response has. */
   readonly headers: Readonly<Record<string, string>>;
-  /** `refuse` ends connections without an answer, for clients that try again only then. */
-  readonly hangsUp?: boolean;
+  /** For clients that take a refusal for a failure: they wait, and `refuse` ends connections without an answer. */
+  readonly queue?: {
+    readonly duplicate: (descriptor: number) => number;
+    /** See `queueConnections`. */
+    readonly later: (work: () => void) => void;
+  };
   /** The body of a refusal. */
   readonly failure: (error: Pick<WeftError, 'code' | 'message'>) => object;
   /** Connections at a time; by default a share of the descriptors that this process may have. */
@@ -62,7 +68,7 @@ export interface UnixServerOptions {
 
 /** @throws WeftError `conflict` if another daemon has the socket; `system` if it cannot be created */
 export async function openUnixServer(socketPath: string, options: UnixServerOptions): Promise<UnixServer> {
-  const { name, headers, failure, hangsUp = false, cap = connectionCap(), onRefused = () => {}, descriptors } = options;
+  const { name, headers, failure, queue, cap = connectionCap(), onRefused = () => {}, descriptors } = options;
   let setListener: (listener: Listener) => void;
   let listener: Promise<Listener>;
   const hold = (): void => {
@@ -79,7 +85,8 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
       response.writeHead(204).end();
       return;
     }
-    if (!mayAnswer(request, response)) {
+    begin?.(request.socket, response);
+    if (mayAnswer?.(request, response) === false) {
       const error = { code: 'exhausted', message: busyText(cap) } as const;
       response.writeHead(503, { 'content-type': 'application/json' }).end(JSON.stringify(failure(error)));
       return;
@@ -88,7 +95,27 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
     response.once('close', () => open.delete(response));
     void listener.then((listen) => listen(request, response));
   });
-  const mayAnswer = capConnections(server, cap);
+  const mayAnswer = queue ? undefined : capConnections(server, cap);
+  /** The listening socket, while nothing is accepted. */
+  let paused: number | undefined;
+  const forgetPaused = (): void => {
+    if (paused !== undefined) closeSync(paused);
+    paused = undefined;
+  };
+  const gate = {
+    pause: (): void => {
+      if (!server.listening) return;
+      paused = queue!.duplicate(descriptorOf(server));
+      // Not that of HTTP, which would also end connections whose request is on its way.
+      NetServer.prototype.close.call(server);
+    },
+    resume: (): void => {
+      const fd = paused;
+      paused = undefined;
+      if (fd !== undefined) listen(server, { fd }).catch(onRefused);
+    },
+  };
+  const begin = queue && queueConnections(server, cap, gate, queue.later);
   const left = descriptors?.take(name);
   let release = left === undefined ? await claimSocket(server, socketPath) : await takeSocket(server, socketPath, left);
   descriptors?.opened(name, [descriptorOf(server)]);
@@ -103,7 +130,8 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
     hold,
     leave() {
       release = () => {};
-      // Not that of HTTP, which would also end connections whose request is on its way.
+      forgetPaused();
+      // Not that of HTTP, as above.
       NetServer.prototype.close.call(server);
     },
     async listenAgain(descriptor) {
@@ -113,13 +141,14 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
     refuse() {
       isServing = true;
       setListener((_, response) => {
-        if (hangsUp) return response.destroy();
+        if (queue) return response.destroy();
         const retry = { 'content-type': 'application/json', 'retry-after': '0', connection: 'close' };
         return response.writeHead(503, retry).end(JSON.stringify(failure({ code: 'unreachable', message: MOVED })));
       });
     },
     async close(deadline) {
       release();
+      forgetPaused();
       // After `leave` it does not listen, and only the connections are left.
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       const cut = (): void => server.closeAllConnections();

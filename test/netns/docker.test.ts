@@ -15,6 +15,9 @@ import { ping } from '../support/traffic.ts';
 
 t.setTimeout(900_000);
 
+/** So few that 32 of Docker's requests may be connected at a time. */
+const DESCRIPTORS = ['prlimit', '--nofile=1024:1024'];
+
 await t.test('containers of Docker', async (t) => {
   const lab = openLab(t);
   const host = await lab.namespace('host');
@@ -22,7 +25,7 @@ await t.test('containers of Docker', async (t) => {
   await lab.cable(client, 'eth0', host, 'eth0');
   await client.ip(`address add ${outsideIps.client.ip4}/24 dev eth0`);
   await host.ip(`address add ${outsideIps.host.ip4}/24 dev eth0`);
-  const { weft, plugins } = await upForDocker(lab, host, { datapath: 'native' });
+  const { weft, plugins } = await upForDocker(lab, host, { datapath: 'native', within: DESCRIPTORS });
   await weft.createNetwork('blue --subnet 10.44.0.0/24 --outside');
   await weft.createNetwork('red --subnet 10.55.0.0/24');
   const docker = await Dockerd.up(lab, host, plugins);
@@ -132,6 +135,33 @@ await t.test('containers of Docker', async (t) => {
     // Docker does not say it again.
     await until(async () => !(await isHeld()), { what: 'its address comes back', timeoutMs: 120_000 });
     await until(async () => (await carried()).length === 0, { what: 'its interface is gone' });
+  });
+
+  await t.test('many are started at once, more than may be connected', async (t) => {
+    const names = Array.from({ length: 50 }, (_, i) => `n${i}`);
+    const results = await Promise.all(
+      names.map((name) =>
+        docker.attempt(
+          'run',
+          '--detach',
+          '--init=false',
+          '--name',
+          name,
+          '--network',
+          'blue',
+          'busybox',
+          '/bin/sleep',
+          '9999',
+        ),
+      ),
+    );
+    t.same(
+      results.filter(({ code }) => code !== 0).map(({ stderr }) => stderr),
+      [],
+    );
+    const addresses = await Promise.all(names.map((name) => addressOf(name, 'blue')));
+    t.equal(new Set(addresses).size, 50);
+    await docker.run('rm', '--force', ...names);
   });
 
   await t.test('dockerd is killed', async (t) => {

@@ -30,7 +30,7 @@ export async function upForDocker(
   writeFileSync(config, 'docker: true\n');
   const weft = await Weft.up(lab, host, 'host', {
     ...options,
-    within: withPlugins(plugins),
+    within: [...withPlugins(plugins), ...(options.within ?? [])],
     arguments: ['--config', config, ...(options.arguments ?? [])],
   });
   return { weft, plugins, plugin: new DockerPlugin(join(plugins, 'weft.sock')) };
