@@ -16,7 +16,7 @@ const NAME = 'weft';
 /** Debian's podman reads lists up to this version; all newer runtimes do, too. */
 const DEFAULT_VERSION = '1.0.0';
 const VERSIONS = ['0.4.0', '1.0.0', '1.1.0'];
-const CAPABILITIES = ['aliases', 'bandwidth', 'dns', 'ips', 'mac', 'portMappings'];
+const CAPABILITIES = ['aliases', 'bandwidth', 'dns', 'ipRanges', 'ips', 'mac', 'portMappings'];
 
 export function cni(program: Command): void {
   const parent = verb(program, 'cni', {

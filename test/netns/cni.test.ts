@@ -167,6 +167,60 @@ await t.test('what runtimes may ask for', async (t) => {
   t.match(await runtime.call('STATUS', { config: { cniVersion: '1.1.0' } }), { code: 0, said: undefined });
 });
 
+await t.test('ranges of addresses', async (t) => {
+  const lab = openLab(t);
+  const { runtime } = await start(lab, 'native');
+  const netns = await lab.namespace('web');
+  const range = (rangeStart: string, rangeEnd: string, more = {}) => ({
+    subnet: '10.44.0.0/24',
+    ...{ rangeStart, rangeEnd, ...more },
+  });
+  const [one, other] = [range('10.44.0.90', '10.44.0.91', { gateway: '10.44.0.1' }), range('10.44.0.7', '10.44.0.7')];
+  const ip6 = { subnet: 'fd44::/64', rangeStart: 'fd44::77', gateway: '' };
+  let count = 0;
+  const call = (runtimeConfig: object, command = 'ADD') =>
+    runtime.call(command, {
+      ...{ container: `c${++count}`, netns: netns.path, ifname: `eth${count}` },
+      config: { runtimeConfig },
+    });
+  const addresses = async (runtimeConfig: object): Promise<string[]> => {
+    const { code, said } = await call(runtimeConfig);
+    t.equal(code, 0, JSON.stringify(said));
+    return (said as CniResult).ips.map(({ address }) => address);
+  };
+  t.same(await addresses({ ipRanges: [[one, other], [ip6]] }), ['10.44.0.90/24', 'fd44::77/64']);
+  t.same(await addresses({ ipRanges: [[one, other]], ips: ['10.44.0.7/24'] }), ['10.44.0.7/24', 'fd44::2/64']);
+  t.same(await addresses({ ipRanges: [[other, one]] }), ['10.44.0.91/24', 'fd44::3/64'], 'what is taken is left out');
+  t.same(await addresses({ ipRanges: [] }), ['10.44.0.2/24', 'fd44::4/64']);
+  t.same((await addresses({ ipRanges: [[{ subnet: '10.44.0.0/30' }]] }))[0], '10.44.0.3/24', 'not the gateway');
+  const refused = async (code: number, msg: RegExp, runtimeConfig: object): Promise<void> =>
+    void t.match(await call(runtimeConfig), { code: 1, said: { code, msg } });
+  await refused(101, /network "blue" has no free address in 10\.44\.0\.90-10\.44\.0\.91, 10\.44\.0\.7-10\.44\.0\.7/, {
+    ipRanges: [[one, other]],
+  });
+  await refused(7, /ip 10\.44\.0\.99 is in no set of runtimeConfig\.ipRanges/, {
+    ipRanges: [[ip6]],
+    ips: ['10.44.0.99'],
+  });
+  await refused(
+    7,
+    /ipRanges\[0\]\[0\]\.subnet: "10\.9\.0\.0\/24" is in no subnet of network "blue": it has 10\.44\.0\.0\/24 and/,
+    {
+      ipRanges: [[{ subnet: '10.9.0.0/24' }]],
+    },
+  );
+  await refused(7, /ipRanges\[0\]\[0\]\.rangeEnd: 10\.45\.0\.1 is outside 10\.44\.0\.0\/24/, {
+    ipRanges: [[range('10.44.0.9', '10.45.0.1')]],
+  });
+  await refused(7, /ipRanges\[0\]\[1\]: rangeStart 10\.44\.0\.9 is above rangeEnd 10\.44\.0\.8/, {
+    ipRanges: [[one, range('10.44.0.9', '10.44.0.8')]],
+  });
+  await refused(7, /ipRanges\[0\]\[0\]\.gateway: 10\.44\.0\.2 is not the gateway of network "blue"/, {
+    ipRanges: [[range('10.44.0.9', '10.44.0.10', { gateway: '10.44.0.2' })]],
+  });
+  await refused(7, /ipRanges.*a set of ranges has at least one range/, { ipRanges: [[]] });
+});
+
 await t.test('many at once, garbage collection, and a daemon that restarts or is not there', async (t) => {
   const lab = openLab(t);
   const { weft, runtime, directory } = await start(lab, 'native');

@@ -19,6 +19,7 @@ import { attachmentText, endpointName, parseAttachment, type CniAttachment } fro
 import { readConfiguration, NEWEST_VERSION, type CniConfiguration } from './configuration.ts';
 import { readEnvironment, type CniEnvironment } from './environment.ts';
 import { asFailure, CNI_CODES, CniFailure } from './failure.ts';
+import { addressesFrom } from './ip-ranges.ts';
 import { addResult, dnsOf } from './result.ts';
 import { wishesOf } from './wishes.ts';
 
@@ -141,9 +142,16 @@ export class Cni {
     const namespace = environment.args.podNamespace ?? DEFAULT_NAMESPACE;
     const isTaken = (name: string): boolean => endpoints.find(idOf({ name, namespace })) !== undefined;
     const name = endpointName(attachment, environment.args.podName, isTaken);
+    const wishes = wishesOf(environment, configuration, name);
+    const sets = configuration.runtimeConfig?.ipRanges ?? [];
+    const endpointId = idOf({ name, namespace });
+    const ranges = sets.length > 0 && {
+      ip: addressesFrom(sets, { network, endpoint: endpointId, asked: wishes.ip ?? [] }),
+    };
     const resource = endpointOf(
       {
-        ...wishesOf(environment, configuration, name),
+        ...wishes,
+        ...ranges,
         ...{ name, namespace, network: network.name, netns: environment.netns, ifname: attachment.ifname },
         annotations: { [CNI]: text },
       },

@@ -5,7 +5,16 @@
 import * as z from 'zod';
 import { didYouMean } from '../../model/nearest.ts';
 import { l4Port } from '../../model/publish.ts';
-import { label, labelKey, listenAddress, macAddress, name, quote } from '../../model/value.ts';
+import {
+  cidr as subnet,
+  ipAddress,
+  label,
+  labelKey,
+  listenAddress,
+  macAddress,
+  name,
+  quote,
+} from '../../model/value.ts';
 import { validate } from '../../model/validate.ts';
 import { WeftError } from '../../error.ts';
 import { CNI_CODES, CniFailure } from './failure.ts';
@@ -43,11 +52,25 @@ const dns = z.object({
   options: z.array(z.string()).optional(),
 });
 
+/** An address that may be missing, or empty, as Go writes it. */
+const optionalAddress = z
+  .union([z.literal('').transform(() => undefined), ipAddress])
+  .nullish()
+  .transform((given) => given ?? undefined);
+
+const ipRange = z.strictObject({
+  subnet,
+  rangeStart: optionalAddress,
+  rangeEnd: optionalAddress,
+  gateway: optionalAddress,
+});
+
 /** Runtimes add only what the list declares as capabilities. */
 const runtimeConfig = z.strictObject({
   portMappings: z.array(portMapping).nullish(),
   bandwidth: z.object({ ingressRate: bits, ingressBurst: bits, egressRate: bits, egressBurst: bits }).nullish(),
   ips: z.array(cidr).nullish(),
+  ipRanges: z.array(z.array(ipRange).min(1, 'a set of ranges has at least one range')).nullish(),
   mac: z.union([z.literal(''), macAddress]).nullish(),
   aliases: z.record(z.string(), z.array(z.string())).nullish(),
   dns: dns.nullish(),
