@@ -361,6 +361,18 @@ await t.test('what is wrong is named, and nothing is left of it', async (t) => {
     create({ Address: taken }, { 'weft.dev/label': 'app=db' }),
     /unknown option "weft\.dev\/label"; known are weft\.dev\/name, weft\.dev\/namespace, weft\.dev\/labels/,
   );
+  // The address stays held until Docker gives it back, also where what was to have it is not possible.
+  for (const options of [
+    { 'weft.dev/namespace': 'none' },
+    { 'weft.dev/name': 'other', 'weft.dev/namespace': 'none' },
+  ]) {
+    await refused('NetworkDriver.CreateEndpoint', create({ Address: taken }, options), /namespace "none"/);
+    await refused(
+      'IpamDriver.RequestAddress',
+      { PoolID: POOL, Address: '10.44.0.7' },
+      /10\.44\.0\.7 is taken by endpoint "docker-/,
+    );
+  }
   await weft.createNetwork('open --subnet 10.46.0.0/24 --outside');
   await refused(
     'NetworkDriver.CreateNetwork',

@@ -103,11 +103,28 @@ export class Driver {
         },
         isSame ? first.resource : undefined,
       );
-      await cluster().applyOrTakeBack(resource);
+      try {
+        await cluster().applyOrTakeBack(resource);
+      } catch (error) {
+        // Docker gives the address back next, which must not be somebody else's by then.
+        if (!isSame) for (const hold of held) await this.#holdAgain(hold);
+        throw error;
+      }
       const made = endpoints.find(idOf(resource.metadata))!;
       // What was given must not be answered.
       return { Interface: mac ? {} : { MacAddress: made.mac } };
     });
+  }
+
+  async #holdAgain({ name, resource, addresses }: Endpoint): Promise<void> {
+    const { cluster, networks, onFailure } = this.#environment;
+    const { network, interface: ifname } = resource.spec;
+    const { subnet } = poolOf(networks.get(network), addresses[0]!, name);
+    const annotations = { [DOCKER]: heldText(subnet, 'afterwards') };
+    const hold = { ...nameOf(name), network, ip: addresses, netns: NOWHERE, ifname, annotations };
+    await cluster()
+      .applyOrTakeBack(endpointOf(hold, undefined))
+      .catch(({ message }: Error) => onFailure({ endpoint: name, why: message }));
   }
 
   info(ref: EndpointRef): object {
