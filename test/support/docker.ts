@@ -5,6 +5,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
+import { withMounts } from './containerd.ts';
 import type { Lab, Namespace } from './lab.ts';
 import { Weft, type UpOptions } from './weft.ts';
 
@@ -12,10 +13,8 @@ const PLUGINS = '/run/docker/plugins';
 
 /** A command that runs the command behind it where `folder` is Docker's folder of plugins, and `others` are others of the machine. */
 export function withPlugins(folder: string, others: Readonly<Record<string, string>> = {}): string[] {
-  const folders = Object.entries({ ...others, [PLUGINS]: folder });
-  for (const [place] of folders) mkdirSync(place, { recursive: true });
-  const script = `${folders.map(([place, from]) => `mount --bind "${from}" ${place} && `).join('')}exec "$@"`;
-  return ['unshare', '--mount', '--propagation', 'slave', 'sh', '-c', script, 'sh'];
+  mkdirSync(PLUGINS, { recursive: true });
+  return withMounts({ ...others, [PLUGINS]: folder });
 }
 
 /** A daemon with `docker: true`, and the folder with its socket. */
