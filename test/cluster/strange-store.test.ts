@@ -460,6 +460,27 @@ t.test('what a host brings along to another cluster stays in force until it is s
   t.notOk(again.inForce.has(WEB));
 });
 
+t.test('what clashes in another cluster is given up, whatever is done to it there meanwhile', async (t) => {
+  const { other, join, x } = await toOtherStore(t);
+  await x.set(DB, endpointOf('x', '10.0.0.9'));
+  await x.set(WEB, endpointOf('a', '10.0.0.1', { labels: { app: 'before' } }));
+  const joining = await join();
+  await joining.set(WEB, endpointOf('a', '10.0.0.9'));
+  const changed = endpointOf('a', '10.0.0.1', { labels: { app: 'after' } });
+  const isGivenUp = (): boolean => joining.log.some((line) => line.startsWith('endpoint "web" is given up'));
+  joining.link.beforeCall = async () => {
+    if (!isGivenUp()) return;
+    joining.link.beforeCall = async () => {};
+    await x.set(WEB, changed);
+  };
+  await joining.accept();
+  t.ok(isGivenUp());
+  t.same(joining.report.pending, []);
+  t.match((await other.get(WEB))?.value, { addresses: ['10.0.0.1'] });
+  await x.until(() => x.report.revision === joining.report.revision, 'what is there');
+  t.same(joining.values(), x.values());
+});
+
 t.test('a host that is killed when it has just joined another cluster', async (t) => {
   const { before, x, join } = await toOtherStore(t);
   const killed = await join({

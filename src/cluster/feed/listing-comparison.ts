@@ -31,6 +31,8 @@ export interface Compared {
   readonly changes: readonly Change[];
   /** Records of this host that the store gets again. */
   readonly write: readonly string[];
+  /** Writes of this host that are given up. In a cluster that this host joins they stay pending until all of this is in force. */
+  readonly lost: readonly Change[];
 }
 
 /** Judges every record, and notes in the state what comes of it. */
@@ -44,6 +46,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
     (entry ? put : deleted).push({ key, entry });
   };
   const write: string[] = [];
+  const lost: Change[] = [];
   const settlePending = (settled: Change): Promise<void> => state.settlePending([settled]).catch(onUnsettled);
   /** The usual case, of which there may be a hundred thousand. Revisions of different histories cannot be compared. */
   const isSettled = (key: string, entry: Entry | undefined): boolean => {
@@ -74,6 +77,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
       case 'lose': {
         const why = clash ?? overtaken(key, entry);
         state.take({ key, entry });
+        lost.push({ key, entry });
         return settlePending({ key, entry }).then(() => {
           state.lose(key, why);
           onLost(why);
@@ -93,7 +97,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
     return key === FORMAT_KEY || isSettled(key, entry) ? undefined : settle(key, entry);
   });
   await eachUnlisted(state, listing, (key) => (isSettled(key, undefined) ? undefined : settle(key, undefined)));
-  return { changes: [...deleted, ...put], write };
+  return { changes: [...deleted, ...put], write, lost };
 }
 
 /** Why a write of this host is given up. */

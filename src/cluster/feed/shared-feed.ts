@@ -393,7 +393,7 @@ export class SharedFeed implements Feed {
     const made = signs.length > 0 ? this.#restart() : [];
     this.#losses = this.#isAccepting ? await lossesBy(host, state, listing) : [];
     const { history, revision } = listing;
-    const { changes, write } = await compareListing({
+    const { changes, write, lost } = await compareListing({
       ...{ state, host, listing, isJoining },
       restoredAt: strange && epoch.revision,
       newer: this.#made.newerThan(revision),
@@ -402,6 +402,7 @@ export class SharedFeed implements Feed {
     });
     this.#ownWrites.add(write);
     state.commit({ id: state.id!, epoch, history, revision, ...(strange && { strange }) });
+    await state.settlePending(lost).catch((error: unknown) => this.#tellFailure(error, CANNOT_NOTE));
     this.#reached(revision);
     this.#isAccepting = false;
     if (!this.#isGiven) return { revision, news: this.#first(changes) };
