@@ -163,8 +163,8 @@ t.test('what to do about a stranger depends on where the peers come from', async
   t.notMatch(hints(true).join(), '--peer');
 });
 
-/** One peer, and what happens because of it. */
-function following(): {
+/** Peers of one state, and what happens because of them. */
+function following(vteps: readonly string[] = [VTEP]): {
   readonly peers: Peers;
   readonly happened: string[];
   readonly becomes: (state: PeerLiveness['state']) => void;
@@ -174,7 +174,6 @@ function following(): {
   let state: PeerLiveness['state'] = 'up';
   const happened: string[] = [];
   const waiting: (() => void)[] = [];
-  const address = parseIp(VTEP);
   const loss = { lost: 0, of: 0 };
   const rest = { hasTwin: false, sinceMs: 0, heardMs: 0, roundTripMs: 1, lossIn: loss, lossOut: loss, vnis: undefined };
   const peers = new Peers({
@@ -182,14 +181,18 @@ function following(): {
       remote: {
         setLiveness: () => {},
         setVtepsDown: (all) => {
-          for (const { isDown } of all) happened.push(`frames ${isDown ? 'are refused' : 'pass'}`);
+          if (all.length > 0)
+            happened.push(all.map(({ isDown }) => `frames ${isDown ? 'are refused' : 'pass'}`).join());
         },
         strangers: () => [],
-        peers: () => [{ address, state, fault: state === 'up' ? 'none' : 'silent', ...rest }],
+        peers: () =>
+          vteps.map((vtep) => ({
+            ...{ address: parseIp(vtep), state, fault: state === 'up' ? 'none' : 'silent', ...rest },
+          })),
       },
     },
     liveness: { session: Buffer.alloc(8), intervalMs: 300, multiplier: 3 },
-    vteps: () => [VTEP],
+    vteps: () => vteps,
     sources: () => [],
     nameOf: () => 'there',
     keyOf: () => KEY,
@@ -240,6 +243,14 @@ t.test('a peer is said to be down when services have left it, and frames to it a
   t.equal(peers.report()[0]?.why, 'nothing is heard from it');
   becomes('up');
   t.same(happened, ['frames pass', 'there is not avoided', 'it is up']);
+});
+
+t.test('frames to peers that go down together are refused in one change', async (t) => {
+  const { happened, becomes, follow } = following([VTEP, '192.0.2.3']);
+  becomes('down');
+  happened.splice(0);
+  await follow();
+  t.same(happened, ['frames are refused,frames are refused', 'it is down', 'it is down']);
 });
 
 t.test('of one that the store does not have it matters whether it is known to run', async (t) => {

@@ -72,6 +72,17 @@ for (const [name, open] of Object.entries(datapaths)) {
     send(2);
     t.equal(b!.received.length, before + 1, 'it is back');
     t.equal(downs(), 1);
+    const { controller, remote } = hosts[0]!.forwarding;
+    const enforce = controller.enforce.bind(controller);
+    let changes = 0;
+    controller.enforce = () => {
+      changes++;
+      return enforce();
+    };
+    remote.setVtepsDown(remote.peers().map(({ address }) => ({ vtep: address, isDown: true })));
+    send(2);
+    send(3);
+    t.same([downs(), changes], [3, 1], 'those that go down together are refused in one change');
     for (const { forwarding } of hosts) checkConservation(forwarding.datapath.counters());
   });
 }
