@@ -16,7 +16,7 @@ import { isGroupIp, isGroupMac, isIp4, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { FdbEntry } from '../table/fdb.ts';
 import { neighborObject } from '../table/neighbor.ts';
-import { ingressPoliciesObject, policyObject } from '../table/policies.ts';
+import { anyIngressPoliciesObject, ingressPoliciesObject, policyObject } from '../table/policies.ts';
 import { isInPrefix } from '../table/routes.ts';
 import type { AccessPort, VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
@@ -45,9 +45,15 @@ export function addressee(view: FlowView, known: Bridged): StageResult<Bridged> 
   const isRouted = macs !== undefined || known.nat !== undefined || known.begins !== undefined;
   if (isRouted && destinations.length === 1) return undefined;
   const isSenderSelected = isSelected(view, known);
+  const mac = macs?.destination ?? view.bytes('eth_dst');
+  if (destinations.length > 1 && !isSenderSelected) {
+    // A flood for a group is not decided again whenever the policies of one of its many receivers change.
+    view.consult(anyIngressPoliciesObject);
+    if (!tables.policies.selectsAny('ingress') || !isIp(view)) return undefined;
+    if (isGroupMac(mac) && isForGroup(view, origin.network)) return next(together, known);
+  }
   const concerned = isSenderSelected ? destinations : selectedOf(view, known);
   if (concerned.length === 0 || !isIp(view)) return undefined;
-  const mac = macs?.destination ?? view.bytes('eth_dst');
   // A routed frame for several has an unknown MAC.
   const entry = isRouted || isGroupMac(mac) ? undefined : locate(view, tables, origin.network.vni, mac);
   const addressed: Addressed = { known: { ...known, origin }, isSenderSelected, isRouted, mac, entry };

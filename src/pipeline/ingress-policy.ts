@@ -16,7 +16,13 @@
 import { isGroupMac, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { choiceOf, type Opening } from '../table/openings.ts';
-import { ingressPoliciesObject, policyObject, type Peer, type PolicySet } from '../table/policies.ts';
+import {
+  anyIngressPoliciesObject,
+  ingressPoliciesObject,
+  policyObject,
+  type Peer,
+  type PolicySet,
+} from '../table/policies.ts';
 import type { JudgedEnd, PolicyJudgement } from '../table/policy/judgement.ts';
 import type { AccessPort } from '../table/topology.ts';
 import type { Destination } from './hop.ts';
@@ -36,8 +42,14 @@ interface Receiver {
 
 /** Undefined if no policy selects a workload that gets it. */
 export function ingressPolicy(view: FlowView, known: Bridged): StageResult<Bridged> | undefined {
-  const { origin, hop } = known;
+  const { tables, origin, hop } = known;
   if (origin.kind === 'internal' || origin.kind === 'weft') return undefined;
+  if (hop.destinations.length > 1) {
+    // A flood that the link needs is not decided again whenever the policies of one of its many receivers change.
+    view.consultUntilOpen(anyIngressPoliciesObject);
+    if (!tables.policies.selectsAny('ingress')) return undefined;
+    if (isOfLink(view, origin)) return next(notJudged, known);
+  }
   const receivers = receiversOf(view, known);
   const [first] = receivers;
   if (!first) return undefined;

@@ -138,6 +138,7 @@ export class Policies implements PolicyLookup {
 
   /** Puts into force what a workload of this host has: its policies take the place of those that it had, all at once. */
   setSubject(endpoint: string, subject: PolicySubject | undefined): void {
+    const hadAny = this.selectsAny('ingress');
     for (const direction of policyDirections) {
       const object = policyObject(endpoint, direction);
       const inForce = this.#inForce[direction];
@@ -148,9 +149,14 @@ export class Policies implements PolicyLookup {
       if (before) this.#ruleSets.release(before.shared);
       if (shared === before?.shared) continue;
       this.#changes.changed(object);
-      if (direction === 'ingress') this.#changes.changed(ingressPoliciesObject);
+      if (direction === 'ingress') this.#ingressChanged(hadAny);
       this.#subjects.add(endpoint);
     }
+  }
+
+  #ingressChanged(hadAny: boolean): void {
+    this.#changes.changed(ingressPoliciesObject);
+    if (this.selectsAny('ingress') !== hadAny) this.#changes.changed(anyIngressPoliciesObject);
   }
 
   /**
@@ -233,6 +239,9 @@ export function policyObject(endpoint: string, direction: PolicyDirection): stri
 
 /** What is in force for all workloads of this host that receive: for a decision about many of them, such as a flood. */
 export const ingressPoliciesObject = 'policy/ingress';
+
+/** Whether there is anything of that at all: for a decision about many to which it does not matter what it is. */
+export const anyIngressPoliciesObject = 'policy/ingress/any';
 
 /** Which workload has an address, and what selectors match of it. */
 export function identityObject(address: Uint8Array): string {

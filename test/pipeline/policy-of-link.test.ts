@@ -11,7 +11,7 @@ import { buildIcmp6 } from '../../src/wire/icmp.ts';
 import { IP_ICMPV6 } from '../../src/wire/ipv4.ts';
 import { ND_HOP_LIMIT, ND_ROUTER_ADVERTISEMENT, ND_ROUTER_SOLICITATION } from '../../src/wire/nd.ts';
 import { datapaths, macOf } from '../support/backend-lab.ts';
-import { advertisement, ip, solicitation, wireIp, type Ends } from '../support/frames.ts';
+import { advertisement, ip, solicitation, udp, wireIp, type Ends } from '../support/frames.ts';
 import { policyOf } from '../support/policy/tables.ts';
 
 const [BLUE, GREEN] = [1, 2] as Vni[] as [Vni, Vni];
@@ -19,6 +19,7 @@ const gateway = formatMac(gatewayMac(BLUE));
 const [ISOLATED, NEIGHBOR, FAR, ROUTER] = [2, 3, 4, 6];
 const IGMP = 2;
 const allNodes = { dst: 'ff02::1', dstMac: '33:33:00:00:00:01' };
+const mdns = '01:00:5e:00:00:fb';
 const address6 = (last: number): string => (last === FAR ? `fd00:1::${last}` : `fd00::${last}`);
 const address4 = (last: number): string => `10.0.0.${last}`;
 const linkLocal = (last: number): string => formatIp(linkLocalOf(parseMac(macOf(last))));
@@ -50,15 +51,26 @@ for (const [kind, open] of Object.entries(datapaths)) {
       ...{ kind: 'NetworkPolicy', metadata: { name: 'closed', namespace: 'default' } },
       spec: { podSelector: {}, policyTypes: ['Ingress', 'Egress'] },
     });
-    tables.policies.setSubject(`e${ISOLATED}`, { identity, policies: [policy], onDeny: 'drop' });
-    controller.enforce();
+    const isolate = (last: number, isIsolated = true): void => {
+      const policies = isIsolated ? [policy] : [];
+      tables.policies.setSubject(`e${last}`, { identity, policies, onDeny: 'drop' });
+      controller.enforce();
+    };
+    isolate(ISOLATED);
     t.teardown(() => net.close());
     /** @returns the ports that get it */
-    return (from: number, frame: Uint8Array): readonly number[] => {
+    const got = (from: number, frame: Uint8Array): readonly number[] => {
       for (const { received } of ports.values()) received.splice(0);
       ports.get(from)!.send(frame);
       return [...ports].filter(([, { received }]) => received.length > 0).map(([last]) => last);
     };
+    /** @returns how many cached flows are decided again because of what is done */
+    const redecided = (change: () => void): number => {
+      const before = controller.revalidator.statistics().redecided;
+      change();
+      return controller.revalidator.statistics().redecided - before;
+    };
+    return { got, isolate, redecided };
   }
   const ofRouters = (on: Ends, type: number): Uint8Array => {
     const message = buildIcmp6(wireIp(on.src!), wireIp(on.dst!), { type, code: 0, body: new Uint8Array(12) });
@@ -66,7 +78,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
   };
 
   t.test(`${kind}: neighbors discover each other`, (t) => {
-    const got = lab();
+    const { got } = lab();
     const asks = (from: number, to: number) => got(from, solicitation({ ...ends(from, to), target: address6(to) }));
     t.same(asks(ISOLATED, NEIGHBOR), [NEIGHBOR]);
     t.same(asks(NEIGHBOR, ISOLATED), [ISOLATED]);
@@ -81,7 +93,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
   });
 
   t.test(`${kind}: what is routed is judged, also if it looks like neighbor discovery`, (t) => {
-    const got = lab();
+    const { got } = lab();
     const through = (from: number, to: number): Ends => ({
       ...ends(from, to),
       dstMac: formatMac(gatewayMac(from === FAR ? GREEN : BLUE)),
@@ -100,7 +112,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
   });
 
   t.test(`${kind}: a router says what it is to everybody, and so do members of groups`, (t) => {
-    const got = lab();
+    const { got } = lab();
     const fromRouter = { ...ends(ROUTER, ISOLATED), src: linkLocal(ROUTER) };
     t.same(got(ROUTER, ofRouters({ ...fromRouter, ...allNodes }, ND_ROUTER_ADVERTISEMENT)), [ISOLATED, NEIGHBOR]);
     t.same(
@@ -119,4 +131,33 @@ for (const [kind, open] of Object.entries(datapaths)) {
     );
     t.end();
   });
+
+  t.test(
+    `${kind}: a flood that the link needs does not depend on who is isolated, and one that is judged does`,
+    (t) => {
+      const { got, isolate, redecided } = lab();
+      const fromRouter = { ...ends(ROUTER, ISOLATED), src: linkLocal(ROUTER), ...allNodes };
+      const routers = ofRouters(fromRouter, ND_ROUTER_ADVERTISEMENT);
+      const question = udp(
+        { src: address4(ROUTER), dst: '224.0.0.251', srcMac: macOf(ROUTER), dstMac: mdns },
+        5353,
+        5353,
+      );
+      const both = () => [got(ROUTER, routers), got(ROUTER, question)];
+      t.same(both(), [[ISOLATED, NEIGHBOR], [NEIGHBOR]]);
+      const isJudgedAgain = (last: number, isIsolated?: boolean) => redecided(() => isolate(last, isIsolated));
+      t.equal(isJudgedAgain(NEIGHBOR), 1);
+      t.same(both(), [[ISOLATED, NEIGHBOR], []]);
+      t.equal(isJudgedAgain(ISOLATED, false), 1);
+      t.same(both(), [[ISOLATED, NEIGHBOR], [ISOLATED]]);
+      t.equal(isJudgedAgain(NEIGHBOR, false), 2, 'both, when nobody is isolated any more');
+      t.same(both(), [
+        [ISOLATED, NEIGHBOR],
+        [ISOLATED, NEIGHBOR],
+      ]);
+      t.equal(isJudgedAgain(ISOLATED), 2, 'or the first one is');
+      t.same(both(), [[ISOLATED, NEIGHBOR], [NEIGHBOR]]);
+      t.end();
+    },
+  );
 }
