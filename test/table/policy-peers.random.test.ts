@@ -28,7 +28,8 @@ t.test(`the rules that match a peer are those that say so, whatever was there be
       const removed = present.filter((rule) => !stays.includes(rule));
       // What has gone may come again.
       const again = removed.filter(() => random.int(3) === 0);
-      const added = [...randomRules(random, random.int(most), spread), ...again];
+      // Few are put beside what is there, many among it.
+      const added = [...randomRules(random, random.int(random.pick([3, most])), spread), ...again];
       rules.change(removed, added);
       present = [...stays, ...added];
       for (let n = 0; n < 60; n++) {

@@ -89,35 +89,72 @@ function isOfIp6(block: RuleBlock): boolean {
   return !isOfIp4(block);
 }
 
+/** Nodes in the order of their first addresses, outer ones before inner ones. */
+class NodeList {
+  readonly nodes: readonly BlockNode[];
+  readonly #index: RangeIndex | undefined;
+
+  constructor(nodes: readonly BlockNode[]) {
+    this.nodes = nodes;
+    const [first] = nodes;
+    if (!first) return;
+    const words = first.range.first.length;
+    const starts = new Int32Array(words * nodes.length);
+    let at = 0;
+    for (const { range } of nodes) for (const word of range.first) starts[at++] = word;
+    this.#index = new RangeIndex(starts, words);
+  }
+
+  /** The last one that begins at an address, 16 bytes, or before it. */
+  lastBefore(address: Uint8Array): BlockNode | undefined {
+    return this.#index && this.nodes[this.#index.find(address)];
+  }
+
+  at(range: BlockRange): BlockNode | undefined {
+    const node = this.nodes[this.placeOf(range)];
+    return node && isAt(node, range) ? node : undefined;
+  }
+
+  /** Where a range is, or would be. @param from it is not before that */
+  placeOf(range: BlockRange, from = 0): number {
+    let [low, high] = [from, this.nodes.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (compareRanges(this.nodes[middle]!.range, range) < 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+const noNodes = new NodeList([]);
+
+/** Once these are more than such a part of the others, they are put among them. */
+const MOST_RECENT = 1 / 8;
+
+/** The nodes of one family. Few that come later are a list of their own, so that a change does not read all others. */
 class Family {
-  /** In the order of their first addresses, outer ones before inner ones. */
-  #nodes: readonly BlockNode[] = [];
-  /** Their first addresses. */
-  #starts = new Int32Array();
-  #index: RangeIndex | undefined;
+  #settled = noNodes;
+  #recent = noNodes;
   /** Nodes that no block mentions any more. They match what those around them match, and most are mentioned again soon. */
   #empty = 0;
 
   change(removed: readonly RuleBlock[], added: readonly RuleBlock[]): void {
     if (removed.length > 0) this.#remove(removed);
     if (added.length > 0) this.#add(added);
-    if (2 * this.#empty > this.#nodes.length) this.#dropEmpty();
+    if (2 * this.#empty > this.#settled.nodes.length + this.#recent.nodes.length) this.#dropEmpty();
   }
 
   find(address: Uint8Array): BlockNode | undefined {
-    const at = this.#index ? this.#index.find(address) : -1;
-    let node = at < 0 ? undefined : this.#nodes[at]!;
+    let node = later(this.#settled.lastBefore(address), this.#recent.lastBefore(address));
     while (node && isBehindWanted(node.range.end)) node = node.outer;
     return node;
   }
 
   #remove(blocks: readonly RuleBlock[]): void {
     const gone = new Set(blocks);
-    const places = new Set(
-      blocks.flatMap(({ range, except }) => [range, ...except]).map((range) => this.#placeOf(range)),
-    );
-    for (const place of places) {
-      const node = this.#nodes[place]!;
+    const nodes = new Set(blocks.flatMap(({ range, except }) => [range, ...except]).map((range) => this.#at(range)!));
+    for (const node of nodes) {
       node.remove(gone);
       if (node.isEmpty) this.#empty++;
     }
@@ -125,80 +162,82 @@ class Family {
 
   #add(blocks: readonly RuleBlock[]): void {
     const mentioned = blocks.flatMap(nodesOf).sort((a, b) => compareRanges(a.range, b.range));
-    const [added, places]: [BlockNode[], number[]] = [[], []];
+    const added: BlockNode[] = [];
     for (const node of mentioned) {
-      const place = this.#placeOf(node.range);
-      const same = [added.at(-1), this.#nodes[place]].find(
-        (other) => other && compareRanges(other.range, node.range) === 0,
-      );
-      if (same) {
-        if (same.isEmpty) this.#empty--;
-        same.join(node);
-      } else {
+      const last = added.at(-1);
+      const same = last && isAt(last, node.range) ? last : this.#at(node.range);
+      if (!same) {
         added.push(node);
-        places.push(place);
+        continue;
       }
+      if (same.isEmpty) this.#empty--;
+      same.join(node);
     }
-    if (added.length > 0) this.#insert(added, places);
+    if (added.length > 0) this.#insert(added);
   }
 
-  /** @param places before which of the nodes that are there each of the others comes, in order */
-  #insert(others: readonly BlockNode[], places: readonly number[]): void {
-    const [before, starts, nodes] = [this.#nodes, this.#starts, [] as BlockNode[]];
-    const words = others[0]!.range.first.length;
-    const all = new Int32Array(words * (before.length + others.length));
-    let from = 0;
-    for (const [at, node] of others.entries()) {
-      const place = places[at]!;
-      all.set(starts.subarray(from * words, place * words), (from + at) * words);
-      all.set(node.range.first, (place + at) * words);
-      for (; from < place; from++) nodes.push(before[from]!);
-      nodes.push(node);
-    }
-    all.set(starts.subarray(from * words), (from + others.length) * words);
-    for (; from < before.length; from++) nodes.push(before[from]!);
-    this.#nodes = nodes;
-    this.#starts = all;
-    this.#index = new RangeIndex(all, words);
-    for (const [at, node] of others.entries()) {
-      const place = places[at]! + at;
-      let outer = nodes[place - 1];
+  /** @param others in order */
+  #insert(others: readonly BlockNode[]): void {
+    const recent = merged(this.#recent.nodes, others);
+    const isMany = recent.length > MOST_RECENT * this.#settled.nodes.length;
+    if (isMany) this.#settled = new NodeList(merged(this.#settled.nodes, recent));
+    this.#recent = isMany ? noNodes : new NodeList(recent);
+    const lists = [this.#settled, this.#recent];
+    const places = [0, 0];
+    for (const node of others) {
+      for (const [at, list] of lists.entries()) places[at] = list.placeOf(node.range, places[at]);
+      let outer = later(this.#settled.nodes[places[0]! - 1], this.#recent.nodes[places[1]! - 1]);
       while (outer && !covers(outer.range, node.range)) outer = outer.outer;
       node.outer = outer;
-      this.#hang(place, outer, node);
+      for (const [at, { nodes }] of lists.entries()) hang(nodes, places[at]!, node);
     }
   }
 
   #dropEmpty(): void {
-    const nodes = this.#nodes.filter((node) => !node.isEmpty);
-    this.#nodes = [];
-    this.#starts = new Int32Array();
-    this.#index = undefined;
+    const nodes = merged(this.#settled.nodes, this.#recent.nodes).filter((node) => !node.isEmpty);
+    this.#settled = noNodes;
+    this.#recent = noNodes;
     this.#empty = 0;
-    const places = nodes.map(() => 0);
-    if (nodes.length > 0) this.#insert(nodes, places);
+    if (nodes.length > 0) this.#insert(nodes);
   }
 
-  /** Those within the node at a place that were directly within one are directly within another one. */
-  #hang(place: number, before: BlockNode | undefined, after: BlockNode | undefined): void {
-    const { range } = this.#nodes[place]!;
-    for (let at = place + 1; at < this.#nodes.length; at++) {
-      const node = this.#nodes[at]!;
-      if (!covers(range, node.range)) break;
-      if (node.outer === before) node.outer = after;
-    }
+  /** The node of a range, if there is one. */
+  #at(range: BlockRange): BlockNode | undefined {
+    return this.#settled.at(range) ?? this.#recent.at(range);
   }
+}
 
-  /** Where a range is, or would be. */
-  #placeOf(range: BlockRange): number {
-    let [low, high] = [0, this.#nodes.length];
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (compareRanges(this.#nodes[middle]!.range, range) < 0) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+/** Those behind a place within a node that were directly within what is around it are directly within the node. */
+function hang(nodes: readonly BlockNode[], place: number, within: BlockNode): void {
+  for (let at = place; at < nodes.length; at++) {
+    const node = nodes[at]!;
+    if (node === within) continue;
+    if (!covers(within.range, node.range)) return;
+    if (node.outer === within.outer) node.outer = within;
   }
+}
+
+function isAt(node: BlockNode, range: BlockRange): boolean {
+  return compareRanges(node.range, range) === 0;
+}
+
+/** Which of two nodes comes later. */
+function later(a: BlockNode | undefined, b: BlockNode | undefined): BlockNode | undefined {
+  if (!a || !b) return a ?? b;
+  return compareRanges(a.range, b.range) > 0 ? a : b;
+}
+
+/** Both in one order. */
+function merged(some: readonly BlockNode[], others: readonly BlockNode[]): readonly BlockNode[] {
+  if (some.length === 0) return others;
+  const all: BlockNode[] = [];
+  let at = 0;
+  for (const other of others) {
+    while (at < some.length && compareRanges(some[at]!.range, other.range) < 0) all.push(some[at++]!);
+    all.push(other);
+  }
+  while (at < some.length) all.push(some[at++]!);
+  return all;
 }
 
 /** One for each time that a block mentions a prefix. */

@@ -88,10 +88,12 @@ interface IdentityClass {
   readonly tables: Map<BlockNode | undefined, Map<number, PortTable<PolicyJudgement>>>;
 }
 
-/** The rules of a policy, and the number of the first one. */
 interface PolicyRules {
   readonly rules: readonly Rule[];
+  /** The number of the first one. */
   readonly first: number;
+  /** True if some of them ask for ports of the peer by name. */
+  readonly askPortNames: boolean;
 }
 
 const noRules: ReadonlyMap<Policy, PolicyRules> = new Map();
@@ -101,10 +103,11 @@ export class RuleSet {
   readonly #onDeny: OnDeny;
   readonly #ports: readonly PolicyPort[];
   readonly #memory: RuleSetMemory;
-  /** In the order in which they are asked. */
-  readonly #rules: readonly Rule[];
-  /** Of each policy, and the number of the first one. */
+  /** Of each policy, in the order in which they are asked. A change does not read all of them. */
+  readonly #rules: readonly PolicyRules[];
   readonly #ofPolicy: ReadonlyMap<Policy, PolicyRules>;
+  /** How many there are. */
+  readonly #count: number;
   /** What is said because NetworkPolicies have rules for this direction, without those that are staged, and with them. */
   readonly #isolated: Outcome | undefined;
   readonly #isolatedIfStaged: Outcome | undefined;
@@ -136,14 +139,16 @@ export class RuleSet {
     this.#memory = memory;
     const like = before && samePorts(before.#ports, ports) ? before : undefined;
     const known = like ? like.#ofPolicy : noRules;
-    const [rules, ofPolicy]: [Rule[], Map<Policy, PolicyRules>] = [[], new Map()];
+    const ofPolicy = new Map<Policy, PolicyRules>();
+    let count = 0;
     for (const policy of policies) {
-      const own = known.get(policy)?.rules ?? rulesOf(policy, direction, ports);
-      ofPolicy.set(policy, { rules: own, first: rules.length });
-      for (const rule of own) rules.push(rule);
+      const own = numbered(known.get(policy) ?? readOf(rulesOf(policy, direction, ports)), count);
+      ofPolicy.set(policy, own);
+      count += own.rules.length;
     }
-    this.#rules = rules;
+    this.#rules = [...ofPolicy.values()];
     this.#ofPolicy = ofPolicy;
+    this.#count = count;
     const isolating = policies.filter(({ tier }) => tier === 'network');
     const enforced = isolating.filter(({ isStaged }) => !isStaged);
     this.#isolated = isolatedBy(enforced, direction);
@@ -151,8 +156,8 @@ export class RuleSet {
     this.#isolationRejects = enforced.some((policy) => (policy.onDeny ?? onDeny) === 'reject');
     this.#hasStaged = policies.some(({ isStaged }) => isStaged);
     const baseline = policies.find(({ tier }) => tier === 'baseline');
-    this.#firstOfBaseline = baseline ? ofPolicy.get(baseline)!.first : rules.length;
-    this.#asksPortNames = rules.some(({ names }) => names.length > 0);
+    this.#firstOfBaseline = baseline ? ofPolicy.get(baseline)!.first : count;
+    this.#asksPortNames = this.#rules.some(({ askPortNames }) => askPortNames);
     this.#peers = like ? like.#giveUp() : new PeerRules();
     this.#peers.change(rulesBeyond(known, ofPolicy), rulesBeyond(ofPolicy, known));
     this.asksIdentity = this.#peers.hasSelectors || this.#asksPortNames;
@@ -240,7 +245,7 @@ export class RuleSet {
         baseline: new FirstMatch(starts),
       };
       for (const [at, number] of rules.entries()) {
-        const { policy } = this.#rules[number]!;
+        const { policy } = this.#rule(number);
         if (policy.isStaged && !withStaged) continue;
         for (const range of ranges[at]!) tiers[policy.tier].add(number, range);
       }
@@ -252,9 +257,20 @@ export class RuleSet {
     };
     const enforced = outcomes(false);
     const staged = this.#hasStaged ? outcomes(true) : enforced;
-    const acceptingPeer = rules.filter((rule) => this.#accepts(rule));
+    const acceptingPeer = rules.filter((rule) => isAccepting(this.#rule(rule)));
     const judgements = enforced.map((id, at) => this.#judgement(id, staged[at]!, acceptingPeer, protocol));
     return new PortTable(starts, judgements);
+  }
+
+  #rule(number: number): Rule {
+    let [low, high] = [0, this.#rules.length - 1];
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1;
+      if (this.#rules[middle]!.first <= number) low = middle;
+      else high = middle - 1;
+    }
+    const { rules, first } = this.#rules[low]!;
+    return rules[number - first]!;
   }
 
   #numbersOf(rules: readonly Rule[]): number[] {
@@ -263,16 +279,16 @@ export class RuleSet {
 
   /** What a rule says of ports; undefined: nothing. @param asWorkload the peer is known by more than its address */
   #rangesOf(rule: number, asWorkload: boolean, ports: readonly PolicyPort[]): readonly ProtocolRange[] | undefined {
-    const { ranges, names } = this.#rules[rule]!;
+    const { ranges, names } = this.#rule(rule);
     if (!ranges || names.length === 0 || !asWorkload) return ranges;
     return [...ranges, ...resolve(names, ports)];
   }
 
   /** What decides, of the first rules of each tier that match (-1: none): a rule by its number, isolation, or nothing. */
   #outcomeId(admin: number, network: number, baseline: number, isIsolated: boolean): string {
-    if (admin >= 0 && this.#rules[admin]!.action !== 'pass') return String(admin);
+    if (admin >= 0 && this.#rule(admin).action !== 'pass') return String(admin);
     if (isIsolated) return network >= 0 ? String(network) : ISOLATED;
-    return baseline >= 0 && this.#rules[baseline]!.action !== 'pass' ? String(baseline) : UNDECIDED;
+    return baseline >= 0 && this.#rule(baseline).action !== 'pass' ? String(baseline) : UNDECIDED;
   }
 
   #judgement(id: string, stagedId: string, acceptingPeer: readonly number[], protocol: number): PolicyJudgement {
@@ -300,7 +316,7 @@ export class RuleSet {
     if (id === UNDECIDED) return { verdict: 'allow', because: { kind: 'no_rule', direction } };
     if (id === ISOLATED) return (withStaged ? this.#isolatedIfStaged : this.#isolated)!;
     const rule = Number(id);
-    const action = this.#rules[rule]!.action === 'accept' ? 'accept' : 'deny';
+    const action = this.#rule(rule).action === 'accept' ? 'accept' : 'deny';
     return {
       verdict: action === 'accept' ? 'allow' : 'deny',
       because: { kind: 'rule', action, ...this.#ruleName(rule) },
@@ -308,14 +324,14 @@ export class RuleSet {
   }
 
   #ruleName(rule: number): RuleName {
-    const { policy, index, source } = this.#rules[rule]!;
+    const { policy, index, source } = this.#rule(rule);
     return { tier: policy.tier, policy: policy.name, direction: this.#direction, index, ...(source && { source }) };
   }
 
   /** @param id of an outcome that denies */
   #rejects(id: string): boolean {
     if (id === ISOLATED) return this.#isolationRejects;
-    return (this.#rules[Number(id)]!.policy.onDeny ?? this.#onDeny) === 'reject';
+    return (this.#rule(Number(id)).policy.onDeny ?? this.#onDeny) === 'reject';
   }
 
   /**
@@ -335,30 +351,45 @@ export class RuleSet {
   #firstAccepting(protocol: number): number {
     let known = this.#accepting.get(protocol);
     if (known !== undefined) return known;
-    const found = this.#rules.findIndex(({ ranges, names }, rule) => {
-      if (!this.#accepts(rule)) return false;
-      const isOfProtocol = !ranges || ranges.some((range) => range.protocol === protocol);
-      return isOfProtocol || names.some((name) => (name.protocol ?? protocol) === protocol);
-    });
-    known = found < 0 ? this.#rules.length : found;
+    known = this.#findAccepting(protocol) ?? this.#count;
     this.#accepting.set(protocol, known);
     return known;
   }
 
-  /** True if it is in force and accepts what it matches. */
-  #accepts(rule: number): boolean {
-    const { action, policy } = this.#rules[rule]!;
-    return action === 'accept' && !policy.isStaged;
+  #findAccepting(protocol: number): number | undefined {
+    for (const { rules, first } of this.#rules) {
+      const at = rules.findIndex((rule) => isAccepting(rule) && isOfProtocol(rule, protocol));
+      if (at >= 0) return first + at;
+    }
+    return undefined;
   }
 
   #nearestRule(rule: number, differsIn: NearestRule['differsIn']): NearestRule {
-    const { ports, peers } = this.#rules[rule]!;
+    const { ports, peers } = this.#rule(rule);
     return {
       ...{ ...this.#ruleName(rule), differsIn },
       ports: ports?.slice(0, MOST_TOLD),
       peers: peers?.slice(0, MOST_TOLD),
     };
   }
+}
+
+function readOf(rules: readonly Rule[]): PolicyRules {
+  return { rules, first: 0, askPortNames: rules.some(({ names }) => names.length > 0) };
+}
+
+function numbered(rules: PolicyRules, first: number): PolicyRules {
+  return rules.first === first ? rules : { ...rules, first };
+}
+
+/** True if it is in force and accepts what it matches. */
+function isAccepting({ action, policy }: Rule): boolean {
+  return action === 'accept' && !policy.isStaged;
+}
+
+function isOfProtocol({ ranges, names }: Rule, protocol: number): boolean {
+  if (!ranges || ranges.some((range) => range.protocol === protocol)) return true;
+  return names.some((name) => (name.protocol ?? protocol) === protocol);
 }
 
 const ISOLATED = 'isolated';

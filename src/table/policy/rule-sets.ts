@@ -75,7 +75,11 @@ export class RuleSets {
   readonly #memory = new RuleSetMemory();
   readonly #sets = new Map<string, Shared>();
   readonly #contents = new Map<string, Content>();
-  readonly #texts = new WeakMap<Policy, Map<PolicyDirection, string>>();
+  /** Those that policies had last. */
+  readonly #known: Readonly<Record<PolicyDirection, WeakMap<Policy, Content>>> = {
+    ingress: new WeakMap(),
+    egress: new WeakMap(),
+  };
   #lastNumber = 0;
 
   /** True if there are any: some of them may ask for the identities of peers. */
@@ -97,7 +101,7 @@ export class RuleSets {
     // What does not matter to the rules is left out, so that more workloads have the same set.
     const ports = direction === 'ingress' && inOrder.some(namesPorts) ? identity.ports : [];
     const asNamespace = inOrder.some((policy) => policy.onDeny === undefined) ? onDeny : 'drop';
-    const contents = inOrder.map((policy) => this.#contentOf(this.#textOf(policy, direction)));
+    const contents = inOrder.map((policy) => this.#contentOf(policy, direction));
     const id = JSON.stringify([direction, contents.map(({ number }) => number), ports, asNamespace]);
     let shared = this.#sets.get(id);
     if (!shared) {
@@ -128,25 +132,23 @@ export class RuleSets {
     return [...found.values()];
   }
 
-  #contentOf(text: string): Content {
+  #contentOf(policy: Policy, direction: PolicyDirection): Content {
+    const known = this.#known[direction].get(policy);
+    // What nobody uses is in no id, and another one may have its text by now.
+    if (known && known.uses > 0) return known;
+    const text = known?.text ?? textOf(policy, direction);
     let content = this.#contents.get(text);
     if (!content) this.#contents.set(text, (content = { text, number: ++this.#lastNumber, uses: 0 }));
+    this.#known[direction].set(policy, content);
     return content;
   }
+}
 
-  /** All that counts of a policy, and what is told of it. */
-  #textOf(policy: Policy, direction: PolicyDirection): string {
-    let texts = this.#texts.get(policy);
-    if (!texts) this.#texts.set(policy, (texts = new Map()));
-    let known = texts.get(direction);
-    if (known === undefined) {
-      const { name, tier, priority, onDeny, isStaged } = policy;
-      const rules = policy[direction];
-      known = JSON.stringify([name, tier, priority, onDeny, isStaged, rules], (_, value: unknown) =>
-        value instanceof Uint8Array ? bytesId(value) : value,
-      );
-      texts.set(direction, known);
-    }
-    return known;
-  }
+/** All that counts of a policy, and what is told of it. */
+function textOf(policy: Policy, direction: PolicyDirection): string {
+  const { name, tier, priority, onDeny, isStaged } = policy;
+  const rules = policy[direction];
+  return JSON.stringify([name, tier, priority, onDeny, isStaged, rules], (_, value: unknown) =>
+    value instanceof Uint8Array ? bytesId(value) : value,
+  );
 }
