@@ -5,8 +5,11 @@ import type { Feed, News } from '../../src/cluster/feed/feed.ts';
 import type { MembershipEnvironment } from '../../src/cluster/membership/membership.ts';
 import { LEASE_MS } from '../../src/cluster/membership/presence.ts';
 import { PublishedRevisions } from '../../src/cluster/membership/published-revisions.ts';
+import { WeftError } from '../../src/error.ts';
 import type { HostInForceReport } from '../../src/model/report.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
+import { unlimited } from '../../src/store/staged.ts';
+import type { Store } from '../../src/store/store.ts';
 import { within } from '../../src/store/within.ts';
 import { until } from '../support/process.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
@@ -476,6 +479,47 @@ t.test(
     t.same(await claims(), { ...ofOthers, 'host-claims/underlay/192.0.2.2': 'c' });
   },
 );
+
+t.test('a host that is killed while it takes itself out of the store is not taken for one that runs', async (t) => {
+  stayAlive(t);
+  const root = await openStore(t);
+  const of = (store: Store) => ({ shared: unlimited(within(store, 'state/')), applied: within(store, 'applied/') });
+  const a = await openControlPlane(t, undefined, { host: 'a', underlay: underlayOf('a'), ...of(root) });
+  // All that it deletes does not fit into one transaction.
+  const small = new Hooked(root, 12);
+  const b = await openControlPlane(t, undefined, { host: 'b', underlay: underlayOf('b'), ...of(small) });
+  await until(() => a.membership.live.find('b') !== undefined, { what: 'it is known' });
+  await a.cluster.apply([network('blue', 1)]);
+  const endpointRecord = (n: number) => ({
+    resource: manifest('Endpoint', `e${n}`, { network: 'blue', netns: '/run/none' }),
+    ...{ addresses: [`10.1.0.${n}`], mac: `02:00:00:00:00:${n}`, host: 'b' },
+  });
+  const numbers = Array.from({ length: 12 }, (_, n) => 10 + n);
+  await of(root).shared.transact({
+    put: numbers.map((n) => ({ key: `endpoints/default/e${n}`, value: endpointRecord(n) })),
+  });
+  await until(() => b.endpoints.size === numbers.length, { what: 'its endpoints are known' });
+  t.same(
+    b.hosts.planFarewell().delete!.filter((key) => /^(live|unhealthy)/.test(key)),
+    [],
+    'what has a lease goes with that',
+  );
+  await Promise.all([b.cluster.serial.close(), b.blocks!.close(), b.membership.leave()]);
+  // All is marked, and nothing is done.
+  small.beforeTransact = async ({ delete: deleted = [] }) => {
+    if (!deleted.some((key) => key.includes('staged/open/'))) return;
+    small.writesLeft = 0;
+    throw new WeftError('system', 'the store is gone');
+  };
+  await t.rejects(
+    b.cluster.purge(() => b.hosts.planFarewell()),
+    { message: 'the store is gone' },
+  );
+  await b.membership.close();
+  await until(() => a.membership.whyAlive('b') === undefined, { what: 'it is down' });
+  await a.cluster.delete(hostKind, { name: 'b' });
+  t.same(a.hosts.registered(), ['a']);
+});
 
 t.test('a host that comes back just as it is deleted stays, with all that it has', async (t) => {
   stayAlive(t);

@@ -21,7 +21,7 @@ import { LEASE_MS } from './presence.ts';
 import { keyOf } from '../keys.ts';
 import type { Declared, Draft, Planned, Stored } from '../reconciler.ts';
 import type { RefusedRecords } from '../refused-records.ts';
-import { registrationKeys, type HostClaims } from './registration.ts';
+import { claimKeys, leasedKeys, type HostClaims } from './registration.ts';
 
 export interface HostsEnvironment {
   readonly forwarding: { readonly remote: Pick<Remote, 'addVtep' | 'removeVtep'> };
@@ -188,13 +188,13 @@ export class Hosts extends Declarations<HostResource> {
 
   /** With a host that has registered itself goes all that it has, unless it comes back just now. */
   planRemoval(name: string): Transaction {
-    const removal = this.#removal(name);
-    return this.#isOfStore(name) ? joined({ expect: [this.#environment.stillGone(name)] }, removal) : removal;
+    if (!this.#isOfStore(name)) return {};
+    return joined({ expect: [this.#environment.stillGone(name)], delete: leasedKeys(name) }, this.#removal(name));
   }
 
   #removal(name: string): Transaction {
     if (!this.#isOfStore(name)) return {};
-    return joined({ delete: registrationKeys(name, this.#claimsOf(name) ?? {}) }, this.#environment.belongingsOf(name));
+    return joined({ delete: claimKeys(this.#claimsOf(name) ?? {}) }, this.#environment.belongingsOf(name));
   }
 
   /** True for a host that has registered itself, be it with a record that is not accepted. */
@@ -213,7 +213,10 @@ export class Hosts extends Declarations<HostResource> {
     return registration && { ...registration, underlay: this.get(name).resource.spec.underlay };
   }
 
-  /** Takes this host out of the store, with all that it has there besides its endpoints. */
+  /**
+   * Takes this host out of the store, with all that it has there besides its endpoints. What has a lease goes with that: a large
+   * transaction that is given up would leave it there without one, and then it would stay for good.
+   */
   planFarewell(): Transaction {
     const { name } = this.#environment;
     if (!this.registrationOf(name) || this.isTaken) return {};

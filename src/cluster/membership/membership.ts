@@ -209,9 +209,9 @@ export class Membership {
     this.#presence?.lost();
   }
 
-  /** From now on, this host does not register itself again: it is to be taken out of the store. */
+  /** This host is to be taken out of the store. It does not register itself again, and to others it does not run any more. */
   async leave(): Promise<void> {
-    await this.#presence?.stop();
+    await this.#presence?.close({ retain: false });
   }
 
   /** With `retain`, another daemon of this host goes on. Otherwise, the others know at once that this one has ended. */

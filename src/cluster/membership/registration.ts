@@ -237,14 +237,18 @@ export interface HostClaims {
   readonly underlay?: string;
 }
 
-/** The keys of a registered host besides its endpoints and addresses. */
-export function registrationKeys(name: string, { id, mac, underlay }: HostClaims): string[] {
+/** The keys by which nobody else has the id, the MAC and the address of a registered host. */
+export function claimKeys({ id, mac, underlay }: HostClaims): string[] {
   return [
     ...(id === undefined ? [] : [idKey(id)]),
     ...(underlay === undefined ? [] : [underlayKey(underlay)]),
     ...(mac === undefined ? [] : [macKey(mac)]),
-    ...[LIVE + name, UNHEALTHY + name],
   ];
+}
+
+/** The keys that go with the lease of a registered host. */
+export function leasedKeys(name: string): string[] {
+  return [LIVE + name, UNHEALTHY + name];
 }
 
 function idKey(id: string): string {
