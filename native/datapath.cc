@@ -261,7 +261,10 @@ void Datapath::count(Flow* flow, const Frame& frame) {
 
 void Datapath::miss(uint16_t number, const Key& key, const Frame& frame, const Found& connection) {
   const Port* port = this->port(number);
-  if (port && port->upcalls && !port->upcalls->miss(key, now_ms_)) return drop(number, Reason::upcall_rate_limit);
+  const bool was_admitted = is_first_flood_ && floods_.first.is_answer;
+  if (!was_admitted && port && port->upcalls && !port->upcalls->miss(key, now_ms_)) {
+    return drop(number, Reason::upcall_rate_limit);
+  }
   const bool is_balanced = connection && relaxed_load(connection.at->table) != 0;
   const Reason refused = pending_.open(number, key, frame, is_balanced);
   if (refused != kNoDrop) return drop(number, refused);

@@ -11,7 +11,8 @@
 //
 // A frame that waits is decided when it comes first, as if it arrived then. So what was decided before a change
 // is never sent after it. The one that is being sent is sent to the end before a change of its flow is in force,
-// as a frame is that goes on at once.
+// as a frame is that goes on at once. If the flow of an answer has gone by then, it is an upcall again, which does not
+// count towards the rate of its port a second time.
 //
 // Owned by one datapath, like everything in it, and so used only by whoever has its turn; not thread-safe.
 #pragma once

@@ -424,6 +424,22 @@ void test_floods() {
     CHECK(datapath.held() == 0 && datapath.counters().drops[static_cast<size_t>(Reason::policy_ingress)] == denied + 1);
   }
 
+  // Its flow goes again and again, and its port has paid for its first upcall only.
+  const Rate few = {.per_second = 1, .burst = 4};
+  datapath.port(1)->upcalls = std::make_unique<UpcallRate>(few, 1, std::make_shared<UpcallBuckets>(few));
+  receive(1, 14);
+  for (int time = 0; time < 10; ++time) {
+    const Token again = upcall();
+    CHECK(datapath.flow_put(1, any, any, everybody.data(), everybody.size()));
+    datapath.execute(again, everybody.data(), everybody.size());
+    datapath.flow_del(1);
+    while (datapath.flood(kFloodedAtOnce)) {
+    }
+  }
+  datapath.execute(upcall(), &closed, 1);
+  CHECK(datapath.held() == 0 && total() == 4 * 39);
+  datapath.port(1)->upcalls = nullptr;
+
   // One that is being sent is sent when the change is in force, whether its flow goes, changes or is replaced.
   for (int way = 0; way < 3; ++way) {
     CHECK(datapath.flow_put(7, any, any, everybody.data(), everybody.size()));

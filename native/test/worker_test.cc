@@ -190,11 +190,11 @@ void test_rate() {
   close(sink);
 }
 
-// The thread floods what the controlling thread has decided, in order, unless a change denies it before.
-void test_floods() {
+// The thread floods what the controlling thread has decided, in order, unless a change denies it before. Each thread floods what it has received.
+void test_floods(size_t count) {
   constexpr size_t kCopies = 3 * kFloodedAtOnce;
   std::atomic<uint64_t> wakes = 0;
-  Workers workers(Worker::Mode::threaded, 1, 300, {}, 1, {}, [&wakes] {
+  Workers workers(Worker::Mode::threaded, count, 300, {}, 1, {}, [&wakes] {
     wakes.fetch_add(1);
     wakes.notify_one();
   });
@@ -203,12 +203,15 @@ void test_floods() {
   mapped(local, 1);
   CHECK(workers.add_vxlan(1, local, kL4Port) == 0);
   const int sink = udp_socket(2, kL4Port);
-  const int source = udp_socket(3, 0);
+  // What comes from different ones may be received by different threads.
+  constexpr uint16_t kSources = 8;
+  int sources[kSources];
+  for (int& source : sources) source = udp_socket(3, 0);
   const sockaddr_in to = address(1, kL4Port);
   const auto send_of = [&](uint16_t flow) {
     Datagram datagram(flow);
     datagram.bytes[8] = 0x33;
-    CHECK(sendto(source, datagram.bytes, sizeof datagram.bytes, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) ==
+    CHECK(sendto(sources[flow % kSources], datagram.bytes, sizeof datagram.bytes, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) ==
           sizeof datagram.bytes);
   };
   const auto upcall = [&] {
@@ -239,20 +242,42 @@ void test_floods() {
     for (size_t i = 0; i < kCopies; ++i) received(flow);
   }
 
+  // At once: each has all its copies.
+  for (uint16_t flow = 1; flow < 20; flow += 2) {
+    size_t copies[2] = {};
+    send_of(flow);
+    send_of(flow + 1);
+    for (size_t i = 0; i < 2 * kCopies; ++i) {
+      uint8_t payload[sizeof(Datagram)];
+      CHECK(recv(sink, payload, sizeof payload, 0) == sizeof payload && (payload[19] == flow || payload[19] == flow + 1));
+      ++copies[payload[19] - flow];
+    }
+    CHECK(copies[0] == kCopies && copies[1] == kCopies);
+  }
+
   send_of(30);
   const UpcallRecord record = upcall();
+  const auto token = static_cast<Token>(record.token);
+  uint32_t index = 0;
   workers.each([&](Datapath& datapath) {
+    if (index++ != PendingTable::worker_of(token)) return;
     const Words key = Words::of(record.key);
     CHECK(datapath.flow_put(30, key, exact, everybody.data(), kCopies));
-    datapath.execute(static_cast<Token>(record.token), everybody.data(), kCopies);
+    datapath.execute(token, everybody.data(), kCopies);
     CHECK(datapath.floods_wait() && datapath.flow_put(30, key, exact, &closed, 1));
   });
   while (workers.totals().counters.drops[static_cast<size_t>(Reason::policy_ingress)] != 1) std::this_thread::yield();
   send_of(1);
-  received(1);  // and nothing of 30
+  for (size_t i = 0; i < kCopies; ++i) received(1);  // and nothing of 30
+
+  // Nothing is left when it is closed, whatever still waits.
+  const uint64_t before = workers.totals().counters.rx;
+  for (uint16_t flow = 1; flow <= 20; ++flow) send_of(flow);
+  while (workers.totals().counters.rx < before + 20) std::this_thread::yield();
   workers.close();
+  workers.each([](Datapath& datapath) { CHECK(datapath.held() == 0 && !datapath.floods_wait()); });
   check_conservation(workers);
-  close(source);
+  for (const int source : sources) close(source);
   close(sink);
 }
 
@@ -390,7 +415,7 @@ int main() {
   test_bucket();
   test_tracking();
   test_rate();
-  test_floods();
+  for (const size_t count : {1, 2}) test_floods(count);
   for (size_t workers : {1, 3}) test_under_load(workers);
   printf("worker_test: ok\n");
 }
