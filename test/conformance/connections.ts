@@ -338,6 +338,36 @@ export function runConnections(name: string, open: Open): void {
   );
 
   test(
+    'a SYN that is repeated without its data goes on with a connection that had a choice, also where numbers begin anew',
+    (t, h) => {
+      h.memory(1, 2);
+      const vip: Ends = { src: '10.0.0.1', dst: '10.0.0.9' };
+      const { records } = h.dp.connections;
+      const opening = { ...toBackend(tuple(5000, 80, vip)), protocol: IP_TCP, translated: tuple(5000, 8080), pin: 7 };
+      const slot = h.dp.connections.open(opening, FIRST_FREE_OWNER, 0);
+      const key = emptyKey();
+      writeNumber(key, fields.ct_state, ctState.original);
+      const nat: Action = { op: 'nat', slot, generation: records.generation(slot), reply: false };
+      h.dp.flowPut({ id: flowId(1), key, mask: maskOf('ct_state'), actions: [nat, ...output(2)] });
+      /** @returns true if it belongs to it */
+      const goesOn = (sequence: number, bytes = 0): boolean => {
+        const [taken, payload] = [h.upcalls.length, new Uint8Array(bytes)];
+        const at = { sourcePort: 5000, destinationPort: 80, flags: SYN, sequence: sequence >>> 0, payload };
+        h.inject(1, tcp(vip, at));
+        if (h.upcalls.length > taken) h.answer(taken, [{ op: 'consume' }]);
+        return h.take(2).length === 1;
+      };
+      t.ok(goesOn(-256, 1000));
+      t.ok(goesOn(-256), 'without its data');
+      const end = -255;
+      t.notOk(goesOn(end - 1 - 65_536), 'further before than a SYN can bring data: another one');
+      t.ok(goesOn(end - 1 - 65_535), 'not further');
+      t.notOk(goesOn(end - 65_535), 'behind: another one');
+    },
+    options(),
+  );
+
+  test(
     'an ICMP error about a translated connection has a state of its own where that is, and nowhere else',
     (t, h) => {
       h.memory(1, 4);
