@@ -393,6 +393,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     },
     onHostChanged: (name) => serving.enforcement.hostChanged(name),
     followed: () => serving.enforcement.caughtUp(),
+    onError: (error) => logger.error({ err: error }, 'what is known of peers is not in force'),
   });
 
   const entries = (): Entries => {

@@ -41,6 +41,7 @@ t.test('hosts are looked at only when they, networks or keys have changed', asyn
     onChange: () => {},
     onHostChanged: () => {},
     followed: () => Promise.resolve(),
+    onError: (error) => t.fail(String(error)),
   });
   for (let change = 0; change < 3; change++) peers.follow();
   t.equal(looked, 1);
@@ -124,6 +125,7 @@ function clashes(seen: Seen): ClashReport[] {
     onChange: () => {},
     onHostChanged: () => {},
     followed: () => Promise.resolve(),
+    onError: (error) => t.fail(String(error)),
   });
   return peers.clashes();
 }
@@ -170,8 +172,10 @@ function following(vteps: readonly string[] = [VTEP]): {
   readonly becomes: (state: PeerLiveness['state']) => void;
   /** Services have followed. */
   readonly follow: () => Promise<void>;
+  /** What is known of peers cannot be put into force next time. */
+  readonly fail: () => void;
 } {
-  let state: PeerLiveness['state'] = 'up';
+  let [state, fails]: [PeerLiveness['state'], boolean] = ['up', false];
   const happened: string[] = [];
   const waiting: (() => void)[] = [];
   const loss = { lost: 0, of: 0 };
@@ -181,6 +185,7 @@ function following(vteps: readonly string[] = [VTEP]): {
       remote: {
         setLiveness: () => {},
         setVtepsDown: (all) => {
+          if (fails) throw new Error('it fails');
           if (all.length > 0)
             happened.push(all.map(({ isDown }) => `frames ${isDown ? 'are refused' : 'pass'}`).join());
         },
@@ -205,6 +210,10 @@ function following(vteps: readonly string[] = [VTEP]): {
     onChange: (peer) => void happened.push(`it is ${peer.state}`),
     onHostChanged: (host) => void happened.push(`${host} is ${peers.isAvoided(VTEP) ? 'avoided' : 'not avoided'}`),
     followed: () => new Promise((resolve) => void waiting.push(resolve)),
+    onError: (error) => {
+      fails = false;
+      happened.push(String(error));
+    },
   });
   peers.noteChanges();
   happened.splice(0);
@@ -218,6 +227,9 @@ function following(vteps: readonly string[] = [VTEP]): {
     follow: async () => {
       for (const resolve of waiting.splice(0)) resolve();
       await nextTurn();
+    },
+    fail: () => {
+      fails = true;
     },
   };
 }
@@ -286,4 +298,16 @@ t.test('one that comes back meanwhile was never down, also if it goes again', as
   t.same(again.happened, [], 'services may have come back to it in between');
   await again.follow();
   t.same(again.happened, ['frames are refused', 'it is down']);
+});
+
+t.test('if it cannot be put into force that one is down, that is told, and tried again', async (t) => {
+  const { peers, happened, becomes, follow, fail } = following();
+  becomes('down');
+  fail();
+  await follow();
+  t.same(happened.splice(0), ['there is avoided', 'Error: it fails']);
+  t.same(said(peers), ['up', 'up', true, undefined]);
+  peers.noteChanges();
+  await follow();
+  t.same(happened, ['there is avoided', 'frames are refused', 'it is down']);
 });

@@ -38,6 +38,8 @@ export interface PeersEnvironment {
   readonly onHostChanged: (host: string) => void;
   /** Resolves when services have followed. */
   readonly followed: () => Promise<void>;
+  /** A defect: that hosts are down could not be put into force, or not told. */
+  readonly onError: (error: unknown) => void;
 }
 
 /** How long a stranger is told of after its last probe: three times the longest interval that there is. */
@@ -105,7 +107,7 @@ export class Peers {
 
   /** Follows the peers whose state has changed, and tells of them. */
   noteChanges(): void {
-    const { forwarding, nameOf, onHostChanged, followed } = this.#environment;
+    const { forwarding, nameOf, onHostChanged, followed, onError } = this.#environment;
     const peers = new Map(forwarding.remote.peers().map((peer) => [formatIp(peer.address), peer]));
     for (const underlay of [...this.#states.keys(), ...this.#leaving.keys()]) {
       if (peers.has(underlay)) continue;
@@ -125,14 +127,19 @@ export class Peers {
       const name = nameOf(underlay);
       if (name !== undefined) onHostChanged(name);
     }
-    void followed().then(() => this.#sayLeft(left));
+    followed()
+      .then(() => this.#sayLeft(left))
+      .catch(onError);
   }
 
   /** Says of those that they are down, unless something else is known of them by now. */
   #sayLeft(left: readonly string[]): void {
     const isStillLeft = (underlay: string): boolean => this.#leaving.get(underlay) === left;
-    this.#say(this.#environment.forwarding.remote.peers().filter(({ address }) => isStillLeft(formatIp(address))));
-    for (const underlay of left) if (isStillLeft(underlay)) this.#leaving.delete(underlay);
+    try {
+      this.#say(this.#environment.forwarding.remote.peers().filter(({ address }) => isStillLeft(formatIp(address))));
+    } finally {
+      for (const underlay of left) if (isStillLeft(underlay)) this.#leaving.delete(underlay);
+    }
   }
 
   /** Puts the states of peers into force, and tells of those that are other ones. */
