@@ -140,10 +140,11 @@ export class Policies implements PolicyLookup {
   setSubject(endpoint: string, subject: PolicySubject | undefined): void {
     const hadAny = this.selectsAny('ingress');
     for (const direction of policyDirections) {
-      const object = policyObject(endpoint, direction);
       const inForce = this.#inForce[direction];
       const before = inForce.get(endpoint);
       const shared = subject && this.#ruleSets.take(direction, subject, before?.shared);
+      if (!shared && !before) continue;
+      const object = policyObject(endpoint, direction);
       if (shared) inForce.set(endpoint, new InForce(object, shared));
       else inForce.delete(endpoint);
       if (before) this.#ruleSets.release(before.shared);

@@ -398,18 +398,18 @@ const tiers: readonly PolicyTier[] = ['admin', 'network', 'baseline'];
 
 /** Those that say something about the direction, in the order in which they are asked. */
 export function policiesInOrder(policies: readonly Policy[], direction: PolicyDirection): readonly Policy[] {
-  const counts = (policy: Policy): boolean => {
-    const rules = policy[direction];
-    return policy.tier === 'network' ? rules !== undefined : (rules?.length ?? 0) > 0;
-  };
-  return policies
-    .filter(counts)
-    .sort(
-      (a, b) =>
-        tiers.indexOf(a.tier) - tiers.indexOf(b.tier) ||
-        a.priority - b.priority ||
-        (a.name.name < b.name.name ? -1 : a.name.name > b.name.name ? 1 : 0),
-    );
+  return policies.filter((policy) => counts(policy, direction)).sort(compareOrder);
+}
+
+function counts(policy: Policy, direction: PolicyDirection): boolean {
+  const rules = policy[direction];
+  return policy.tier === 'network' ? rules !== undefined : (rules?.length ?? 0) > 0;
+}
+
+function compareOrder(a: Policy, b: Policy): number {
+  if (a.tier !== b.tier) return tiers.indexOf(a.tier) - tiers.indexOf(b.tier);
+  if (a.priority !== b.priority) return a.priority - b.priority;
+  return a.name.name < b.name.name ? -1 : a.name.name > b.name.name ? 1 : 0;
 }
 
 /** Undefined: no policy isolates. */

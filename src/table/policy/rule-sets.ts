@@ -102,7 +102,8 @@ export class RuleSets {
     const ports = direction === 'ingress' && inOrder.some(namesPorts) ? identity.ports : [];
     const asNamespace = inOrder.some((policy) => policy.onDeny === undefined) ? onDeny : 'drop';
     const contents = inOrder.map((policy) => this.#contentOf(policy, direction));
-    const id = JSON.stringify([direction, contents.map(({ number }) => number), ports, asNamespace]);
+    const numbers = contents.map(({ number }) => number);
+    const id = `${direction} ${asNamespace} ${numbers.join()} ${ports.length > 0 ? JSON.stringify(ports) : ''}`;
     let shared = this.#sets.get(id);
     if (!shared) {
       for (const content of contents) content.uses++;

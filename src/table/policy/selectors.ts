@@ -35,13 +35,27 @@ export class SelectorIndex<T extends { readonly selector: WorkloadSelector }> {
 
   /** Those whose selectors match, each once. */
   matching(identity: Identity): T[] {
+    const { namespace, labels, namespaceLabels } = identity;
     const found: T[] = [];
-    const look = (candidates: Iterable<T> = []): void => {
-      for (const item of candidates) if (selects(item.selector, identity)) found.push(item);
-    };
-    for (const place of placesWith(identity)) look(this.#listed.get(place));
-    look(this.#listed.get(ANYWHERE));
+    this.#lookUnderLabels('pod', labels, identity, found);
+    this.#lookUnderLabels('namespaces', namespaceLabels, identity, found);
+    this.#look(`namespace ${namespace}`, identity, found);
+    this.#look(ANYWHERE, identity, found);
     return found;
+  }
+
+  /** Each is at most at one of all these places. */
+  #lookUnderLabels(kind: string, labels: PolicyLabels, identity: Identity, found: T[]): void {
+    for (const key of Object.keys(labels)) {
+      this.#look(`${kind} ${key}`, identity, found);
+      this.#look(`${kind} ${key}=${labels[key]!}`, identity, found);
+    }
+  }
+
+  #look(place: string, identity: Identity, found: T[]): void {
+    const there = this.#listed.get(place);
+    if (!there) return;
+    for (const item of there) if (selects(item.selector, identity)) found.push(item);
   }
 }
 
@@ -51,20 +65,6 @@ const ANYWHERE = '';
 function listedAt({ selector }: { readonly selector: WorkloadSelector }): readonly string[] {
   const places = placesOf(selector);
   return places.length > 0 ? places : [ANYWHERE];
-}
-
-/** Where selectors may be listed that match a workload, each at most at one of these places, or at none. */
-function* placesWith({ namespace, labels, namespaceLabels }: Identity): Generator<string> {
-  yield* labelled('pod', labels);
-  yield* labelled('namespaces', namespaceLabels);
-  yield `namespace ${namespace}`;
-}
-
-function* labelled(kind: string, labels: PolicyLabels): Generator<string> {
-  for (const [key, value] of Object.entries(labels)) {
-    yield `${kind} ${key}`;
-    yield `${kind} ${key}=${value}`;
-  }
 }
 
 /** The same selector is in the indexes of many rule sets. */

@@ -14,9 +14,10 @@ export interface PolicyTie {
 
 /** @param policies those with rules for the direction, in the order in which they are asked */
 export function tiesOf(policies: readonly Policy[], direction: PolicyDirection): readonly PolicyTie[] {
+  if (policies.every(isUntied)) return none;
   const groups = new Map<string, Policy[]>();
   for (const policy of policies) {
-    if (policy.tier === 'network' || policy.isStaged) continue;
+    if (isUntied(policy)) continue;
     const id = `${policy.tier} ${policy.priority}`;
     const group = groups.get(id);
     if (group) group.push(policy);
@@ -28,6 +29,13 @@ export function tiesOf(policies: readonly Policy[], direction: PolicyDirection):
       ...{ tier: group[0]!.tier, priority: group[0]!.priority, direction },
       policies: group.map(({ name }) => name),
     }));
+}
+
+const none: readonly PolicyTie[] = [];
+
+/** True if nothing depends on where it comes among others. */
+function isUntied({ tier, isStaged }: Policy): boolean {
+  return tier === 'network' || isStaged;
 }
 
 function actionsOf(policy: Policy, direction: PolicyDirection): readonly string[] {
