@@ -17,7 +17,7 @@ import { isInPrefix, type Route } from '../table/routes.ts';
 import type { Backend } from '../table/service.ts';
 import { networkNameObject, type AccessPort, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
-import { hasPorts, IP_ICMPV6, IP_UDP } from '../wire/ipv4.ts';
+import { hasPorts, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import {
   ND_NEIGHBOR_ADVERTISEMENT,
   ND_NEIGHBOR_SOLICITATION,
@@ -25,7 +25,7 @@ import {
   ND_ROUTER_SOLICITATION,
 } from '../wire/nd.ts';
 import type { FrameOrigin, PortOrigin, TunnelOrigin } from './origin.ts';
-import { reject, routeTo } from './routed.ts';
+import { refuseAsDestination, reject, routeTo } from './routed.ts';
 import { drop, next, type StageResult, type Tables } from './stage.ts';
 import { text, type Text, type TextValue } from './text.ts';
 
@@ -180,5 +180,9 @@ export function asJudged<Known>(
   if (!judgement.rejects) return { ...drop(reason, because), judged };
   // As a host answers that does not listen there; what is neither TCP nor UDP is prohibited.
   const error = view.number('ip_proto') === IP_UDP ? 'port_unreachable' : 'prohibited';
-  return { ...reject(view, origin, reason, because, error), judged };
+  const isByDestination = origin.kind === 'tunnel' && view.number('ip_proto') !== IP_TCP;
+  const refused = isByDestination
+    ? refuseAsDestination(view, reason, because, error)
+    : reject(view, origin, reason, because, error);
+  return { ...refused, judged };
 }

@@ -103,7 +103,10 @@ export function reject(
   return { kind: 'drop', reason, because: text`${because}; answered by a TCP reset`, answer: { kind: 'tcp_reset' } };
 }
 
-/** Refuses the packet and tells its sender by an ICMP error, if that is allowed (RFC 1122 §3.2.2, RFC 4443 §2.4). */
+/**
+ * Refuses the packet and tells its sender by an ICMP error, if that is allowed (RFC 1122 §3.2.2, RFC 4443 §2.4). The gateway says so,
+ * if it is one of this host.
+ */
 export function refuse(
   view: FlowView,
   origin: FrameOrigin,
@@ -111,14 +114,24 @@ export function refuse(
   because: Text,
   error: IcmpAnswer,
 ): Drop {
-  if (view.number('ip_frag') === FRAG_LATER || isGroupIp(view.bytes('ip_dst'))) return drop(reason, because);
-  const proto = view.number('ip_proto');
-  if ((proto === IP_ICMP || proto === IP_ICMPV6) && isNeverReported(proto, view.number('l4_src'))) {
-    return drop(reason, because);
-  }
+  if (!mayBeTold(view)) return drop(reason, because);
   const isV4 = view.number('eth_type') === ETH_IPV4;
   const from = gatewayOf(origin)?.addresses.find((address) => isIp4(address) === isV4);
-  if (!from) return drop(reason, because);
+  return from ? told(reason, because, error, from) : drop(reason, because);
+}
+
+/** The same, as the destination of the packet would say it: to senders on other hosts, whose gateway is not this host. */
+export function refuseAsDestination(view: FlowView, reason: DropReason, because: Text, error: IcmpAnswer): Drop {
+  return mayBeTold(view) ? told(reason, because, error, view.bytes('ip_dst')) : drop(reason, because);
+}
+
+function mayBeTold(view: FlowView): boolean {
+  if (view.number('ip_frag') === FRAG_LATER || isGroupIp(view.bytes('ip_dst'))) return false;
+  const proto = view.number('ip_proto');
+  return !(proto === IP_ICMP || proto === IP_ICMPV6) || !isNeverReported(proto, view.number('l4_src'));
+}
+
+function told(reason: DropReason, because: Text, error: IcmpAnswer, from: Uint8Array): Drop {
   const answered = text`${because}; answered by ICMP ${error.replaceAll('_', ' ')}`;
   return { kind: 'drop', reason, because: answered, answer: { kind: error, from } };
 }
