@@ -215,6 +215,7 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
   }
   if (!flow) return miss(number, key, frame, connection);
   if (floods_in_parts_ && flow->program.size() > kFloodedAtOnce && !is_first_flood_) {
+    if (!flood_room(number)) return drop(number, Reason::storm_control);
     return wait_to_flood({ParkedFrame(frame), words, number, false});
   }
   if (!is_first_flood_ || !floods_.first.is_answer) count(flow, frame);
@@ -288,6 +289,10 @@ void Datapath::execute(Token token, const Action* actions, size_t count) {
     const Frame frame = released.frames[i].frame();
     // One that is too big ends here: its upcall was the one about that.
     if (!too_big(actions, frame, key) && floods_with(released.key, frame, actions, count)) {
+      if (!flood_room(released.port)) {
+        drop(released.port, Reason::storm_control);
+        continue;
+      }
       wait_to_flood({std::move(released.frames[i]), released.key, released.port, true});
       continue;
     }

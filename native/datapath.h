@@ -164,6 +164,9 @@ class Datapath {
   // Floods go on, to `most` destinations. True if some are left.
   bool flood(size_t most);
   bool floods_wait() const { return !floods_.empty(); }
+  bool floods_wait(uint16_t from) const { return floods_.of(from) > 0; }
+  // How many more floods of a port may wait.
+  size_t flood_room(uint16_t from) const { return floods_.room(from, from == tunnel_ ? kFloodsOfTunnel : kFloodsOfPort); }
 
   // Upcalls and their answers. A stale token does nothing. Actions must be valid. While many answers are flooded, upcalls about
   // frames to groups, whose answers mostly would wait behind them, are not taken.

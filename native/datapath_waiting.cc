@@ -78,9 +78,6 @@ bool Datapath::floods_with(const Words& key, const Frame& frame, const Action* a
 }
 
 void Datapath::wait_to_flood(WaitingFlood flood) {
-  if (!floods_.has_room(flood.from, flood.from == tunnel_ ? kFloodsOfTunnel : kFloodsOfPort)) {
-    return drop(flood.from, Reason::storm_control);
-  }
   floods_.answers += flood.is_answer;
   floods_.waiting.push_back(std::move(flood));
 }

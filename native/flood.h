@@ -6,8 +6,10 @@
 // gets its turn: it does not wait for a flood, and sends only the rest of one whose flow it changes. After some milliseconds
 // the thread looks at the ports again.
 //
-// So much may wait of one port, and of all; what comes then is dropped as by storm control. And while many answers wait, no more
-// upcalls about frames to groups are taken: their answers would only wait behind them.
+// So much may wait of one port, and no more than there is room left for: so others always find some (a dynamic threshold). A TAP is
+// read no further than that (Worker::receive), and its frames wait in the kernel. What comes from the tunnel, or is answered,
+// and finds no room is dropped as by storm control. And while many answers wait, no more upcalls about frames to groups are
+// taken: their answers would only wait behind them.
 //
 // A frame that waits is decided when it comes first, as if it arrived then. So what was decided before a change
 // is never sent after it. The one that is being sent is sent to the end before a change of its flow is in force,
@@ -55,10 +57,16 @@ struct Floods {
 
   bool is_sending() const { return at < actions.size(); }
   bool empty() const { return !is_sending() && waiting.empty(); }
-  bool has_room(uint16_t from, size_t most) const {
-    if (waiting.size() >= kFloods) return false;
+  // How many of a port wait.
+  size_t of(uint16_t from) const {
     const auto is_its = [&](const WaitingFlood& flood) { return flood.from == from; };
-    return static_cast<size_t>(std::count_if(waiting.begin(), waiting.end(), is_its)) < most;
+    return static_cast<size_t>(std::count_if(waiting.begin(), waiting.end(), is_its));
+  }
+  // How many more find room, of which `most` may wait.
+  size_t room(uint16_t from, size_t most) const {
+    const size_t own = of(from), free = kFloods - waiting.size();
+    // Each takes one of those that are free, too.
+    return std::min(own < most ? most - own : 0, own < free ? (free - own + 1) / 2 : 0);
   }
   // Copies and frames that are not sent yet.
   size_t held() const { return waiting.size() + actions.size() - at; }

@@ -186,11 +186,12 @@ void Worker::serve(uint64_t tag, uint32_t events) {
   turn_.begin();
   enter();
   Port* const port = find(tag);
-  if (port && port->backlog && datapath_.undecided(port->number) && now_ms() < port->backlog_until_ms) {
+  const size_t most = port ? readable(*port) : 0;
+  if (port && most == 0) {
     ++deferred_;
   } else if (port) {
     const bool tunnel = port->is_tunnel();
-    int error = receive(port);
+    int error = receive(port, most);
     if (tunnel && burst_.frames.empty()) port->underlay->handled();
     // An error that reading does not return would be reported again and again.
     if (!error && burst_.frames.empty() && (events & (EPOLLERR | EPOLLHUP))) error = -EIO;
@@ -209,9 +210,18 @@ void Worker::serve(uint64_t tag, uint32_t events) {
   turn_.end();
 }
 
-// As many as can be parked behind one undecided flow, if they may have waited; a buffer of the underlay has many.
-int Worker::receive(Port* port) {
-  const size_t most = port->backlog ? (port->is_tunnel() ? 1 : kParkedPerFlow) : Burst::kSlots;
+// Of what may have waited, as many as can be parked behind one undecided flow; a buffer of the underlay has many. Of a TAP whose
+// floods wait, as many as may wait with them: the rest waits in the kernel, also what is no flood.
+size_t Worker::readable(const Port& port) const {
+  if (port.backlog) {
+    if (datapath_.undecided(port.number) && now_ms() < port.backlog_until_ms) return 0;
+    return port.is_tunnel() ? 1 : kParkedPerFlow;
+  }
+  if (port.is_tunnel() || !datapath_.floods_wait(port.number)) return Burst::kSlots;
+  return std::min(Burst::kSlots, datapath_.flood_room(port.number));
+}
+
+int Worker::receive(Port* port, size_t most) {
   const int error = port->is_tunnel() ? port->underlay->receive(&burst_, most) : tap_receive(port->tap, &burst_, most);
   const auto received = static_cast<uint32_t>(burst_.frames.size());
   port->backlog -= received == 0 ? port->backlog : std::min(port->backlog, received);

@@ -117,8 +117,10 @@ class Worker {
   // In a turn: begins to use connections, or stops using them.
   void enter();
   void leave();
+  // In a turn: how many frames of the port may be received now.
+  size_t readable(const Port& port) const;
   // In a turn: receives a burst of the port. 0 or -errno.
-  int receive(Port* port);
+  int receive(Port* port, size_t most);
   // In a turn: sets the timer to when frames that wait may go on.
   void arm();
   double now_ms() const;
@@ -155,7 +157,7 @@ class Worker {
 
   // Used only by the thread:
   Wait wait_;
-  size_t deferred_ = 0;     // ports of this round that were not read because of their backlog
+  size_t deferred_ = 0;     // ports of this round that were not read because of their backlog, or of their floods
   size_t round_bytes_ = 0;  // bytes received since the last wait, or more if some frames went on from a queue
   Burst burst_;
 };

@@ -496,6 +496,15 @@ void test_floods() {
   for (size_t i = 0; i < kFloodsOfPort + 3; ++i) receive(3, 10);
   CHECK(stormed() == 3);
   rest();
+  // However many ports fill their share, another one finds room.
+  for (uint16_t port = 4; port < 4 + kFloods / kFloodsOfPort; ++port) {
+    for (size_t i = 0; i < kFloodsOfPort; ++i) receive(port, 10);
+  }
+  const uint64_t stormed_before = stormed();
+  CHECK(datapath.flood_room(3) >= kFloodsOfPort / 4);
+  for (size_t i = datapath.flood_room(3); i > 0; --i) receive(3, 10);
+  CHECK(stormed() == stormed_before && stormed_before > 3);
+  rest();
   datapath.flow_del(9);
   std::vector<Token> tokens;
   for (uint16_t port = 4; port < 4 + kManyAnswers / kParkedPerFlow; ++port) {

@@ -8,13 +8,15 @@
 
 #include "check.h"
 
-// Sets the loopback interface of this network namespace up.
-inline void loopback_up() {
+// Sets an interface of this network namespace up.
+inline void link_up(const char* name) {
   const int fd = socket(AF_INET, SOCK_DGRAM, 0);
   ifreq request = {};
-  strcpy(request.ifr_name, "lo");
+  strncpy(request.ifr_name, name, sizeof request.ifr_name - 1);
   CHECK(ioctl(fd, SIOCGIFFLAGS, &request) == 0);
   request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
   CHECK(ioctl(fd, SIOCSIFFLAGS, &request) == 0);
   close(fd);
 }
+
+inline void loopback_up() { link_up("lo"); }

@@ -6,6 +6,8 @@
 //                             └ controlling thread: this one
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -281,6 +283,40 @@ void test_floods(size_t count) {
   close(sink);
 }
 
+// A TAP is read no further than its floods may wait: of a burst that is longer, nothing is dropped.
+void test_flood_burst() {
+  constexpr size_t kCopies = 10 * kFloodedAtOnce, kFrames = 5 * kFloodsOfPort;
+  Workers workers(Worker::Mode::threaded, 1, 300, {}, 1, {}, [] {});
+  CHECK(workers.start() == 0);
+  uint8_t local[16];
+  mapped(local, 1);
+  workers.hold();
+  CHECK(workers.add_vxlan(1, local, kL4Port) == 0);
+  const int sink = udp_socket(2, kL4Port);
+  std::vector<TapOpening> tap(1);
+  tap[0].target = {{"/proc/self/ns/net"}, "weft0"};
+  workers.add_taps({2}, &tap);
+  CHECK(tap[0].error == 0);
+  link_up("weft0");
+  const int source = socket(AF_PACKET, SOCK_RAW, htons(0x1234));
+  const sockaddr_ll to = {AF_PACKET, htons(0x1234), static_cast<int>(if_nametoindex("weft0")), 0, 0, 0, {}};
+  for (uint16_t i = 0; i < kFrames; ++i) {
+    const Datagram datagram(i);
+    CHECK(sendto(source, datagram.bytes + 8, sizeof datagram.bytes - 8, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) > 0);
+  }
+  const Words any = Words::of(Key{});
+  const std::vector<Action> everybody(kCopies, encap_to(2));
+  CHECK(workers.flow_put(1, any, any, everybody.data(), kCopies));
+  workers.begin();
+  const auto drops = [&](Reason reason) { return workers.totals().counters.drops[static_cast<size_t>(reason)]; };
+  while (workers.totals().counters.tx + drops(Reason::storm_control) * kCopies < kFrames * kCopies) std::this_thread::yield();
+  CHECK(drops(Reason::storm_control) == 0);
+  workers.close();
+  check_conservation(workers);
+  close(source);
+  close(sink);
+}
+
 // Several threads that take from one bucket get the same as one thread would.
 void test_bucket() {
   constexpr uint64_t kBurst = 100'000, kBytes = 7;
@@ -416,6 +452,7 @@ int main() {
   test_tracking();
   test_rate();
   for (const size_t count : {1, 2}) test_floods(count);
+  test_flood_burst();
   for (size_t workers : {1, 3}) test_under_load(workers);
   printf("worker_test: ok\n");
 }
