@@ -44,6 +44,8 @@ export const TURN_REDECIDED = 500;
 const FLOOD_ACTIONS = 32;
 /** How many actions the floods may have together that one change decides again: takes some milliseconds. */
 export const REDECIDE_FLOOD_ACTIONS = 16_384;
+/** How many floods one change decides again although no frame has hit them. */
+const MOST_UNUSED_FLOODS = 16;
 
 export class Revalidator {
   readonly #options: RevalidatorOptions;
@@ -91,8 +93,8 @@ export class Revalidator {
   }
 
   /**
-   * If there are many floods, removes those that are not worth deciding again now: the ones that no frame had hit, and
-   * the least used ones. @returns the other flows
+   * If there are many floods, removes those that are not worth deciding again now: the ones that no frame had hit, as each
+   * container that starts leaves some behind, and the least used ones. @returns the other flows
    */
   #shed(ids: FlowId[]): FlowId[] {
     let actions = 0;
@@ -103,7 +105,8 @@ export class Revalidator {
       floods.push(flow);
       actions += flow.decision.actions.length;
     }
-    if (actions <= REDECIDE_FLOOD_ACTIONS) return ids;
+    const isMany = floods.filter(({ packets }) => packets === 0).length > MOST_UNUSED_FLOODS;
+    if (actions <= REDECIDE_FLOOD_ACTIONS && !isMany) return ids;
     const shed = new Set<FlowId>();
     for (const flow of floods.sort((a, b) => a.packets - b.packets)) {
       if (actions <= REDECIDE_FLOOD_ACTIONS && flow.packets > 0) break;

@@ -130,3 +130,23 @@ t.test('a frame of the tunnel to a single station is decided without a look at t
   t.ok(looks > 0, 'a flood lists them, so this would have been noticed');
   datapath.close();
 });
+
+t.test('many floods that no frame has hit are not decided again, and a few are', (t) => {
+  const { forwarding, attach, flood, receivedBy } = emptyHost();
+  const { flows, revalidator } = forwarding.controller;
+  const FEW_ENDPOINTS = 40;
+  for (let n = 0; n < FEW_ENDPOINTS; n++) attach(n);
+  for (let n = 0; n < 10; n++) flood(n, 1);
+  const before = revalidator.statistics().redecided;
+  attach(FEW_ENDPOINTS);
+  t.equal(revalidator.statistics().redecided - before, 10);
+  t.equal(flows.size, 10);
+  for (let n = 10; n < FEW_ENDPOINTS; n++) flood(n, 1);
+  t.equal(flows.size, FEW_ENDPOINTS);
+  attach(FEW_ENDPOINTS + 1);
+  t.equal(flows.size, 0);
+  flood(0, 1);
+  t.equal(receivedBy(FEW_ENDPOINTS + 1), 1, 'and each that is still needed is decided with its next frame');
+  forwarding.datapath.close();
+  t.end();
+});
