@@ -40,6 +40,10 @@ const packages = {
   openssl: 'openssl',
   'docker.io': 'dockerd',
   podman: 'podman',
+  'containernetworking-plugins': '/usr/lib/cni/portmap',
+  'golang-go': 'go',
+  'golang-github-appc-cni-dev': '/usr/share/gocode/src/github.com/containernetworking/cni/libcni',
+  iptables: 'iptables',
   'bind9-dnsutils': 'dig',
   'busybox-static': 'busybox',
   'musl-tools': 'musl-gcc',
@@ -91,10 +95,26 @@ const purposes = {
     packages: [...building, ...traffic, ...paths, ...resolvers, ...etcd, 'docker.io', 'podman'],
     steps: ['node_modules', 'addon', 'typescript'],
   },
+  // libcni, and plugins that are chained behind weft's.
+  cni: {
+    packages: [
+      ...building,
+      ...traffic,
+      'golang-go',
+      'golang-github-appc-cni-dev',
+      'containernetworking-plugins',
+      'iptables',
+    ],
+    steps: ['node_modules', 'addon', 'typescript'],
+  },
   demo: { packages: [...building, ...traffic, ...etcd], steps: ['node_modules', 'addon', 'typescript'] },
   bench: { packages: [...building, ...traffic], steps: ['node_modules', 'addon', 'typescript'] },
   // Only on request: the package starts a service, which the benchmark does not need.
   'bench-ovs': { packages: ['openvswitch-switch'], steps: [] },
+  'bench-cni': {
+    packages: [...building, ...traffic, 'containernetworking-plugins'],
+    steps: ['node_modules', 'addon', 'typescript'],
+  },
   lint: { packages: building, steps: ['node_modules'] },
   sanitize: { packages: building, steps: [] },
   fuzz: { packages: [...building, 'clang', 'libclang-rt-14-dev'], steps: [] },
