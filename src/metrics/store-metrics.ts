@@ -23,7 +23,7 @@ export const storeMetrics: readonly Metric[] = [
   ),
   gauge(
     'weft_store_refused',
-    '1 if nothing is taken from the shared store or written to it although it answers, or it took nothing that was written last; weft status says why',
+    '1 if nothing is taken from the shared store or written to it although it answers, or it has no space for what is written; weft status says why',
     of(({ refused, takesNothing }) => refused !== undefined || takesNothing !== undefined),
   ),
   gauge(

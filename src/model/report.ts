@@ -132,7 +132,7 @@ export const sharedStoreReport = z.object({
   revision: z.number(),
   /** Why nothing is taken from it or written to it, although it answers. */
   refused: z.string().optional(),
-  /** Why it took nothing that was written last, although it answers: it has no space, or the user may only read. */
+  /** Why it took nothing that was written of late, although it answers: it has no space. */
   takesNothing: z.string().optional(),
   /** What `weft doctor --accept-store` would take away or change here, if it is refused as that of another cluster. */
   losses: z.array(heldRecordReport).optional(),

@@ -101,7 +101,7 @@ export interface StoreHealth {
   readonly since?: number;
   /** One line that says why it is not reachable, and leaves that itself to its reader. */
   readonly why?: string;
-  /** Why it took nothing that was written last, although it answers. Deletions it may take all the same. */
+  /** It has no space: why it took nothing that was written of late, although it answers. Deletions it may take all the same. */
   readonly takesNothing?: string;
 }
 

@@ -44,15 +44,18 @@ t.test('a user that may only read, and may write again', async (t) => {
   t.ok((await host.write({ put: [endpoint('meanwhile')] })) < 0, 'it is kept');
   t.ok(host.inForce.has('endpoints/default/meanwhile'), 'and in force here');
   await t.rejects(host.write({ put: [{ key: 'networks/blue', value: {} }] }), { code: 'unreachable', message: why });
+  t.notOk(host.report.takesNothing, 'what this user may not write says nothing of all others');
   await permit('readwrite');
   await host.until(() => host.report.pending.length === 0, 'its record to be stored');
   t.notOk(host.report.takesNothing);
   t.match(await store.get('endpoints/default/meanwhile'), { value: { host: 'a' } });
+  t.notOk(host.report.takesNothing);
 });
 
 t.test('no space, and space again', async (t) => {
   const etcd = await startEtcd(openLab(t), { options: ['--quota-backend-bytes', String(4 << 20)] });
-  const store = openStoreOf(etcd);
+  let laterMs = 0;
+  const store = openStoreOf(etcd, { clock: () => performance.now() + laterMs });
   t.teardown(() => store.close());
   const host = await hostsOf(t, store)('a');
   t.ok((await host.write({ put: [endpoint('before')] })) > 0);
@@ -88,6 +91,10 @@ t.test('no space, and space again', async (t) => {
   );
   await host.write({ delete: ['endpoints/default/before'] });
   t.ok(host.report.takesNothing, 'that it still deletes says nothing');
+  laterMs += 31_000;
+  t.notOk(host.report.takesNothing, 'nobody has tried it for long');
+  await t.rejects(store.grant(60_000), { code: 'unreachable', message: /space exceeded/ });
+  t.ok(host.report.takesNothing, 'a lease is a write, too');
   const foreign = { put: [{ key: 'networks/blue', value: {} }] };
   const why =
     /^the store does not take this now \(etcd at .*: database space exceeded: compact and defragment it, then/;
@@ -98,4 +105,5 @@ t.test('no space, and space again', async (t) => {
   await etcd.ctl(['alarm', 'disarm']);
   await host.until(() => host.report.pending.length === 0, 'its record to be stored');
   t.match(await store.get('endpoints/default/meanwhile'), { value: { host: 'a' } });
+  t.notOk(host.report.takesNothing);
 });

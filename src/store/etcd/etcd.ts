@@ -70,6 +70,8 @@ const OPERATIONS = 128;
 const LENGTH_BYTES = 1 << 20;
 /** Of so many prefixes it is remembered what was listed. */
 const LISTED = 16;
+/** So long after the last write that was not taken, nobody knows whether etcd still takes nothing. */
+const FULL_MS = 30_000;
 /** How often a list begins again because etcd was compacted meanwhile. */
 const LIST_ATTEMPTS = 5;
 /** How long a list that nobody waits for rests between two turns, each of which takes about a millisecond. */
@@ -89,8 +91,8 @@ class EtcdStore implements Store {
   readonly #connection: Connection;
   readonly #leases: Leases;
   readonly #watches = new Set<EtcdWatch>();
-  /** Why nothing was taken that was written last. */
-  #takesNothing: string | undefined;
+  /** Why nothing was taken that was written last, and when that was. */
+  #full: { readonly why: string; readonly atMs: number } | undefined;
   readonly #givenUp: WatchesGivenUp = new Map();
   readonly #options: EtcdStoreOptions;
   readonly #limits: Limits;
@@ -175,14 +177,9 @@ class EtcdStore implements Store {
     const { succeeded, header, responses } = await this.#call(
       () => this.#connection.call(etcd.transaction, request, 'once'),
       lease,
-    ).catch((error: unknown) => {
-      if (error instanceof WeftError && error.cause instanceof Failure && error.cause.isRefusal) {
-        this.#takesNothing = error.message;
-      }
-      throw error;
-    });
+    ).catch((error: unknown) => this.#throwNoted(error));
     if (succeeded) {
-      if (put.length > 0) this.#takesNothing = undefined;
+      if (put.length > 0) this.#full = undefined;
       return header.revision.toNumber();
     }
     const actual = responses.map(({ responseRange }) => responseRange?.kvs[0]?.modRevision.toNumber() ?? 0);
@@ -220,8 +217,10 @@ class EtcdStore implements Store {
     };
   }
 
-  grant(ttlMs: number): Promise<string> {
-    return this.#call(() => this.#leases.grant(ttlMs));
+  async grant(ttlMs: number): Promise<string> {
+    const lease = await this.#call(() => this.#leases.grant(ttlMs)).catch((error: unknown) => this.#throwNoted(error));
+    this.#full = undefined;
+    return lease;
   }
 
   keepAlive(lease: string): Promise<void> {
@@ -233,9 +232,9 @@ class EtcdStore implements Store {
   }
 
   health(): StoreHealth {
-    const takesNothing = this.#takesNothing;
     const health = this.#connection.health();
-    return health.isReachable && takesNothing !== undefined ? { ...health, takesNothing } : health;
+    if (!health.isReachable || !this.#full || this.#options.clock() - this.#full.atMs > FULL_MS) return health;
+    return { ...health, takesNothing: this.#full.why };
   }
 
   onHealth(listener: (health: StoreHealth) => void): () => void {
@@ -252,6 +251,14 @@ class EtcdStore implements Store {
     this.#connection.refuse();
     await Promise.allSettled([...this.#underWay]);
     this.#connection.close();
+  }
+
+  /** Notes that nothing was taken, if it is that. */
+  #throwNoted(error: unknown): never {
+    if (error instanceof WeftError && error.cause instanceof Failure && error.cause.isFull) {
+      this.#full = { why: error.message, atMs: this.#options.clock() };
+    }
+    throw error;
   }
 
   #senseless(why: string): WeftError {

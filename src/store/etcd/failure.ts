@@ -50,9 +50,9 @@ export class Failure extends Error {
     return this.status === status.RESOURCE_EXHAUSTED && this.text.includes('too many requests');
   }
 
-  /** The member answers, and takes nothing that is written. */
-  get isRefusal(): boolean {
-    return REFUSALS.includes(this.status) && !this.isBusy && !this.isTooLong;
+  /** The member has no space: it answers, and takes nothing that is written, whatever it is. */
+  get isFull(): boolean {
+    return this.status === status.RESOURCE_EXHAUSTED && !this.isBusy && !this.isTooLong;
   }
 
   /** The answer has more bytes than this process accepts. */
