@@ -24,8 +24,8 @@ export interface UnderlayOptions {
   readonly address: string | undefined;
   /** The address of the first peer, or of something else that is reached over the underlay. */
   readonly peer: string | undefined;
-  /** The state directory of a daemon that was killed, if its port is kept open for the one that follows there. */
-  readonly keptFor: (l4Port: number) => string | undefined;
+  /** The other weft on this machine that has the port, if that is so. Takes long: it is not asked each second. */
+  readonly keptFor: (l4Port: number) => { readonly state: string; readonly isRunning: boolean } | undefined;
   /** Called when it changes: open, or waiting and for what. */
   readonly onChange: (report: UnderlayReport) => void;
 }
@@ -38,12 +38,16 @@ export interface UnderlayReport {
 
 const LOOPBACK_MTU = 1500;
 const LARGEST_MTU = 9000;
+/** After so many attempts to open the port, it is asked again who has it: about a quarter of a minute. */
+const ASKED_TIMES = 15;
 
 export class Underlay {
   readonly #options: UnderlayOptions;
   #address: Uint8Array | undefined;
   #hasPort = false;
   #why: string | undefined;
+  /** What the kernel said last of a port that it did not open, who has that, and how often it said so since. */
+  #taken: { readonly message: string; readonly why: string; times: number } | undefined;
   #keeping: Promise<void> | undefined;
   #isClosed = false;
 
@@ -122,16 +126,29 @@ export class Underlay {
   async #keep(): Promise<void> {
     try {
       this.#note(await this.#open());
+      this.#taken = undefined;
     } catch (error) {
       this.#note(this.#whyNot(error as Error));
     }
   }
 
   #whyNot(error: Error): string {
+    if (!(error instanceof WeftError) || error.code !== 'conflict') return error.message;
+    if (this.#taken?.message !== error.message || this.#taken.times >= ASKED_TIMES) {
+      this.#taken = { message: error.message, why: this.#whoHasIt() ?? error.message, times: 0 };
+    }
+    this.#taken.times++;
+    return this.#taken.why;
+  }
+
+  #whoHasIt(): string | undefined {
     const { l4Port, keptFor } = this.#options;
-    const state = error instanceof WeftError && error.code === 'conflict' ? keptFor(l4Port) : undefined;
-    if (state === undefined) return error.message;
-    return `UDP port ${l4Port} is kept open for weft with the state directory ${state}, which was killed: wait, it is released a minute after that, or give weft up --state ${state}`;
+    const other = keptFor(l4Port);
+    if (!other) return undefined;
+    const { state, isRunning } = other;
+    return isRunning
+      ? `UDP port ${l4Port} is in use by weft with the state directory ${state}, which runs: stop that one, or choose another port with vxlanPort in the configuration, the same on every host`
+      : `UDP port ${l4Port} is kept open for weft with the state directory ${state}, which was killed: wait, it is released a minute after that, or give weft up --state ${state}`;
   }
 
   /** @returns what it waits for @throws WeftError that says so */

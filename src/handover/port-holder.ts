@@ -6,21 +6,47 @@ const HOLDER = 'weft-holder';
 /** Columns of /proc/net/udp. */
 const [LOCAL, INODE] = [1, 9];
 
-/** The state directory of a holder that has a UDP socket with this port, in weft's own network namespace; undefined if none has. */
-export function holderOfPort(l4Port: number): string | undefined {
+/** For whom a port is kept open. */
+export interface PortHolder {
+  /** The state directory. */
+  readonly state: string;
+  /** Its daemon has the port itself. Otherwise, it was killed, and the port is kept for the one that follows. */
+  readonly isRunning: boolean;
+}
+
+/** The holder that has a UDP socket with this port, in weft's own network namespace; undefined if none has. Reads much of /proc. */
+export function holderOfPort(l4Port: number): PortHolder | undefined {
   const sockets = new Set(['udp', 'udp6'].flatMap((table) => socketsAt(`/proc/net/${table}`, l4Port)));
-  for (const pid of readdirSync('/proc')) {
-    if (!/^\d+$/.test(pid)) continue;
+  if (sockets.size === 0) return undefined;
+  let state: string | undefined;
+  const others: number[] = [];
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
       const [program = '', directory] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-      if (basename(program) !== HOLDER) continue;
-      const isIts = readdirSync(`/proc/${pid}/fd`).some((fd) => sockets.has(readlinkSync(`/proc/${pid}/fd/${fd}`)));
-      if (isIts) return directory;
+      if (basename(program) !== HOLDER) others.push(Number(pid));
+      else if (hasOneOf(pid, sockets)) state = directory;
     } catch {
       // It has ended.
     }
   }
-  return undefined;
+  return state === undefined ? undefined : { state, isRunning: others.some((pid) => hasOneOf(pid, sockets)) };
+}
+
+function hasOneOf(pid: number | string, sockets: ReadonlySet<string>): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((fd) => sockets.has(linkOf(`/proc/${pid}/fd/${fd}`)));
+  } catch {
+    return false; // It has ended.
+  }
+}
+
+/** Empty for one that has been closed meanwhile. */
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
 }
 
 function socketsAt(table: string, l4Port: number): string[] {

@@ -3,7 +3,7 @@
  * datapath.
  */
 import t from 'tap';
-import { Underlay, type UnderlayReport } from '../../src/cluster/underlay.ts';
+import { Underlay, type UnderlayOptions, type UnderlayReport } from '../../src/cluster/underlay.ts';
 import { WeftError } from '../../src/error.ts';
 import { formatIp, type PortNo } from '../../src/flow/types.ts';
 
@@ -13,7 +13,11 @@ const NOWHERE = '192.0.2.77';
 function underlayAt(address: string | undefined, peer?: string) {
   const calls: string[] = [];
   const told: UnderlayReport[] = [];
-  const forwarding = { refusal: undefined as WeftError | undefined };
+  const forwarding = {
+    refusal: undefined as WeftError | undefined,
+    keptFor: undefined as ReturnType<UnderlayOptions['keptFor']>,
+    asked: 0,
+  };
   const underlay = new Underlay({
     forwarding: {
       openUnderlay: (_, spec) => {
@@ -26,7 +30,10 @@ function underlayAt(address: string | undefined, peer?: string) {
     l4Port: 4789,
     address,
     peer,
-    keptFor: () => undefined,
+    keptFor: () => {
+      forwarding.asked++;
+      return forwarding.keptFor;
+    },
     onChange: (report) => told.push(report),
   });
   return { underlay, calls, told, forwarding };
@@ -60,6 +67,28 @@ t.test('what keeps it from opening is told once, and tried again', async (t) => 
   underlay.lost('closed');
   await underlay.keep();
   t.equal(calls.at(-1), 'close', 'nothing is opened while the switch stops');
+});
+
+t.test('who has the port is asked when it is refused, and then rarely', async (t) => {
+  const { underlay, told, forwarding } = underlayAt('127.0.0.1');
+  forwarding.refusal = new WeftError('conflict', 'the port is in use');
+  for (let second = 0; second < 10; second++) await underlay.keep();
+  t.equal(forwarding.asked, 1);
+  forwarding.keptFor = { state: '/var/lib/other', isRunning: true };
+  for (let second = 0; second < 20; second++) await underlay.keep();
+  t.equal(forwarding.asked, 2);
+  t.equal(told.length, 2);
+  t.match(underlay.report(), {
+    why: /^UDP port 4789 is in use by weft with .* \/var\/lib\/other, which runs: stop that/,
+  });
+  forwarding.keptFor = { state: '/var/lib/other', isRunning: false };
+  forwarding.refusal = new WeftError('conflict', 'the port is in use otherwise');
+  await underlay.keep();
+  t.match(underlay.report(), { why: /^UDP port 4789 is kept open .* \/var\/lib\/other, which was killed: wait/ });
+  forwarding.refusal = new WeftError('system', 'not permitted');
+  await underlay.keep();
+  t.match(underlay.report(), { why: 'not permitted' });
+  t.equal(forwarding.asked, 3);
 });
 
 t.test('an address that the host does not have', async (t) => {

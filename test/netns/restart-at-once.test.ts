@@ -42,8 +42,14 @@ await t.test('one with another state directory says for whom the port is kept', 
   const weft = await Weft.up(lab, host, 'a', { datapath: 'native', underlay: '127.0.0.1' });
   await weft.createNetwork('blue --subnet 10.44.0.0/24');
   await weft.attach(await lab.namespace('web'), { network: 'blue' });
-  await weft.kill();
   const other = Weft.of(lab, host, 'b', { datapath: 'native', underlay: '127.0.0.1' });
+  await other.start();
+  t.match((await other.status()).tunnel, {
+    open: false,
+    why: /^UDP port 4789 is in use by weft with the state directory \S+\/a-state, which runs: stop that one/,
+  });
+  await other.stop();
+  await weft.kill();
   await other.start();
   const { tunnel } = await other.status();
   t.match(tunnel, {
