@@ -128,9 +128,13 @@ async function follow(key: FlowKey, decision: Decision, environment: TracerEnvir
   return isForOutside(decision, environment) ? [...lines, ...(await behindOutside(key, environment))] : lines;
 }
 
-/** This host enforces the policies of its own endpoints only. */
+/** This host enforces the policies of its own endpoints only. Whether weft runs at a VTEP is known of one that shares the store. */
 function judgedAt(vtep: string, { hosts }: TracerEnvironment): string {
   const there = hostAt(vtep, hosts) ?? vtep;
+  const name = hosts.nameAt(vtep);
+  if (name === undefined || !hosts.registrationOf(name)) {
+    return `if weft runs on ${there}, that decides whether policies let it in, as it arrives: trace it there`;
+  }
   return `whether policies let it in is decided on ${there}, as it arrives: a PolicyTest asks both ends (weft policy test)`;
 }
 

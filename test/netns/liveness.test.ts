@@ -121,6 +121,13 @@ for (const mode of modes) {
       await becomes(left, 'up');
       await becomes(right, 'up');
       await ping(a1.namespace, b1.ip4);
+      t.match(
+        await left.run('trace', `in_port=a1,icmp,ip_dst=${b1.ip4},eth_dst=${b1.mac}`),
+        mode.store === 'static peers'
+          ? /Then: if weft runs on \S+, that decides whether policies let it in/
+          : /Then: whether policies let it in is decided on host \S+, as it arrives: a PolicyTest asks both ends/,
+        'who decides about it is known',
+      );
     });
 
     await t.test('a way that is cut in one direction is named on both sides', async () => {
