@@ -4,7 +4,7 @@ import { networkKind } from '../../src/model/kinds/network.ts';
 import type { Store } from '../../src/store/store.ts';
 import { Hooked } from '../support/switch.ts';
 import { openStore } from './control-plane.ts';
-import { BLUE, DB, DEFAULT, endpointOf, hostsOf, twoHosts, WEB, type StartOptions } from './feed-host.ts';
+import { BLUE, DB, DEFAULT, endpointOf, FeedHost, hostsOf, twoHosts, WEB, type StartOptions } from './feed-host.ts';
 
 const RED = 'networks/red';
 
@@ -299,6 +299,27 @@ t.test('a revision of another store says nothing about this one', async (t) => {
   a.link.back(other, ' of another cluster id');
   await a.until(() => a.report.held.some(({ name }) => name === 'network "blue"'), 'what is held');
   t.same(a.inForce.get(BLUE)?.value, { vni: 1 });
+});
+
+t.test('what is in force from the copy has the revisions of the store that is followed', async (t) => {
+  const { shared, a, start } = await twoHosts(t);
+  await a.stop();
+  const other = await openStore(t);
+  for (let n = 0; n < 50; n++) await other.transact({ put: [{ key: 'networks/other', value: { n } }] });
+  await other.transact({ delete: ['networks/other'] });
+  const { entries } = await shared.list('');
+  await other.transact({ put: entries.map(({ key, value }) => ({ key, value })) });
+  const [history, directory] = [' of another cluster id', a.directory];
+  const away = await FeedHost.start('a', other, { known: directory, history });
+  await away.until(() => away.report.revision > 50, 'the other store');
+  await away.stop();
+  const back = await start('a', { known: directory });
+  t.same(back.report.held, []);
+  for (const key of [WEB, DB, BLUE]) {
+    t.equal(back.inForce.get(key)?.revision, (await shared.get(key))?.revision, key);
+  }
+  await back.set(BLUE, { vni: 1, labels: {} });
+  t.match((await shared.get(BLUE))?.value, { labels: {} });
 });
 
 for (const sign of ['history', 'format', 'epoch'] as const) {

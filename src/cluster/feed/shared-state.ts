@@ -167,7 +167,11 @@ export class SharedState {
     const known = this.known.get(key);
     if (!entry || !known) return;
     if (known.stored !== entry.revision) this.#putAgain(entry);
-    this.known.set(key, { ...known, stored: entry.revision });
+    const copied = this.copied?.get(key);
+    // Nobody knows its revision yet, and one of another history says nothing about this one.
+    const isOpen = copied !== undefined && known.revision >= 0;
+    if (isOpen) this.copied!.set(key, Object.freeze({ ...copied, revision: entry.revision }));
+    this.known.set(key, { ...known, stored: entry.revision, ...(isOpen && { revision: entry.revision }) });
   }
 
   /** Writes of this host are made, or given up. They stay pending until the copy has what is in force instead. */
