@@ -105,11 +105,11 @@ export class Enforcement {
 
   /** @returns true if there was something to do */
   async #enforce(news: News): Promise<boolean> {
-    const { changes, revision, keys, before } = news;
+    const { changes, revision, keys } = news;
     const { reconcilers, registers } = this.#environment;
     const hasGoneBack = revision < this.#revision;
     this.#revision = revision;
-    const changed = await this.#enforceAll(changes, revision, before);
+    const changed = await this.#enforceAll(changes, revision, news);
     // What clashed with others before may be possible now.
     const refused = this.refused.clashing(changed);
     if (refused.length > 0) await this.#enforceAll(refused, revision);
@@ -136,11 +136,11 @@ export class Enforcement {
     }
   }
 
-  /** @param before as in `News` @returns the kinds of which something has changed */
+  /** @returns the kinds of which something has changed */
   async #enforceAll(
     changes: readonly Change[],
     revision: number,
-    before?: News['before'],
+    { before, repeats = false }: Pick<News, 'before' | 'repeats'> = {},
   ): Promise<ReadonlySet<string>> {
     const { feed, reconcilers, registers } = this.#environment;
     for (const register of registers) {
@@ -162,7 +162,7 @@ export class Enforcement {
       const accepted = put.get(kind.kind)!;
       // Also of a refused record something may be left, such as an interface.
       const isKnown = reconcilers.get(kind.kind)!.find(name) || this.refused.revision(kind, name) !== undefined;
-      const stored = this.#stored(change, kind, name, accepted);
+      const stored = this.#stored(change, kind, name, accepted, repeats);
       if (stored) accepted.push(stored);
       const isRefused = change.entry !== undefined && this.refused.revision(kind, name) === change.entry.revision;
       const last = isRefused ? this.#lastAccepted(before?.get(change.key), kind, name, accepted) : undefined;
@@ -199,12 +199,18 @@ export class Enforcement {
   }
 
   /**
-   * The record as today's schema reads it. Undefined if it is deleted, already known at this revision, or not accepted.
-   * @param others the records of this kind that are accepted together with it
+   * The record as today's schema reads it. Undefined if it is deleted, in force already, or not accepted.
+   * @param others the records of this kind that are accepted together with it @param repeats as in `News`
    */
-  #stored(change: Change, kind: KindDefinition, name: string, others: readonly Stored[]): Stored | undefined {
+  #stored(
+    change: Change,
+    kind: KindDefinition,
+    name: string,
+    others: readonly Stored[],
+    repeats: boolean,
+  ): Stored | undefined {
     const { key, entry } = change;
-    const isKnown = this.#environment.reconcilers.get(kind.kind)!.find(name)?.revision === entry?.revision;
+    const isKnown = repeats && this.#environment.reconcilers.get(kind.kind)!.find(name)?.revision === entry?.revision;
     try {
       const stored = entry && !isKnown ? this.#accepted(entry, kind, name, others) : undefined;
       this.refused.delete(key);

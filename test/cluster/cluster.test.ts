@@ -12,6 +12,7 @@ import type { Resource } from '../../src/model/resource.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import { until } from '../support/process.ts';
 import { Hooked, kind, manifest } from '../support/switch.ts';
+import { Switchable } from '../support/switchable.ts';
 import { openControlPlane, openStore } from './control-plane.ts';
 
 const nothing = async (): Promise<void> => {};
@@ -95,4 +96,29 @@ t.test('the namespace `default` is there again when a store that has lost it is 
   }
   t.same((await store.list('namespaces/')).entries.length, 1);
   t.same(right.feed.report()?.held, [], 'it is not lost any more');
+});
+
+t.test('another record of another history is in force, although it has the same revision', async (t) => {
+  const shared = await openStore(t);
+  const link = new Switchable(shared);
+  const { cluster, feed } = await openControlPlane(t, undefined, { shared: link });
+  await cluster.apply([network()]);
+  const { entries, revision } = await shared.list('');
+  const other = await openStore(t);
+  for (let at = 1; at <= revision; at++) {
+    const written = entries.filter((entry) => entry.revision === at);
+    const put = written.map(({ key, value }) =>
+      key === 'networks/blue'
+        ? { key, value: { ...(value as object), resource: network({ of: 'other' }) } }
+        : { key, value },
+    );
+    await other.transact({ put });
+  }
+  t.equal((await other.get('networks/blue'))?.revision, (await shared.get('networks/blue'))?.revision);
+  link.away();
+  link.back(other, ' of another cluster id');
+  await until(() => feed.report()?.held.some(({ name }) => name === 'network "blue"'), { what: 'it to be held' });
+  t.match(cluster.get(kind('net')), [{ metadata: { labels: {} } }]);
+  await cluster.acceptStore();
+  t.match(cluster.get(kind('net')), [{ metadata: { labels: { of: 'other' } } }]);
 });

@@ -23,6 +23,8 @@ export interface News {
   readonly madeAt?: number;
   /** Present if everything was read: all keys that there are. Whatever else was in force is among the changes. */
   readonly keys?: Keys;
+  /** What is in force at the same revision may be among the changes. Otherwise it is another one, of another history. */
+  readonly repeats?: boolean;
   /**
    * What may have been in force here before, under keys whose changes this host may not accept, the last one first: the first
    * of them that it accepts is in force then.

@@ -88,7 +88,12 @@ export class LocalFeed implements Feed {
       this.#onTold.clear();
       this.#onNews();
     });
-    return { revision, keys, changes: [...lost, ...entries.map((entry) => ({ key: entry.key, entry }))] };
+    return {
+      revision,
+      keys,
+      repeats: true,
+      changes: [...lost, ...entries.map((entry) => ({ key: entry.key, entry }))],
+    };
   }
 
   #note(changes: readonly Change[]): void {
