@@ -90,7 +90,7 @@ async function lab(t: Test) {
     const membership = new Membership({
       shared: { store, applied: within(shared, 'applied/') },
       own,
-      hosts: () => ({ registered: () => [] }),
+      hosts: () => ({ registered: () => [], isTaken: false }),
       host,
       id: id.padEnd(32, '0'),
       version: '1.0.0',
@@ -257,6 +257,20 @@ t.test('a host that was cut off writes nothing if another one has taken its plac
   isRunning = false;
   t.equal(membership.whyBarred, undefined, 'one that has ended');
 });
+
+t.test(
+  'a host whose name was given to another one while it was cut off writes nothing, also if that is down',
+  async (t) => {
+    const { daemon, own } = await lab(t);
+    let isTaken = false;
+    const hosts = () => ({ registered: () => [], isTaken });
+    const { membership } = await daemon('left', '192.0.2.1', 'aa01', await own(), { hosts });
+    t.same([membership.report, membership.whyBarred], [{ state: 'registered' }, undefined]);
+    isTaken = true;
+    t.same(membership.report, { state: 'registered' }, 'it has not tried to register again');
+    t.match(membership.whyBarred, /^the name "left" belongs to another host by now/);
+  },
+);
 
 t.test('a record of the boot before that is part of a dump, without a lease, is nobody’s', async (t) => {
   const { daemon, own, store } = await lab(t);

@@ -16,7 +16,7 @@ export interface MembershipEnvironment {
   /** Undefined if no store is shared. */
   readonly shared: { readonly store: Store; readonly applied: Store } | undefined;
   readonly own: Store;
-  readonly hosts: () => Pick<Hosts, 'registered'>;
+  readonly hosts: () => Pick<Hosts, 'registered' | 'isTaken'>;
   /** The name of this host. */
   readonly host: string;
   /** Of this host, hexadecimal. */
@@ -130,7 +130,10 @@ export class Membership {
     const why = this.#presence?.whyBarred;
     if (!this.#presence || why !== undefined) return why;
     // It may be known before the next attempt to register, which says more.
-    const { host, process, isRunning } = this.#environment;
+    const { host, hosts, process, isRunning } = this.#environment;
+    if (hosts().isTaken) {
+      return `the name "${host}" belongs to another host by now, which has registered itself: choose another one with --host`;
+    }
     const running = this.live.find(host);
     const isOther = running !== undefined && isAnother(running, process, isRunning);
     return isOther ? `host "${host}" runs elsewhere since ${running.startedAt}` : undefined;
