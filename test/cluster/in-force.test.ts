@@ -540,3 +540,25 @@ t.test('a host that comes back just as it is deleted stays, with all that it has
   await t.rejects(a.cluster.delete(hostKind, { name: 'b' }), { message: /^host "b" runs since/ });
   t.match((await shared.get('hosts/b'))?.value, { host: 'b', deletedBy: undefined });
 });
+
+t.test('while the copy cannot be written, one waits for all news together', async (t) => {
+  let calls = 0;
+  let keep = (): void => {};
+  const kept = (): Promise<void> => {
+    calls++;
+    return new Promise((resolve) => (keep = resolve));
+  };
+  const { membership } = await openControlPlane(t, undefined, { membership: { kept } });
+  await until(() => calls === 1, { what: 'the start is to be kept' });
+  for (let n = 100; n < 1100; n++) membership.reached(n, n);
+  t.equal(calls, 1);
+  keep();
+  await until(() => calls === 2, { what: 'what came meanwhile is to be kept' });
+  t.ok(membership.inForce.revision < 100);
+  keep();
+  await until(() => membership.inForce.revision === 1099, { what: 'the newest is in force' });
+  membership.reached(1100, 1100);
+  t.equal(calls, 3);
+  keep();
+  await until(() => membership.inForce.revision === 1100, { what: 'and so on' });
+});

@@ -71,6 +71,10 @@ export class Membership {
   #mac: string;
   #mtu: number | undefined;
   #cancelLook = (): void => {};
+  /** What the tables have, and the datapath and the copy are to have; undefined if nothing is newer than what is waited for. */
+  #newest: { readonly revision: number; readonly latest: number } | undefined;
+  /** While the copy cannot be written, nothing is reached, and news go on coming: one waits for all of them. */
+  #isReaching = false;
   #isClosed = false;
 
   constructor(environment: MembershipEnvironment) {
@@ -195,11 +199,21 @@ export class Membership {
   /** The state is in force in the tables up to this revision. @param latest its last change that is known */
   reached(revision: number, latest: number): void {
     this.inForce.declared(latest);
+    this.#newest = { revision, latest };
+    if (!this.#isReaching) void this.#reach();
+  }
+
+  async #reach(): Promise<void> {
     const { settled, kept } = this.#environment;
-    void Promise.all([settled(), kept()]).then(() => {
+    this.#isReaching = true;
+    while (this.#newest) {
+      const { revision, latest } = this.#newest;
+      this.#newest = undefined;
+      await Promise.all([settled(), kept()]);
       this.inForce.reached(revision, latest);
       this.#presence?.applied(revision);
-    });
+    }
+    this.#isReaching = false;
   }
 
   /** The underlay may have another address. */
