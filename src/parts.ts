@@ -290,9 +290,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     },
   });
   const hosts: Hosts = new Hosts({
-    forwarding,
-    name: options.host,
-    id,
+    ...{ forwarding, id, name: options.host },
     refused: () => cluster.refused,
     underlay: () => underlay.address,
     peers: options.peers.map(parseIp),
@@ -304,6 +302,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       if (name === options.host && !hosts.registrationOf(name)) membership.lost();
       return endpoints.followHost(name);
     },
+    onAdded: (names) => endpoints.followHosts(names),
   });
   const networks: Networks = new Networks({
     forwarding,

@@ -358,6 +358,13 @@ export class Endpoints implements Reconciler {
     await this.#placing.place(byName(there).map(({ name }) => name));
   }
 
+  /** Hosts are known now. Their endpoints may have come before them, and wait: there may be thousands, so `renew` would take long. */
+  async followHosts(hosts: ReadonlySet<string>): Promise<void> {
+    const waiting = [...this.#index.waiting()].flatMap((name) => this.#index.find(name) ?? []);
+    const there = waiting.filter(({ host }) => host !== undefined && hosts.has(host));
+    await this.#placing.place(byName(there).map(({ name }) => name));
+  }
+
   /** What they need is gone, and may come back: they wait. */
   async suspend(endpoints: Iterable<Endpoint>, why: WeftError): Promise<void> {
     for (const endpoint of byName(endpoints)) {

@@ -170,6 +170,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     belongingsOf: (name) =>
       joined(belongingsOf(name, endpoints.all(), cluster.refused, hosts), blocks?.without(name) ?? {}),
     onMoved: (name) => endpoints.followHost(name),
+    onAdded: (names) => endpoints.followHosts(names),
   });
   const serving = serviceParts({
     tables: {

@@ -26,6 +26,7 @@ function openHosts(
     stillGone: (name) => ({ key: `live/${name}`, revision: 0 }),
     belongingsOf: () => ({}),
     onMoved: async () => {},
+    onAdded: async () => {},
   });
 }
 

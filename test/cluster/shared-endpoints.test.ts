@@ -220,3 +220,16 @@ t.test('an endpoint that says nothing of its host is not accepted', async (t) =>
   t.match(left.cluster.refused.report(), [{ name: 'stranger', why: /host: is missing/ }]);
   t.equal((left.endpoints.all() as readonly { resource: EndpointResource }[]).length, 3);
 });
+
+t.test('the endpoints of a host that comes after them are in force as soon as it is known', async (t) => {
+  const { left } = await lab(t);
+  const numbers = Array.from({ length: 200 }, (_, n) => 20 + n);
+  await left.write({ 'hosts/third': undefined });
+  await left.write(Object.fromEntries(numbers.map((n) => [`endpoints/default/e${n}`, record('third', `e${n}`, n)])));
+  t.same([left.endpoints.find('e20')?.state, whereIs(left, 20)], ['waiting', undefined]);
+  await left.write({ 'hosts/third': hostRecord('third') });
+  for (const n of [13, ...numbers]) {
+    if (whereIs(left, n) !== underlays.third) t.fail(`e${n}: ${whereIs(left, n) ?? 'it waits'}`);
+  }
+  t.equal(left.endpoints.problems()['e20'], undefined);
+});

@@ -43,6 +43,8 @@ export interface HostsEnvironment {
   readonly belongingsOf: (name: string) => Transaction;
   /** Called when a host that existed has another address, or is gone. */
   readonly onMoved: (name: string) => Promise<void>;
+  /** Called when there are hosts that there were not before. */
+  readonly onAdded: (names: ReadonlySet<string>) => Promise<void>;
 }
 
 /** What is known of a host besides its resource. */
@@ -234,12 +236,14 @@ export class Hosts extends Declarations<HostResource> {
 
   override async put(stored: readonly Stored<HostResource>[]): Promise<void> {
     const moved: string[] = [];
+    const added = new Set<string>();
     const touched = new Set<string>();
     for (const { name, resource, record } of stored) {
       const { underlay } = resource.spec;
       const known = this.find(name)?.resource.spec.underlay;
       touched.add(underlay);
-      if (known !== undefined && known !== underlay) {
+      if (known === undefined) added.add(name);
+      else if (known !== underlay) {
         moved.push(name);
         this.#leave(known, name);
         touched.add(known);
@@ -253,6 +257,7 @@ export class Hosts extends Declarations<HostResource> {
     await super.put(stored);
     this.#follow(touched);
     for (const name of moved) await this.#environment.onMoved(name);
+    if (added.size > 0) await this.#environment.onAdded(added);
   }
 
   override async remove(names: readonly string[]): Promise<void> {
