@@ -354,7 +354,7 @@ export class Cluster {
     const isElsewhere = feed.failure(kind, name) !== undefined && !reconciler.find(name);
     const revision = this.refused.revision(kind, name) ?? (isElsewhere ? 0 : reconciler.get(name).revision);
     reconciler.refuseRemoval?.(name);
-    refuseInUse(kind, name, this.#all());
+    refuseInUse(kind, name, this.#all(), this.refused);
     if (!takesBack) await this.#environment.check(removalOf(kind.kind, name));
     let isPending = false;
     if (!dryRun) {
@@ -383,7 +383,7 @@ export class Cluster {
     const value = marked(stored?.value, hostName);
     const markedAt = await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
     if (this.#deleting.has(key)) this.#deleting.set(key, true);
-    refuseInUse(kind, name, this.#all());
+    refuseInUse(kind, name, this.#all(), this.refused);
     return markedAt;
   }
 

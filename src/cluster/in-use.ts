@@ -7,6 +7,7 @@ import { DEFAULT_NAMESPACE } from '../model/resource.ts';
 import type { Endpoint } from './endpoint.ts';
 import { byName } from './endpoint-index.ts';
 import type { Declared } from './reconciler.ts';
+import type { RefusedRecords } from './refused-records.ts';
 
 /** How many names a message lists. */
 const MOST_NAMED = 5;
@@ -16,20 +17,37 @@ export function isReferredTo({ kind }: KindDefinition): boolean {
   return kind === 'Network' || kind === 'Namespace';
 }
 
-/** @param all everything declared @throws WeftError('conflict') if others refer to the resource, or are in it */
-export function refuseInUse({ kind, isLeaf }: KindDefinition, name: string, all: Iterable<Declared>): void {
+/**
+ * @param all everything declared @param refused on other hosts it may be in force
+ * @throws WeftError('conflict') if others refer to the resource, or are in it
+ */
+export function refuseInUse(
+  { kind, isLeaf }: KindDefinition,
+  name: string,
+  all: Iterable<Declared>,
+  refused: RefusedRecords,
+): void {
   if (isLeaf) return;
   const users = [...all].filter(({ resource }) => needs(resource, kind, name));
+  const which = `${kind.toLowerCase()} "${name}"`;
   const [first] = users;
-  if (!first) return;
-  const names = users.slice(0, MOST_NAMED).map((user) => user.name);
-  const more = users.length > names.length ? ` and ${users.length - names.length} more` : '';
-  const { plural } = kindOf(first.resource);
-  const mend = plural === 'endpoints' ? 'detach' : 'delete';
+  if (first) {
+    const { plural } = kindOf(first.resource);
+    const mend = plural === 'endpoints' ? 'detach' : 'delete';
+    throw new WeftError('conflict', `${which} has ${plural} (${namesOf(users)}): ${mend} them first`);
+  }
+  const unread = refused.within(kind, name);
+  const [one] = unread;
+  if (!one) return;
   throw new WeftError(
     'conflict',
-    `${kind.toLowerCase()} "${name}" has ${plural} (${names.join(', ')}${more}): ${mend} them first`,
+    `${which} has ${one.kind.plural} (${namesOf(unread)}) whose records this host does not accept, and others may: delete them first, on a host that does`,
   );
+}
+
+function namesOf(users: readonly { readonly name: string }[]): string {
+  const names = users.slice(0, MOST_NAMED).map((user) => user.name);
+  return `${names.join(', ')}${users.length > names.length ? ` and ${users.length - names.length} more` : ''}`;
 }
 
 function needs(resource: Declared['resource'], kind: string, name: string): boolean {

@@ -88,6 +88,14 @@ export class RefusedRecords {
     return all.map(({ name }) => name).filter((name) => this.ownerOf(kind, name) === host);
   }
 
+  /** Those that are in a network or in a namespace, as far as it can be read. @param kind of what they are in */
+  within(kind: string, name: string): { readonly kind: KindDefinition; readonly name: string }[] {
+    return [...this.#refused.values()].filter((one) => {
+      if (kind === 'Namespace') return one.kind.isNamespaced && nameOf(one.name).namespace === name;
+      return kind === 'Network' && one.kind.kind === 'Endpoint' && networkOf(one.change.entry?.value) === name;
+    });
+  }
+
   /** Says what to do about the record. */
   failure(kind: KindDefinition, name: string): WeftError | undefined {
     const refused = this.#refused.get(keyOf(kind, name));
@@ -111,4 +119,11 @@ export class RefusedRecords {
       return { kind: kind.kind, name: own.name, ...namespace, why };
     });
   }
+}
+
+/** The network that the record of an endpoint names, whatever else it says. */
+function networkOf(value: unknown): unknown {
+  const { resource } = Object(value) as { readonly resource?: unknown };
+  const { spec } = Object(resource) as { readonly spec?: unknown };
+  return (Object(spec) as { readonly network?: unknown }).network;
 }

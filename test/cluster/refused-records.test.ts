@@ -204,3 +204,22 @@ t.test('of very many, policies are named first, and the log ends', async (t) => 
   await write({ 'services/default/new': {} });
   t.equal(warnings.length, 66, 'there are few again');
 });
+
+t.test('a network or a namespace is not deleted while something is in it whose record is not accepted', async (t) => {
+  const { cluster, write } = await openControlPlane(t);
+  await cluster.apply([blue, there, manifest('Namespace', 'shop', {})]);
+  const newer = recordOf('api', '10.0.0.10', mac);
+  const record = { ...newer, resource: { ...newer.resource, spec: { ...newer.resource.spec, colour: 'red' } } };
+  await write({ 'endpoints/default/api': record });
+  await t.rejects(cluster.delete(networkKind, { name: 'blue' }), {
+    code: 'conflict',
+    message:
+      'network "blue" has endpoints (api) whose records this host does not accept, and others may: delete them first, on a host that does',
+  });
+  await write({ 'networkpolicies/shop/closed': { resource: 'unknown' } });
+  await t.rejects(cluster.delete(namespaceKind, { name: 'shop' }), {
+    message: /^namespace "shop" has networkpolicies \(shop\/closed\) whose records this host does not accept/,
+  });
+  await cluster.delete(endpointKind, { name: 'api' });
+  t.match(await cluster.delete(networkKind, { name: 'blue' }), { action: 'deleted' });
+});
