@@ -45,7 +45,7 @@ export function apply(program: Command): void {
       const { readManifests } = await import('./manifests.ts');
       const reports = await clientOf(command).apply(await readManifests(filename), { dryRun, confirmMs });
       await print(globals(command).output, reports, () => reports.map(applyText).join('') + untilText(reports));
-      if (!dryRun) await waitIfAsked(options, command);
+      if (!dryRun) await waitIfAsked(options, command, reports);
     });
 }
 

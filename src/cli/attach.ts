@@ -141,13 +141,15 @@ ingress=none), --no-trust, --no-wildcard.`,
       };
       const report = await namingOptions({ ...optionOf, ...texts }, () => clientOf(command).attach(request));
       await print(globals(command).output, report, () => endpointTable([report]));
-      await waitIfAsked(options, command);
+      await waitIfAsked(options, command, [{ ...report, kind: 'Endpoint' }]);
       if (report.wasNowhere) note(`endpoint "${idOf(report)}": no host had it: it is attached as a new one`);
       if (report.state === 'waiting') {
         const why = report.problems?.join('; ') ?? 'its interface cannot be opened';
         note(`endpoint "${idOf(report)}" waits, and is tried every second: ${why}`);
       }
-      if (report.pending !== undefined) note(`endpoint "${idOf(report)}": ${report.pending}`);
+      // Whoever has waited knows that the store has it.
+      if (report.pending !== undefined && options.wait === undefined)
+        note(`endpoint "${idOf(report)}": ${report.pending}`);
     });
 }
 

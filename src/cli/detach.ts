@@ -27,7 +27,7 @@ export function detach(program: Command): void {
       };
       const pending = report.pending === undefined ? '' : `, pending: ${report.pending}`;
       await print(globals(command).output, report, () => `endpoint/${idOf({ name, namespace })} detached${pending}\n`);
-      await waitIfAsked(options, command);
+      await waitIfAsked(options, command, [report]);
     },
   );
 }

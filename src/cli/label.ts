@@ -29,7 +29,7 @@ export function label(program: Command): void {
       const labels = parseLabels(words, '', command);
       const report = await clientOf(command).label(kind.kind, name, labels, { namespace });
       await print(globals(command).output, report, () => applyText(report));
-      await waitIfAsked(options, command);
+      await waitIfAsked(options, command, [report]);
     },
   );
 }

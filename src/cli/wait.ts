@@ -1,7 +1,9 @@
 /** `--wait`: returns when what was changed is in force on all hosts that are not down. */
 import type { Command } from 'commander';
 import type { Client } from '../api/client.ts';
-import type { InForceReport } from '../model/report.ts';
+import { WeftError } from '../error.ts';
+import { idOf } from '../model/name.ts';
+import type { ApplyReport, InForceReport } from '../model/report.ts';
 import { timeIn } from './time.ts';
 import { clientOf, globals } from './verb.ts';
 
@@ -23,16 +25,39 @@ export function addWait(command: Command): Command {
   );
 }
 
-/** @throws WeftError that names the hosts where it is not in force; the change stays */
-export async function waitIfAsked({ wait }: WaitOptions, command: Command): Promise<void> {
+/** What was changed, as far as the store may not have it yet. */
+type Changed = Pick<ApplyReport, 'kind' | 'name' | 'namespace' | 'pending'>;
+
+/**
+ * @param changed what is waited for, where it may be pending
+ * @throws WeftError that names the hosts where it is not in force, and then the change stays, or says why it was given up
+ */
+export async function waitIfAsked(
+  { wait }: WaitOptions,
+  command: Command,
+  changed: readonly Changed[] = [],
+): Promise<void> {
   if (wait === undefined) return;
   const client = clientOf(command);
   const late = setTimeout(() => void sayWhatItWaitsFor(client), LOOK_MS);
   const report = await client.wait(wait === true ? DEFAULT_MS : wait).finally(() => clearTimeout(late));
+  await refuseGivenUp(client, changed);
   const text = everywhereText(report);
   // Other formats are read by programs.
   if (globals(command).output === 'table') process.stdout.write(text);
   else if (text.includes('down')) process.stderr.write(text);
+}
+
+/** What was pending is in force everywhere, or nowhere: somebody else was first while the store was away. */
+async function refuseGivenUp(client: Client, changed: readonly Changed[]): Promise<void> {
+  const pending = changed.filter((one) => one.pending !== undefined);
+  if (pending.length === 0) return;
+  const { sharedStore } = await client.status();
+  const lost = sharedStore?.lost ?? [];
+  const isLost = (why: string): boolean =>
+    pending.some((one) => why.startsWith(`${one.kind.toLowerCase()} "${idOf(one)}" `));
+  const whys = lost.filter(isLost);
+  if (whys.length > 0) throw new WeftError('conflict', whys.join('; '));
 }
 
 /** While the store is away, the other hosts cannot have it. */
