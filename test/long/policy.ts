@@ -6,7 +6,8 @@
  *
  *   tables      truth tables of all policies that were written by hand (`support/policy/cases`), and of the documentation's
  *               examples, in real namespaces on two hosts with etcd: no cell is wrong
- *   simulation  truth tables of so many random policies, on two simulated hosts: no cell is wrong
+ *   simulation  truth tables of so many random policies, on simulated hosts: no cell is wrong, no connection through services with
+ *               several backends, also where the datapath opens it by itself, and nothing that is flooded
  *   never-open  nothing that is denied gets through at so many packets a second, while daemons are killed, restarted and taken
  *               over, policies replaced, labels changed, endpoints removed, and etcd goes away, so many times
  *   changes     so many connections exchange data while policies change 100 times: none is disturbed; one that is forbidden ends

@@ -18,6 +18,8 @@ for (const [name, open] of Object.entries(simulatedDatapaths)) {
     t.equal(wrong.length, 0, 'no cell is wrong');
     t.comment(JSON.stringify(tally));
     t.ok(tally.allowed > 0 && tally.allowed < tally.cells && tally.held > tally.cut);
+    t.ok(tally.byDatapath > 0 && tally.byDatapath < tally.shared, 'the datapath opens some by itself');
+    t.ok(tally.leftOut < tally.floods, 'floods reach those who may get them');
     t.end();
   });
 }

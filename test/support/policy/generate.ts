@@ -19,6 +19,8 @@ import {
 } from './world.ts';
 
 const NAMES = ['a', 'b', 'c'];
+/** Names of workloads are longer outside the first one. */
+const NAMESPACES = ['default', 'b', 'c'];
 const KEYS = ['app', 'tier', 'team'];
 const VALUES = ['web', 'db', 'cache'];
 const PORT_NAMES = ['http', 'admin', 'dns'];
@@ -34,7 +36,7 @@ const STRANGERS = ['192.0.2.7', '10.0.2.200', '255.255.255.255', '224.0.0.251', 
 
 /** Three workloads in each of three namespaces, with an address of each family. */
 export function randomPlaces(random: Random): Omit<World, 'policies'> {
-  const namespaces = NAMES.map((name): Namespace => ({ name, labels: randomLabels(random) }));
+  const namespaces = NAMESPACES.map((name): Namespace => ({ name, labels: randomLabels(random) }));
   const pods = namespaces.flatMap(({ name: namespace }, n) =>
     NAMES.map(
       (name, m): Pod => ({
@@ -88,7 +90,7 @@ function randomSelector(random: Random): LabelSelector {
 /** Of namespaces: sometimes by the label that each of them has by itself. */
 function randomNamespaceSelector(random: Random): LabelSelector {
   return random.chance(0.3)
-    ? { matchLabels: { 'kubernetes.io/metadata.name': random.pick(NAMES) } }
+    ? { matchLabels: { 'kubernetes.io/metadata.name': random.pick(NAMESPACES) } }
     : randomSelector(random);
 }
 
@@ -104,7 +106,7 @@ function randomNetworkPolicy(random: Random, name: string): NetworkPolicy {
   const types = random.pick([undefined, ['Ingress'], ['Egress'], ['Ingress', 'Egress']] as const);
   return {
     kind: 'NetworkPolicy',
-    metadata: { name, namespace: random.pick(NAMES), ...randomStage(random) },
+    metadata: { name, namespace: random.pick(NAMESPACES), ...randomStage(random) },
     spec: {
       podSelector: randomSelector(random),
       ...(types && { policyTypes: [...types] }),

@@ -28,8 +28,8 @@ import {
   networkOf,
   type PolicyCase,
 } from './cases.ts';
+import { cellsOf, cellText, truth, type Cell } from './cells.ts';
 import { judge } from './oracle.ts';
-import { cellsOf, cellText, truth, type Cell } from './simulated.ts';
 import { endpointName } from './tables.ts';
 import { protocolNumbers, type Manifest, type Pod, type World } from './world.ts';
 

@@ -2,37 +2,36 @@
  * Truth tables in a simulated overlay: what two switches do with real frames, cell by cell, against the oracle.
  *
  *   ┌ left ───────────────────┐           ┌ right ──────────────────┐
- *   │ a/a a/c b/b c/a c/c     │  underlay │ a/b b/a b/c c/b         │      namespace a: network blue
+ *   │ a c b/b c/a c/c         │  underlay │ b b/a b/c c/b           │      namespace default: network blue
  *   └─────────────────────────┴───────────┴─────────────────────────┘      namespaces b and c: network red
  *
  * A cell is who asks whom, by which protocol, family and port, by its address or through a service of its own, whose ports
  * are others. Whoever may ask gets an answer. Then policies and labels change, and the same is asked with new connections at once;
- * those from before go on exactly if they are allowed still.
+ * those from before go on exactly if they are allowed still. Services with several backends, and what is flooded, are asked
+ * together with that (`simulated-services.ts`).
  */
 import { openNativeDatapath } from '../../../src/datapath/native/native.ts';
 import { openReferenceDatapath } from '../../../src/datapath/reference/reference.ts';
-import { formatMac, parseIp, parseMac, type Vni } from '../../../src/flow/types.ts';
+import { parseIp } from '../../../src/flow/types.ts';
 import { createSimulation, type SimulatedHost, type SimulatedPort, type Simulation } from '../../../src/simulation.ts';
-import { gatewayMac } from '../../../src/table/topology.ts';
 import type { Opener } from '../backend-lab.ts';
 import { tcp, udp, type Ends } from '../frames.ts';
 import { parsePacket } from '../packets.ts';
 import type { Random } from '../random.ts';
 import { backend, service, servicePort } from '../services.ts';
 import { randomPlaces, randomPolicies } from './generate.ts';
-import { judge, oracle, podAt, type Verdict } from './oracle.ts';
-import { endpointName, putWorld } from './tables.ts';
-import { protocolNumbers, type Manifest, type Pod, type World } from './world.ts';
+import { cellsOf, cellText, truth, type Cell, type Tally } from './cells.ts';
+import type { Verdict } from './oracle.ts';
+import { gatewayOf, isTrusted, macOf, NETWORKS, networkOf } from './simulated-places.ts';
+import { SimulatedServices } from './simulated-services.ts';
+import { backendName, endpointName, putWorld } from './tables.ts';
+import { protocolNumbers, type Manifest, type World } from './world.ts';
 
 export const simulatedDatapaths: Readonly<Record<string, Opener>> = {
   native: (options) => openNativeDatapath({ ...options, threads: 0 }),
   reference: openReferenceDatapath,
 };
 
-const NETWORKS = {
-  blue: { vni: 100 as Vni, subnets: ['10.0.0.0/23', 'fd00::/63'] },
-  red: { vni: 200 as Vni, subnets: ['10.0.2.0/23', 'fd00:0:0:2::/63'] },
-};
 const [SYN, ACK] = [2, 16];
 /** What may be probed: some have a name at some workloads, and those around them are the ends of ranges. */
 const PORTS = [79, 80, 81, 443, 53, 1, 65_535, 8080];
@@ -45,66 +44,9 @@ const [RELABELLED_EACH, MOVED_EACH] = [2, 6];
 /** The share of connections that goes on when policies change, and of packets that are answered. */
 const [HELD_SHARE, ANSWERED_SHARE] = [0.1, 0.3];
 
-export interface Cell {
-  readonly from: Pod;
-  readonly to: Pod;
-  readonly protocol: 'TCP' | 'UDP';
-  readonly family: 0 | 1;
-  /** Which of the two ports. */
-  readonly port: 0 | 1;
-  readonly through: 'address' | 'service';
-}
-
 interface Held extends Cell {
   readonly sourcePort: number;
   readonly l4Port: number;
-}
-
-export interface Tally {
-  policies: number;
-  cells: number;
-  allowed: number;
-  /** Connections that were open when policies changed. */
-  held: number;
-  cut: number;
-  readonly wrong: { readonly what: string; readonly world: World }[];
-}
-
-/** Every pair, of both protocols and families, to both ports: by address, and through a service, to oneself as well. */
-export function cellsOf(pods: readonly Pod[]): Cell[] {
-  const cells: Cell[] = [];
-  for (const from of pods) {
-    for (const to of pods) {
-      for (const protocol of ['TCP', 'UDP'] as const) {
-        for (const family of [0, 1] as const) {
-          for (const port of [0, 1] as const) {
-            if (from !== to) cells.push({ from, to, protocol, family, port, through: 'address' });
-            cells.push({ from, to, protocol, family, port, through: 'service' });
-          }
-        }
-      }
-    }
-  }
-  return cells;
-}
-
-/** What the specifications say of a cell. */
-export function truth(world: World, { from, to, protocol, family, through }: Cell, l4Port: number): Verdict {
-  const packet = {
-    from: from.addresses[family]!,
-    to: to.addresses[family]!,
-    protocol: protocolNumbers[protocol],
-    port: l4Port,
-  };
-  // Its own address is always allowed, but not through a service.
-  if (endpointName(from) !== endpointName(to) || through === 'address') return oracle(world, packet);
-  const itself = podAt(world, packet.to)!;
-  const isAllowed = (['egress', 'ingress'] as const).every((way) => judge(world, itself, way, packet) === 'allow');
-  return isAllowed ? 'allow' : 'deny';
-}
-
-export function cellText({ from, to, protocol, family, through }: Cell, l4Port: number): string {
-  return `${endpointName(from)} > ${endpointName(to)} ${protocol} ${l4Port} IPv${family === 0 ? 4 : 6} by ${through}`;
 }
 
 /** Asks of so many random policies, some at a time. Of the cells through services, a share is asked each time, and all by address. */
@@ -126,7 +68,11 @@ class SimulatedCluster {
   #places: ReturnType<typeof randomPlaces>;
   #l4Ports: readonly [number, number] = [80, 81];
   #held: Held[] = [];
-  readonly #tally: Tally = { policies: 0, cells: 0, allowed: 0, held: 0, cut: 0, wrong: [] };
+  readonly #services: SimulatedServices;
+  readonly #tally: Tally = {
+    ...{ policies: 0, cells: 0, allowed: 0, held: 0, cut: 0 },
+    ...{ shared: 0, byDatapath: 0, floods: 0, leftOut: 0, wrong: [] },
+  };
 
   constructor(net: Simulation, random: Random) {
     this.#net = net;
@@ -144,10 +90,17 @@ class SimulatedCluster {
     for (const [n, pod] of this.#places.pods.entries()) {
       const host = hosts[n % 2]!;
       const name = endpointName(pod);
-      const attached = { name, network: networkOf(pod), mac: macOf(pod), addresses: pod.addresses };
+      const attached = {
+        name,
+        network: networkOf(pod),
+        mac: macOf(pod),
+        addresses: pod.addresses,
+        trust: isTrusted(pod),
+      };
       this.#ports.set(name, host.attach(attached));
       this.#at.set(name, host);
     }
+    this.#services = new SimulatedServices({ net, random, at: this.#at, ports: this.#ports });
   }
 
   run(count: number, serviceShare: number): Tally {
@@ -179,11 +132,12 @@ class SimulatedCluster {
     this.#held = [];
     this.#net.advance(FORGOTTEN_MS);
     this.#l4Ports = [this.#random.pick(PORTS.slice(0, 4)), this.#random.pick(PORTS.slice(4))];
+    this.#services.move(this.#places.pods, this.#l4Ports);
     for (const { forwarding } of this.#hosts) {
       for (const [at, pod] of this.#places.pods.entries()) {
         const backends = pod.addresses.map((address) =>
           backend(address, {
-            ...{ endpoint: endpointName(pod), vni: NETWORKS[networkOf(pod)].vni },
+            ...{ endpoint: backendName(pod), vni: NETWORKS[networkOf(pod)].vni },
             host: this.#at.get(endpointName(pod))!.name,
           }),
         );
@@ -195,7 +149,7 @@ class SimulatedCluster {
             }),
           ),
         );
-        forwarding.setService(service({ id: endpointName(pod), vips: vipsOf(at).map(parseIp), ports, backends }));
+        forwarding.setService(service({ id: backendName(pod), vips: vipsOf(at).map(parseIp), ports, backends }));
       }
     }
   }
@@ -227,6 +181,7 @@ class SimulatedCluster {
       if (expected === 'deny') this.#tally.cut++;
       this.#expect(world, held, expected, 'one from before');
     }
+    this.#services.ask(world, this.#tally);
     this.#held = allowed.filter(() => this.#random.chance(HELD_SHARE));
   }
 
@@ -293,20 +248,6 @@ function answerTo(frame: Uint8Array, { from, to, protocol, family, sourcePort, l
     ...{ sourcePort: l4Port, destinationPort: sourcePort, acknowledgment },
     ...{ sequence: isNew ? 500 : 501, flags: isNew ? SYN | ACK : ACK },
   });
-}
-
-function networkOf({ namespace }: Pod): 'blue' | 'red' {
-  return namespace === 'a' ? 'blue' : 'red';
-}
-
-function gatewayOf(pod: Pod): string {
-  return formatMac(gatewayMac(NETWORKS[networkOf(pod)].vni));
-}
-
-/** Made of its address. */
-function macOf({ addresses }: Pod): string {
-  const [, , c, d] = addresses[0]!.split('.').map(Number);
-  return formatMac(parseMac(`02:00:00:00:0${c}:0${d}`));
 }
 
 function vipsOf(at: number): readonly [string, string] {

@@ -2,6 +2,7 @@
 import { bytesId } from '../../../src/flow/key.ts';
 import type { LabelSelector as TableSelector } from '../../../src/labels.ts';
 import { parseIp } from '../../../src/flow/types.ts';
+import { idOf } from '../../../src/model/name.ts';
 import type { Policies } from '../../../src/table/policies.ts';
 import type { Prefix } from '../../../src/table/routes.ts';
 import type { Identity, OnDeny, Policy, PolicyPeer, PolicyRule, PortMatch } from '../../../src/table/policy/policy.ts';
@@ -49,7 +50,13 @@ function valueOf(manifest: Manifest): Policy {
 
 const values = new WeakMap<Manifest, Policy>();
 
+/** As ports and policies know it. */
 export function endpointName({ namespace, name }: Pick<Pod, 'namespace' | 'name'>): string {
+  return idOf({ namespace, name });
+}
+
+/** As services know it. */
+export function backendName({ namespace, name }: Pick<Pod, 'namespace' | 'name'>): string {
   return `${namespace}/${name}`;
 }
 
