@@ -14,6 +14,7 @@ import { identityOf, policyOf } from '../support/policy/tables.ts';
 import { simulatedDatapaths } from '../support/policy/simulated.ts';
 import type { Pod, World } from '../support/policy/world.ts';
 import { udp } from '../support/frames.ts';
+import { backend, service, servicePort } from '../support/services.ts';
 
 const BLUE = 100 as Vni;
 const names = ['web', 'api', 'db'] as const;
@@ -183,6 +184,59 @@ for (const [kind, open] of Object.entries(simulatedDatapaths)) {
     t.notOk(isOpen());
     net.advance(1000);
     t.equal(found.length, 1);
+    t.end();
+  });
+
+  t.test(`${kind}: so is one that the datapath has opened by itself, to a backend in the namespace default`, (t) => {
+    const net = createSimulation({ open });
+    t.teardown(() => net.close());
+    const host = net.host('here', '192.0.2.1');
+    host.createNetwork('blue', BLUE, { subnets: ['10.0.0.0/24'] });
+    const [web, ...others] = names.map((name, n) =>
+      host.attach({ name, network: 'blue', mac: macs[n]!, addresses: [addresses[n]!] }),
+    );
+    const { forwarding } = host;
+    const { controller, datapath, tables } = forwarding;
+    const found: Mismatch[] = [];
+    controller.audit.onMismatch = (mismatch) => found.push(mismatch);
+    const backends = [1, 2].map((n) =>
+      backend(addresses[n]!, { vni: BLUE, host: 'here', endpoint: `default/${names[n]}` }),
+    );
+    forwarding.setService(service({ backends, ports: [servicePort(2, { protocol: 17 })] }));
+    const ask = (sourcePort: number) => {
+      const { upcalls } = datapath.counters();
+      const ends = { srcMac: macs[0]!, dstMac: formatMac(gatewayMac(BLUE)), src: addresses[0]!, dst: '10.96.0.1' };
+      web!.send(udp(ends, sourcePort, 80));
+      for (const [n, port] of others.entries()) {
+        if (port.received.splice(0).length === 0) continue;
+        const back = { srcMac: macs[n + 1]!, dstMac: macs[0]!, src: addresses[n + 1]!, dst: addresses[0]! };
+        port.send(udp(back, 8080, sourcePort));
+        return { sourcePort, name: names[n + 1]!, isByDatapath: datapath.counters().upcalls === upcalls };
+      }
+      return undefined;
+    };
+    const asked = Array.from({ length: 40 }, (_, n) => ask(5000 + n) ?? []).flat();
+    const ofDb = asked.filter(({ name }) => name === 'db');
+    t.ok(
+      ofDb.some(({ isByDatapath }) => isByDatapath),
+      'the datapath has opened some',
+    );
+    const db: Pod = { name: 'db', namespace: 'default', labels: {}, ports: [], addresses: [addresses[2]!] };
+    const world: World = { namespaces: [{ name: 'default', labels: {} }], pods: [db], policies: [] };
+    const metadata = { name: 'db', namespace: 'default' };
+    const closed = policyOf({ kind: 'NetworkPolicy', metadata, spec: { podSelector: {}, ingress: [] } });
+    tables.policies.setSubject('db', { identity: identityOf(world, db), onDeny: 'drop', policies: [closed] });
+    tables.policies.takeConcerned();
+    controller.enforce();
+    const [first] = ofDb;
+    t.equal(ask(first!.sourcePort)?.name, 'db', 'nobody has judged them');
+    for (let n = 0; n < 5 && found.length === 0; n++) net.advance(1000);
+    t.match(found[0], { what: /^connection c\d+$/, why: 'policies for ingress deny it' });
+    t.same(
+      ofDb.map(({ sourcePort }) => ask(sourcePort)),
+      ofDb.map(() => undefined),
+      'all that it denies have ended',
+    );
     t.end();
   });
 
