@@ -233,7 +233,7 @@ class InForce implements PolicySet {
   }
 }
 
-/** What is in force for a workload of this host in one direction, also if that is nothing. @param endpoint NAMESPACE/NAME */
+/** What is in force for a workload of this host in one direction, also if that is nothing. @param endpoint by `idOf` */
 export function policyObject(endpoint: string, direction: PolicyDirection): string {
   return `policy/${direction}/${endpoint}`;
 }
