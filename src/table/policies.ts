@@ -242,7 +242,7 @@ export function policyObject(endpoint: string, direction: PolicyDirection): stri
 export const ingressPoliciesObject = 'policy/ingress';
 
 /** Whether there is anything of that at all: for a decision about many to which it does not matter what it is. */
-export const anyIngressPoliciesObject = 'policy/ingress/any';
+export const anyIngressPoliciesObject = 'any-policy/ingress';
 
 /** Which workload has an address, and what selectors match of it. */
 export function identityObject(address: Uint8Array): string {

@@ -206,14 +206,17 @@ export class Membership {
   async #reach(): Promise<void> {
     const { settled, kept } = this.#environment;
     this.#isReaching = true;
-    while (this.#newest) {
-      const { revision, latest } = this.#newest;
-      this.#newest = undefined;
-      await Promise.all([settled(), kept()]);
-      this.inForce.reached(revision, latest);
-      this.#presence?.applied(revision);
+    try {
+      while (this.#newest) {
+        const { revision, latest } = this.#newest;
+        this.#newest = undefined;
+        await Promise.all([settled(), kept()]);
+        this.inForce.reached(revision, latest);
+        this.#presence?.applied(revision);
+      }
+    } finally {
+      this.#isReaching = false;
     }
-    this.#isReaching = false;
   }
 
   /** The underlay may have another address. */
