@@ -94,6 +94,7 @@ function reportService(question: ServicesQuestion, service: Service, open: Reado
       const hasPort = ports.length === 0 || ports.some((port) => port !== null);
       return {
         ...report,
+        ...(report.state === 'ready' && service.check?.targets[at] === 0 && uncheckedWhy),
         ...(report.state === 'ready' && !hasPort && withoutPort),
         ports,
         connections: connections[at] ?? 0,
@@ -161,6 +162,11 @@ function reportSpread({ balancing, distribution, maxConnections }: Spread): Spre
 const withoutPort = {
   state: 'not ready',
   why: 'it has no port for the service: none of its `ports` has the name of a targetPort',
+} as const;
+
+/** Of one that stays ready, whatever becomes of it. */
+const uncheckedWhy = {
+  why: 'nothing checks it: none of its `ports` is the one that health checks ask for (weft.dev/health-check-port, or the first TCP port)',
 } as const;
 
 export function reportPort({ name, protocol, l4Port, lastL4Port, nodePort }: ServicePort): ServiceReport['ports'][0] {

@@ -241,6 +241,24 @@ t.test('the slices that weft makes are shown, by name as well, and nobody stores
   );
 });
 
+t.test('a port to check that no backend has is told', async (t) => {
+  const plane = await lab(t, { [at(5)]: app(5, { ports: [{ name: 'health', port: 9090 }] }), [at(6)]: app(6) });
+  const { cluster, serving, warnings } = plane;
+  const spec = { selector: { app: 'web' }, ports: [{ port: 80, targetPort: 8080 }] };
+  const apply = async (port: string, selector = { app: 'web' }) => {
+    const annotations = { 'weft.dev/health-check': 'tcp', 'weft.dev/health-check-port': port };
+    const [report] = await cluster.apply([service('web', { ...spec, selector }, annotations)]);
+    return [report!.waiting, serving.clashes().map(({ detail }) => detail)];
+  };
+  const why =
+    'weft.dev/health-check-port: none of its backends has the TCP port "nix" among its `ports`: nothing checks them';
+  t.same(await apply('nix'), [why, [`service "web": ${why}`]]);
+  t.same(warnings, [`service "web": ${why}`], 'it is in the log');
+  t.same(await apply('health'), [undefined, []], 'one has it');
+  t.same(await apply('7070'), [undefined, []], 'a number');
+  t.same(await apply('nix', { app: 'none' }), [undefined, []], 'there is nobody yet');
+});
+
 t.test('what is checked of each backend', async (t) => {
   const ports = [
     { name: 'web', port: 8080 },

@@ -98,6 +98,18 @@ t.test('one that has none of the ports is not ready, one that has some is', asyn
   t.match(portless.backends, [{ state: 'ready' }], 'a headless service needs none');
 });
 
+t.test('one that has no port to be checked is ready, and that is said', async (t) => {
+  const { services, all } = lab();
+  const check = { type: 'tcp', path: '/', intervalMs: 1, timeoutMs: 1, failures: 1, successes: 1 } as const;
+  const backends = [backend('10.1.0.1', { vni: RED }), backend('10.1.0.2', { vni: RED })];
+  services.set(service({ vips: [VIP], backends, check: { ...check, targets: [9090, 0] } }), 0);
+  const [report] = (await all()) as [ServiceReport];
+  t.match(report.backends, [
+    { state: 'ready', why: undefined },
+    { state: 'ready', why: /^nothing checks it: none of its `ports` is the one/ },
+  ]);
+});
+
 t.test('connections are counted for each backend, over all ports, and not when they are over', async (t) => {
   const { services, records, all } = lab();
   services.set(

@@ -23,7 +23,7 @@ import { eachInTurns } from '../../turns.ts';
 import { Holders } from './holders.ts';
 import { ServiceEntries } from './service-entries.ts';
 import { ServicePlan, type ServicePlanEnvironment } from './service-plan.ts';
-import { addressesOf, countOf, nodePortsOf, shownService, type DeclaredService } from './service.ts';
+import { addressesOf, countOf, nodePortsOf, shownService, uncheckedText, type DeclaredService } from './service.ts';
 
 /** How many services are taken in one turn of the event loop, or let go. */
 const PUT_PER_TURN = 256;
@@ -33,6 +33,8 @@ export interface ServicesEnvironment extends ServicePlanEnvironment {
   readonly onChange: (name: string, before: DeclaredService | undefined, after: DeclaredService | undefined) => void;
   /** Called with a service that has an address or a node port now that it did not have, or the other way round. */
   readonly onHeld: (name: string) => void;
+  /** True if it asks for checks, and has backends of which none can be checked. */
+  readonly isUnchecked: (name: string) => boolean;
   /** The endpoints that publish what could be a node port, by port: `30080/TCP`. */
   readonly publishers: () => ReadonlyMap<string, ReadonlySet<string>>;
   /** @throws WeftError if others need it */
@@ -134,7 +136,10 @@ export class DeclaredServices implements Reconciler {
   /** Why it does not have all that it says. */
   failure(name: string): WeftError | undefined {
     const service = this.find(name);
-    return service && this.held.failure(service);
+    if (!service) return undefined;
+    const unchecked = (): WeftError | undefined =>
+      this.#environment.isUnchecked(name) ? new WeftError('not_found', uncheckedText(service.resource)) : undefined;
+    return this.held.failure(service) ?? unchecked();
   }
 
   /** Somebody else claims an address. */

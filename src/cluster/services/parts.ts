@@ -20,6 +20,7 @@ import { EndpointSlices } from './endpoint-slices.ts';
 import { Rules } from './rules.ts';
 import { ServiceEnforcement, type ServiceTables } from './service-enforcement.ts';
 import type { NetworksBeside } from './networks-beside.ts';
+import { uncheckedText } from './service.ts';
 import { ServiceRange } from './service-range.ts';
 import { VirtualServices } from './virtual-services.ts';
 import { DeclaredServices } from './declared-services.ts';
@@ -92,6 +93,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     publisherOf: (port, draft) => enforcement.publishers.of(port, draft),
     publishers: () => enforcement.publishers.all,
     onHeld: (name) => enforcement.heldOtherwise(name),
+    isUnchecked: (name) => enforcement.unchecked.has(name),
     onChange: (name, before, after) => enforcement.serviceChanged(name, before, after),
     // The first time, everything that is stored has come.
     settle: async () => {
@@ -106,7 +108,14 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
       detail: `a slice of service "${service}" has ${address}, which no endpoint can have: it is left out`,
       hint: 'correct the EndpointSlice, and apply it again',
     }));
-  const clashes = (): ClashReport[] => [...range.clashes(), ...services.held.clashes(), ...leftOut()];
+  const unchecked = (): ClashReport[] =>
+    [...enforcement.unchecked].flatMap((name) => {
+      const service = services.find(name)?.resource;
+      if (!service) return [];
+      const hint = 'name a port that its endpoints have in `ports`, and apply it again';
+      return [{ detail: `service "${name}": ${uncheckedText(service)}`, hint }];
+    });
+  const clashes = (): ClashReport[] => [...range.clashes(), ...services.held.clashes(), ...leftOut(), ...unchecked()];
   const log = new ClashLog(clashes, environment.warn);
   const slices: EndpointSlices = new EndpointSlices({
     onChange: (service) => enforcement.slicesChanged(service),

@@ -102,6 +102,8 @@ export class ServiceEnforcement {
   readonly #inForce = new Map<string, Service>();
   /** The services whose slices have addresses that no endpoint can have. */
   readonly #withLeftOut = new Set<string>();
+  /** The services that ask for checks, of whose backends none has the port that is to be checked. */
+  readonly #unchecked = new Set<string>();
   #isPlanned = false;
   readonly #places = new AddressPlaces();
   /** The hosts of which the store has something new. */
@@ -245,10 +247,12 @@ export class ServiceEnforcement {
     const { tables, services } = this.#environment;
     const service = services().find(name);
     this.#withLeftOut.delete(name);
+    this.#unchecked.delete(name);
     if (service && services().held.isReached(service)) {
       const value = this.#followed(service, endpoints) ?? serviceValue(service, this.#sourcesOf(service));
       tables.setService(value);
       this.#inForce.set(name, value);
+      if (value.backends.length > 0 && value.check?.targets.every((port) => port === 0)) this.#unchecked.add(name);
     } else if (this.#inForce.delete(name)) {
       const { name: own, namespace } = nameOf(name);
       tables.removeService(`${namespace}/${own}`);
@@ -362,6 +366,11 @@ export class ServiceEnforcement {
       const address = addresses.find((one) => this.#places.at(one).isNobodys);
       return address === undefined ? [] : [{ service, address }];
     });
+  }
+
+  /** The services that ask for checks, and have backends of which none can be checked. */
+  get unchecked(): ReadonlySet<string> {
+    return this.#unchecked;
   }
 
   #enter(endpoint: Endpoint): void {

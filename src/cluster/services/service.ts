@@ -8,6 +8,8 @@ import {
   type ServiceResource,
   type ServiceStatus,
 } from '../../model/kinds/service.ts';
+import { HEALTH_CHECK, HEALTH_CHECK_PORT } from '../../model/health-check.ts';
+import { quote } from '../../model/value.ts';
 import { readAnnotations, type PortRange } from '../../model/service-annotations.ts';
 import type { Resource } from '../../model/resource.ts';
 import type { Declared } from '../reconciler.ts';
@@ -42,6 +44,15 @@ export function countOf(range: PortRange | undefined): number {
 export function selectorOf({ spec }: ServiceResource): Readonly<Record<string, string>> | undefined {
   const { selector, type } = spec;
   return type === 'ExternalName' || selector === undefined || Object.keys(selector).length === 0 ? undefined : selector;
+}
+
+/** About a service that asks for checks if none of its backends has the port that is to be checked. */
+export function uncheckedText({ metadata, spec }: ServiceResource): string {
+  const named = metadata.annotations?.[HEALTH_CHECK_PORT];
+  const first = spec.ports.find(({ protocol }) => protocol === 'TCP');
+  const field = named === undefined ? HEALTH_CHECK : HEALTH_CHECK_PORT;
+  const port = quote(String(named ?? first?.targetPort ?? first?.port));
+  return `${field}: none of its backends has the TCP port ${port} among its \`ports\`: nothing checks them`;
 }
 
 /** As declared, with what weft allotted: as Kubernetes shows it. It can be applied again, and changes nothing then. */
