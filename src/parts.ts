@@ -493,7 +493,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       health.unhealthy.declaredHosts,
       health.unhealthy,
     ],
-    check: (change) => policies.tests.check(change),
+    check: (change) => serving.check(change).then(() => policies.tests.check(change)),
     onInForce: (revision, latest) => membership.reached(revision, latest),
     onEnforced: () => {
       peers.follow();

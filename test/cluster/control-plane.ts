@@ -248,7 +248,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     registers: [...(allotment && blocks ? [allotment, blocks, membership.live] : []), ...serving.registers],
     onInForce: (revision, latest) => membership.reached(revision, latest),
     onEnforced: async () => {},
-    check: (change) => policies.tests.check(change),
+    check: (change) => serving.check(change).then(() => policies.tests.check(change)),
     prepare: async () => {},
     onApplied: async () => {},
     after,

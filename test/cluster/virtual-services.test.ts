@@ -133,6 +133,28 @@ t.test('what a rule leads to is not deleted before it; what goes all the same is
   for (const name of ['reviews', 'other']) await cluster.delete(kind('svc'), { name });
 });
 
+t.test('a subset that a route leads to stays, unless the same change leads elsewhere', async (t) => {
+  const { cluster, find } = await lab(t);
+  const leads = (...names: string[]) => routes([{ route: names.map((name) => to(name, 1)) }]);
+  const names = (): string[] => find().subsets.map(({ name }) => name);
+  const message =
+    'destinationrule "reviews": spec.subsets: without "v3": virtualservices (reviews) lead there: change them in the same apply, or before';
+  await cluster.apply([service('reviews'), service('other'), subsets('v1', 'v2', 'v3'), leads('v1', 'v3')]);
+  for (const dryRun of [true, false])
+    await t.rejects(cluster.apply([subsets('v1', 'v2')], { dryRun }), { code: 'conflict', message });
+  const elsewhere = istio('DestinationRule', 'reviews', {
+    host: 'other',
+    subsets: [{ name: 'v3', labels: { a: 'b' } }],
+  });
+  await t.rejects(cluster.apply([elsewhere]), { message: message.replace('v3', 'v1') }, 'a rule for another service');
+  t.same(names(), ['v1', 'v2', 'v3']);
+  await cluster.apply([subsets('v1', 'v3')]);
+  t.same(names(), ['v1', 'v3'], 'one that nobody leads to may go');
+  await cluster.apply([subsets('v1'), leads('v1')]);
+  t.same(names(), ['v1'], 'both at once');
+  await t.rejects(cluster.apply([subsets('v2'), leads('v1')]), { code: 'invalid' }, 'a file that does not go together');
+});
+
 t.test('one rule for a service; a rule may be for several', async (t) => {
   const { cluster, find } = await lab(t);
   await cluster.apply([service('reviews'), service('other')]);

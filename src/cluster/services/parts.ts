@@ -13,6 +13,7 @@ import type { Hosts } from '../membership/hosts.ts';
 import { LIVE } from '../membership/live-hosts.ts';
 import type { Networks } from '../networks.ts';
 import type { Register } from '../register.ts';
+import type { ProposedChange } from '../proposed-change.ts';
 import { prefixOf } from '../routing.ts';
 import { ClashLog } from './clash-log.ts';
 import { ServiceClaims } from './claims.ts';
@@ -57,6 +58,8 @@ export interface ServiceParts {
   readonly registers: readonly Register[];
   /** What of a new network services have for themselves. @param texts of `subnets` */
   readonly clash: (subnets: readonly Subnet[], texts: readonly string[]) => string | undefined;
+  /** @throws WeftError('conflict') if others need what a change would take from a rule */
+  readonly check: (change: ProposedChange) => Promise<void>;
   /** What does not go together. */
   readonly clashes: () => ClashReport[];
   /** The service that has a node port. */
@@ -133,7 +136,9 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
   const virtualServices: VirtualServices = new VirtualServices({
     ...aboutServices,
     service: (name) => services.find(name)?.resource,
+    rule: (name) => destinationRules.find(name)?.resource,
     ruleFor: (service, draft) => destinationRules.of(service, draft),
+    proposedRuleFor: (service, change) => destinationRules.proposed(service, change),
   });
   const liveHosts: Register = {
     prefix: LIVE,
@@ -149,6 +154,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
   };
   return {
     ...{ services, slices, destinationRules, virtualServices, range, enforcement },
+    check: async (change) => virtualServices.refuseLostSubsets(change),
     clashes,
     registers: [range, vips, nodePorts, liveHosts, declaredHosts],
     clash: (subnets, texts) => range.clash(subnets, texts) ?? services.clash(subnets, texts),

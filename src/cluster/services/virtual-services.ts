@@ -1,7 +1,7 @@
 /**
  * VirtualServices: rules whose routes lead to services, their subsets and ports. All of these have to be there when the rule is
- * applied. As long as it leads to a service, or to a subset that a DestinationRule names, that one is not deleted. What goes
- * all the same is told (`failure`), and its share of the connections is refused.
+ * applied. As long as it leads to a service, or to a subset that a DestinationRule names, that one is not deleted, and the rule keeps
+ * the subset. What goes all the same is told (`failure`), and its share of the connections is refused.
  */
 import { WeftError } from '../../error.ts';
 import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
@@ -10,13 +10,18 @@ import type { VirtualServiceResource } from '../../model/kinds/virtual-service.t
 import { idOf } from '../../model/resource.ts';
 import { readAnnotations } from '../../model/service-annotations.ts';
 import { serviceOf } from '../../model/service-host.ts';
+import type { ProposedChange } from '../proposed-change.ts';
 import type { Declared, Draft, Planned, Stored } from '../reconciler.ts';
 import { Rules, type RulesEnvironment } from './rules.ts';
 
 export interface VirtualServicesEnvironment extends RulesEnvironment {
   readonly service: (name: string) => ServiceResource | undefined;
+  /** A DestinationRule by its name. */
+  readonly rule: (name: string) => DestinationRuleResource | undefined;
   /** The DestinationRule for a service. */
   readonly ruleFor: (service: string, draft?: Draft) => DestinationRuleResource | undefined;
+  /** The one that would be, if a change came into force. */
+  readonly proposedRuleFor: (service: string, change: ProposedChange) => DestinationRuleResource | undefined;
 }
 
 /** How many names a message lists. */
@@ -66,6 +71,28 @@ export class VirtualServices extends Rules<VirtualServiceResource> {
     return known ?? (dangling === undefined ? undefined : new WeftError('not_found', dangling));
   }
 
+  /**
+   * What a change does not declare leads to the same subsets as before, so these stay.
+   * @throws WeftError('conflict') if a DestinationRule would lose one
+   */
+  refuseLostSubsets(change: ProposedChange): void {
+    const changed = change.planned('VirtualService');
+    const rules = change.planned<Declared<DestinationRuleResource>>('DestinationRule');
+    for (const [rule, { resource }] of rules) {
+      for (const service of servicesOfRules(this.#own.rule(rule), resource)) {
+        const now = subsetsOf(this.#own.ruleFor(service));
+        const after = subsetsOf(this.#own.proposedRuleFor(service, change));
+        const users = [...(this.#users.get(service) ?? [])].filter((name) => !changed.has(name));
+        for (const lost of [...now].filter((subset) => !after.has(subset))) {
+          const isUser = (name: string): boolean =>
+            destinationsOf(this.find(name)!.resource).some((one) => one.service === service && one.subset === lost);
+          const what = `destinationrule "${rule}": spec.subsets: without "${lost}"`;
+          this.#refuse(what, users.filter(isUser), 'lead there', 'change them in the same apply, or before');
+        }
+      }
+    }
+  }
+
   /** @throws WeftError('conflict') if a rule is for a service, or leads to it */
   refuseServiceRemoval(service: string): void {
     this.#refuse(`service "${service}"`, [...(this.#users.get(service) ?? [])], 'name it');
@@ -79,11 +106,11 @@ export class VirtualServices extends Rules<VirtualServiceResource> {
     this.#refuse(`destinationrule "${rule}"`, users, `lead to its subsets`);
   }
 
-  #refuse(what: string, users: readonly string[], why: string): void {
+  #refuse(what: string, users: readonly string[], why: string, hint = 'delete them first'): void {
     if (users.length === 0) return;
     const named = [...users].sort().slice(0, MOST_NAMED).join(', ');
     const more = users.length > MOST_NAMED ? ` and ${users.length - MOST_NAMED} more` : '';
-    throw new WeftError('conflict', `${what}: virtualservices (${named}${more}) ${why}: delete them first`);
+    throw new WeftError('conflict', `${what}: virtualservices (${named}${more}) ${why}: ${hint}`);
   }
 
   /** The first thing that it names and is not there. */
@@ -109,8 +136,7 @@ export class VirtualServices extends Rules<VirtualServiceResource> {
         const { subset, port } = destination;
         if (service(name)?.spec.type === 'ExternalName')
           return `${field}.host: service "${name}" is another name (type ExternalName), and has no backends`;
-        const subsets = ruleFor(name)?.spec.subsets ?? [];
-        if (subset !== undefined && !subsets.some((one) => one.name === subset)) {
+        if (subset !== undefined && !subsetsOf(ruleFor(name)).has(subset)) {
           return `${field}.subset: "${subset}" is no subset of service "${name}": a DestinationRule for it has to name that first`;
         }
         if (port && !hasTcpPort(service(name), port.number)) {
@@ -133,6 +159,14 @@ export class VirtualServices extends Rules<VirtualServiceResource> {
 
 function hostsOf({ metadata, spec }: VirtualServiceResource): string[] {
   return spec.hosts.map((host) => idOf(serviceOf(host, metadata.namespace)));
+}
+
+function servicesOfRules(...rules: (DestinationRuleResource | undefined)[]): ReadonlySet<string> {
+  return new Set(rules.flatMap((rule) => (rule ? idOf(serviceOf(rule.spec.host, rule.metadata.namespace)) : [])));
+}
+
+function subsetsOf(rule: DestinationRuleResource | undefined): ReadonlySet<string> {
+  return new Set(rule?.spec.subsets?.map(({ name }) => name));
 }
 
 function destinationsOf({ metadata, spec }: VirtualServiceResource) {
