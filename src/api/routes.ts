@@ -11,6 +11,7 @@ import { parseResource } from '../model/manifest.ts';
 import { formatOf } from '../metrics/metrics.ts';
 import type { PolicyEventReport, TalkFilter } from '../model/talk-report.ts';
 import type { DropReport, FlowReport } from '../model/report.ts';
+import { refuseUnknownLabels } from '../model/own-labels.ts';
 import { refusePrototypeField } from '../model/prototype-field.ts';
 import { DEFAULT_NAMESPACE, weightOf, type Resource, type ResourceName } from '../model/resource.ts';
 import { matchesLabels } from '../labels.ts';
@@ -126,7 +127,9 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
   app.delete('/resources/:kind/:name', async (c) => c.json(await sw.delete(parseKind(c.req.param('kind')), nameIn(c))));
   app.post('/resources/:kind/:name/labels', async (c) => {
     const { labels } = await read(c, labelRequest);
-    return c.json(await sw.label(parseKind(c.req.param('kind')), nameIn(c), labels));
+    const kind = parseKind(c.req.param('kind'));
+    refuseUnknownLabels(kind.kind, labels, { field: ['labels'] });
+    return c.json(await sw.label(kind, nameIn(c), labels));
   });
 
   // For the plugin, which prints it as it is.
@@ -188,7 +191,11 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
 
 async function parseAll(resources: readonly unknown[]): Promise<Resource[]> {
   const parsed: Resource[] = [];
-  for await (const one of inTurns(resources, PARSED_PER_TURN, weightOf)) parsed.push(parseResource(one));
+  for await (const one of inTurns(resources, PARSED_PER_TURN, weightOf)) {
+    const resource = parseResource(one);
+    refuseUnknownLabels(resource.kind, resource.metadata.labels);
+    parsed.push(resource);
+  }
   return parsed;
 }
 

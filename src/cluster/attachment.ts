@@ -7,6 +7,7 @@ import { ALIASES } from '../model/endpoint-annotations.ts';
 import { WEFT_V1 } from '../model/kinds/kind.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/kinds/endpoint.ts';
 import { parseResource } from '../model/manifest.ts';
+import { refuseUnknownLabels } from '../model/own-labels.ts';
 import type { NamedPortOptions } from '../model/named-port.ts';
 import type { PublishOptions } from '../model/publish.ts';
 
@@ -84,6 +85,7 @@ export function attachment(options: AttachOptions, known: EndpointResource | und
     ...(wildcard !== undefined && { [WILDCARD]: wildcard ? 'true' : null }),
   });
   const limit = changedLimit(limitBefore, rateLimit);
+  refuseUnknownLabels('Endpoint', labels ?? {}, { field: ['labels'] });
   return parseResource({
     apiVersion: WEFT_V1,
     kind: 'Endpoint',

@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import { parseDocuments } from './document.ts';
 import { kindOf, kinds } from './kinds/registry.ts';
+import { refuseUnknownLabels } from './own-labels.ts';
 import { refusePrototypeField } from './prototype-field.ts';
 import type { Resource } from './resource.ts';
 import { validate, type FieldPath, type Locate } from './validate.ts';
@@ -27,7 +28,9 @@ export const STDIN = 'stdin';
 export function parseManifests(text: string, source: string): Resource[] {
   return parseDocuments(text, source).flatMap(({ value, locate, lineOf }) => {
     const resourceAt = (one: unknown, at: FieldPath): Resource => {
-      const resource = resourceOf(one, (path, of) => locate([...at, ...path], of));
+      const locateIn: Locate = (path, of) => locate([...at, ...path], of);
+      const resource = resourceOf(one, locateIn);
+      refuseUnknownLabels(resource.kind, resource.metadata.labels, { locate: locateIn });
       const placed = source === STDIN ? undefined : kindOf(resource).placed;
       return placed?.(resource, { file: source, lineOf: (path) => lineOf([...at, ...path]) }) ?? resource;
     };

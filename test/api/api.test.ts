@@ -112,6 +112,11 @@ t.test('every method reaches the switch, and its failure comes back', async (t) 
   t.same(await client.services(undefined, { namespace: 'other' }), [], 'the namespace is passed on');
   await t.rejects(client.services('shop two'), new WeftError('not_found', 'there is no Service "shop two"'));
   t.match(await client.why('c4'), { id: 'c4', connection: balanced, choice });
+  await t.rejects(client.label('Endpoint', 'web', { 'weft.dev/drian': 'true' }), {
+    code: 'invalid',
+    message:
+      'labels["weft.dev/drian"]: "weft.dev/drian" is no label of weft, did you mean "weft.dev/drain"? accepted is weft.dev/drain',
+  });
   await t.rejects(client.label('Network', 'blue', JSON.parse('{"__proto__": "x"}') as Record<string, string>), {
     code: 'invalid',
     message: /^labels\.__proto__ is not supported here/,

@@ -14,6 +14,7 @@
  * the others are not looked at.
  */
 import { idOf, nameOf, type Resource } from '../../model/resource.ts';
+import { DRAIN } from '../../model/own-labels.ts';
 import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
 import type { VirtualServiceResource } from '../../model/kinds/virtual-service.ts';
 import type { Prefix } from '../../table/routes.ts';
@@ -76,8 +77,6 @@ export interface ServiceEnforcementEnvironment {
 
 /** The label that says in which zone a host is, as in Kubernetes. */
 export const ZONE = 'topology.kubernetes.io/zone';
-/** The label with which the operator takes an endpoint, or all of a host, out of services: new connections go elsewhere. */
-export const DRAIN = 'weft.dev/drain';
 /** How many services are made in one turn of the event loop. */
 const MADE_PER_TURN = 64;
 /** Of how many changed endpoints a service follows each by itself. With more, it is made anew. */
