@@ -62,7 +62,10 @@ export function confirm(program: Command): void {
   command.action(async () => {
     const report = await clientOf(command).confirm();
     await print(globals(command).output, report, () =>
-      report.resources.map((resource) => `${resource} stays\n`).join(''),
+      [
+        ...report.resources.map((resource) => `${resource} stays\n`),
+        ...report.otherwise.map(({ resource, why }) => `${resource}: ${why}\n`),
+      ].join(''),
     );
   });
 }

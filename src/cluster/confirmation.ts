@@ -86,6 +86,8 @@ export class Confirmation implements Register {
   /** By the key of the resource. */
   readonly #replaced = new Map<string, ReplacedRecord>();
   #takenBack: ConfirmationReport['takenBack'] = null;
+  /** What became of the last change of which this daemon knew, to be put behind a sentence. */
+  #last = '';
   /** The revision of the record for which the time runs; 0 if it runs for none. */
   #armedFor = 0;
   #cancel = (): void => {};
@@ -132,6 +134,8 @@ export class Confirmation implements Register {
   #seeChange(entry: Entry | undefined): void {
     const { data } = unconfirmedChange.safeParse(entry?.value);
     this.#revision = entry?.revision ?? 0;
+    if (!entry && this.#waiting)
+      this.#last = `: the last change was ${this.#waiting.takingBack === undefined ? 'confirmed' : 'taken back'}`;
     this.#waiting = data && { ...data, revision: this.#revision };
   }
 
@@ -211,22 +215,31 @@ export class Confirmation implements Register {
     const { change, write, logger } = this.#environment;
     return change(async () => {
       const waiting = this.#waiting;
-      if (!waiting) throw new WeftError('not_found', `nothing waits to be confirmed${this.#lastText()}`);
+      if (!waiting) throw new WeftError('not_found', `nothing waits to be confirmed${this.#last}`);
       const { host, at, takingBack, revision } = waiting;
       if (takingBack !== undefined)
         throw new WeftError(
           'conflict',
           'it is too late: the change is being taken back; `weft status` says when it is',
         );
-      const resources = [...this.#replaced.keys()];
-      await write({ expect: [{ key: CHANGE, revision }], delete: [CHANGE, ...resources.map((key) => OF + key)] });
-      logger.info({ resources: resources.map(nameOfKey) }, 'confirmed');
-      return { host, at, resources: resources.map(nameOfKey) };
+      const keys = [...this.#replaced.keys()];
+      const otherwise = await this.#changedSince(keys, revision);
+      const isAsMade = (resource: string): boolean => otherwise.every((one) => one.resource !== resource);
+      const resources = keys.map(nameOfKey).filter(isAsMade);
+      await write({ expect: [{ key: CHANGE, revision }], delete: [CHANGE, ...keys.map((key) => OF + key)] });
+      logger.info({ resources, otherwise }, 'confirmed');
+      return { host, at, resources, otherwise };
     });
   }
 
-  #lastText(): string {
-    return this.#takenBack ? `: the last change was taken back at ${this.#takenBack.at}` : '';
+  /** What is not as the change has made it any more. */
+  async #changedSince(keys: readonly string[], made: number): Promise<Left[]> {
+    const otherwise: Left[] = [];
+    for (const key of keys) {
+      const entry = await this.#environment.feed.get(key);
+      if (entry?.revision !== made) note(otherwise, key, sinceText(entry));
+    }
+    return otherwise;
   }
 
   // Taking it back
@@ -248,7 +261,9 @@ export class Confirmation implements Register {
     }
     this.#failed = 0;
     this.#toldWhy = undefined;
-    this.#takenBack = { at: new Date(wallClock()).toISOString(), resources, left };
+    const at = new Date(wallClock()).toISOString();
+    this.#takenBack = { at, resources, left };
+    this.#last = `: the last change was taken back at ${at}`;
     logger.warn({ resources, left }, 'a change was taken back, since nobody has confirmed it in time');
   }
 
@@ -285,7 +300,7 @@ export class Confirmation implements Register {
       }
       const entry = await this.#environment.feed.get(key);
       if (entry?.revision === made) (before ? restored : removed).push([key, before]);
-      else if (entry || before) note(left, key, entry ? 'it was changed since' : 'it was deleted since');
+      else if (entry || before) note(left, key, sinceText(entry));
     }
     return [restored, removed];
   }
@@ -324,6 +339,10 @@ type Item = readonly [key: string, before: object | null];
 
 function note(left: Left[], key: string, why: string): void {
   left.push({ resource: nameOfKey(key), why });
+}
+
+function sinceText(entry: Entry | undefined): string {
+  return entry ? 'it was changed since' : 'it was deleted since';
 }
 
 function untilOf({ at, forMs }: UnconfirmedChange): string {

@@ -499,8 +499,13 @@ export const applyReport = z.object({
   unconfirmedUntil: z.string().optional(),
 });
 
-/** What was confirmed: where and when it was made, and its resources. */
-export const confirmReport = z.object({ host: z.string(), at: z.string(), resources: z.array(z.string()) });
+/** What was confirmed: where and when it was made, its resources that stay, and those that are otherwise by now, with why. */
+export const confirmReport = z.object({
+  host: z.string(),
+  at: z.string(),
+  resources: z.array(z.string()),
+  otherwise: z.array(z.object({ resource: z.string(), why: z.string() })).default([]),
+});
 
 /** One metric of `weft metrics -o json`. */
 export const metricReport = z.object({

@@ -353,7 +353,12 @@ export function fakeSwitch(): FakeSwitch {
     confirmation: {
       confirm: async () => {
         calls.push('confirm');
-        return { host: 'a', at: '2025-01-01T00:00:00.000Z', resources: unconfirmed.resources };
+        return {
+          host: 'a',
+          at: '2025-01-01T00:00:00.000Z',
+          resources: unconfirmed.resources,
+          otherwise: [{ resource: 'network "old"', why: 'it was deleted since' }],
+        };
       },
     },
     delete: async ({ kind }, { name }) => {

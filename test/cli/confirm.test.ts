@@ -23,7 +23,10 @@ t.test('apply says until when the change waits, and confirm what stays', async (
   );
   const json = await weft(['apply', '-f', file, '--confirm', '2m', '-o', 'json']);
   t.match(JSON.parse(json.stdout), [{ name: 'db', unconfirmedUntil: unconfirmed.until }]);
-  t.equal((await weft(['confirm'])).stdout, 'networkpolicy "db" stays\nnetworkpolicy "shop/web" stays\n');
+  t.equal(
+    (await weft(['confirm'])).stdout,
+    'networkpolicy "db" stays\nnetworkpolicy "shop/web" stays\nnetwork "old": it was deleted since\n',
+  );
   t.match(JSON.parse((await weft(['confirm', '-o', 'json'])).stdout), { host: 'a', resources: unconfirmed.resources });
   const asked = ['apply NetworkPolicy/db confirm 60000', 'apply NetworkPolicy/db confirm 120000', 'confirm', 'confirm'];
   t.same(sw.calls, asked);

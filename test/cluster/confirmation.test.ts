@@ -84,7 +84,7 @@ t.test('what is confirmed stays', async (t) => {
   t.match(created, { action: 'created', unconfirmedUntil: ends });
   const resources = ['networkpolicy "db"', 'networkpolicy "web"'];
   t.same(confirmation.report().waiting, { host: 'here', until: ends, resources, isTakenBack: false });
-  t.same(await confirmation.confirm(), { host: 'here', at: '2026-01-01T00:00:00.000Z', resources });
+  t.same(await confirmation.confirm(), { host: 'here', at: '2026-01-01T00:00:00.000Z', resources, otherwise: [] });
   t.equal(confirmation.report().waiting, null);
   const keys = Object.keys(await everything());
   t.same(
@@ -92,8 +92,29 @@ t.test('what is confirmed stays', async (t) => {
     [],
   );
   time.pass(2 * FOR_MS);
-  await t.rejects(confirmation.confirm(), { code: 'not_found', message: 'nothing waits to be confirmed' });
+  await t.rejects(confirmation.confirm(), {
+    code: 'not_found',
+    message: 'nothing waits to be confirmed: the last change was confirmed',
+  });
   t.match(cluster.get(findKind('netpol')!, { name: 'db' }), [{ spec: { ingress: [{ ports: [{ port: 81 }] }] } }]);
+});
+
+t.test('what is confirmed, and was changed or deleted since, is not said to stay', async (t) => {
+  const { confirmation, confirmed, cluster, time, takenBack } = await open(t);
+  await confirmed([policy('lost', 80)]);
+  time.pass(FOR_MS);
+  await takenBack();
+  await confirmed([policy('db', 81), policy('web', 82), policy('st', 83)]);
+  await cluster.delete(findKind('netpol')!, { name: 'st' });
+  await cluster.label(findKind('netpol')!, { name: 'web' }, { app: 'web' });
+  t.match(await confirmation.confirm(), {
+    resources: ['networkpolicy "db"'],
+    otherwise: [
+      { resource: 'networkpolicy "web"', why: 'it was changed since' },
+      { resource: 'networkpolicy "st"', why: 'it was deleted since' },
+    ],
+  });
+  await t.rejects(confirmation.confirm(), { message: /: the last change was confirmed$/ }, 'not the one before it');
 });
 
 t.test(
