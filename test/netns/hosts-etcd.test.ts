@@ -231,6 +231,7 @@ s.sendto(struct.pack('!II', 0x08000000, VNI << 8) + frame, ('192.0.2.1', 4789))
 
     await t.test('weft down --purge takes a host out of the store with all that it has', async (t) => {
       await b.run('down', '--purge');
+      await b.ended();
       await until(async () => (await a.status()).peers.length === 0, { what: 'it is gone' });
       t.notMatch(await cluster.etcd.ctl(['get', '--prefix', 'weft/']), /"host":"b"/);
       t.same(await db.namespace.links(), []);
