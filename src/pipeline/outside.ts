@@ -56,7 +56,13 @@ export function fromOutside(view: FlowView, { tables }: Known, outside: Outside)
     return drop('no_connection', text`not IP for ${outside.mac}`);
   const destination = view.bytes('ip_dst');
   if (!outside.transit.some((address) => sameBytes(address, destination))) {
-    return drop('no_connection', text`${destination} is not the transit address`);
+    const transit = outside.transit.find((address) => isIp4(address) === isIp4(destination));
+    return drop(
+      'no_connection',
+      transit
+        ? text`${destination} is not the transit address ${transit}, to which the host translates node ports, published ports and load balancer addresses`
+        : text`${destination} is not the transit address`,
+    );
   }
   const entered: Entered = { tables, origin: { kind: 'outside', link: outside } };
   return next(text`from outside, for the transit address ${destination}`, entered);
