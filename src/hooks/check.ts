@@ -10,6 +10,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { WeftError } from '../error.ts';
+import { name as nameOfHook } from '../model/value.ts';
 import { packageRoot } from '../package.ts';
 import { HookProcess } from './process.ts';
 
@@ -31,6 +32,8 @@ export async function checkHook(path: string): Promise<HookCheckReport> {
   const file = basename(path);
   const { process, name } = await HookProcess.start({ source, file, host: 'localhost' });
   process.close();
+  const issue = nameOfHook.safeParse(name).error?.issues[0];
+  if (issue) throw new WeftError('invalid', `${file}: name: ${issue.message}`);
   return { name, file, wrong: await typeErrors(resolve(path)) };
 }
 

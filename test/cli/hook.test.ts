@@ -43,5 +43,7 @@ t.test('what is wrong', async (t) => {
   write(`return { verdict: 'deny', reason: 5 };`);
   const explained = await check(path);
   t.match(explained, { stderr: 'weft: fence.ts: 1 error in its types, as told above\n', stdout: /TS2322: .*\n {2}\S/ });
+  writeFileSync(path, `import { defineHook } from 'weft';\nexport default defineHook({ name: 'x y', onFlow() {} });\n`);
+  t.match(await check(path), { code: 1, stderr: /^weft: fence\.ts: name: "x y" is not a name: / });
   t.match(await check(join(directory, 'none.ts')), { code: 1, stderr: /none\.ts cannot be read/ });
 });

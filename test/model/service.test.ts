@@ -156,7 +156,7 @@ t.test('a Service is refused with the words of Kubernetes', async (t) => {
     ],
     [
       { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 86_401 } } },
-      /timeoutSeconds: 86401 is not accepted: must be greater than 0 and less than 86400 seconds$/,
+      /timeoutSeconds: 86401 is not accepted: must be greater than 0 and at most 86400 seconds$/,
     ],
     [
       { externalTrafficPolicy: 'Local' },

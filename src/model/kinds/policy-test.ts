@@ -30,6 +30,7 @@ const end = z
   });
 
 const PORTS = 'a port is a whole number, 1 to 65535';
+const MISSING = 'is missing: a port is expected';
 
 const policyTestSchema = z
   .strictObject({
@@ -40,7 +41,10 @@ const policyTestSchema = z
       from: end,
       to: end,
       /** The destination port, after all translation. */
-      port: z.int(PORTS).min(1, PORTS).max(65_535, PORTS),
+      port: z
+        .int({ error: ({ input }) => (input === undefined ? MISSING : PORTS) })
+        .min(1, PORTS)
+        .max(65_535, PORTS),
       protocol: z.enum(['TCP', 'UDP', 'SCTP']).default('TCP'),
       expect: z.enum(['allow', 'deny']),
     }),

@@ -53,7 +53,7 @@ const family = z.enum(['IPv4', 'IPv6']);
 const LONGEST_AFFINITY_S = 86_400;
 /** How long a client keeps its backend, if nobody says otherwise. */
 const DEFAULT_AFFINITY_S = 10_800;
-const AFFINITY = 'must be greater than 0 and less than 86400 seconds';
+const AFFINITY = 'must be greater than 0 and at most 86400 seconds';
 
 const serviceSpec = foreignObject(
   {
