@@ -124,7 +124,7 @@ async function classesText({ flowClasses, hosts }: DiffReport): Promise<string> 
     one.port === 0 ? one.protocol : `${one.protocol}/${one.port}`,
     coversText[one.covers],
     `${one.before} → ${one.verdict}`,
-    Math.max(1, one.opened + one.denied),
+    seenText(one),
     ageText(one.lastSeen),
     one.because,
   ]);
@@ -140,6 +140,12 @@ function hostHead(hosts: DiffReport['hosts']): readonly string[] {
 function ofText(hosts: DiffReport['hosts']): string {
   const count = hosts.filter(({ answered }) => answered).length;
   return hosts.length === 0 ? 'this host' : count === 1 ? '1 host' : `${count} hosts`;
+}
+
+/** How many were opened, and how often one was denied. */
+function seenText({ opened, denied }: Pick<Change, 'opened' | 'denied'>): Cell {
+  if (denied === 0) return Math.max(1, opened);
+  return opened === 0 ? `${denied} denied` : `${opened}, ${denied} denied`;
 }
 
 function classEndText({ gone, ...end }: Change['from']): string {

@@ -115,7 +115,7 @@ export const diff: DiffReport = {
         from: { address: '10.0.0.2', endpoint: 'web' },
         to: { address: '198.51.100.3' },
         ...{ protocol: 'icmp', port: 0, before: 'deny', verdict: 'allow', because: 'no policy selects either end' },
-        ...{ covers: 'block', opened: 0, denied: 0 },
+        ...{ covers: 'block', opened: 0, denied: 1 },
         firstSeen: '2025-01-01T00:00:00.000Z',
         lastSeen: '2025-01-01T00:00:00.000Z',
       },

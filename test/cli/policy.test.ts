@@ -86,7 +86,7 @@ and 1 more
 3 of 40 flow classes of the last 7 days would have another verdict:
 FROM   TO   PORT   AND   VERDICT   SEEN   LAST   BECAUSE
 job-1 (10.0.0.4), gone   db (10.0.0.3)   tcp/5432   -   allow → deny   24   AGE   ingress: isolated
-web (10.0.0.2)   198.51.100.3   icmp   further peers   deny → allow   1   AGE   no policy selects either end
+web (10.0.0.2)   198.51.100.3   icmp   further peers   deny → allow   1 denied   AGE   no policy selects either end
 and 1 more
 3 conversations are in no class, since too many began at once.
 
