@@ -105,7 +105,14 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
   const gate = {
     pause: (): void => {
       if (!server.listening) return;
-      paused = queue!.duplicate(descriptorOf(server));
+      try {
+        paused = queue!.duplicate(descriptorOf(server));
+      } catch (error) {
+        // There is none left: more are connected than should be.
+        return onRefused(error as Error);
+      }
+      // It is the listening socket from now on, also when it accepts again.
+      descriptors?.opened(name, [paused]);
       // Not that of HTTP, which would also end connections whose request is on its way.
       NetServer.prototype.close.call(server);
     },

@@ -15,17 +15,19 @@ const CLIENTS = 50;
 const SILENT = 300;
 
 /** A server that answers when `answer` is called. */
-async function open(t: Test) {
+async function open(t: Test, dup = duplicate) {
   // A socket's path is short.
   const directory = mkdtempSync(join(tmpdir(), 'weft-queue-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
   const path = join(directory, 's');
-  const descriptors: number[] = [];
+  let descriptors: readonly number[] = [];
+  const refusals: Error[] = [];
   const laters: (() => void)[] = [];
   const server = await openUnixServer(path, {
     ...{ name: 'test', headers: {}, cap: CAP, failure: ({ message }) => ({ message }) },
-    queue: { duplicate, later: (work) => void laters.push(work) },
-    descriptors: { take: () => undefined, opened: (_, opened) => descriptors.push(...opened.map(duplicate)) },
+    queue: { duplicate: dup, later: (work) => void laters.push(work) },
+    descriptors: { take: () => undefined, opened: (_, opened) => (descriptors = opened) },
+    onRefused: (error) => refusals.push(error),
   });
   const waiting: ((response: Response) => void)[] = [];
   let isAnswering = false;
@@ -35,7 +37,9 @@ async function open(t: Test) {
     );
   await serve(server);
   return {
-    ...{ path, server, serve, waiting, descriptors },
+    ...{ path, server, serve, waiting, refusals },
+    /** A duplicate of the listening socket, as a takeover makes it. */
+    retained: () => duplicate(descriptors[0]!),
     /** All, also those that are still to come. */
     answer: () => {
       isAnswering = true;
@@ -89,18 +93,50 @@ t.test('clients that say nothing keep nobody out', async (t) => {
 });
 
 t.test('those that wait when another server takes the socket are that one’s', async (t) => {
-  const { path, server, serve, waiting, answer, descriptors } = await open(t);
+  const { path, server, serve, waiting, answer, retained } = await open(t);
   const asked = Array.from({ length: CLIENTS }, () => ask(path));
   await until(() => waiting.length === CAP, { what: 'as many as may be are connected' });
+  const listening = retained();
   server.leave();
   const next = await openUnixServer(path, {
     ...{ name: 'test', headers: {}, cap: CAP, failure: ({ message }) => ({ message }) },
     queue: { duplicate, later: () => {} },
-    descriptors: { take: () => descriptors.pop(), opened: () => {} },
+    descriptors: { take: () => listening, opened: () => {} },
   });
   await serve(next);
   await until(() => waiting.length === 2 * CAP, { what: 'as many as may be are connected to the next one' });
   answer();
   t.same(new Set(await Promise.all(asked)), new Set([200]));
   await Promise.all([server, next].map((one) => one.close(AbortSignal.timeout(1000))));
+});
+
+t.test('another server takes the socket as well after many have waited', async (t) => {
+  const { path, server, serve, waiting, answer, retained } = await open(t);
+  const asked = Array.from({ length: CLIENTS }, () => ask(path));
+  await until(() => waiting.length === CAP, { what: 'as many as may be are connected' });
+  answer();
+  t.same(new Set(await Promise.all(asked)), new Set([200]));
+  const listening = retained();
+  server.leave();
+  const next = await openUnixServer(path, {
+    ...{ name: 'test', headers: {}, cap: CAP, failure: ({ message }) => ({ message }) },
+    queue: { duplicate, later: () => {} },
+    descriptors: { take: () => listening, opened: () => {} },
+  });
+  await serve(next);
+  t.equal(await ask(path), 200);
+  await Promise.all([server, next].map((one) => one.close(AbortSignal.timeout(1000))));
+});
+
+t.test('where there is no descriptor to wait with, nobody waits, and nothing ends', async (t) => {
+  const full = new Error('no descriptor is left');
+  const { path, server, answer, waiting, refusals } = await open(t, () => {
+    throw full;
+  });
+  const asked = Array.from({ length: CLIENTS }, () => ask(path));
+  await until(() => waiting.length === CLIENTS, { what: 'all are connected' });
+  t.same(refusals, [full]);
+  answer();
+  t.same(new Set(await Promise.all(asked)), new Set([200]));
+  await server.close(AbortSignal.timeout(1000));
 });
