@@ -134,6 +134,16 @@ t.test('what is told of a denial', (t) => {
   const udp = policy({ ingress: [{ from: [{ podSelector: app('db') }], ports: [{ protocol: 'UDP' }] }] });
   t.equal(judged([udp], 'lab/web > shop/web tcp 80').nearest, undefined, 'of another protocol');
 
+  const byAdmin = clusterPolicy({ ingress: [{ action: 'Accept', from: [{ namespaces: namespace('ops') }] }] });
+  const own = judged([byAdmin, open], 'lab/web > shop/web tcp 80').nearest!;
+  t.match(own, { policy: network('p'), index: 0, differsIn: 'peer' }, 'a rule of the policy that isolates it');
+  const admin = judged([byAdmin, policy({ ingress: [] })], 'lab/web > shop/web tcp 80').nearest!;
+  t.match(
+    admin,
+    { tier: 'admin', policy: { name: 'c' }, differsIn: 'peer' },
+    'if that has none, one of the tier admin',
+  );
+
   const deny = clusterPolicy({ ingress: [{ action: 'Deny', from: [{ namespaces: namespace('lab') }] }] });
   const byRule = judged([deny, policy({ ingress: [{}] })], 'lab/web > shop/web tcp 80');
   t.match(byRule.because, { kind: 'rule', action: 'deny', tier: 'admin', policy: { name: 'c' }, index: 0 });

@@ -117,10 +117,11 @@ export class RuleSet {
   readonly #peers: PeerRules;
   /** Another set has `#peers` now. */
   #isReplaced = false;
-  /** The number of the first rule of the tier baseline. */
+  /** The numbers of the first rules of the tiers network and baseline. */
+  readonly #firstOfNetwork: number;
   readonly #firstOfBaseline: number;
   /** The first rule in force that accepts something of a protocol. */
-  readonly #accepting = new Map<number, number>();
+  readonly #accepting = new Map<string, number>();
   readonly asksIdentity: boolean;
   #generation = 0;
   readonly #byIdentity = new Map<Identity | undefined, IdentityClass>();
@@ -155,6 +156,8 @@ export class RuleSet {
     this.#isolatedIfStaged = isolatedBy(isolating, direction);
     this.#isolationRejects = enforced.some((policy) => (policy.onDeny ?? onDeny) === 'reject');
     this.#hasStaged = policies.some(({ isStaged }) => isStaged);
+    const afterAdmin = policies.find(({ tier }) => tier !== 'admin');
+    this.#firstOfNetwork = afterAdmin ? ofPolicy.get(afterAdmin)!.first : count;
     const baseline = policies.find(({ tier }) => tier === 'baseline');
     this.#firstOfBaseline = baseline ? ofPolicy.get(baseline)!.first : count;
     this.#asksPortNames = this.#rules.some(({ askPortNames }) => askPortNames);
@@ -341,23 +344,35 @@ export class RuleSet {
   #nearestOf(id: string, acceptingPeer: readonly number[], protocol: number): NearestRule | undefined {
     // What comes later is not asked any more.
     const end = id === ISOLATED ? this.#firstOfBaseline : Number(id);
-    const [samePeer = end] = acceptingPeer;
-    if (samePeer < end) return this.#nearestRule(samePeer, 'port');
-    const samePort = this.#firstAccepting(protocol);
-    return samePort < end ? this.#nearestRule(samePort, 'peer') : undefined;
+    // Those who isolate it have rules of their own, which say more about it than one of the tier admin.
+    const starts = id === ISOLATED ? [this.#firstOfNetwork, 0] : [0];
+    for (const from of starts) {
+      const samePeer = acceptingPeer.find((rule) => rule >= from) ?? end;
+      if (samePeer < end) return this.#nearestRule(samePeer, 'port');
+    }
+    for (const from of starts) {
+      const samePort = this.#firstAccepting(protocol, from);
+      if (samePort < end) return this.#nearestRule(samePort, 'peer');
+    }
+    return undefined;
   }
 
-  /** The first rule in force that accepts something of a protocol; if there is none, behind all rules. */
-  #firstAccepting(protocol: number): number {
-    let known = this.#accepting.get(protocol);
+  /**
+   * The first rule in force that accepts something of a protocol; if there is none, behind all rules.
+   * @param from where a tier begins
+   */
+  #firstAccepting(protocol: number, from: number): number {
+    const key = `${protocol} ${from}`;
+    let known = this.#accepting.get(key);
     if (known !== undefined) return known;
-    known = this.#findAccepting(protocol) ?? this.#count;
-    this.#accepting.set(protocol, known);
+    known = this.#findAccepting(protocol, from) ?? this.#count;
+    this.#accepting.set(key, known);
     return known;
   }
 
-  #findAccepting(protocol: number): number | undefined {
+  #findAccepting(protocol: number, from: number): number | undefined {
     for (const { rules, first } of this.#rules) {
+      if (first < from) continue;
       const at = rules.findIndex((rule) => isAccepting(rule) && isOfProtocol(rule, protocol));
       if (at >= 0) return first + at;
     }
