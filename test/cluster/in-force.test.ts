@@ -477,6 +477,13 @@ t.test(
     await until(() => a.membership.live.find('b') === undefined, { what: 'b is down' });
     await a.cluster.delete(hostKind, { name: 'b' });
     t.same(await claims(), { ...ofOthers, 'host-claims/underlay/192.0.2.2': 'c' });
+
+    // One that names what this host has.
+    const own = (await shared.get('hosts/a'))!.value as { readonly resource: object };
+    await shared.transact({ put: [{ key: 'hosts/b', value: { ...own, colour: 'red' } }] });
+    await until(() => a.cluster.refused.count === 1, { what: 'it is not accepted' });
+    await a.cluster.delete(hostKind, { name: 'b' });
+    t.same(await claims(), { ...ofOthers, 'host-claims/underlay/192.0.2.2': 'c' });
   },
 );
 

@@ -251,6 +251,24 @@ t.test('what has a lease is not held either if it comes back with the store', as
   await a.until(() => !a.inForce.has(BACK), 'its end');
 });
 
+t.test(
+  'what has lost its lease while the store was put back is not what it was, also with the same value',
+  async (t) => {
+    const { shared, a } = await twoHosts(t);
+    const live = { key: 'live/gone', value: { host: 'gone' } };
+    await shared.transact({ put: [{ ...live, lease: await shared.grant(600_000) }] });
+    await a.until(() => a.inForce.get(live.key)?.lease !== undefined, 'a host');
+    const restore = await restored(t, shared);
+    await a.set(BLUE, { vni: 1, labels: {} });
+    const old = await restore();
+    await old.transact({ put: [live] });
+    a.link.away();
+    a.link.back(old, ' of another cluster id');
+    await a.until(() => a.report.held.length > 0, 'what is held');
+    t.match(a.inForce.get(live.key), { value: live.value, lease: undefined });
+  },
+);
+
 t.test('everything is deleted by hand, in one transaction, while hosts follow the store', async (t) => {
   const { shared, a, b } = await twoHosts(t);
   const before = a.values();

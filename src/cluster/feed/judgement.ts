@@ -38,7 +38,11 @@ export function judge({ host, known, pending, entry, restoredAt, isJoining = fal
   // It was brought along from another cluster, and the store has not got it yet (`SharedState.bring`).
   if (!pending && !entry && known?.value !== undefined && known.stored === 0) return 'write';
   if (!pending && known?.stored === there && restoredAt === undefined && !isJoining) return 'same';
-  const isSame = known && entry ? known.digest === digestOf(JSON.stringify(entry.value)) : !known && !entry;
+  const isSame =
+    known && entry
+      ? (known.isLeased ?? false) === (entry.lease !== undefined) &&
+        known.digest === digestOf(JSON.stringify(entry.value))
+      : !known && !entry;
   if (isSame) return 'same';
   const isFromRestore = restoredAt !== undefined && there <= restoredAt;
   if (pending) {

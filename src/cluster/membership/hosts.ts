@@ -210,9 +210,19 @@ export class Hosts extends Declarations<HostResource> {
    */
   #claimsOf(name: string): HostClaims | undefined {
     const refused = this.#environment.refused().entry(hostKind, name);
-    if (refused) return claimsIn(refused.value);
+    if (refused) return this.#claimsOfNobodyElse(name, claimsIn(refused.value));
     const registration = this.registrationOf(name);
     return registration && { ...registration, underlay: this.get(name).resource.spec.underlay };
+  }
+
+  /** A record that is not accepted may name what another host has. */
+  #claimsOfNobodyElse(name: string, claims: HostClaims): HostClaims {
+    const others = new Set(
+      [...this.#facts].flatMap(([other, { registration }]) =>
+        other === name ? [] : [registration?.id, registration?.mac, this.find(other)?.resource.spec.underlay],
+      ),
+    );
+    return Object.fromEntries(Object.entries(claims).filter(([, value]) => !others.has(value)));
   }
 
   /**
