@@ -37,9 +37,19 @@ async function open(t: Test, dup = duplicate) {
     );
   await serve(server);
   return {
-    ...{ path, server, serve, waiting, refusals },
-    /** A duplicate of the listening socket, as a takeover makes it. */
-    retained: () => duplicate(descriptors[0]!),
+    ...{ path, server, waiting, refusals },
+    /** Another server takes its listening socket over, and answers alike. */
+    successor: async () => {
+      const listening = duplicate(descriptors[0]!);
+      server.leave();
+      const next = await openUnixServer(path, {
+        ...{ name: 'test', headers: {}, cap: CAP, failure: ({ message }) => ({ message }) },
+        queue: { duplicate, later: () => {} },
+        descriptors: { take: () => listening, opened: () => {} },
+      });
+      await serve(next);
+      return next;
+    },
     /** All, also those that are still to come. */
     answer: () => {
       isAnswering = true;
@@ -93,17 +103,10 @@ t.test('clients that say nothing keep nobody out', async (t) => {
 });
 
 t.test('those that wait when another server takes the socket are that one’s', async (t) => {
-  const { path, server, serve, waiting, answer, retained } = await open(t);
+  const { path, server, waiting, answer, successor } = await open(t);
   const asked = Array.from({ length: CLIENTS }, () => ask(path));
   await until(() => waiting.length === CAP, { what: 'as many as may be are connected' });
-  const listening = retained();
-  server.leave();
-  const next = await openUnixServer(path, {
-    ...{ name: 'test', headers: {}, cap: CAP, failure: ({ message }) => ({ message }) },
-    queue: { duplicate, later: () => {} },
-    descriptors: { take: () => listening, opened: () => {} },
-  });
-  await serve(next);
+  const next = await successor();
   await until(() => waiting.length === 2 * CAP, { what: 'as many as may be are connected to the next one' });
   answer();
   t.same(new Set(await Promise.all(asked)), new Set([200]));
@@ -111,19 +114,12 @@ t.test('those that wait when another server takes the socket are that one’s', 
 });
 
 t.test('another server takes the socket as well after many have waited', async (t) => {
-  const { path, server, serve, waiting, answer, retained } = await open(t);
+  const { path, server, waiting, answer, successor } = await open(t);
   const asked = Array.from({ length: CLIENTS }, () => ask(path));
   await until(() => waiting.length === CAP, { what: 'as many as may be are connected' });
   answer();
   t.same(new Set(await Promise.all(asked)), new Set([200]));
-  const listening = retained();
-  server.leave();
-  const next = await openUnixServer(path, {
-    ...{ name: 'test', headers: {}, cap: CAP, failure: ({ message }) => ({ message }) },
-    queue: { duplicate, later: () => {} },
-    descriptors: { take: () => listening, opened: () => {} },
-  });
-  await serve(next);
+  const next = await successor();
   t.equal(await ask(path), 200);
   await Promise.all([server, next].map((one) => one.close(AbortSignal.timeout(1000))));
 });
