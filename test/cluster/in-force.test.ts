@@ -405,13 +405,18 @@ t.test('a host is deleted with everything that it has, but not while it runs', a
   await until(() => a.hosts.vteps().includes('192.0.2.2'), { what: 'it is installed again' });
 });
 
-t.test('a host takes itself out of the store, although others change what it has just then', async (t) => {
+/** Two hosts, and their store, of which a test sees each transaction before it is made. */
+async function twoHosts(t: Test) {
   stayAlive(t);
   const root = new Hooked(await openStore(t));
   const [shared, applied] = [within(root, 'state/'), within(root, 'applied/')];
   const open = (host: HostName) =>
     openControlPlane(t, undefined, { host, shared, applied, underlay: underlayOf(host) });
-  const [a, b] = [await open('a'), await open('b')];
+  return { root, shared, a: await open('a'), b: await open('b') };
+}
+
+t.test('a host takes itself out of the store, although others change what it has just then', async (t) => {
+  const { root, shared, a, b } = await twoHosts(t);
   await a.cluster.apply([network('blue', 1)]);
   const resource = manifest('Endpoint', 'web', { network: 'blue', netns: '/run/none' });
   const record = { resource, addresses: ['10.1.0.2'], mac: '02:00:00:00:00:02', host: 'b' };
@@ -437,12 +442,7 @@ t.test('a host takes itself out of the store, although others change what it has
 t.test(
   'with a host whose record is not accepted goes what that says, and nothing that is another host’s by now',
   async (t) => {
-    stayAlive(t);
-    const root = new Hooked(await openStore(t));
-    const [shared, applied] = [within(root, 'state/'), within(root, 'applied/')];
-    const open = (host: HostName) =>
-      openControlPlane(t, undefined, { host, shared, applied, underlay: underlayOf(host) });
-    const [a, b] = [await open('a'), await open('b')];
+    const { shared, a, b } = await twoHosts(t);
     await until(() => a.membership.live.find('b') !== undefined, { what: 'it is known' });
     await b.close();
     await until(() => a.membership.live.find('b') === undefined, { what: 'b is down' });
@@ -529,12 +529,7 @@ t.test('a host that is killed while it takes itself out of the store is not take
 });
 
 t.test('a host that comes back just as it is deleted stays, with all that it has', async (t) => {
-  stayAlive(t);
-  const root = new Hooked(await openStore(t));
-  const [shared, applied] = [within(root, 'state/'), within(root, 'applied/')];
-  const open = (host: HostName) =>
-    openControlPlane(t, undefined, { host, shared, applied, underlay: underlayOf(host) });
-  const [a, b] = [await open('a'), await open('b')];
+  const { root, shared, a, b } = await twoHosts(t);
   await until(() => a.membership.live.find('b') !== undefined, { what: 'it is known' });
   const live = await shared.get('live/b');
   await b.close();
