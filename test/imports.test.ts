@@ -24,6 +24,7 @@ const mayImport: Readonly<Record<string, string>> = {
   control: 'pipeline table datapath flow',
   forwarding: 'control pipeline health datapath table flow wire',
   hooks: 'forwarding cluster model addon table package node esbuild',
+  frames: 'flow wire',
   simulation: 'hooks forwarding cluster model datapath table flow',
   store: 'addon model package node @grpc/grpc-js protobufjs turns',
   cluster: 'labels model store table flow datapath forwarding link turns node',
@@ -48,6 +49,7 @@ const mayImport: Readonly<Record<string, string>> = {
   upkeep: 'parts cluster flow node pino',
   'life-cycle': 'parts upkeep addon model',
   api: 'handover labels model metrics http package turns node hono @hono/node-server zod',
+  library: 'api config life-cycle link model switch pino',
   cli: 'api model package node pino commander cli-table3 picocolors yaml',
   index: '*',
 };
