@@ -1,6 +1,6 @@
 /** The library: a switch inside your own program, and the simulated network for tests. */
 export { createSwitch, Switch } from './switch.ts';
-export type { AttachOptions, CaptureOptions, CaptureSink, NetworkOptions, SwitchOptions } from './switch.ts';
+export type { AttachRequest, CaptureOptions, CaptureSink, NetworkOptions, SwitchOptions } from './switch.ts';
 export { createSimulation, Simulation } from './simulation.ts';
 export type {
   SimulatedAttach,

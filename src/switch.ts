@@ -11,8 +11,7 @@
  * return when what they wrote is durable and in force (`cluster/cluster.ts`). Only this file has clocks and timers.
  */
 import { randomBytes } from 'node:crypto';
-import type { AttachOptions } from './cluster/attachment.ts';
-import { attach } from './cluster/attaching.ts';
+import { attach, type AttachRequest } from './cluster/attaching.ts';
 import type { ApplyOptions, LabelChanges } from './cluster/cluster.ts';
 import type { FollowOptions, Following } from './cluster/followers.ts';
 import { hostIdentity, IDENTITY_BYTES } from './cluster/membership/identity.ts';
@@ -53,7 +52,8 @@ import { hostsOf, statusOf } from './status.ts';
 import { openStores, type Stores } from './stores.ts';
 import { Upkeep } from './upkeep.ts';
 
-export type { AttachOptions, RateLimitChange } from './cluster/attachment.ts';
+export type { RateLimitChange } from './cluster/attachment.ts';
+export type { AttachRequest } from './cluster/attaching.ts';
 export type { Following, FollowOptions } from './cluster/followers.ts';
 export type { NetworkOptions } from './cluster/network-declaration.ts';
 export type { CaptureOptions, CaptureSink, ConnectionsOptions } from './observe/observer.ts';
@@ -185,7 +185,7 @@ export class Switch {
   }
 
   /** See `cluster/attaching.ts`. Attaching it again changes what `options` name, and nothing else. */
-  attach(options: AttachOptions): Promise<EndpointReport> {
+  attach(options: AttachRequest): Promise<EndpointReport> {
     return attach({ ...this.#parts, after }, options);
   }
 

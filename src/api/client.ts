@@ -30,7 +30,7 @@ import type { Resource, ResourceEvent } from '../model/resource.ts';
 import { CAPTURE_ID_HEADER, LOST, MESSAGE_HEADER_BYTES } from './capture-stream.ts';
 import { isSilent } from '../http/socket.ts';
 import {
-  type AttachOptions,
+  type AttachRequest,
   BODY_LIMIT_BYTES,
   BUILD_HEADER,
   type CaptureOptions,
@@ -149,7 +149,7 @@ export class Client {
     return this.#call('GET', '/endpoints');
   }
 
-  attach(options: AttachOptions): Promise<EndpointReport> {
+  attach(options: AttachRequest): Promise<EndpointReport> {
     return this.#call('POST', '/endpoints', options);
   }
 

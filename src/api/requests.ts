@@ -21,7 +21,7 @@ export const networkRequest = z.strictObject({
 });
 
 export const attachRequest = z.strictObject({
-  name,
+  name: name.optional(),
   network: endpointSpec.shape.network,
   netns: endpointSpec.shape.netns,
   pid: endpointSpec.shape.pid,
@@ -42,6 +42,7 @@ export const attachRequest = z.strictObject({
     .nullable()
     .optional(),
   move: z.boolean().optional(),
+  hold: z.boolean().optional(),
 });
 
 /** How long the hosts are waited for, at most. */

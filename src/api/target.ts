@@ -3,7 +3,7 @@ import type { TakeoverAnswer, TakeoverRequest } from '../handover/request.ts';
 import type { Switch } from '../switch.ts';
 
 export type {
-  AttachOptions,
+  AttachRequest,
   CaptureOptions,
   CaptureSink,
   ConnectionsOptions,

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { NamedPortOptions } from '../model/named-port.ts';
 import type { PublishOptions } from '../model/publish.ts';
-import type { AttachOptions, RateLimitChange } from '../api/target.ts';
+import type { AttachRequest, RateLimitChange } from '../api/target.ts';
 import { endpointTable } from './endpoint-table.ts';
 import { parseLabels, parseName } from './kind.ts';
 import { namingOptions, type NamedOption } from './naming-options.ts';
@@ -116,7 +116,7 @@ ingress=none), --no-trust, --no-wildcard.`,
       const { name, namespace } = parseName(given, options, command);
       const { netns, pid, label, port, publish, ...rest } = options;
       if ((netns === undefined) === (pid === undefined)) command.error('error: give one of --netns and --pid');
-      const request: AttachOptions = {
+      const request: AttachRequest = {
         name,
         network: rest.network,
         ...(netns !== undefined && { netns: netns.includes('/') ? resolve(netns) : netns }),

@@ -1,17 +1,20 @@
 /** What `weft attach` does. */
+import { WeftError } from '../error.ts';
 import { endpointKind } from '../model/kinds/endpoint.ts';
 import type { EndpointReport } from '../model/report.ts';
 import { idOf } from '../model/resource.ts';
 import { attachment, type AttachOptions } from './attachment.ts';
-import type { Cluster } from './cluster.ts';
-import type { Endpoint } from './endpoint.ts';
-import type { Endpoints } from './endpoints.ts';
-import type { Networks } from './networks.ts';
+import { isHolder, type Endpoint } from './endpoint.ts';
+import { hold, withoutHolders, type HeldAddressesEnvironment, type HoldOptions } from './held-addresses.ts';
 
-export interface AttachingEnvironment {
-  readonly cluster: Cluster;
-  readonly endpoints: Endpoints;
-  readonly networks: Networks;
+export interface AttachRequest extends Omit<AttachOptions, 'name'> {
+  /** By default that of the namespace, which is the last part of `netns`; of one that only holds addresses, a new one. */
+  readonly name?: string;
+  /** True: it only holds an address for an endpoint to come, and is in no namespace (`held-addresses.ts`). */
+  readonly hold?: boolean;
+}
+
+export interface AttachingEnvironment extends HeldAddressesEnvironment {
   /** Does something later; returns how to cancel that. */
   readonly after: (delayMs: number, work: () => void) => () => void;
 }
@@ -26,9 +29,12 @@ const MOVE_RETRY_MS = 20;
  * that name that is not in force here because this host does not accept it
  */
 export async function attach(
-  { cluster, endpoints, networks, after }: AttachingEnvironment,
-  options: AttachOptions,
+  environment: AttachingEnvironment,
+  { hold: isForLater, ...request }: AttachRequest,
 ): Promise<EndpointReport> {
+  if (isForLater) return hold(environment, ofHolder(request));
+  const { cluster, endpoints, networks, after } = environment;
+  const options: AttachOptions = { ...request, name: request.name ?? nameOfNetns(request) };
   const name = idOf(options);
   let before: Endpoint | undefined;
   const told = (): EndpointReport => {
@@ -42,11 +48,16 @@ export async function attach(
   let report = await cluster.change(async () => {
     // A misspelled network is reported before anything else that is wrong.
     networks.get(options.network);
-    before = endpoints.find(name);
+    const known = endpoints.find(name);
+    const holder = known && isHolder(known.resource) ? known : undefined;
+    before = holder ? undefined : known;
     // Declared anew, it would lose the addresses of that record.
-    const refusal = before ? undefined : cluster.refused.failure(endpointKind, name);
+    const refusal = known ? undefined : cluster.refused.failure(endpointKind, name);
     if (refusal) throw refusal;
-    await cluster.applyOrTakeBack(attachment(options, before?.resource), { moves: options.move ? [name] : [] });
+    const resource = attachment({ ...(holder && { ip: holder.addresses }), ...options }, before?.resource);
+    await withoutHolders(environment, resource, () =>
+      cluster.applyOrTakeBack(resource, { moves: options.move ? [name] : [] }),
+    );
     return mayBeInTheWay() ? undefined : told();
   });
   // Everything else goes on meanwhile.
@@ -58,4 +69,26 @@ export async function attach(
     });
   }
   return report;
+}
+
+/** @throws WeftError('invalid') about what an endpoint without a namespace cannot have */
+function ofHolder({ name, namespace, network, ip, ...others }: Omit<AttachRequest, 'hold'>): HoldOptions {
+  const [field] = Object.entries(others).find(([, value]) => value !== undefined) ?? [];
+  if (field !== undefined) {
+    throw new WeftError(
+      'invalid',
+      `${field}: what only holds an address has a name, a namespace, a network and ip, and nothing else`,
+    );
+  }
+  return { network, name, ...(namespace !== undefined && { namespace }), ...(ip && { ip }) };
+}
+
+/** @throws WeftError('invalid') */
+function nameOfNetns({ netns }: Pick<AttachRequest, 'netns'>): string {
+  const [, name] = /^(?:(?:\/var)?\/run\/netns\/)?([^/]+)$/.exec(netns ?? '') ?? [];
+  if (name !== undefined) return name;
+  throw new WeftError(
+    'invalid',
+    'name is missing: only the name of a network namespace (netns) says how an endpoint is called',
+  );
 }

@@ -4,7 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Mended } from './attachments.ts';
-import { isCarried, withCookie, type Endpoint } from './endpoint.ts';
+import { hasPlace, withCookie, type Endpoint } from './endpoint.ts';
 import type { EndpointParts } from './endpoint-placing.ts';
 
 /** How many interfaces are compared in one turn of the event loop; takes about 10 ms. */
@@ -13,7 +13,7 @@ const MENDED_AT_ONCE = 100;
 /** What is wrong with a detached endpoint, and how to fix it. Undefined if it is not to have an interface now. */
 export function lostText({ state, resource, local }: Endpoint): string | undefined {
   if (state !== 'detached') return undefined;
-  if (!isCarried(resource)) return 'its interface is not there any more: attach it again';
+  if (hasPlace(resource)) return 'its interface is not there any more: attach it again';
   return (
     local && 'its interface is not there any more: disconnect the container from the network, and connect it again'
   );

@@ -21,7 +21,7 @@ import type { Attachments } from './attachments.ts';
 import type { EndpointIndex } from './endpoint-index.ts';
 import {
   declaredNetns,
-  isCarried,
+  hasPlace,
   isHere,
   isLocal,
   isOnItsWay,
@@ -168,8 +168,8 @@ export class EndpointPlacing {
     for (const name of names) {
       const endpoint = this.#parts.index.find(name)!;
       if (endpoint.state === 'attached' || this.#parts.index.hasPort(endpoint)) continue;
-      // Its engine says when its interface is wanted.
-      if (isCarried(endpoint.resource) && !endpoint.local) continue;
+      // Its engine says when its interface is wanted, or nobody wants one.
+      if (!hasPlace(endpoint.resource) && !endpoint.local) continue;
       try {
         const local = endpoint.local ?? (await this.#newRecord(endpoint.resource));
         const portNo = this.#parts.index.freePort(new Set([...found.values()].map((one) => one.portNo)));

@@ -11,12 +11,14 @@ import { parseMac } from '../flow/types.ts';
 import { readNamespaces } from '../link/interface-facts.ts';
 import { netnsId } from '../link/netns-lookup.ts';
 import { resolveNetns, type NetnsRef } from '../link/netns.ts';
+import { HELD } from '../model/endpoint-annotations.ts';
 import type { EndpointResource } from '../model/kinds/endpoint.ts';
 import { idOf } from '../model/resource.ts';
 import { isReservedMac } from '../table/topology.ts';
 import type { EndpointIndex } from './endpoint-index.ts';
 import {
   declaredNetns,
+  hasPlace,
   heldSubnet,
   isCarried,
   isHere,
@@ -220,11 +222,15 @@ export class EndpointPlan {
     return poolOf(this.#network, address, this.#name);
   }
 
-  /** The pools that give a new local endpoint an address. One that an engine carries has only those that the engine knows. */
+  /**
+   * The pools that give a new local endpoint an address. One that an engine carries has only those that the engine knows, and one
+   * that only holds addresses has those that it holds.
+   */
   #pools(): Network['pools'] {
     const { addresses } = this.#resource.spec;
-    if (isCarried(this.#resource)) {
-      const held = heldSubnet(this.#resource);
+    if (!hasPlace(this.#resource)) {
+      const named = addresses.length > 0 ? undefined : this.#resource.metadata.annotations?.[HELD];
+      const held = heldSubnet(this.#resource) ?? named;
       return this.#network.pools.filter(
         (pool) => addresses.some((address) => pool.contains(address)) || pool.subnet === held,
       );
@@ -276,13 +282,13 @@ export class EndpointPlan {
 
   /**
    * Checks what on this host prevents a local endpoint. @returns the namespace that it is or will be in; undefined if a
-   * container engine says that later
+   * container engine says that later, or it only holds addresses
    */
   async #refuseHost(): Promise<NetnsRef | undefined> {
     const { spec } = this.#resource;
     const known = this.#known;
     refuseListeners(this.#resource, known?.resource.spec.publish);
-    if (isCarried(this.#resource)) return undefined;
+    if (!hasPlace(this.#resource)) return undefined;
     const netns = await resolveNetns(declaredNetns(this.#resource));
     if (known?.local && known.state !== 'detached') {
       const at = known.local.netns;

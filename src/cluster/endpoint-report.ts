@@ -1,7 +1,7 @@
 /** An endpoint as `weft endpoints` and `weft get` show it. */
 import type { EndpointReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
-import type { Endpoint } from './endpoint.ts';
+import { isHolder, type Endpoint } from './endpoint.ts';
 import { PENDING } from './reconciler.ts';
 
 export interface EndpointSurroundings {
@@ -36,6 +36,7 @@ export function endpointReport(
       ...(state === 'attached' && { port: local.portNo }),
     }),
     ...(revision < 0 && { pending: PENDING }),
+    ...(isHolder(resource) && { held: true }),
     ...(problems.length > 0 && { problems: [...problems] }),
     trust: spec.trust,
     ...(spec.ports && { ports: spec.ports }),

@@ -11,7 +11,7 @@ import { parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
 import type { InterfaceGiven } from '../link/interface-plan.ts';
 import { netnsId } from '../link/netns-lookup.ts';
 import { OWN_NETNS, resolveNetns, type NetnsRef, type NetnsSpec } from '../link/netns.ts';
-import { DOCKER } from '../model/endpoint-annotations.ts';
+import { DOCKER, HELD } from '../model/endpoint-annotations.ts';
 import { burstBytes, defaultBurstBytes, queueBytes, rateBytes } from '../model/rate.ts';
 import type { EndpointReport } from '../model/report.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/kinds/endpoint.ts';
@@ -95,6 +95,16 @@ export function isHeldAfterwards(resource: Pick<EndpointResource, 'metadata'>): 
 
 function heldParts({ metadata: { annotations } }: Pick<EndpointResource, 'metadata'>): RegExpExecArray | null {
   return /^held (\S+)( afterwards)?$/.exec(annotations?.[DOCKER] ?? '');
+}
+
+/** True if it only holds addresses, for an endpoint to come (`held-addresses.ts`). */
+export function isHolder({ metadata: { annotations } }: Pick<EndpointResource, 'metadata'>): boolean {
+  return annotations?.[HELD] !== undefined;
+}
+
+/** False if weft is not to look for the namespace that it declares: it is in none, or an engine says when it is. */
+export function hasPlace(resource: Pick<EndpointResource, 'metadata'>): boolean {
+  return !isCarried(resource) && !isHolder(resource);
 }
 
 /** True while the interface of an endpoint is in weft's own namespace, where nobody configures it. */

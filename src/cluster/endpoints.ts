@@ -35,6 +35,7 @@ import {
   isCarried,
   isElsewhere,
   isHere,
+  isHolder,
   isLocal,
   isSameIdentity,
   type Endpoint,
@@ -496,7 +497,8 @@ export class Endpoints implements Reconciler {
     const others = addresses.filter((address) => !kept.includes(address));
     for (const address of others) {
       const pool = network?.pools.find((one) => one.contains(address));
-      pool?.giveBack(name, address, isCarried(resource));
+      const had = isCarried(resource) ? 'carried' : isHolder(resource) ? 'held' : 'used';
+      pool?.giveBack(name, address, had);
     }
   }
 }

@@ -17,6 +17,12 @@ export const CNI = `${ANNOTATION_PREFIX}cni`;
 /** The endpoint of a container engine that it is, or the address that it holds for one (cluster/carrying.ts, drivers/docker). */
 export const DOCKER = `${ANNOTATION_PREFIX}docker`;
 
+/** The subnet of which an endpoint only holds addresses, for one to come (cluster/held-addresses.ts). */
+export const HELD = `${ANNOTATION_PREFIX}held`;
+
+/** Those that only weft sets. */
+const ITS_OWN = [CNI, DOCKER, HELD];
+
 /** More than a runtime gives to a container; each costs a name. */
 const MOST_ALIASES = 32;
 
@@ -35,7 +41,7 @@ export function readEndpointAnnotations(
   for (const [key, text] of Object.entries(annotations ?? {})) {
     if (key === WILDCARD) hasWildcard = wildcardOf(text, (message) => refuse(key, message)) ?? false;
     else if (key === ALIASES) aliases = aliasesOf(text, (message) => refuse(key, message));
-    else if (key !== CNI && key !== DOCKER && key.startsWith(ANNOTATION_PREFIX)) {
+    else if (!ITS_OWN.includes(key) && key.startsWith(ANNOTATION_PREFIX)) {
       refuse(key, unknownAnnotationText(key, [WILDCARD, ALIASES]));
     }
   }

@@ -32,6 +32,8 @@ export const endpointReport = z.object({
   port: z.number().optional(),
   /** Why other hosts do not know of it as it is here. */
   pending: z.string().optional(),
+  /** True if it only holds its addresses, for an endpoint to come. */
+  held: z.boolean().optional(),
   /** True in the answer to a move if no host had it, so that it is a new one. */
   wasNowhere: z.boolean().optional(),
   /** What is wrong with its interface, and how to solve it. */

@@ -327,7 +327,7 @@ export function fakeSwitch(): FakeSwitch {
       const isNew = options.move && options.name === 'new';
       return {
         ...endpoint,
-        name: options.name,
+        ...(options.name !== undefined && { name: options.name }),
         ...(options.rateLimit && { rateLimit }),
         ...(isNew && { wasNowhere: true }),
       };

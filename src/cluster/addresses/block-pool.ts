@@ -23,7 +23,7 @@ import { blockAt, blocksOf, REST_MS } from './block.ts';
 import type { BlockContent, Holding } from './holding.ts';
 import type { Holdings } from './holdings.ts';
 import { PlanAgain } from '../plan-again.ts';
-import { KEPT_PER_TURN, refuseReserved, refuseTaken, type Pool } from './pool.ts';
+import { KEPT_PER_TURN, refuseReserved, refuseTaken, type Had, type Pool } from './pool.ts';
 import type { Draft } from '../reconciler.ts';
 
 /** The next block is claimed when fewer addresses than this are left. */
@@ -178,15 +178,16 @@ export class BlockPool implements Pool {
     }
   }
 
-  giveBack(owner: string, address: string, isCarried = false): void {
+  giveBack(owner: string, address: string, had: Had = 'used'): void {
     const value = addressValue(address);
     const holding = this.#known(value);
     if (holding?.wants.get(value)?.endpoint === owner) holding.wants.delete(value);
     if (this.#owners.get(value)?.endpoint !== owner) return;
     this.#disown(value);
-    holding?.free(value, this.#environment.clock(), isCarried);
+    if (had === 'held') holding?.forget(value);
+    else holding?.free(value, this.#environment.clock(), had === 'carried');
     // The next start has to know it.
-    if (holding && isCarried) this.#environment.onNeed(holding);
+    if (holding && had !== 'used') this.#environment.onNeed(holding);
   }
 
   async keep(isOwner: (owner: string) => boolean): Promise<void> {

@@ -266,6 +266,11 @@ export class Holding {
     this.isChanged ||= isCarried;
   }
 
+  /** The endpoint that had it has never used it. */
+  forget(address: bigint): void {
+    if (this.used.delete(address)) this.isChanged = true;
+  }
+
   /** For how many milliseconds `endpoint` has to wait for the address; undefined stands for any other one. */
   restsFor(address: bigint, endpoint: string | undefined, now: number, restMs: number): number {
     const used = this.used.get(address);

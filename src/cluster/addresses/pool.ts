@@ -4,6 +4,12 @@ import { addressText, addressValue, gatewayOf, isIp4, type AddressRange, type Su
 import type { Put } from '../../store/store.ts';
 import type { Draft } from '../reconciler.ts';
 
+/**
+ * How an endpoint had an address: with an interface that weft made, with one that a container engine carries, or with none, so
+ * that nobody has to forget whose it was.
+ */
+export type Had = 'used' | 'carried' | 'held';
+
 export interface Pool {
   readonly subnet: string;
   readonly range: string | undefined;
@@ -42,8 +48,8 @@ export interface Pool {
   claim(owner: string, address: string, isHere: boolean): void;
   /** Gives endpoints of this host what they had when the last daemon ended: what they have now is not known. */
   claimUsed?(isOwner: (owner: string) => boolean): void;
-  /** Takes the address back if it is `owner` that has it. @param isCarried a container engine carried its interface */
-  giveBack(owner: string, address: string, isCarried?: boolean): void;
+  /** Takes the address back if it is `owner` that has it. @param had by default `used` */
+  giveBack(owner: string, address: string, had?: Had): void;
   /** Takes back the addresses of all others, in turns of the event loop: there may be very many. */
   keep(isOwner: (owner: string) => boolean): Promise<void>;
 }

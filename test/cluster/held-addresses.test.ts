@@ -1,0 +1,96 @@
+/** Addresses that are held for endpoints to come, without namespaces: what is attached here cannot have an interface. */
+import t, { type Test } from 'tap';
+import { attach, type AttachRequest } from '../../src/cluster/attaching.ts';
+import { WeftError } from '../../src/error.ts';
+import { endpointKind } from '../../src/model/kinds/endpoint.ts';
+import { manifest, openControlPlane, openStore } from './control-plane.ts';
+
+/** A file that is no network namespace, so that no interface can be created. */
+const netns = '/proc/self/ns/uts';
+
+async function open(t: Test, options: Parameters<typeof openControlPlane>[2] = {}, directory?: string) {
+  const plane = await openControlPlane(t, directory, options);
+  const after = (_: number, work: () => void): (() => void) => (setImmediate(work), () => {});
+  const environment = { ...plane, after };
+  const ask = (request: Omit<AttachRequest, 'network'>) => attach(environment, { network: 'blue', ...request });
+  return { ...plane, ask, allocate: async () => (await ask({ hold: true })).addresses };
+}
+
+const blue = manifest('Network', 'blue', { subnets: ['10.0.0.0/24', 'fd00::/64'] });
+
+t.test('each is another one, of the first subnet, and nobody else gets it', async (t) => {
+  const { cluster, endpoints, allocate, ask } = await open(t);
+  await cluster.apply([blue, manifest('Namespace', 'shop', {})]);
+  t.same([await allocate(), await allocate()], [['10.0.0.2'], ['10.0.0.3']]);
+  t.match(
+    endpoints.all().map((one) => endpoints.report(one)),
+    [
+      { name: 'held-1', held: true, state: 'detached' },
+      { name: 'held-2', held: true },
+    ],
+  );
+  t.same(await endpoints.inspect(), {}, 'nothing is wrong with them');
+  await t.rejects(
+    cluster.apply([manifest('Endpoint', 'web', { network: 'blue', netns, addresses: ['10.0.0.2'] })]),
+    new WeftError('conflict', 'endpoint "web": ip 10.0.0.2 is taken by endpoint "held-1"'),
+  );
+  t.same((await ask({ hold: true, name: 'mine', namespace: 'shop', ip: ['10.0.0.9', 'fd00::9'] })).addresses, [
+    '10.0.0.9',
+    'fd00::9',
+  ]);
+  await t.rejects(
+    ask({ hold: true, name: 'held-1' }),
+    new WeftError('conflict', 'endpoint "held-1" exists already: hold an address with another name'),
+  );
+});
+
+t.test('it is held again if the endpoint for which it was cannot be attached', async (t) => {
+  const { cluster, endpoints, allocate, ask } = await open(t);
+  await cluster.apply([blue]);
+  const [ip] = await allocate();
+  await t.rejects(ask({ name: 'web', netns, ip: [ip!] }), { code: 'system' });
+  t.equal(endpoints.find('web'), undefined);
+  t.same(endpoints.find('held-1')?.addresses, [ip]);
+  await cluster.delete(endpointKind, { name: 'held-1' });
+  t.not((await allocate())[0], undefined, 'and one that is released can be held again');
+});
+
+t.test('it is held after a restart', async (t) => {
+  const first = await open(t);
+  await first.cluster.apply([blue]);
+  await first.allocate();
+  await first.close();
+  const { endpoints, allocate } = await open(t, {}, first.directory);
+  t.same(endpoints.find('held-1')?.addresses, ['10.0.0.2']);
+  t.same(await allocate(), ['10.0.0.3']);
+});
+
+t.test('in a shared store it need not rest, since nobody has used it', async (t) => {
+  const { cluster, networks, endpoints, allocate } = await open(t, { shared: await openStore(t) });
+  await cluster.apply([blue]);
+  const [ip] = await allocate();
+  await cluster.delete(endpointKind, { name: 'held-1' });
+  t.equal(endpoints.size, 0);
+  const [pool] = networks.get('blue').pools;
+  t.doesNotThrow(() => pool!.check('web', ip!));
+});
+
+t.test('what it cannot have is refused by name', async (t) => {
+  const { cluster, ask } = await open(t);
+  await cluster.apply([blue]);
+  await t.rejects(
+    ask({ hold: true, netns: 'web' }),
+    new WeftError(
+      'invalid',
+      'netns: what only holds an address has a name, a namespace, a network and ip, and nothing else',
+    ),
+  );
+  await t.rejects(
+    ask({ pid: 1 }),
+    new WeftError(
+      'invalid',
+      'name is missing: only the name of a network namespace (netns) says how an endpoint is called',
+    ),
+  );
+  await t.rejects(ask({ netns: '/run/netns/none' }), { code: 'not_found', message: /netns/ });
+});
