@@ -3,7 +3,6 @@
  * Failures arrive as the WeftError that the daemon threw. Following something gives an async
  * iterable that ends when `signal` is aborted, and throws `unreachable` when the daemon stops.
  */
-import { request as httpRequest, type ClientRequest, type IncomingMessage, type RequestOptions } from 'node:http';
 import { WeftError, type ErrorCode } from '../error.ts';
 import type {
   AcceptReport,
@@ -28,7 +27,6 @@ import type { ServiceEvent, ServiceReport } from '../model/service-report.ts';
 import type { TakeoverAnswer, TakeoverRequest } from '../handover/request.ts';
 import type { Resource, ResourceEvent } from '../model/resource.ts';
 import { CAPTURE_ID_HEADER, LOST, MESSAGE_HEADER_BYTES } from './capture-stream.ts';
-import { isSilent } from '../http/socket.ts';
 import {
   type AttachRequest,
   BODY_LIMIT_BYTES,
@@ -37,19 +35,13 @@ import {
   type ConnectionsOptions,
   type NetworkOptions,
 } from './target.ts';
+import { SocketTransport, type ApiRequest, type ApiResponse, type ApiMethod, type Transport } from './transport.ts';
 
 /** Sent by Node's server if it could not read a request in time. */
 const REQUEST_TIMEOUT = 408;
 
 /** How often a request is sent, at most, if daemons take over from each other. */
 const TRIES = 5;
-
-/**
- * A request may take long: a change waits for the store, and `--wait` for other hosts. So it has no limit of its own, but
- * while no answer has begun, the daemon is asked each `everyMs` whether it is there at all, which it answers within
- * `withinMs` unless it hangs. While another daemon takes over, nobody answers for some seconds.
- */
-const SIGN_OF_LIFE = { everyMs: 3000, withinMs: 8000 } as const;
 
 export const DEFAULT_SOCKET = '/run/weft/weft.sock';
 
@@ -78,14 +70,13 @@ export interface Selection extends InNamespace {
   readonly labelSelector?: string | undefined;
 }
 
-type Method = 'GET' | 'POST' | 'DELETE';
-
 export class Client {
-  readonly #socketPath: string;
+  readonly #transport: Transport;
   #daemonBuild: string | null | undefined;
 
-  constructor(socketPath: string = DEFAULT_SOCKET) {
-    this.#socketPath = socketPath;
+  /** @param to the path of the daemon's socket, or another way to a switch */
+  constructor(to: string | Transport = DEFAULT_SOCKET) {
+    this.#transport = typeof to === 'string' ? new SocketTransport(to) : to;
   }
 
   /** The build of the daemon that has answered: null for one that does not say, undefined before the first answer. */
@@ -157,9 +148,9 @@ export class Client {
     return this.#call('DELETE', `/endpoints/${pathOf(name, place)}`);
   }
 
-  /** All of them, or none. */
+  /** All of them, or none. @param resources as in manifests; the daemon validates them */
   apply(
-    resources: readonly Resource[],
+    resources: readonly object[],
     options: { dryRun?: boolean; confirmMs?: number | undefined } = {},
   ): Promise<ApplyReport[]> {
     return this.#call('POST', '/resources', { resources, ...options });
@@ -171,12 +162,12 @@ export class Client {
   }
 
   /** What the PolicyTests say if these were applied: those among them, and those that are stored. */
-  policyTests(resources: readonly Resource[]): Promise<PolicyTestReport[]> {
+  policyTests(resources: readonly object[]): Promise<PolicyTestReport[]> {
     return this.#call('POST', '/policy-tests', { resources });
   }
 
   /** What would be different if these were applied. */
-  diff(resources: readonly Resource[]): Promise<DiffReport> {
+  diff(resources: readonly object[]): Promise<DiffReport> {
     return this.#call('POST', '/diff', { resources });
   }
 
@@ -284,9 +275,9 @@ export class Client {
       try {
         yield* messages(response);
       } catch (error) {
-        throw error instanceof WeftError ? error : this.#gone(error);
+        throw error instanceof WeftError ? error : this.#transport.gone(error);
       }
-      if (!signal.aborted) throw this.#gone();
+      if (!signal.aborted) throw this.#transport.gone();
     } finally {
       signal.removeEventListener('abort', onAbort);
     }
@@ -297,7 +288,7 @@ export class Client {
     return this.#call('POST', '/takeover', request);
   }
 
-  async #call<T>(method: Method, path: string, body?: unknown): Promise<T> {
+  async #call<T>(method: ApiMethod, path: string, body?: unknown): Promise<T> {
     for (let tries = 1; ; tries++) {
       const response = await this.#request(method, path, body);
       const text = await this.#text(response);
@@ -326,14 +317,14 @@ export class Client {
       }
     } catch (error) {
       if (signal.aborted) return;
-      throw error instanceof WeftError ? error : this.#gone(error);
+      throw error instanceof WeftError ? error : this.#transport.gone(error);
     }
-    throw this.#gone();
+    throw this.#transport.gone();
   }
 
   /** A response that continues; undefined if `signal` was aborted before it began. */
-  async #open(method: Method, path: string, signal: AbortSignal, body?: unknown): Promise<IncomingMessage | undefined> {
-    let response: IncomingMessage;
+  async #open(method: ApiMethod, path: string, signal: AbortSignal, body?: unknown): Promise<ApiResponse | undefined> {
+    let response: ApiResponse;
     try {
       response = await this.#request(method, path, body, signal);
     } catch (error) {
@@ -344,7 +335,7 @@ export class Client {
     return response;
   }
 
-  async #request(method: Method, path: string, body?: unknown, signal?: AbortSignal): Promise<IncomingMessage> {
+  async #request(method: ApiMethod, path: string, body?: unknown, signal?: AbortSignal): Promise<ApiResponse> {
     const text = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
     if (text && text.length > BODY_LIMIT_BYTES) {
       throw new WeftError(
@@ -353,88 +344,24 @@ export class Client {
       );
     }
     const headers = text && { 'content-type': 'application/json', 'content-length': text.length };
-    return this.#send({ path: `/v1${path}`, method, ...(signal && { signal }), ...(headers && { headers }) }, text);
+    return this.#send({ path: `/v1${path}`, method, signal, headers, body: text });
   }
 
-  #send(options: RequestOptions, body?: Buffer): Promise<IncomingMessage> {
-    return new Promise((resolve, reject) => {
-      const request = httpRequest({ socketPath: this.#socketPath, host: 'weft', agent: false, ...options });
-      const watching = this.#watch(request);
-      request.once('response', (response) => {
-        watching.abort();
-        const { [BUILD_HEADER]: build } = response.headers;
-        this.#daemonBuild = typeof build === 'string' ? build : null;
-        resolve(response);
-      });
-      request.once('error', (error) => {
-        watching.abort();
-        reject(error instanceof WeftError ? error : this.#unreachable(error));
-      });
-      request.end(body);
-    });
+  async #send(request: ApiRequest): Promise<ApiResponse> {
+    const response = await this.#transport.send(request);
+    const { [BUILD_HEADER]: build } = response.headers;
+    this.#daemonBuild = typeof build === 'string' ? build : null;
+    return response;
   }
 
-  /** Ends the request if the daemon shows no sign of life; until it is aborted. */
-  #watch(request: ClientRequest): AbortController {
-    const watching = new AbortController();
-    const { signal } = watching;
-    const { everyMs, withinMs } = SIGN_OF_LIFE;
-    const look = async (): Promise<void> => {
-      const isHanging = await isSilent(this.#socketPath, withinMs);
-      if (signal.aborted) return;
-      if (isHanging) request.destroy(this.#hangs());
-      else wait();
-    };
-    const wait = (): void => {
-      AbortSignal.timeout(everyMs).addEventListener('abort', () => signal.aborted || void look(), { once: true });
-    };
-    wait();
-    return watching;
-  }
-
-  #hangs(): WeftError {
-    return new WeftError(
-      'unreachable',
-      `the weft daemon on ${this.#socketPath} does not answer: see its log, and whether its process is stopped or the machine is too busy (\`ps -o pid,stat,etime,args -C node\`)`,
-    );
-  }
-
-  async #text(response: IncomingMessage): Promise<string> {
+  async #text(response: ApiResponse): Promise<string> {
     const chunks: Buffer[] = [];
     try {
       for await (const chunk of response) chunks.push(chunk as Buffer);
     } catch (error) {
-      throw this.#gone(error);
+      throw this.#transport.gone(error);
     }
     return Buffer.concat(chunks).toString();
-  }
-
-  #unreachable(error: NodeJS.ErrnoException): WeftError {
-    const path = this.#socketPath;
-    switch (error.code) {
-      case 'ENOENT':
-      case 'ECONNREFUSED':
-      case 'ENOTSOCK':
-        return new WeftError(
-          'unreachable',
-          `no weft daemon answers on ${path}: start it with \`weft up\`, or name its socket with --socket`,
-          { cause: error },
-        );
-      case 'EACCES':
-      case 'EPERM':
-        return new WeftError('unreachable', `${path}: permission denied: run weft as root (sudo weft …)`, {
-          cause: error,
-        });
-      default:
-        return this.#gone(error);
-    }
-  }
-
-  #gone(cause?: unknown): WeftError {
-    const detail = cause instanceof Error ? ` (${cause.message})` : '';
-    return new WeftError('unreachable', `the weft daemon on ${this.#socketPath} went away${detail}: see its log`, {
-      cause,
-    });
   }
 }
 
@@ -470,7 +397,7 @@ function pathOf(name: string, place: InNamespace): string {
   return `${segment(name)}${queryOf(place)}`;
 }
 
-function answer(response: IncomingMessage, text: string): unknown {
+function answer(response: ApiResponse, text: string): unknown {
   if (response.statusCode === REQUEST_TIMEOUT) {
     throw new WeftError('unreachable', 'the daemon is too busy: it did not read the request in time; try again');
   }
