@@ -155,11 +155,29 @@ export interface ConfigOptions {
   readonly hook?: readonly string[];
 }
 
+/**
+ * The fields of the file, and hooks of this host alone by their paths, for a switch in a program. It serves no socket, so not
+ * Docker's either.
+ */
+export type SwitchConfig = Omit<z.input<typeof fileSchema>, 'docker'> & { readonly hooks?: readonly string[] };
+
 /** @throws WeftError, one line that names the place in the file or the option, the value, and what is accepted */
 export function loadConfig(options: ConfigOptions): DaemonConfig {
-  const { config, host, underlay, peer, state } = options;
-  const { values: file, locate }: ConfigFile =
-    config === undefined ? { values: {}, locate: () => '' } : readConfig(config);
+  const { config } = options;
+  const file = config === undefined ? { values: {}, locate: nowhere } : readConfig(config);
+  return { ...completed(file, options), hooks: (options.hook ?? []).map((path) => readablePath(path, '--hook')) };
+}
+
+/** @throws WeftError, one line that names the field, the value, and what is accepted */
+export function configFrom({ hooks = [], ...fields }: SwitchConfig): DaemonConfig {
+  const values = validate(fileSchema.omit({ docker: true }), fields);
+  const config = completed({ values, locate: nowhere }, {});
+  return { ...config, hooks: hooks.map((path, at) => readablePath(path, `hooks[${at}]`)) };
+}
+
+/** All that has a default. */
+function completed({ values: file, locate }: ConfigFile, options: ConfigOptions): Omit<DaemonConfig, 'hooks'> {
+  const { host, underlay, peer, state } = options;
   const option = <S extends z.ZodType>(schema: S, field: string, value: unknown): z.output<S> | undefined =>
     value === undefined ? undefined : validate(schema, value, { field });
 
@@ -202,17 +220,16 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     serviceCidrs: serviceCidrs ?? file.serviceCidrs,
     docker: file.docker ?? false,
     metrics: file.metrics,
-    hooks: (options.hook ?? []).map(hookOption),
   };
 }
 
-/** The absolute path of a hook, which can be read. */
-function hookOption(path: string): string {
+/** The absolute path of a file that can be read. */
+function readablePath(path: string, field: string): string {
   try {
     readFileSync(path);
   } catch (error) {
     const why = (error as Error).message;
-    throw new WeftError('invalid', `--hook: ${quote(path)} cannot be read: ${why}`, { cause: error });
+    throw new WeftError('invalid', `${field}: ${quote(path)} cannot be read: ${why}`, { cause: error });
   }
   return resolve(path);
 }
@@ -234,9 +251,12 @@ function keyEntry({ address, key }: PeerOption): [string, Uint8Array][] {
 }
 
 interface ConfigFile {
-  readonly values: z.output<typeof fileSchema>;
+  readonly values: Partial<z.output<typeof fileSchema>>;
   readonly locate: Locate;
 }
+
+/** The place of what is in no file. */
+const nowhere = (): string => '';
 
 function readConfig(path: string): ConfigFile {
   let text: string;

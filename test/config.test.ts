@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { loadConfig, type ConfigOptions } from '../src/config.ts';
+import { configFrom, loadConfig, type ConfigOptions } from '../src/config.ts';
 import { flowCapOf, memoryBytes } from '../src/memory.ts';
 import { certificates } from './support/certificates.ts';
 
@@ -299,6 +299,22 @@ t.test('an option is refused by its name', async (t) => {
   refuses(t, { peer: ['192.0.2.2', 'right'] }, /^--peer: "right" is not an IPv4 or IPv6 address$/);
   refuses(t, { datapath: 'kernel' }, /^--datapath: "kernel" is not accepted: accepted are "native", "reference"$/);
   refuses(t, { state: '' }, /^--state: "" is not accepted/);
+});
+
+t.test('a program gives the fields of the file, and hooks', async (t) => {
+  t.same(configFrom({}), loadConfig({}), 'all have the defaults of the daemon');
+  const hook = file('hook');
+  t.match(configFrom({ host: 'a', peers: ['192.0.2.2'], hooks: [hook] }), {
+    ...{ host: 'a', peers: ['192.0.2.2'], hooks: [hook] },
+  });
+  const refused: readonly (readonly [object, string | RegExp])[] = [
+    [{ docker: true }, /^docker is not supported here: accepted are host, underlay, /],
+    [{ host: 'A' }, /^host: "A" is not a name/],
+    [{ stat: '/tmp' }, /^stat is not supported here, did you mean "state"\?/],
+    [{ hooks: [hook, join(directory, 'none.ts')] }, /^hooks\[1\]: ".*none\.ts" cannot be read: ENOENT/],
+    [{ underlay: '192.0.2.1', peers: ['192.0.2.1'] }, /^peers\[0\]: "192\.0\.2\.1" is the address of this host itself/],
+  ];
+  for (const [fields, message] of refused) t.throws(() => configFrom(fields), { code: 'invalid', message });
 });
 
 t.test('peers belong to the underlay, and are others', async (t) => {

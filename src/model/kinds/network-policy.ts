@@ -68,6 +68,8 @@ const networkPolicySchema = z
   .superRefine(checkedBy(readPolicyAnnotations));
 
 export type NetworkPolicyResource = z.output<typeof networkPolicySchema>;
+/** The spec as it is written: what has a default may be missing. */
+export type NetworkPolicyFields = z.input<typeof networkPolicySchema>['spec'];
 export type NetworkPolicyPeerSpec = z.output<typeof networkPolicyPeer>;
 
 /** The directions that it is about: if it does not say so, ingress, and egress if it has rules for that. */

@@ -249,6 +249,8 @@ function refinePolicies(spec: ServiceSpec, refuse: Refuse): void {
 
 export type Family = z.output<typeof family>;
 export type ServiceResource = z.output<typeof serviceSchema>;
+/** The spec as it is written: what has a default may be missing. */
+export type ServiceFields = z.input<typeof serviceSpec>;
 export type ServicePortSpec = z.output<typeof servicePort>;
 
 /** @param address canonical, so that an IPv4-mapped one is written as IPv4 */

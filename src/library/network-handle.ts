@@ -1,0 +1,69 @@
+/** A network as programs have it. It holds nothing but the name: what it says is asked each time. */
+import type { Client } from '../api/client.ts';
+import type { AttachRequest } from '../api/target.ts';
+import { WeftError } from '../error.ts';
+import type { EndpointReport, NetworkReport } from '../model/report.ts';
+import { EndpointHandle } from './endpoint-handle.ts';
+
+/** Where a container is, and what its endpoint is to have: as for `weft attach`, and `ip` may be one address. */
+export interface AttachToNetwork extends Omit<AttachRequest, 'network' | 'hold' | 'ip'> {
+  readonly ip?: string | readonly string[];
+}
+
+export class NetworkHandle {
+  readonly name: string;
+  readonly #client: Client;
+
+  /** Use `createNetwork` or `network` of a switch or a client. */
+  constructor(client: Client, name: string) {
+    this.#client = client;
+    this.name = name;
+  }
+
+  /** VNI, subnets, gateways, MTU, free addresses. @throws WeftError('not_found') */
+  async report(): Promise<NetworkReport> {
+    const found = (await this.#client.networks()).find(({ name }) => name === this.name);
+    if (!found) throw new WeftError('not_found', `network "${this.name}" does not exist`);
+    return found;
+  }
+
+  /**
+   * Holds an address of the first subnet, which nobody else gets, also after a restart: until an endpoint is attached with it, or
+   * `releaseIp`. Meanwhile an endpoint without a namespace has it, `held-1` or the next number.
+   */
+  async allocateIp(): Promise<string> {
+    const { addresses } = await this.#client.attach({ network: this.name, hold: true });
+    return addresses[0]!;
+  }
+
+  /** Gives back an address that `allocateIp` has held. Does nothing if it is held no more. */
+  async releaseIp(ip: string): Promise<void> {
+    const held = (await this.endpoints()).find((one) => one.held === true && one.addresses.includes(ip));
+    if (held) await this.#client.detach(held.name, { namespace: held.namespace });
+  }
+
+  /**
+   * Attaches a container: creates its interface, with addresses of the network. Its name is that of its namespace unless `name` says
+   * otherwise. Attaching it again changes what `options` name, and nothing else.
+   */
+  async attach({ ip, ...options }: AttachToNetwork): Promise<EndpointHandle> {
+    const addresses = typeof ip === 'string' ? [ip] : ip;
+    const request = { ...options, network: this.name, ...(addresses && { ip: addresses }) };
+    return new EndpointHandle(this.#client, await this.#client.attach(request));
+  }
+
+  /** Those of all hosts that share the store. */
+  async endpoints(): Promise<EndpointReport[]> {
+    return (await this.#client.endpoints()).filter(({ network }) => network === this.name);
+  }
+
+  /** @throws WeftError('conflict') while it has endpoints */
+  remove(): Promise<void> {
+    return this.#client.removeNetwork(this.name);
+  }
+
+  /** Removes it, at the end of `await using`. Endpoints that are declared after it with `await using` are gone by then. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.remove();
+  }
+}
