@@ -99,6 +99,7 @@ t.test('what hosts publish is listed once while somebody waits, and an older lis
   });
   const publish = (key: string, revision: number): Promise<number> =>
     applied.transact({ put: [{ key, value: { revision } }] });
+  await publish('b', 0);
   await publish('a', 1);
   let changes = 0;
   const ends = [published.follow(() => void changes++), published.follow(() => void changes++)];
@@ -127,6 +128,23 @@ t.test('what hosts publish is listed once while somebody waits, and an older lis
   await published.look();
   t.equal(published.of('a'), 3);
   t.equal(lists, 2);
+});
+
+t.test('what a host has in force of another history of the store does not count', async (t) => {
+  const { a, root } = await lab(t);
+  await a.cluster.apply([network('blue', 1)]);
+  const { revision } = await a.membership.inForce.wait(LONG_MS);
+  // The host has not noticed yet that the store was restored: its revisions go on from where they were.
+  const lost = { value: { revision: revision + 1000 } };
+  await root.transact({ put: [{ key: 'applied/gone', ...lost }] });
+  const published = new PublishedRevisions(within(root, 'applied/'));
+  await published.look();
+  t.equal(published.of('gone'), undefined, 'as it is listed');
+  t.ok(published.of('b')! >= revision);
+  t.teardown(published.follow(() => {}));
+  await published.begun();
+  await root.transact({ put: [{ key: 'applied/b', ...lost }] });
+  await until(() => published.of('b') === undefined, { what: 'nor as it is reported' });
 });
 
 t.test('publishing what is in force makes no new work', async (t) => {

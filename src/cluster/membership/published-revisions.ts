@@ -3,7 +3,7 @@
  * what one host publishes then costs nothing for each of the others.
  */
 import { appliedRecord } from '../../model/records.ts';
-import type { Change, Store, WatchEvent } from '../../store/store.ts';
+import type { Change, Entry, Store, WatchEvent } from '../../store/store.ts';
 
 interface Reported {
   /** Undefined if it was deleted, or is not readable. */
@@ -39,7 +39,7 @@ export class PublishedRevisions {
     if (revision < this.#listedAt) return revision;
     if (this.#stopWatch) this.#listedAt = revision;
     this.#known.clear();
-    for (const { key, value } of entries) this.#note(key, inForceOf(value));
+    for (const entry of entries) this.#note(entry.key, inForceOf(entry));
     for (const [host, { inForce, at }] of this.#reported) if (at > revision) this.#note(host, inForce);
     return revision;
   }
@@ -77,7 +77,7 @@ export class PublishedRevisions {
   }
 
   #report({ key, entry }: Change, at: number): void {
-    const inForce = inForceOf(entry?.value);
+    const inForce = entry && inForceOf(entry);
     this.#reported.set(key, { inForce, at });
     this.#note(key, inForce);
   }
@@ -94,6 +94,11 @@ export class PublishedRevisions {
   }
 }
 
-function inForceOf(value: unknown): number | undefined {
-  return appliedRecord.safeParse(value).data?.revision;
+/**
+ * A host publishes what it has in force after that was written. What says otherwise counts revisions of another history of the
+ * store: of one that was lost since, as long as its host has not noticed that.
+ */
+function inForceOf({ value, revision: writtenAt }: Entry): number | undefined {
+  const revision = appliedRecord.safeParse(value).data?.revision;
+  return revision !== undefined && revision < writtenAt ? revision : undefined;
 }
