@@ -6,7 +6,7 @@
  * are remembered, so that nothing is reported when they are cleaned up; only of those that a transaction
  * left behind long ago it is reported that they are gone.
  */
-import { isStagingKey, markedWith, STAGED, StagedIds, stagingKey, visible } from './staged-ids.ts';
+import { isPutBack, isStagingKey, markedWith, STAGED, StagedIds, stagingKey, visible } from './staged-ids.ts';
 import type { Change, Entry, Store, WatchEvent } from './store.ts';
 
 export function watchStaged(
@@ -74,7 +74,9 @@ class StagedView {
       const id = markedWith(entry);
       if (entry && id !== undefined) {
         if (this.#open.has(id)) this.#note(id, entry);
-        if (!visible(entry, undefined)) this.#unseen.add(key);
+        const before = visible(entry, undefined);
+        if (!before) this.#unseen.add(key);
+        else if (isPutBack(entry)) seen.push({ key, entry: before });
       } else {
         const wasUnseen = this.#unseen.delete(key);
         if (entry || !wasUnseen) seen.push({ key, entry });

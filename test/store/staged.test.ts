@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import { WeftError } from '../../src/error.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import { unlimited } from '../../src/store/staged.ts';
+import { markedWith } from '../../src/store/staged-ids.ts';
 import type { WatchEvent } from '../../src/store/store.ts';
 import { until } from '../support/process.ts';
 import { Hooked } from '../support/switch.ts';
@@ -33,6 +34,30 @@ t.test('a watch whose store cannot be read ends, as one that has lost its place'
   store.watch('', 1, (event) => events.push(event));
   await until(() => events.length > 0, { what: 'the end of the watch' });
   t.same(events, [{ kind: 'compacted' }]);
+});
+
+t.test('an entry that is put back from a dump while it is marked has a revision of this store', async (t) => {
+  const { embedded, store } = await open(t);
+  for (let n = 0; n < 20; n++) await embedded.transact({ put: [{ key: 'others', value: n }] });
+  const referred = await store.transact({ put: [{ key: 'network', value: 'blue' }] });
+  const put = Array.from({ length: 2 * LIMIT }, (_, n) => ({ key: `policy/${n}`, value: n }));
+  await store.transact({ expect: [{ key: 'network', revision: referred }], put });
+  const marked = (await embedded.get('network'))!;
+  t.ok(markedWith(marked), 'as it is until it is written again');
+  t.equal((await store.get('network'))!.revision, referred);
+
+  const { embedded: other, store: later } = await open(t);
+  const events: WatchEvent[] = [];
+  later.watch('network', 1, (event) => events.push(event));
+  const putBack = await other.transact({ put: [{ key: marked.key, value: marked.value }] });
+  t.ok(putBack < referred);
+  const expected = { key: 'network', value: 'blue', revision: putBack };
+  t.same(await later.get('network'), expected);
+  t.same((await later.list('')).entries, [expected]);
+  await until(() => events.length > 0, { what: 'the change' });
+  t.match(events, [{ kind: 'changes', changes: [{ entry: expected }] }]);
+  await later.transact({ expect: [{ key: 'network', revision: putBack }], put: [{ key: 'network', value: 'red' }] });
+  t.equal((await later.get('network'))!.value, 'red');
 });
 
 t.test(
