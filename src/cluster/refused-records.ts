@@ -9,7 +9,7 @@ import type { RefusedRecordReport } from '../model/report.ts';
 import { isPolicyKind } from '../model/refused-record.ts';
 import { nameOf } from '../model/resource.ts';
 import type { Change, Entry, Expectation } from '../store/store.ts';
-import { ownerOf } from './feed/known-records.ts';
+import { networkOf, ownerOf } from './feed/known-records.ts';
 import { keyOf } from './keys.ts';
 import type { Declared } from './reconciler.ts';
 
@@ -119,11 +119,4 @@ export class RefusedRecords {
       return { kind: kind.kind, name: own.name, ...namespace, why };
     });
   }
-}
-
-/** The network that the record of an endpoint names, whatever else it says. */
-function networkOf(value: unknown): unknown {
-  const { resource } = Object(value) as { readonly resource?: unknown };
-  const { spec } = Object(resource) as { readonly spec?: unknown };
-  return (Object(spec) as { readonly network?: unknown }).network;
 }

@@ -119,6 +119,45 @@ t.test('a restart while the store is away', async (t) => {
   t.same(Object.keys(b.values()), ['endpoints/default/new', DEFAULT, BLUE]);
 });
 
+t.test('what a host wrote while the store was away is not lost with its copy', async (t) => {
+  const { shared, start, a, b } = await twoHosts(t);
+  const app = 'endpoints/default/app';
+  a.link.away();
+  await a.set(app, endpointOf('a', '10.0.0.3'));
+  await a.set(WEB, { ...endpointOf('a', '10.0.0.1'), labels: { app: 'web' } });
+  const before = a.values();
+  await a.stop();
+  rmSync(join(a.directory, 'copy'));
+  const away = await start('a', { known: a.directory, isAway: true });
+  t.notOk(away.isStarted, 'nothing is in force without what the cluster says of it');
+  await away.stop();
+  const again = await start('a', { known: a.directory });
+  t.same(again.values(), before, 'it is in force before the store has it');
+  await again.until(() => again.report.pending.length === 0, 'the writes');
+  await b.until(() => b.inForce.has(app), 'the other host');
+  t.same(b.values(), before);
+  t.same((await shared.get(app))?.value, before[app]);
+  t.same(again.report.lost, []);
+});
+
+t.test('a record that nobody can read does not keep what was written while the store was away', async (t) => {
+  const { shared, start, a, b } = await twoHosts(t);
+  const app = 'endpoints/default/app';
+  const unreadable = ['garbage', {}, { spec: 'garbage' }, { spec: { network: 7 } }, null];
+  const records = [...unreadable.map((resource) => ({ host: 'b', resource })), 'garbage', null, 7];
+  const odd = [{ ...endpointOf('b', '10.0.0.9'), addresses: 5 }, { ...endpointOf('b', '10.0.0.9'), mac: {} }];
+  await shared.transact({
+    put: [...records, ...odd].map((value, n) => ({ key: `endpoints/default/odd-${n}`, value })),
+  });
+  await a.settle();
+  a.link.away();
+  await a.set(app, endpointOf('a', '10.0.0.3'));
+  const again = await start('a', { known: a.directory });
+  t.ok(again.isStarted);
+  await again.until(() => again.report.pending.length === 0, 'the write');
+  await b.until(() => b.inForce.has(app), 'the other host');
+});
+
 t.test('a host that gets another name while the store lacks what it wrote does not start', async (t) => {
   const { shared, start, a } = await twoHosts(t);
   const app = 'endpoints/default/app';

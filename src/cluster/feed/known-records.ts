@@ -32,6 +32,13 @@ export function ownerOf(value: unknown): string | undefined {
   return typeof host === 'string' ? host : undefined;
 }
 
+/** The network that the record of an endpoint names, whatever else it says. */
+export function networkOf(value: unknown): unknown {
+  const { resource } = Object(value) as { readonly resource?: unknown };
+  const { spec } = Object(resource) as { readonly spec?: unknown };
+  return (Object(spec) as { readonly network?: unknown }).network;
+}
+
 /** What has a lease goes with it, and is never written on behalf of its writer. */
 export function isOwnedBy(host: string, entry: Pick<Entry, 'value' | 'lease'> | undefined): boolean {
   return entry !== undefined && entry.lease === undefined && ownerOf(entry.value) === host;

@@ -4,8 +4,7 @@
  */
 import type { Entry } from '../../store/store.ts';
 import { inTurns } from '../../turns.ts';
-import type { EndpointRecord } from '../endpoint.ts';
-import { ownerOf } from './known-records.ts';
+import { networkOf, ownerOf } from './known-records.ts';
 import type { PendingWrite } from './pending-writes.ts';
 import { nameOfKey } from '../keys.ts';
 
@@ -37,11 +36,13 @@ export async function pendingClashes(
   return clashes;
 }
 
-/** What no other endpoint may have, in words. */
+/** What no other endpoint may have, in words. Whatever else the record says: it may be one that no host accepts. */
 function takenBy(value: unknown): string[] {
-  const { resource, addresses = [], mac } = Object(value) as Partial<EndpointRecord>;
-  const network = resource?.spec.network;
-  if (network === undefined) return [];
+  const network = networkOf(value);
+  if (typeof network !== 'string') return [];
+  const { addresses, mac } = Object(value) as { readonly addresses?: unknown; readonly mac?: unknown };
   const within = `in network "${network}"`;
-  return [...addresses.map((address) => `ip ${address} ${within}`), `mac ${mac} ${within}`];
+  const ips: readonly unknown[] = Array.isArray(addresses) ? addresses : [];
+  const taken = [...ips.map((ip) => ['ip', ip] as const), ['mac', mac] as const];
+  return taken.flatMap(([what, of]) => (typeof of === 'string' ? [`${what} ${of} ${within}`] : []));
 }

@@ -524,7 +524,9 @@ export class SharedFeed implements Feed {
     this.#isGiven = true;
     const revision = this.#state.mark?.revision ?? 0;
     if (!copied) {
-      const there = changes.filter(({ entry }) => entry);
+      // What was written while the store was away is this host's, also if its copy is lost.
+      const own = this.#state.unstored().map((entry) => ({ key: entry.key, entry }));
+      const there = [...changes.filter(({ entry }) => entry), ...own];
       return { revision, changes: there, keys: new Set(there.map(({ key }) => key)) };
     }
     // What was in force comes before what was not, or may not be: of records that clash, it is the same ones again.

@@ -80,7 +80,10 @@ export class SharedState {
     const state = new SharedState(host, own, pending, copy);
     const id = (await own.get(CLUSTER_KEY))?.value as string | undefined;
     state.id = id;
-    if (!mark || id === undefined) return state;
+    if (!mark || id === undefined) {
+      for (const { key, base, value } of pending.all()) state.written(key, value, base);
+      return state;
+    }
     // The copy is that of the cluster before if the daemon was killed while this host changed to this one.
     if (mark.id === id) state.mark = mark;
     else state.isJoining = true;
@@ -159,6 +162,14 @@ export class SharedState {
       this.#copy.put({ key, revision: 0 }, JSON.stringify(known.value));
     this.#set(entry, text);
     this.#copy.put(entry, text);
+  }
+
+  /** What this host has written and the store does not have yet. */
+  unstored(): Entry[] {
+    return this.pending.all().flatMap(({ key }) => {
+      const { value, revision } = this.known.get(key) ?? {};
+      return value !== undefined && revision! < 0 ? [Object.freeze({ key, value, revision: revision! })] : [];
+    });
   }
 
   /** The store has what is in force, at this revision. */
