@@ -3,7 +3,7 @@
  * Failures arrive as the WeftError that the daemon threw. Following something gives an async
  * iterable that ends when `signal` is aborted, and throws `unreachable` when the daemon stops.
  */
-import { WeftError, type ErrorCode } from '../error.ts';
+import { WeftError } from '../error.ts';
 import type {
   AcceptReport,
   ApplyReport,
@@ -401,7 +401,7 @@ function answer(response: ApiResponse, text: string): unknown {
   if (response.statusCode === REQUEST_TIMEOUT) {
     throw new WeftError('unreachable', 'the daemon is too busy: it did not read the request in time; try again');
   }
-  let value: { error?: { code: ErrorCode; message: string } };
+  let value: { error?: Pick<WeftError, 'code' | 'message' | 'resource'> };
   try {
     value = JSON.parse(text);
   } catch (error) {
@@ -411,8 +411,9 @@ function answer(response: ApiResponse, text: string): unknown {
       { cause: error },
     );
   }
-  if (value.error) throw new WeftError(value.error.code, value.error.message);
-  return value;
+  if (!value.error) return value;
+  const { code, message, resource } = value.error;
+  throw Object.assign(new WeftError(code, message), resource && { resource });
 }
 
 /** The messages of a capture (capture-stream.ts), assembled from the pieces in which they arrive. */

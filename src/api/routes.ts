@@ -250,8 +250,8 @@ function nameIn(c: Context): ResourceName {
   return { name: c.req.param('name') ?? '', namespace: c.req.query('namespace') };
 }
 
-function failure(c: Context, { code, message }: WeftError): Response {
-  return c.json({ error: { code, message } }, statusOf[code]);
+function failure(c: Context, { code, message, resource }: WeftError): Response {
+  return c.json({ error: { code, message, resource } }, statusOf[code]);
 }
 
 function array(c: Context, items: AsyncIterable<unknown>): Response {

@@ -42,8 +42,9 @@ export function apply(program: Command): void {
     )
     .action(async ({ filename, dryRun = false, confirm: confirmMs, ...options }: Options) => {
       if (dryRun && confirmMs !== undefined) command.error('error: --confirm has no effect with --dry-run');
-      const { readManifests } = await import('./manifests.ts');
-      const reports = await clientOf(command).apply(await readManifests(filename), { dryRun, confirmMs });
+      const { readManifests, sent } = await import('./manifests.ts');
+      const client = clientOf(command);
+      const reports = await sent(await readManifests(filename), (all) => client.apply(all, { dryRun, confirmMs }));
       await print(globals(command).output, reports, () => reports.map(applyText).join('') + untilText(reports));
       if (!dryRun) await waitIfAsked(options, command, reports);
     });

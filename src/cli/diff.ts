@@ -21,8 +21,8 @@ export function diff(program: Command): void {
       '\nNothing is changed. PolicyTests that would fail are named: they keep it from being applied.',
     )
     .action(async ({ filename }: { readonly filename: readonly string[] }, command: Command) => {
-      const { readManifests } = await import('./manifests.ts');
-      const report = await clientOf(command).diff(await readManifests(filename));
+      const { readManifests, sent } = await import('./manifests.ts');
+      const report = await sent(await readManifests(filename), (all) => clientOf(command).diff(all));
       await print(globals(command).output, report, () => diffText(report));
     });
 }

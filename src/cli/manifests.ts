@@ -4,8 +4,9 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WeftError } from '../error.ts';
 import { LARGEST_TEXT_BYTES } from '../model/document.ts';
-import { parseManifests, STDIN } from '../model/manifest.ts';
+import { parseManifests, placeOf, STDIN } from '../model/manifest.ts';
 import { compareKinds } from '../model/kinds/registry.ts';
+import { idOf } from '../model/name.ts';
 import type { Resource } from '../model/resource.ts';
 
 /**
@@ -24,6 +25,23 @@ export async function readManifests(wheres: readonly string[]): Promise<Resource
     if (resources.length === before) throw new WeftError('not_found', `-f ${where}: there are no resources in it`);
   }
   return resources.sort(compareKinds);
+}
+
+/**
+ * Sends resources that were read here.
+ * @throws WeftError with source, line and column where the daemon refuses one of them
+ */
+export async function sent<T>(resources: Resource[], send: (resources: Resource[]) => Promise<T>): Promise<T> {
+  try {
+    return await send(resources);
+  } catch (error) {
+    const about = error instanceof WeftError ? error.resource : undefined;
+    if (!about) throw error;
+    const { code, message } = error as WeftError;
+    // Of two with one name the latter is refused.
+    const resource = resources.findLast(({ kind, metadata }) => kind === about.kind && idOf(metadata) === idOf(about));
+    throw new WeftError(code, `${resource ? placeOf(resource) : ''}${message}`, { cause: error });
+  }
 }
 
 async function sources(where: string): Promise<string[]> {

@@ -33,8 +33,9 @@ export function policy(program: Command): void {
     )
     .addHelpText('after', '\nNothing is changed. It exits with 1 if a test fails.')
     .action(async ({ filename }: TestOptions, command: Command) => {
-      const { readManifests } = await import('./manifests.ts');
-      const report = await clientOf(command).policyTests(filename === undefined ? [] : await readManifests(filename));
+      const { readManifests, sent } = await import('./manifests.ts');
+      const resources = filename === undefined ? [] : await readManifests(filename);
+      const report = await sent(resources, (all) => clientOf(command).policyTests(all));
       await print(globals(command).output, report, () => testTable(report));
       const failed = report.filter(({ result }) => result === 'failed');
       if (failed.length > 0) throw new WeftError('conflict', failedText(failed, report.length));

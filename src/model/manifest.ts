@@ -19,6 +19,13 @@ const listSchema = z.strictObject({
 /** The name of a text that is in no file. */
 export const STDIN = 'stdin';
 
+const places = new WeakMap<Resource, () => string>();
+
+/** Where a resource is in the text that it was parsed from, as in the messages: `SOURCE:LINE:COLUMN: `. */
+export function placeOf(resource: Resource): string {
+  return places.get(resource)?.() ?? '';
+}
+
 /**
  * The resources of a YAML or JSON text with any number of documents, each a resource, a list of them, or a `List` of
  * Kubernetes.
@@ -32,7 +39,9 @@ export function parseManifests(text: string, source: string): Resource[] {
       const resource = resourceOf(one, locateIn);
       refuseUnknownLabels(resource.kind, resource.metadata.labels, { locate: locateIn });
       const placed = source === STDIN ? undefined : kindOf(resource).placed;
-      return placed?.(resource, { file: source, lineOf: (path) => lineOf([...at, ...path]) }) ?? resource;
+      const whole = placed?.(resource, { file: source, lineOf: (path) => lineOf([...at, ...path]) }) ?? resource;
+      places.set(whole, () => locateIn(['metadata', 'name'], 'value'));
+      return whole;
     };
     if (Array.isArray(value)) return value.map((one, index) => resourceAt(one, [index]));
     if (!isList(value)) return [resourceAt(value, [])];

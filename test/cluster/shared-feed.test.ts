@@ -145,7 +145,10 @@ t.test('a record that nobody can read does not keep what was written while the s
   const app = 'endpoints/default/app';
   const unreadable = ['garbage', {}, { spec: 'garbage' }, { spec: { network: 7 } }, null];
   const records = [...unreadable.map((resource) => ({ host: 'b', resource })), 'garbage', null, 7];
-  const odd = [{ ...endpointOf('b', '10.0.0.9'), addresses: 5 }, { ...endpointOf('b', '10.0.0.9'), mac: {} }];
+  const odd = [
+    { ...endpointOf('b', '10.0.0.9'), addresses: 5 },
+    { ...endpointOf('b', '10.0.0.9'), mac: {} },
+  ];
   await shared.transact({
     put: [...records, ...odd].map((value, n) => ({ key: `endpoints/default/odd-${n}`, value })),
   });

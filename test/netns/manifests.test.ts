@@ -51,8 +51,13 @@ spec: { subnets: [10.44.0.0/24], vni: 100, ranges: [10.44.0.10-10.44.0.19] }
   t.same(await weft.json('endpoints'), [], 'a dry run does nothing');
   const wrong = join(lab.directory, 'wrong.yaml');
   writeFileSync(wrong, readFileSync(file, 'utf8').replace(`netns: ${web.name}`, 'netns: nowhere'));
-  const { code, stderr } = await weft.attempt('apply', '-f', wrong, '--dry-run');
-  t.match({ code, stderr }, { code: 1, stderr: /^weft: network namespace "nowhere" does not exist/ });
+  for (const verb of ['apply', 'diff']) {
+    const { code, stderr } = await weft.attempt(verb, '-f', wrong);
+    t.equal(code, 1);
+    t.match(stderr, /^weft: \S+wrong\.yaml:8:19: network namespace "nowhere" does not exist/, `where, by ${verb}`);
+  }
+  const twice = await weft.attempt('apply', '-f', file, '-f', wrong);
+  t.match(twice.stderr, /^weft: \S+wrong\.yaml:18:19: network "blue" is declared twice\n$/);
   t.equal(await weft.run('apply', '-f', file), outcome('created'));
   t.equal(await weft.run('apply', '-f', file), outcome('unchanged'));
   const trace = await weft.run('trace', 'in_port=web,udp,ip_dst=10.44.0.120,udp_dst=53');
