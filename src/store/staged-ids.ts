@@ -28,15 +28,11 @@ export function visible(entry: Entry, doneAt: number | undefined): Entry | undef
   if (markedWith(entry) === undefined) return entry;
   const { before, after, isRead } = entry.value as Marked;
   const { key } = entry;
-  if (doneAt === undefined || isRead)
-    return before && { key, value: before.value, revision: Math.min(before.revision, entry.revision) };
+  if (doneAt === undefined || isRead) {
+    // A mark that somebody put back from a dump may name a revision that the store did not have by then.
+    return before && { key, value: before.value, revision: Math.min(before.revision, entry.revision - 1) };
+  }
   return after && { key, value: after.value, revision: doneAt };
-}
-
-/** True for one that somebody has put back from a dump: it names a revision that the store did not have when that was done. */
-export function isPutBack({ value, revision }: Entry): boolean {
-  const { before } = value as Marked;
-  return before !== undefined && before.revision > revision;
 }
 
 /** Knows which IDs are under way, and at which revisions others were done. */

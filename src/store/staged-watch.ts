@@ -5,8 +5,12 @@
  * Whatever was staged before the watch begins is read first. Entries that are stored but not visible
  * are remembered, so that nothing is reported when they are cleaned up; only of those that a transaction
  * left behind long ago it is reported that they are gone.
+ *
+ * Somebody may put back a dump of the store, entry by entry, and what was staged when that was made is marked in it still.
+ * Nobody has seen the beginning of such a transaction: its entries are reported one by one, as they are put back, and its end
+ * as a place that is lost.
  */
-import { isPutBack, isStagingKey, markedWith, STAGED, StagedIds, stagingKey, visible } from './staged-ids.ts';
+import { isStagingKey, markedWith, STAGED, StagedIds, stagingKey, visible } from './staged-ids.ts';
 import type { Change, Entry, Store, WatchEvent } from './store.ts';
 
 export function watchStaged(
@@ -35,6 +39,12 @@ export function watchStaged(
         listener(event);
         return;
       }
+      if (view.isEndOfUnknown(event.changes)) {
+        isStopped = true;
+        stop();
+        listener({ kind: 'compacted' });
+        return;
+      }
       const changes = view.see(event.revision, event.changes).filter(({ key }) => key.startsWith(prefix));
       if (changes.length > 0) listener({ kind: 'changes', revision: event.revision, changes });
     });
@@ -48,6 +58,7 @@ export function watchStaged(
 
 class StagedView {
   readonly #open: Set<string>;
+  readonly #doneAt: Map<string, number>;
   /** The marked entries of transactions under way, by ID. */
   readonly #marked = new Map<string, Map<string, Entry>>();
   /** The keys of entries that are stored but not visible. */
@@ -56,6 +67,7 @@ class StagedView {
   constructor(entries: readonly Entry[]) {
     const ids = new StagedIds(entries);
     this.#open = ids.open;
+    this.#doneAt = ids.doneAt;
     for (const entry of entries) {
       const id = markedWith(entry);
       if (id === undefined) continue;
@@ -64,19 +76,34 @@ class StagedView {
     }
   }
 
+  /** True if a transaction is done that nobody has begun: entries that it has marked may be there already. */
+  isEndOfUnknown(changes: readonly Change[]): boolean {
+    return changes.some(({ key, entry }) => {
+      const staging = stagingKey(key);
+      return entry !== undefined && staging?.state === 'done' && !this.#open.has(staging.id);
+    });
+  }
+
   /** Turns the changes of one transaction into what readers see. */
   see(revision: number, changes: readonly Change[]): Change[] {
     const seen: Change[] = [];
     for (const { key, entry } of changes) {
       const staging = stagingKey(key);
-      if (staging?.state === 'done' && entry) for (const change of this.#done(staging.id, revision)) seen.push(change);
+      if (staging?.state === 'done') {
+        if (entry) for (const change of this.#done(staging.id, revision)) seen.push(change);
+        else this.#doneAt.delete(staging.id);
+      }
       if (staging || isStagingKey(key)) continue;
       const id = markedWith(entry);
       if (entry && id !== undefined) {
-        if (this.#open.has(id)) this.#note(id, entry);
-        const before = visible(entry, undefined);
-        if (!before) this.#unseen.add(key);
-        else if (isPutBack(entry)) seen.push({ key, entry: before });
+        const isOpen = this.#open.has(id);
+        if (isOpen) this.#note(id, entry);
+        const shown = visible(entry, isOpen ? undefined : this.#doneAt.get(id));
+        if (!shown) this.#unseen.add(key);
+        else if (!isOpen) {
+          this.#unseen.delete(key);
+          seen.push({ key, entry: shown });
+        }
       } else {
         const wasUnseen = this.#unseen.delete(key);
         if (entry || !wasUnseen) seen.push({ key, entry });
@@ -98,6 +125,7 @@ class StagedView {
   }
 
   #done(id: string, revision: number): Change[] {
+    this.#doneAt.set(id, revision);
     const marked = [...(this.#marked.get(id)?.values() ?? [])];
     return marked.flatMap((entry) => {
       const before = visible(entry, undefined);
