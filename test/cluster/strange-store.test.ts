@@ -125,6 +125,25 @@ for (const history of ['', ' of another cluster id']) {
   });
 }
 
+t.test('a record that only the restore has brought back takes nothing from a running endpoint', async (t) => {
+  const { shared, a, b, start } = await twoHosts(t);
+  const restore = await restored(t, shared);
+  const { addresses } = Object(b.inForce.get(DB)?.value) as { readonly addresses: readonly string[] };
+  await b.set(DB, undefined);
+  await a.until(() => !a.inForce.has(DB), 'the deletion');
+  const app = endpointOf('a', addresses[0]!);
+  await a.set('endpoints/default/app', app);
+  a.link.away();
+  await a.set('endpoints/default/app', { ...app, labels: { app: 'after' } });
+  const old = await restore();
+  const again = await start('a', { known: a.directory, isAway: true });
+  again.link.back(old);
+  await again.until(() => again.report.pending.length === 0, 'that the store has it');
+  t.match(again.inForce.get('endpoints/default/app')?.value, { labels: { app: 'after' } });
+  t.same(again.report.lost, []);
+  t.notOk(again.inForce.has(DB));
+});
+
 t.test('what was made just before the store was restored', async (t) => {
   const { shared, a, b } = await twoHosts(t);
   const restore = await restored(t, shared);
@@ -497,6 +516,24 @@ t.test('what a host brings along to another cluster stays in force until it is s
   await away.until(() => !away.inForce.has(WEB), 'that it is deleted, as any other one');
   const again = await join();
   t.notOk(again.inForce.has(WEB));
+});
+
+t.test('what a host changed while its old store was away comes along to another cluster', async (t) => {
+  const { a } = await twoHosts(t);
+  const [changed, made] = [endpointOf('a', '10.0.0.1', { labels: { app: 'after' } }), endpointOf('a', '10.0.0.4')];
+  a.link.away();
+  await a.set(WEB, changed);
+  await a.set('endpoints/default/app', made);
+  await a.stop();
+  const start = hostsOf(t, await openStore(t));
+  const x = await start('x');
+  const joining = await start('a', { known: a.directory });
+  await joining.accept();
+  await joining.until(() => joining.report.pending.length === 0, 'that the store has them');
+  t.same(joining.report.lost, []);
+  await x.until(() => x.inForce.has('endpoints/default/app') && x.inForce.has(WEB), 'what it brings along');
+  t.match(x.values(), { [WEB]: changed, 'endpoints/default/app': made });
+  t.same(joining.values(), x.values());
 });
 
 t.test('what clashes in another cluster is given up, whatever is done to it there meanwhile', async (t) => {

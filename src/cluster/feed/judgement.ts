@@ -46,7 +46,9 @@ export function judge({ host, known, pending, entry, restoredAt, isJoining = fal
   if (isSame) return 'same';
   const isFromRestore = restoredAt !== undefined && there <= restoredAt;
   if (pending) {
-    if (there === pending.base || isFromRestore) return 'write';
+    // Revisions of another cluster say nothing about this one.
+    const isBase = isJoining ? !entry : there === pending.base;
+    if (isBase || isFromRestore) return 'write';
     return isOwnedBy(host, entry) ? 'write' : 'lose';
   }
   // Its writer writes it again if it lives. If not, no lease would ever end what is held.

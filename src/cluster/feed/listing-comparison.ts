@@ -38,7 +38,7 @@ export interface Compared {
 /** Judges every record, and notes in the state what comes of it. */
 export async function compareListing(options: ComparisonOptions): Promise<Compared> {
   const { state, host, listing, restoredAt, isJoining, newer, onLost, onUnsettled } = options;
-  const clashes = await pendingClashes(host, state.pending.all(), listing.entries);
+  const clashes = await pendingClashes(host, state.pending.all(), listing.entries, restoredAt);
   const isSameHistory = restoredAt === undefined && !isJoining;
   const deleted: Change[] = [];
   const put: Change[] = [];
@@ -73,7 +73,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
       case 'write':
         if (isJoining && !pending) state.bring(key);
         write.push(key);
-        return undefined;
+        return isJoining && pending ? state.pending.rebase(key, entry?.revision ?? 0).catch(onUnsettled) : undefined;
       case 'lose': {
         const why = clash ?? overtaken(key, entry);
         state.take({ key, entry });

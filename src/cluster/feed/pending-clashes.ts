@@ -11,11 +11,16 @@ import { nameOfKey } from '../keys.ts';
 const ENDPOINTS = 'endpoints/';
 const COMPARED_PER_TURN = 512;
 
-/** @param entries everything that the store has @returns why each of them is given up, by key */
+/**
+ * @param entries everything that the store has
+ * @param restoredAt as in `Case`: what came with the restore may be long gone, and takes nothing from anybody
+ * @returns why each of them is given up, by key
+ */
 export async function pendingClashes(
   host: string,
   pending: readonly PendingWrite[],
   entries: readonly Entry[],
+  restoredAt: number | undefined,
 ): Promise<ReadonlyMap<string, string>> {
   const wanted = new Map<string, string>();
   for (const { key, value } of pending) {
@@ -24,8 +29,9 @@ export async function pendingClashes(
   }
   const clashes = new Map<string, string>();
   if (wanted.size === 0) return clashes;
-  for await (const { key, value } of inTurns(entries, COMPARED_PER_TURN)) {
+  for await (const { key, value, revision } of inTurns(entries, COMPARED_PER_TURN)) {
     if (!key.startsWith(ENDPOINTS) || ownerOf(value) === host) continue;
+    if (restoredAt !== undefined && revision <= restoredAt) continue;
     for (const what of takenBy(value)) {
       const own = wanted.get(what);
       if (own === undefined || own === key) continue;

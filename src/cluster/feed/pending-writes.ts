@@ -81,6 +81,13 @@ export class PendingWrites {
     }
   }
 
+  /** It takes the place of a record of another cluster. @throws WeftError if that cannot be kept */
+  async rebase(key: string, base: number): Promise<void> {
+    const write = { ...this.#writes.get(key)!, base };
+    await this.#own.transact({ put: [{ key: PREFIX + key, value: write }] });
+    this.#writes.set(key, write);
+  }
+
   /** The shared store has them, or they are given up. @throws WeftError if that cannot be kept; then they are still pending */
   async settle(keys: readonly string[]): Promise<void> {
     await this.#own.transact({ delete: keys.map((key) => PREFIX + key) });
