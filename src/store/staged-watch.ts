@@ -2,9 +2,9 @@
  * A watch on a store with staged transactions (`staged.ts`). What is staged is reported when the
  * transaction is done, as a change at that one revision, and never before.
  *
- * Whatever was staged before the watch begins is read first. Entries that are stored but not visible
- * are remembered, so that nothing is reported when they are cleaned up; only of those that a transaction
- * left behind long ago it is reported that they are gone.
+ * Whatever was staged before the watch begins is read first, if a transaction is under way. Entries that are stored but not
+ * visible are remembered, so that nothing is reported when they are cleaned up; only of those that an earlier transaction has
+ * left behind it is reported that they are gone.
  *
  * Somebody may put back a dump of the store, entry by entry, and what was staged when that was made is marked in it still.
  * Nobody has seen the beginning of such a transaction: its entries are reported one by one, as they are put back, and its end
@@ -12,6 +12,9 @@
  */
 import { isStagingKey, markedWith, STAGED, StagedIds, stagingKey, visible } from './staged-ids.ts';
 import type { Change, Entry, Store, WatchEvent } from './store.ts';
+import { eachInTurns } from '../turns.ts';
+
+const LOOKED_AT_PER_TURN = 4096;
 
 export function watchStaged(
   store: Store,
@@ -22,18 +25,19 @@ export function watchStaged(
   let stop = (): void => {};
   let isStopped = false;
   const begin = async (): Promise<void> => {
-    let entries: readonly Entry[];
+    const view = new StagedView();
     try {
-      // Nearly always, nothing is staged, and then there is nothing to know.
-      const staging = await store.list(STAGED, from - 1);
-      entries = staging.entries.length === 0 ? [] : (await store.list('', from - 1)).entries;
+      const { entries: staging } = await store.list(STAGED, from - 1);
+      const ids = new StagedIds(staging);
+      // Nearly always there is none, and what others have marked may be all of a large store.
+      const marked = ids.open.size === 0 ? [] : (await store.list('', from - 1)).entries;
+      await view.begin(ids, marked);
     } catch {
       // That revision is forgotten, or the store cannot be read now. Whoever watches lists again, which says what is wrong.
       if (!isStopped) listener({ kind: 'compacted' });
       return;
     }
     if (isStopped) return;
-    const view = new StagedView(entries);
     stop = store.watch('', from, (event) => {
       if (event.kind === 'compacted') {
         listener(event);
@@ -57,23 +61,22 @@ export function watchStaged(
 }
 
 class StagedView {
-  readonly #open: Set<string>;
-  readonly #doneAt: Map<string, number>;
+  #open = new Set<string>();
+  #doneAt = new Map<string, number>();
   /** The marked entries of transactions under way, by ID. */
   readonly #marked = new Map<string, Map<string, Entry>>();
   /** The keys of entries that are stored but not visible. */
   readonly #unseen = new Set<string>();
 
-  constructor(entries: readonly Entry[]) {
-    const ids = new StagedIds(entries);
-    this.#open = ids.open;
-    this.#doneAt = ids.doneAt;
-    for (const entry of entries) {
+  /** @param entries all that may be marked with those that are under way */
+  async begin({ open, doneAt }: StagedIds, entries: readonly Entry[]): Promise<void> {
+    [this.#open, this.#doneAt] = [open, doneAt];
+    await eachInTurns(entries, LOOKED_AT_PER_TURN, (entry) => {
       const id = markedWith(entry);
-      if (id === undefined) continue;
-      if (this.#open.has(id)) this.#note(id, entry);
-      if (!visible(entry, ids.doneAt.get(id))) this.#unseen.add(entry.key);
-    }
+      if (id === undefined) return;
+      if (open.has(id)) this.#note(id, entry);
+      if (!visible(entry, doneAt.get(id))) this.#unseen.add(entry.key);
+    });
   }
 
   /** True if a transaction is done that nobody has begun: entries that it has marked may be there already. */

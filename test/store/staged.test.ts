@@ -36,6 +36,24 @@ t.test('a watch whose store cannot be read ends, as one that has lost its place'
   t.same(events, [{ kind: 'compacted' }]);
 });
 
+t.test('a watch reads nothing but what is under way', async (t) => {
+  const { hooked, store } = await open(t);
+  const put = Array.from({ length: 2 * LIMIT }, (_, n) => ({ key: `policy/${n}`, value: n }));
+  const revision = await store.transact({ put });
+  const listed: string[] = [];
+  const list = hooked.list.bind(hooked);
+  hooked.list = (prefix, ...more) => {
+    listed.push(prefix);
+    return list(prefix, ...more);
+  };
+  const events: WatchEvent[] = [];
+  store.watch('', revision + 1, (event) => events.push(event));
+  await store.transact({ put: [{ key: 'policy/0', value: 'new' }] });
+  await until(() => events.length > 0, { what: 'the change' });
+  t.match(events, [{ kind: 'changes', changes: [{ key: 'policy/0', entry: { value: 'new' } }] }]);
+  t.notOk(listed.includes(''), 'all that is marked');
+});
+
 t.test('an entry that is put back from a dump while it is marked has a revision of this store', async (t) => {
   const { embedded, store } = await open(t);
   for (let n = 0; n < 20; n++) await embedded.transact({ put: [{ key: 'others', value: n }] });
