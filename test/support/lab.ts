@@ -228,7 +228,7 @@ export class Lab {
     const remains: string[] = [];
     if (existsSync(this.directory)) remains.push(this.directory);
     for (const { name, path } of this.#namespaces.values()) if (existsSync(path)) remains.push(`namespace ${name}`);
-    for (const { pid } of this.#processes) if (isAlive(pid)) remains.push(`process ${pid}`);
+    for (const one of this.#processes) if (one.isRunning && isAlive(one.pid)) remains.push(`process ${one.pid}`);
     for (const { inode, name, fd } of held)
       for (const holder of namespaceHolders(inode, fd)) remains.push(`${holder} holds ${name}`);
     return remains;
