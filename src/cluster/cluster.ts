@@ -580,15 +580,7 @@ export class Cluster {
 
 async function plan(draft: FileDraft, ordered: readonly Resource[]): Promise<readonly ApplyReport['action'][]> {
   const actions: ApplyReport['action'][] = [];
-  for await (const one of inTurns(ordered, PLANNED_PER_TURN, weightOf)) {
-    try {
-      actions.push(await draft.apply(one));
-    } catch (error) {
-      const { name, namespace } = one.metadata;
-      if (error instanceof WeftError) error.resource = { kind: one.kind, name, namespace };
-      throw error;
-    }
-  }
+  for await (const one of inTurns(ordered, PLANNED_PER_TURN, weightOf)) actions.push(await draft.apply(one));
   return actions;
 }
 

@@ -73,8 +73,21 @@ export class FileDraft implements Draft, ProposedChange {
     return (known?.all().length ?? 0) + planned.length;
   }
 
-  /** Plans one resource. @throws WeftError if it is not possible, or refers to something that is not declared */
+  /**
+   * Plans one resource.
+   * @throws WeftError about the resource if it is not possible, or refers to something that is not declared
+   */
   async apply(resource: Resource): Promise<Planned['action']> {
+    try {
+      return await this.#plan(resource);
+    } catch (error) {
+      const { name, namespace } = resource.metadata;
+      if (error instanceof WeftError) error.resource = { kind: resource.kind, name, namespace };
+      throw error;
+    }
+  }
+
+  async #plan(resource: Resource): Promise<Planned['action']> {
     const kind = kindOf(resource);
     const name = idOf(resource.metadata);
     if (this.planned(kind.kind).has(name)) {

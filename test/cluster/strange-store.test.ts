@@ -144,6 +144,33 @@ t.test('a record that only the restore has brought back takes nothing from a run
   t.notOk(again.inForce.has(DB));
 });
 
+t.test(
+  'what a restore has lost of a host is given up if its address is another’s when that host comes back',
+  async (t) => {
+    const { shared, a, b, start } = await twoHosts(t);
+    const APP = 'endpoints/default/app';
+    const restore = await restored(t, shared);
+    await b.set(APP, endpointOf('b', '10.0.0.9'));
+    await a.until(() => a.inForce.has(APP), 'the endpoint');
+    await b.stop();
+    const old = await restore();
+    a.link.away();
+    a.link.back(old);
+    await a.until(() => a.report.held.length > 0, 'what is held');
+    await a.accept();
+    await a.set('endpoints/default/next', endpointOf('a', '10.0.0.9'));
+    const back = await start('b', { known: b.directory, isAway: true });
+    t.ok(back.inForce.has(APP));
+    back.link.back(old);
+    await back.until(() => !back.inForce.has(APP), 'that it is given up');
+    t.match(back.report.lost, [
+      /^endpoint "app" is given up: .* was given to endpoint "next" of host "a" since the store/,
+    ]);
+    t.notOk(await old.get(APP));
+    t.same(back.values(), a.values());
+  },
+);
+
 t.test('what was made just before the store was restored', async (t) => {
   const { shared, a, b } = await twoHosts(t);
   const restore = await restored(t, shared);

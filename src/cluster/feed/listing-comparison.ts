@@ -1,9 +1,9 @@
 /** Compares all that the shared store has with all that is known here, in turns of the event loop. */
 import type { Change, Entry, Listing } from '../../store/store.ts';
 import { eachInTurns } from '../../turns.ts';
+import { clashesOf } from './clashes.ts';
 import { judge } from './judgement.ts';
 import { ownerOf } from './known-records.ts';
-import { pendingClashes } from './pending-clashes.ts';
 import { nameOfKey } from '../keys.ts';
 import type { SharedState } from './shared-state.ts';
 import { FORMAT_KEY } from './store-identity.ts';
@@ -38,7 +38,9 @@ export interface Compared {
 /** Judges every record, and notes in the state what comes of it. */
 export async function compareListing(options: ComparisonOptions): Promise<Compared> {
   const { state, host, listing, restoredAt, isJoining, newer, onLost, onUnsettled } = options;
-  const clashes = await pendingClashes(host, state.pending.all(), listing.entries, restoredAt);
+  // What a restore has lost of this host is written again, be it that others have had the time to take its place.
+  const own = restoredAt === undefined ? [] : [...state.known.values()].filter(({ value }) => value !== undefined);
+  const clashes = await clashesOf(host, [...own, ...state.pending.all()], listing.entries, restoredAt);
   const isSameHistory = restoredAt === undefined && !isJoining;
   const deleted: Change[] = [];
   const put: Change[] = [];
@@ -59,7 +61,8 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
   const settle = (key: string, entry: Entry | undefined): Promise<void> | undefined => {
     const [known, pending] = [state.known.get(key), state.pending.get(key)];
     const clash = clashes.get(key);
-    const judgement = clash === undefined ? judge({ host, known, pending, entry, restoredAt, isJoining }) : 'lose';
+    const judged = judge({ host, known, pending, entry, restoredAt, isJoining });
+    const judgement = clash !== undefined && (pending || judged === 'write') ? 'lose' : judged;
     switch (judgement) {
       case 'same':
         state.settle(key, entry);

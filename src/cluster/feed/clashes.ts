@@ -1,29 +1,35 @@
 /**
- * Endpoints that this host made while the store was away, and that cannot be any more: another host has given one of their
- * addresses, or their MAC, to an endpoint of its own meanwhile.
+ * Endpoints of this host that the store does not have, and that cannot be any more: another host has given one of their
+ * addresses, or their MAC, to an endpoint of its own meanwhile. This host made them while the store was away, or the store has
+ * lost them and this host was not there.
  */
 import type { Entry } from '../../store/store.ts';
 import { inTurns } from '../../turns.ts';
 import { networkOf, ownerOf } from './known-records.ts';
-import type { PendingWrite } from './pending-writes.ts';
 import { nameOfKey } from '../keys.ts';
 
 const ENDPOINTS = 'endpoints/';
 const COMPARED_PER_TURN = 512;
+
+/** What the store does not have. */
+export interface Unstored {
+  readonly key: string;
+  readonly value?: object | undefined;
+}
 
 /**
  * @param entries everything that the store has
  * @param restoredAt as in `Case`: what came with the restore may be long gone, and takes nothing from anybody
  * @returns why each of them is given up, by key
  */
-export async function pendingClashes(
+export async function clashesOf(
   host: string,
-  pending: readonly PendingWrite[],
+  unstored: readonly Unstored[],
   entries: readonly Entry[],
   restoredAt: number | undefined,
 ): Promise<ReadonlyMap<string, string>> {
   const wanted = new Map<string, string>();
-  for (const { key, value } of pending) {
+  for (const { key, value } of unstored) {
     if (!key.startsWith(ENDPOINTS) || !value) continue;
     for (const what of takenBy(value)) wanted.set(what, key);
   }
@@ -36,7 +42,8 @@ export async function pendingClashes(
       const own = wanted.get(what);
       if (own === undefined || own === key) continue;
       const owner = `${nameOfKey(key)} of host "${ownerOf(value) ?? '?'}"`;
-      clashes.set(own, `${nameOfKey(own)} is given up: ${what} was given to ${owner} while the store was away`);
+      const when = restoredAt === undefined ? 'while the store was away' : 'since the store was restored';
+      clashes.set(own, `${nameOfKey(own)} is given up: ${what} was given to ${owner} ${when}`);
     }
   }
   return clashes;
