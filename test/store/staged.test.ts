@@ -81,7 +81,10 @@ t.test('an entry that is put back from a dump while it is marked has a revision 
 
 t.test('whoever watches sees all of a dump that is put back, whatever its entries are marked with', async (t) => {
   const { embedded, store } = await open(t);
-  const put = Array.from({ length: 2 * LIMIT }, (_, n) => ({ key: `${n % 2 === 0 ? 'policy' : 'vip'}/${n}`, value: n }));
+  const put = Array.from({ length: 2 * LIMIT }, (_, n) => ({
+    key: `${n % 2 === 0 ? 'policy' : 'vip'}/${n}`,
+    value: n,
+  }));
   await store.transact({ put });
   const dump = (await embedded.list('')).entries;
   const done = dump.findIndex(({ key }) => key.startsWith('staged/done/'));
