@@ -195,6 +195,11 @@ export interface StartOptions {
   readonly slow?: Promise<void>;
 }
 
+/** All that a store has, by key. */
+export async function contents(store: Store): Promise<Record<string, unknown>> {
+  return Object.fromEntries((await store.list('')).entries.map(({ key, value }) => [key, value]));
+}
+
 /** Stopped and removed at the end of the test. */
 export function hostsOf(t: Test, shared: Store) {
   const hosts = new Map<string, FeedHost>();
