@@ -44,11 +44,6 @@ export function validate<S extends z.ZodType>(schema: S, value: unknown, options
   throw new WeftError('invalid', `${locate(path, of)}${`${name}${separator}${text}`.trimStart()}`);
 }
 
-/** For what a newer version may have written: undefined if it is not accepted. */
-export function readIfValid<S extends z.ZodType>(schema: S, value: unknown): z.output<S> | undefined {
-  return schema.safeParse(value).data;
-}
-
 /** The first thing that is wrong. A field that is missing is there under a name that is not known, if one is near. */
 function firstOf(issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue | undefined {
   const [first] = issues;

@@ -3,7 +3,8 @@
  * endpoints does to that. What a rule set says by itself is tested with the tables.
  */
 import t from 'tap';
-import { closedNetworkPolicy } from '../../src/cluster/policies/closed-policy.ts';
+import { readNamespaceMetadata } from '../../src/model/kinds/namespace.ts';
+import { closedClusterPolicy, closedNetworkPolicy } from '../../src/cluster/policies/closed-policy.ts';
 import { DeclaredPolicies } from '../../src/cluster/policies/declared-policies.ts';
 import { formatIp, parseIp } from '../../src/flow/types.ts';
 import { findKind } from '../../src/model/kinds/registry.ts';
@@ -271,6 +272,36 @@ t.test('a policy that a defect keeps out of force is closed, and everybody is to
   });
   t.match(selector, { pods: [{ key: 'app' }] }, 'what it selects can be read');
   t.match(value.ingress, [{ action: 'accept', isUnreadable: true }, { peers: [{ kind: 'block' }] }]);
+  t.end();
+});
+
+t.test('of a policy with a field that nothing can have, no rule accepts more than what can be read', (t) => {
+  const odd = JSON.parse('{"matchLabels":{"__proto__":{"x":1}}}') as object;
+  const from = [{ podSelector: odd }, { namespaceSelector: odd }, { podSelector: {}, namespaceSelector: odd }];
+  for (const peer of from) {
+    const { policy: value } = closedNetworkPolicy('shop/a', {
+      spec: {
+        podSelector: {},
+        policyTypes: ['Ingress', 'Egress'],
+        ingress: [{ from: [peer] }],
+        egress: [{ to: [peer] }],
+      },
+    });
+    for (const rules of [value.ingress, value.egress])
+      t.match(rules, [{ action: 'accept', isUnreadable: true }], JSON.stringify(peer));
+  }
+  const { selector } = closedNetworkPolicy('shop/a', { spec: { podSelector: odd, ingress: [] } });
+  t.same(selector, { namespaces: 'shop', pods: [] }, 'whom it selects: everybody');
+  for (const action of ['Accept', 'Deny', 'Pass']) {
+    const rule = { action, name: 'a', from: [{ namespaces: odd }] };
+    const pods = { action, name: 'b', from: [{ pods: { namespaceSelector: {}, podSelector: odd } }] };
+    const { policy: value } = closedClusterPolicy('c', {
+      spec: { tier: 'Admin', priority: 1, subject: { namespaces: {} }, ingress: [rule, pods] },
+    });
+    t.match(value.ingress, [{ isUnreadable: true }, { isUnreadable: true }], action);
+  }
+  t.same(closedClusterPolicy('c', { spec: { subject: { namespaces: odd } } }).selector, { namespaces: [], pods: [] });
+  t.equal(readNamespaceMetadata('shop', { metadata: { labels: JSON.parse('{"__proto__":{}}') } }), undefined);
   t.end();
 });
 

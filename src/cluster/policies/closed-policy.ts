@@ -19,7 +19,7 @@ import { labelSelector, requirementsOf } from '../../model/kinds/label-selector.
 import { nameOf } from '../../model/name.ts';
 import { ON_DENY, readPolicyAnnotations, STAGED, type PolicyAnnotations } from '../../model/policy-annotations.ts';
 import { readPolicySource, SOURCE } from '../../model/policy-source.ts';
-import { readIfValid } from '../../model/validate.ts';
+import { readIfValid } from '../../model/read-if-valid.ts';
 import type { PolicyRule } from '../../table/policy/policy.ts';
 import {
   actionValue,

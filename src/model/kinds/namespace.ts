@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import { checkedBy } from '../annotations.ts';
 import { ON_DENY, readPolicyAnnotations } from '../policy-annotations.ts';
+import { readIfValid } from '../read-if-valid.ts';
 import { name, quote } from '../value.ts';
 import { defineKind } from './kind.ts';
 import { clusterMetadata } from './upstream.ts';
@@ -34,9 +35,8 @@ export type NamespaceResource = z.output<typeof namespaceSchema>;
 export function readNamespaceMetadata(own: string, resource: unknown): NamespaceResource['metadata'] | undefined {
   const { metadata } = Object(resource) as { readonly metadata?: unknown };
   const { labels = {}, annotations } = Object(metadata) as Readonly<Record<string, unknown>>;
-  const read = clusterMetadata(name).safeParse({ name: own, labels, annotations });
-  const without = read.success ? read : clusterMetadata(name).safeParse({ name: own, labels });
-  return without.data;
+  const schema = clusterMetadata(name);
+  return readIfValid(schema, { name: own, labels, annotations }) ?? readIfValid(schema, { name: own, labels });
 }
 
 export const namespaceKind = defineKind({
