@@ -114,7 +114,7 @@ export const dropReasons = [
     'no_connection',
     'neither part of a connection nor able to begin one: from outside, and not for a published port, or in the middle of a connection through a service that has ended',
   ],
-  ['icmp_unrelated', 'an ICMP error that is not about a live connection'],
+  ['icmp_unrelated', 'an ICMP error about no live connection, or from somebody who has no part in it'],
   ['vxlan_injection', 'VXLAN from a workload to the underlay'],
   [
     'half_open_limit',

@@ -29,6 +29,7 @@ import type { Found } from '../table/connections.ts';
 import type { PolicyDirection } from '../table/policy/policy.ts';
 import { IP_TCP } from '../wire/ipv4.ts';
 import { placeOf, quotedConnection, subjectOf, useConnection } from './conversation.ts';
+import { isOfRouter } from './error-sender.ts';
 import { resetsOfEnds } from './resets.ts';
 import { reject } from './routed.ts';
 import {
@@ -142,21 +143,4 @@ function ofError(view: FlowView, known: Entered): StageResult<Connected> {
 function isToSender(view: FlowView): boolean {
   const quoted = view.quoted();
   return quoted !== undefined && sameBytes(quoted.tuple.source, view.bytes('ip_dst'));
-}
-
-/**
- * True if it may come from a router on the way of the packet: a gateway, or what is behind a trusted endpoint. Any other endpoint
- * has nothing to say about the conversations of others; policies judge it.
- */
-function isOfRouter(view: FlowView, { tables, origin }: Entered): boolean {
-  if (origin.kind === 'port') return origin.port.trust;
-  if (origin.kind !== 'tunnel') return true;
-  const { neighbors, fdb, topology } = tables;
-  const { vtep } = origin;
-  if (!view.isIn('ip_src', topology.workloads.sourcesOf(vtep))) return true;
-  const source = view.bytes('ip_src');
-  return topology.workloads.trustedNetworksOf(vtep).some((vni) => {
-    const mac = neighbors.lookup(vni, source);
-    return mac !== undefined && fdb.lookup(vni, mac)?.workload?.trust === true;
-  });
 }

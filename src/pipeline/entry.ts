@@ -29,6 +29,7 @@ import { vtepObject, vtepStateObject } from '../table/vteps.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import { natOf, quotedConnection, subjectOf, toEndpoint, useConnection, wayOf } from './conversation.ts';
+import { refuseOthersError } from './error-sender.ts';
 import type { PortOrigin, TunnelOrigin } from './origin.ts';
 import { ownsSource, type Foreign } from './owned.ts';
 import { refuse, refuseWrongHeader, routeTo } from './routed.ts';
@@ -135,6 +136,9 @@ export function deliver(view: FlowView, known: Connected, origin: TunnelOrigin):
   const from = text`from outside by host ${vtep}`;
   if (connection && isVia(tables, connection.found, vtep)) {
     const { subject, found } = connection;
+    const client = tables.connections.tuples(found.slot).original.source;
+    const refused = subject.kind === 'error' ? refuseOthersError(view, known, client) : undefined;
+    if (refused) return refused;
     if (sameBytes(view.bytes('eth_dst'), network.gatewayMac)) {
       return toEndpoint(view, known, network.vni, subject, found);
     }
@@ -166,13 +170,12 @@ export function returnToEntry(
   const tuples = tables.connections.tuples(found.slot);
   const { via } = tuples;
   if (!via || !found.reply) return undefined;
-  const { network, port } = origin;
+  const { network } = origin;
   const wrong = refuseWrongHeader(view);
   if (wrong) return wrong;
   if (view.number('ip_ttl') <= 1) return refuse(view, origin, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
-  if (subject.kind === 'error' && !port.trust && !tables.topology.maySendFrom(port.portNo, endpointOf(tuples))) {
-    return drop('icmp_unrelated', text`it speaks of a connection of another container`);
-  }
+  const refused = subject.kind === 'error' ? refuseOthersError(view, known, endpointOf(tuples)) : undefined;
+  if (refused) return refused;
   view.consult(vtepObject(via));
   const hostMac = tables.topology.vteps.get(via)?.hostMac;
   if (!hostMac) {

@@ -27,6 +27,7 @@ import { IP_UDP } from '../wire/ipv4.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 import { arrive } from './arrive.ts';
 import { natOf, refuseStray, relationOf, toEndpoint, wayOf } from './conversation.ts';
+import { refuseOthersError } from './error-sender.ts';
 import type { Way } from './hop.ts';
 import type { PortOrigin, TunnelOrigin } from './origin.ts';
 import { isRoutable } from './routable.ts';
@@ -116,6 +117,9 @@ export function leaveHere(view: FlowView, known: Connected, origin: TunnelOrigin
   const isOurs = connection?.found.reply && tables.connections.tuples(connection.found.slot).places[0] === OUTSIDE;
   if (!isOurs) return reject(view, origin, 'no_connection', text`no connection that came in here from outside`);
   const { subject, found } = connection;
+  const tuples = tables.connections.tuples(found.slot);
+  const refused = subject.kind === 'error' ? refuseOthersError(view, known, endpointOf(tuples)) : undefined;
+  if (refused) return refused;
   if (view.number('ip_ttl') <= 1) return drop('ttl_exceeded', text`TTL 1 ends here`);
   view.consult(outsideObject);
   const { outside } = tables.topology;
@@ -143,7 +147,7 @@ interface Leaving {
 function goOut(view: FlowView, known: Entered, leaving: Leaving): StageResult<Routed> {
   const { origin, outside, address, source, destination, choice, subject, found } = leaving;
   const { tables } = known;
-  const { network, port } = origin;
+  const { network } = origin;
   if (!found && !isRoutable(destination)) return refuseMartian(view, origin, source, destination);
   if (!subject) {
     const protocol = view.number('ip_proto');
@@ -159,9 +163,8 @@ function goOut(view: FlowView, known: Entered, leaving: Leaving): StageResult<Ro
     return next(because, { tables, origin, way: wayOut(outside), nat: undefined, begins });
   }
   if (subject.kind === 'error') {
-    const endpoint = endpointOf(tables.connections.tuples(found.slot));
-    const isOwn = port.trust || tables.topology.maySendFrom(port.portNo, endpoint);
-    if (!isOwn) return drop('icmp_unrelated', text`it speaks of a connection of another container`);
+    const refused = refuseOthersError(view, known, endpointOf(tables.connections.tuples(found.slot)));
+    if (refused) return refused;
   }
   const nat = natOf(network.vni, subject, found);
   const way = wayOut(outside);

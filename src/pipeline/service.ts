@@ -22,10 +22,11 @@ import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import { chosenText } from './choice-text.ts';
 import { refuseStray, subjectOf } from './conversation.ts';
+import { refuseOthersError } from './error-sender.ts';
 import type { PortOrigin } from './origin.ts';
 import { refuseNone } from './no-backend.ts';
 import { refuse, refuseWrongHeader, reject } from './routed.ts';
-import { drop, next, type Balanced, type Connected, type Drop, type Stage, type StageResult } from './stage.ts';
+import { drop, next, type Balanced, type Connected, type Stage, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
 const notOne = text`not of a service`;
@@ -38,14 +39,17 @@ export const service: Stage<Connected, Balanced> = (view, known) => {
   if (connection) {
     const { original, translated, ...rest } = tables.connections.tuples(connection.found.slot);
     if (!isToService(rest)) return next(notOne, { ...known, leg: undefined });
+    const isError = connection.subject.kind === 'error';
     if (connection.found.reply) {
+      const refused = isError ? refuseOthersError(view, known, translated.destination) : undefined;
+      if (refused) return refused;
       return next(fromBackend, { ...known, leg: { kind: 'to_client', ...connection } });
     }
     // One to the address of the backend itself is routed, too, whomever the frame is addressed to.
     const isToAddress = sameBytes(original.destination, translated.destination);
     if (origin.kind !== 'port' || !(isToAddress || isForGateway(view, origin)))
       return next(notOne, { ...known, leg: undefined });
-    const refused = connection.subject.kind === 'error' ? refuseOthersError(known, origin, original.source) : undefined;
+    const refused = isError ? refuseOthersError(view, known, original.source) : undefined;
     if (refused) return refused;
     const address = translated.destination;
     return next(text`to backend ${address}`, {
@@ -67,12 +71,6 @@ function isForGateway(view: FlowView, { network }: PortOrigin): boolean {
 function isIp(view: FlowView): boolean {
   const type = view.number('eth_type');
   return type === ETH_IPV4 || type === ETH_IPV6;
-}
-
-/** Only the client itself may complain about what it gets. */
-function refuseOthersError({ tables }: Connected, { port }: PortOrigin, client: Uint8Array): Drop | undefined {
-  if (port.trust || tables.topology.maySendFrom(port.portNo, client)) return undefined;
-  return drop('icmp_unrelated', text`it speaks of a connection of another container`);
 }
 
 // 2. New connections, 3. refused
