@@ -115,8 +115,8 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
   const addressed = bridged && trail.ask('addressee', addressee, bridged);
   const begins = addressed?.begins;
   const { nat, hop } = addressed ?? {};
-  // It has the ends of a translated connection, but is bridged by them.
-  const isBeside = connected?.connection !== undefined && hop !== undefined && !nat && !hop.macs;
+  // It has the ends of a translated connection, or is an error about one, but does not go where that goes.
+  const isBeside = connected?.connection !== undefined && hop !== undefined && !nat;
   // A container that has the ends of another one's connection to weft's own sockets opens its own.
   const late = (isBeside || begins) && !isNew ? sent : undefined;
   const asked = late ? askOfSender(trail, late) : sent;

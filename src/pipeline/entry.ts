@@ -142,7 +142,6 @@ export function deliver(view: FlowView, known: Connected, origin: TunnelOrigin):
     if (sameBytes(view.bytes('eth_dst'), network.gatewayMac)) {
       return toEndpoint(view, known, network.vni, subject, found);
     }
-    if (subject.kind === 'error') return next(text`${from}, an error`, { tables, origin, way, nat: undefined });
     const nat = natOf(network.vni, subject, found);
     return next(text`${from}: ${nat.name}`, { tables, origin, way, nat });
   }
