@@ -9,7 +9,7 @@
  * Owned by the thread of the switch.
  */
 import type { Datapath } from '../datapath/datapath.ts';
-import { OUTSIDE } from '../flow/connection.ts';
+import { OUTSIDE, type ConnectionTuples } from '../flow/connection.ts';
 import type { PortNo, Vni } from '../flow/types.ts';
 import { resetOfBackend, resetsOf, type Resets } from '../pipeline/resets.ts';
 import type { Tables } from '../pipeline/stage.ts';
@@ -56,14 +56,19 @@ export class Endings {
 
   /**
    * Ends the connections to backends that are gone, or have moved so that their replies come in elsewhere, or whose time
-   * to drain is over, and those by ports that the service does not have any more, and tells both ends of those of TCP. It is
-   * done again when the time of others is over.
+   * to drain is over, and those by ports that the service does not have any more, and tells both ends of those of TCP; of UDP
+   * also those by addresses and node ports that lead elsewhere now. It is done again when the time of others is over.
    */
   endPinned(): void {
     const { tables, changes, clock, later, originate } = this.#options;
     const { connections, services } = tables;
     this.#ending = { from: 0, sinceMs: clock() };
-    const isAny = services.strayed.size + services.moved.size + services.ended(this.#ending.sinceMs).size > 0;
+    const isAny =
+      services.strayed.size +
+        services.moved.size +
+        services.redirected.size +
+        services.ended(this.#ending.sinceMs).size >
+      0;
     // The usual case, of which there are very many at a start.
     if (!isAny) {
       this.#options.enforce();
@@ -75,6 +80,8 @@ export class Endings {
       const slots = { from: this.#ending.from, to: this.#ending.from + TURN_SCANNED };
       const gone = [...connections.pinned(pins, TURN_ENDED, slots)];
       gone.push(...connections.strayed(services.strayed, TURN_ENDED - gone.length, slots));
+      const isOne = (one: ConnectionTuples): boolean => !pins.has(one.pin ?? 0) && services.leadsElsewhere(one);
+      gone.push(...connections.redirected(services.redirected, isOne, TURN_ENDED - gone.length, slots));
       const { followed, changed } = connections.follow(services.moved, now, TURN_ENDED - gone.length, slots);
       changes.changedAll(changed);
       const ended = [...gone, ...followed];
@@ -88,8 +95,10 @@ export class Endings {
       this.#options.enforce();
       if (ended.length === TURN_ENDED) return true;
       this.#ending.from = slots.to;
-      if (slots.to < connections.slots && pins.size + services.strayed.size + services.moved.size > 0) return true;
+      const left = pins.size + services.strayed.size + services.moved.size + services.redirected.size;
+      if (slots.to < connections.slots && left > 0) return true;
       services.strayed.clear();
+      services.redirected.clear();
       services.moved.clear();
       this.#endLater(now);
       return false;

@@ -315,6 +315,13 @@ export class ConnectionRecords {
     return -1;
   }
 
+  /** The same for records of that protocol. */
+  nextOfProtocol(from: number, to: number, protocol: number): number {
+    const end = Math.min(this.ready, to);
+    for (let slot = from; slot < end; slot++) if (this.protocol(slot) === protocol) return slot;
+    return -1;
+  }
+
   /** The same for records of connections that came in by this VTEP. */
   nextVia(from: number, to: number, vtep: Uint8Array): number {
     const words = this.#words;

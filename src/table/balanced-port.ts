@@ -7,15 +7,15 @@
  *               backend goes on, and all other connections end
  *   claimAll    gives a service those of its backends that connections from before a restart have
  */
-import { bytesId } from '../flow/key.ts';
 import { isIp4 } from '../flow/types.ts';
 import type { Backends, PinnedBackend, Unclaimed } from './backends.ts';
 import type { BalancingTables } from './balancing-tables.ts';
 import type { BackendIndex } from './candidates.ts';
 import { claimedBackend } from './claimed-backend.ts';
-import { nodePortId, nodePortIds } from './node-ports.ts';
+import { nodePortId } from './node-ports.ts';
 import { commonPorts, joinedPorts, type PortInterval, type PortRanges } from './port-ranges.ts';
-import { addressesOf, isPort } from './service-addresses.ts';
+import { isPort } from './service-addresses.ts';
+import { frontsOf } from './service-fronts.ts';
 import { backendId, scopeId, type AskingClients } from './service-keys.ts';
 import type { Backend, Service, ServicePort } from './service.ts';
 
@@ -202,9 +202,7 @@ export class BalancedPorts {
         this.#backends.setEnd(back, nowMs + to.service.drainMs);
       return true;
     };
-    for (const front of [...addressesOf(known.service).map(bytesId), ...nodePortIds(known.service)]) {
-      this.#backends.claim(front, (unclaimed) => take(front, unclaimed));
-    }
+    for (const front of frontsOf(known.service)) this.#backends.claim(front, (unclaimed) => take(front, unclaimed));
   }
 
   /** Notes where a backend is. Of one that is no endpoint, or is attached nowhere, nobody knows. */

@@ -53,9 +53,11 @@ import { EndedConnections, isRemembered, pinnedAt, wasTracked, type PinnedConnec
 import { choiceOf, clientOriginOf, type Opening } from './openings.ts';
 import type { PolicyDirection } from './policy/policy.ts';
 import { hasPort, type PortRanges } from './port-ranges.ts';
+import { frontOf } from './service-fronts.ts';
 import type { Services } from './services.ts';
 import { allSlots, type NextSlot, type Slots } from './slots.ts';
 import { TrackedConnections } from './tracked-connections.ts';
+import { IP_UDP } from '../wire/ipv4.ts';
 
 const NOBODY = new Uint8Array(16);
 
@@ -315,6 +317,22 @@ export class ConnectionTable {
       return backend !== undefined && !hasPort(backend.ports, translated.destinationPort);
     };
     return backends.size === 0 ? [] : this.#toBackends(slots, limit, next, isOne);
+  }
+
+  /** The UDP connections through these addresses and node ports (`frontOf`) that lead elsewhere now, at most `limit` of some slots. */
+  redirected(
+    fronts: ReadonlySet<string>,
+    leadsElsewhere: (connection: ConnectionTuples) => boolean,
+    limit = Infinity,
+    slots = allSlots,
+  ): readonly PinnedConnection[] {
+    const { records } = this.#store;
+    const next: NextSlot = (from, to) => records.nextOfProtocol(from, to, IP_UDP);
+    const isOne = (slot: number): boolean => {
+      const connection = records.read(slot);
+      return !connection.via && fronts.has(frontOf(connection)) && leadsElsewhere(connection);
+    };
+    return fronts.size === 0 ? [] : this.#toBackends(slots, limit, next, isOne);
   }
 
   /**

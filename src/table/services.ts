@@ -30,9 +30,10 @@ import { BalancingTables, type Balancing } from './balancing-tables.ts';
 import type { BackendIndex, Surroundings } from './candidates.ts';
 import type { Changes } from './changes.ts';
 import { ConnectionLimits, type LimitedConnections } from './connection-limits.ts';
+import { isFromInside } from './connection-ways.ts';
 import { Health, type Fault, type FaultKind } from './health.ts';
 import { KeptChoices, type KeptChoice } from './kept-choices.ts';
-import { nodePortId, nodePortOffset, NodePorts } from './node-ports.ts';
+import { nodePortOffset, NodePorts } from './node-ports.ts';
 import { PublishedBackends } from './published-backends.ts';
 import type { PortRanges } from './port-ranges.ts';
 import { sameService } from './same-service.ts';
@@ -40,10 +41,12 @@ import { ServiceChoices, type Choice, type NoChoice, type RoutedEligibility } fr
 import { backendId, clientId, serviceObject, type AskingClients, type ClientOrigin } from './service-keys.ts';
 import { routedServices, ServiceRoutes, type RoutedClient } from './service-routes.ts';
 import { addressesOf, ServiceAddresses, type FoundPort } from './service-addresses.ts';
+import { frontOf, frontsOf } from './service-fronts.ts';
 import { ServiceScopes } from './service-scopes.ts';
 import type { Backend, RouteDestination, Service, ServicePort } from './service.ts';
 import { formatPrefix, isInPrefix, type Prefix } from './routes.ts';
 import type { Topology } from './topology.ts';
+import { IP_UDP } from '../wire/ipv4.ts';
 
 /** The records of connections. */
 export interface BalancedConnections {
@@ -54,6 +57,11 @@ export interface BalancedConnections {
 export class Services {
   /** To whom packets from outside may come by other hosts. */
   readonly published: PublishedBackends;
+  /**
+   * By `frontOf`: what services have lost, and what addresses they have got. UDP connections through it must end if it leads
+   * elsewhere now. Who has ended them clears it.
+   */
+  readonly redirected = new Set<string>();
   readonly #changes: Changes;
   readonly #services = new Map<string, KnownService>();
   readonly #addresses: ServiceAddresses;
@@ -165,6 +173,7 @@ export class Services {
     this.#addresses.replace(before, service, added);
     this.#ports.follow(added, nowMs);
     this.#ports.claimAll(added, nowMs);
+    this.#redirect(before, service);
     for (const address of addressesOf(service)) {
       // Its ports may take the place of those of another service, or leave it.
       this.#changes.changedAll(this.servicesAt(address).filter((object) => object !== serviceObject(service.id)));
@@ -183,6 +192,17 @@ export class Services {
     this.#ports.remove(known);
     this.#health.forget(id);
     this.#changes.changed(serviceObject(id));
+  }
+
+  /** UDP has no end, and follows at once where its packets lead now. TCP stays. */
+  #redirect(before: Service | undefined, after: Service): void {
+    if (![before, after].some((one) => one?.ports.some(({ protocol }) => protocol === IP_UDP))) return;
+    const kept = new Set(frontsOf(after));
+    for (const front of before ? frontsOf(before) : []) if (!kept.has(front)) this.redirected.add(front);
+    // At a start, all of them are new to this table.
+    if (!this.#isLoaded) return;
+    const old = new Set(before?.externalAddresses.map(bytesId));
+    for (const id of after.externalAddresses.map(bytesId)) if (!old.has(id)) this.redirected.add(id);
   }
 
   /**
@@ -341,8 +361,8 @@ export class Services {
 
   /** Takes over a connection from before a restart, before any service is set. @param pin from its record */
   recovered({ places, protocol, original, translated }: ConnectionTuples, pin: number): void {
-    const { destination, destinationPort: l4Port } = original;
-    const front = places[0] === OUTSIDE ? nodePortId(protocol, l4Port) : bytesId(destination);
+    const { destinationPort: l4Port } = original;
+    const front = frontOf({ places, protocol, original });
     const back = { address: translated.destination, l4Port: translated.destinationPort };
     this.#backends.recover(pin, { from: places[0] as ClientOrigin, front, protocol, l4Port }, back);
   }
@@ -368,6 +388,18 @@ export class Services {
   /** By number: backends whose connections must end unless they go to these ports. Who has ended them clears it. */
   get strayed(): Map<number, { readonly ports: PortRanges }> {
     return this.#backends.strayed;
+  }
+
+  /** True if what its client sends would go elsewhere if it began now: to another service, to one or not to one any more. */
+  leadsElsewhere(connection: ConnectionTuples): boolean {
+    const { places, protocol, original, pin } = connection;
+    const { destination, destinationPort } = original;
+    const found =
+      places[0] === OUTSIDE
+        ? this.findPublished(protocol, destinationPort)
+        : this.find(destination, protocol, destinationPort);
+    if (pin !== undefined) return found?.service.id !== this.pinned(pin)?.service;
+    return found !== undefined && isFromInside(connection);
   }
 
   /** When connections to further backends must end; undefined if there are none. */
