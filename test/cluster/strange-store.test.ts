@@ -170,6 +170,26 @@ t.test(
   },
 );
 
+t.test(
+  'of what two hosts gave to others while one was cut off, one is given up also if the store is restored then',
+  async (t) => {
+    const { shared, a, b } = await twoHosts(t);
+    a.link.away();
+    await b.set('endpoints/default/other', endpointOf('b', '10.0.0.9'));
+    await a.set('endpoints/default/app', endpointOf('a', '10.0.0.9'));
+    const restore = await restored(t, shared);
+    await b.set('networks/late', { vni: 9 });
+    const old = await restore();
+    b.link.away();
+    for (const host of [b, a]) host.link.back(old);
+    await a.until(() => a.report.lost.length > 0, 'that it is given up');
+    t.match(a.report.lost, [
+      /^endpoint "app" is given up: .* was given to endpoint "other" of host "b" while the store was/,
+    ]);
+    t.notOk(await old.get('endpoints/default/app'));
+  },
+);
+
 t.test('what was made just before the store was restored', async (t) => {
   const { shared, a, b } = await twoHosts(t);
   const restore = await restored(t, shared);

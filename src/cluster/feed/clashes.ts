@@ -15,11 +15,14 @@ const COMPARED_PER_TURN = 512;
 export interface Unstored {
   readonly key: string;
   readonly value?: object | undefined;
+  /** Of a pending write: the revision of what it takes the place of. */
+  readonly base?: number;
 }
 
 /**
  * @param entries everything that the store has
- * @param restoredAt as in `Case`: what came with the restore may be long gone, and takes nothing from anybody
+ * @param restoredAt as in `Case`: what came with the restore may be long gone, and takes nothing from what the store had. Of what
+ *   the store never had, nobody knows which one was first
  * @returns why each of them is given up, by key
  */
 export async function clashesOf(
@@ -28,21 +31,22 @@ export async function clashesOf(
   entries: readonly Entry[],
   restoredAt: number | undefined,
 ): Promise<ReadonlyMap<string, string>> {
-  const wanted = new Map<string, string>();
-  for (const { key, value } of unstored) {
+  const wanted = new Map<string, Unstored>();
+  for (const one of unstored) {
+    const { key, value } = one;
     if (!key.startsWith(ENDPOINTS) || !value) continue;
-    for (const what of takenBy(value)) wanted.set(what, key);
+    for (const what of takenBy(value)) wanted.set(what, one);
   }
   const clashes = new Map<string, string>();
   if (wanted.size === 0) return clashes;
   for await (const { key, value, revision } of inTurns(entries, COMPARED_PER_TURN)) {
     if (!key.startsWith(ENDPOINTS) || ownerOf(value) === host) continue;
-    if (restoredAt !== undefined && revision <= restoredAt) continue;
+    const isFromRestore = restoredAt !== undefined && revision <= restoredAt;
     for (const what of takenBy(value)) {
-      const own = wanted.get(what);
-      if (own === undefined || own === key) continue;
+      const { key: own, base } = wanted.get(what) ?? {};
+      if (own === undefined || own === key || (isFromRestore && base !== 0)) continue;
       const owner = `${nameOfKey(key)} of host "${ownerOf(value) ?? '?'}"`;
-      const when = restoredAt === undefined ? 'while the store was away' : 'since the store was restored';
+      const when = base === undefined ? 'since the store was restored' : 'while the store was away';
       clashes.set(own, `${nameOfKey(own)} is given up: ${what} was given to ${owner} ${when}`);
     }
   }
