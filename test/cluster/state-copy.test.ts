@@ -73,7 +73,12 @@ t.test('it is what was in force at the last whole mark, wherever it is cut off',
   for (let at = whole.length; at >= 0; at -= at > 200 ? 7 : 1) {
     writeFileSync(cut, whole.subarray(0, at));
     const { n, values: is } = expected.findLast((one) => one.at <= at) ?? expected[0]!;
-    t.same(await contents(cut), { n, values: is }, `cut at ${at}`);
+    const told: string[] = [];
+    const found = await contents(cut, (message) => told.push(message));
+    t.same(found, { n, values: is }, `cut at ${at}`);
+    const isLost = n === undefined && at > expected[0]!.at;
+    if (n !== undefined || isLost) t.equal(told.length, isLost ? 1 : 0, `told at ${at}`);
+    if (isLost) t.match(told[0], `is cut off at byte ${at}: what this host knew of the cluster is lost`);
   }
   // A daemon goes on behind what counts.
   writeFileSync(cut, whole.subarray(0, whole.length - 3));

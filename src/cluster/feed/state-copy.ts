@@ -387,6 +387,9 @@ async function read<Mark>(path: string): Promise<Read<Mark>> {
     ({ mark } = record as MarkLine<Mark>);
     lengthBytes = at;
   }
+  // A torn end behind a mark is what a crash leaves. In front of the first one, nothing counts.
+  const { size } = statSync(path);
+  if (!mark && size > lengthBytes) damage ??= `is cut off at byte ${size}`;
   const entries = new Map<string, Entry>();
   const before = new Map<string, readonly Entry[]>();
   const refused = new Set<string>();
