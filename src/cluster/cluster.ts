@@ -17,7 +17,7 @@ import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
 import type { AcceptReport, ApplyReport } from '../model/report.ts';
 import { DEFAULT_NAMESPACE, idOf, nameOf, weightOf, type Resource, type ResourceName } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
-import { joined, type Entry, type Transaction } from '../store/store.ts';
+import { isUnanswered, joined, type Entry, type Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import { Confirmation } from './confirmation.ts';
 import { marked, unmarked } from './deletions.ts';
@@ -533,7 +533,7 @@ export class Cluster {
     }
   }
 
-  /** What only this host keeps comes first: without it, nobody would recognize an interface after a crash. */
+  /** What only this host keeps comes first: without it, nobody knows whose interface it is after a crash or a lost answer. */
   async #storeDraft(draft: FileDraft, also: Transaction = {}): Promise<void> {
     const takeBack = await draft.keep();
     let isStored = false;
@@ -543,7 +543,7 @@ export class Cluster {
         isStored = true;
       });
     } catch (error) {
-      if (!isStored) await takeBack();
+      if (!isStored && !isUnanswered(error)) await takeBack();
       if (error instanceof PlanAgain && (await this.#isOvertaken(draft))) throw error.cause;
       throw error;
     }

@@ -3,7 +3,8 @@
  *
  *   1. claim    an endpoint takes its addresses; one of another host is then in the tables
  *   2. settle   finds the namespace of one of this host, and gives it a port number
- *   3. locate   finds the namespace again; one whose namespace is gone is released, or kept after a reboot
+ *   3. locate   finds the namespace again; one whose namespace is gone is released, or kept after a reboot. So is one whose
+ *               namespace was found long ago, if what has its number is another one by now
  *   4. reopen   opens the interfaces that exist, many at once
  *   5. make     creates those that do not exist
  *
@@ -67,10 +68,17 @@ export class EndpointPlacing {
   readonly #parts: EndpointParts;
   /** An interface that exists while the start is under way was created before a crash. */
   #isStarting = true;
+  /** Those whose namespaces have been found just now. */
+  readonly #planned = new Set<string>();
 
   constructor(environment: EndpointPlacingEnvironment, parts: EndpointParts) {
     this.#environment = environment;
     this.#parts = parts;
+  }
+
+  /** It is stored, and its namespace has been found for that: it is placed next. */
+  planned(name: string): void {
+    this.#planned.add(name);
   }
 
   /** The start is over. */
@@ -96,8 +104,11 @@ export class EndpointPlacing {
       return netns ? [{ endpoint, netns }] : [];
     });
     await this.#release(await this.#reopen(there.filter(({ endpoint }) => endpoint.local.ifindex !== undefined)));
-    for (const { endpoint, netns } of there)
-      if (endpoint.local.ifindex === undefined) await this.#make(endpoint, netns);
+    const missing = there.filter(({ endpoint }) => endpoint.local.ifindex === undefined);
+    const gone = await this.#gone(missing);
+    await this.#release(missing.flatMap(({ endpoint }) => (gone.has(endpoint.name) ? [endpoint] : [])));
+    for (const { endpoint, netns } of missing) if (!gone.has(endpoint.name)) await this.#make(endpoint, netns);
+    for (const name of names) this.#planned.delete(name);
     this.#announce(this.#parts.index.local(here).filter(({ state }) => state === 'attached'));
   }
 
@@ -240,6 +251,17 @@ export class EndpointPlacing {
       this.#parts.index.set({ ...endpoint, state: reopened.state });
     }
     return missing.flatMap(({ endpoint }) => (gone.has(endpoint.name) ? [endpoint] : []));
+  }
+
+  /** Those of which something else has the number of the namespace by now. */
+  async #gone(
+    places: readonly { readonly endpoint: LocalEndpoint; readonly netns: NetnsRef }[],
+  ): Promise<ReadonlySet<string>> {
+    const { attachments } = this.#parts;
+    const isNamed = ({ name, local }: LocalEndpoint): boolean =>
+      local.netns.cookie !== undefined && !this.#planned.has(name);
+    const named = places.filter(({ endpoint }) => isNamed(endpoint));
+    return named.length > 0 ? attachments.gone(named) : new Set();
   }
 
   async #make(endpoint: LocalEndpoint, netns: NetnsRef): Promise<void> {

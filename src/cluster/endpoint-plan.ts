@@ -29,6 +29,7 @@ import {
   refuseOtherIdentity,
   refuseTakenMac,
   refuseUnplannedAddresses,
+  withCookie,
   type Endpoint,
   type LocalRecord,
 } from './endpoint.ts';
@@ -54,6 +55,11 @@ export interface EndpointPlanEnvironment {
   readonly hasStaticPeers: (draft: Draft) => boolean;
   /** The service that has a node port on every host; undefined if none has. */
   readonly nodePortOwner: (port: number) => string | undefined;
+}
+
+/** A namespace, and what the kernel calls it as long as it lives, if that was read. */
+interface NamedNetns extends NetnsRef {
+  readonly cookie?: string | undefined;
 }
 
 export class EndpointPlan {
@@ -153,7 +159,7 @@ export class EndpointPlan {
   }
 
   /** Plans a change of labels, allowed addresses or EtherTypes, named or published ports, trust or rate limit. */
-  #change(known: Endpoint, netns: NetnsRef | undefined): Planned {
+  #change(known: Endpoint, netns: NamedNetns | undefined): Planned {
     this.#refusePublish(known.addresses);
     const isSame = isSameDeclaration(known, this.#resource) && !this.#draft.isRefused('Endpoint', this.#name);
     // An endpoint that was detached is attached again.
@@ -167,7 +173,7 @@ export class EndpointPlan {
     };
   }
 
-  #create(netns: NetnsRef | undefined): Planned {
+  #create(netns: NamedNetns | undefined): Planned {
     const { spec } = this.#resource;
     const isOfEngine = isCarried(this.#resource);
     for (const address of spec.addresses) this.#poolOf(address).check(this.#name, address, isOfEngine);
@@ -198,13 +204,13 @@ export class EndpointPlan {
     return this.#network.pools.flatMap((pool) => pool.written(this.#draft));
   }
 
-  #localRecord(netns: NetnsRef): LocalRecord {
+  #localRecord(netns: NamedNetns): LocalRecord {
     const { index, bootId } = this.#environment;
     const planned = [...this.#draft.planned<Endpoint>('Endpoint').values()];
     const portNo =
       this.#known?.local?.portNo ?? index.freePort(new Set(planned.flatMap(({ local }) => local?.portNo ?? [])));
-    const { path, dev, ino } = netns;
-    return { portNo, netns: { path, dev: String(dev), ino: String(ino) }, bootId };
+    const { path, dev, ino, cookie } = netns;
+    return withCookie({ portNo, netns: { path, dev: String(dev), ino: String(ino) }, bootId }, cookie);
   }
 
   /** Takes the declared addresses, and one from each other subnet that weft may choose from. */
@@ -284,7 +290,7 @@ export class EndpointPlan {
    * Checks what on this host prevents a local endpoint. @returns the namespace that it is or will be in; undefined if a
    * container engine says that later, or it only holds addresses
    */
-  async #refuseHost(): Promise<NetnsRef | undefined> {
+  async #refuseHost(): Promise<NamedNetns | undefined> {
     const { spec } = this.#resource;
     const known = this.#known;
     refuseListeners(this.#resource, known?.resource.spec.publish);
@@ -311,7 +317,7 @@ export class EndpointPlan {
         `endpoint "${this.#name}": interface "${spec.interface}" exists in ${netns.path} already: ${wayOut}`,
       );
     }
-    return netns;
+    return { ...netns, cookie: facts!.cookie };
   }
 
   /** True if another endpoint of the same change will have this interface. */

@@ -20,7 +20,7 @@ import type { Forwarding } from '../forwarding.ts';
 import { endpointAllotted, endpointKind, type EndpointResource } from '../model/kinds/endpoint.ts';
 import type { EndpointReport } from '../model/report.ts';
 import { someOf } from '../model/name.ts';
-import type { Resource } from '../model/resource.ts';
+import { idOf, type Resource } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import type { Store, Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
@@ -231,9 +231,11 @@ export class Endpoints implements Reconciler {
     return goneAddresses(this.#index.here(), this.#environment.networks);
   }
 
-  plan(resource: EndpointResource, draft: Draft): Promise<Planned> {
+  async plan(resource: EndpointResource, draft: Draft): Promise<Planned> {
     const environment = { ...this.#environment, index: this.#index };
-    return new EndpointPlan(environment, resource, draft).make();
+    const planned = await new EndpointPlan(environment, resource, draft).make();
+    if (planned.own) draft.onStored(() => this.#placing.planned(idOf(resource.metadata)));
+    return planned;
   }
 
   check({ resource, record }: Stored<EndpointResource>): void {
@@ -311,7 +313,8 @@ export class Endpoints implements Reconciler {
     this.#placing.started();
     // What was carried off while nobody looked is open again as soon as possible.
     const hasMoved = await this.carrying.look({ isStart: true });
-    const left = this.#records.names().filter((name) => !isDeclared(name) || this.#hasMoved(name));
+    const isGone = (name: string): boolean => !isDeclared(name) && !this.#mayBeDeclared(name);
+    const left = this.#records.names().filter((name) => isGone(name) || this.#hasMoved(name));
     this.#tellUndeclared(left);
     for (const name of left) {
       const local = this.#records.find(name)!;
@@ -459,6 +462,11 @@ export class Endpoints implements Reconciler {
   #hasMoved(name: string): boolean {
     const host = this.#index.find(name)?.host;
     return host !== undefined && host !== this.#environment.hostName;
+  }
+
+  /** Its answer was lost, and what the store says of it is not known yet: there is no interface, only the place of one. */
+  #mayBeDeclared(name: string): boolean {
+    return this.#records.find(name)?.ifindex === undefined && !this.#environment.store.health().isReachable;
   }
 
   #localOf(name: string): { readonly local?: LocalRecord } {

@@ -169,9 +169,10 @@ export function unansweredError(message: string): WeftError {
 }
 
 /**
- * True for the error of a transaction that may have been made, or may still be. Its caller reads what it wanted to write,
+ * True for the error of a transaction that may have been made, or may still be, and for one that it is the cause of. Its caller reads what it wanted to write,
  * or tries again with the same expectations: they let it happen only once.
  */
 export function isUnanswered(error: unknown): boolean {
-  return error instanceof WeftError && error.cause === UNANSWERED;
+  for (let cause = error; cause instanceof WeftError; cause = cause.cause) if (cause.cause === UNANSWERED) return true;
+  return false;
 }

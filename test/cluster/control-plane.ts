@@ -45,6 +45,8 @@ export interface ControlPlaneOptions {
   readonly isUnreachable?: (host: string) => boolean;
   /** Overrides of what the host is to the others. */
   readonly membership?: Partial<MembershipEnvironment>;
+  /** What the kernel calls the namespace that is looked at. */
+  readonly cookie?: () => bigint;
   /** Instead of registering: what it throws ends the start. */
   readonly register?: () => Promise<void>;
 }
@@ -72,6 +74,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     applied,
     underlay = '192.0.2.1',
     clock,
+    cookie = () => 0n,
     after = realAfter,
     wallClock = Date.now,
   } = options;
@@ -223,7 +226,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     hosts,
     watcher,
     // Namespaces without interfaces.
-    exchange: async (all) => all.map(() => ({ result: 0, cookie: 0n, settings: [], replies: new Uint8Array() })),
+    exchange: async (all) => all.map(() => ({ result: 0, cookie: cookie(), settings: [], replies: new Uint8Array() })),
     refused: () => cluster.refused,
     hostName: host,
     isShared: shared !== undefined,

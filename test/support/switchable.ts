@@ -32,7 +32,7 @@ export class Switchable implements Store {
   history = '';
   readonly #watching = new Set<Watching>();
   readonly #listeners = new Set<(health: StoreHealth) => void>();
-  /** The next transaction is made, and its answer lost: then the store is away. */
+  /** The next transaction is made, and its answer lost: then the store is away, and nothing is heard of it before. */
   losesAnswer = false;
   /** Changes for which this is true are not reported. */
   isLost: (change: Change) => boolean = () => false;
@@ -116,9 +116,10 @@ export class Switchable implements Store {
   async transact(transaction: Transaction): Promise<number> {
     await this.beforeCall('transact');
     this.#need();
-    const revision = await this.#store.transact(transaction);
-    if (!this.losesAnswer) return revision;
+    if (!this.losesAnswer) return this.#store.transact(transaction);
     this.losesAnswer = false;
+    for (const watching of this.#watching) watching.stop();
+    await this.#store.transact(transaction);
     this.away();
     throw unansweredError('the connection was reset');
   }
