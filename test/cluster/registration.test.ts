@@ -309,6 +309,25 @@ t.test('a host whose address changes gives the old one back', async (t) => {
   );
 });
 
+t.test('a record that somebody has damaged is written again, and is no reason to wait', async (t) => {
+  const { daemon, own, store } = await lab(t);
+  const state = await own();
+  const start = async (): Promise<unknown> => (await daemon('left', '192.0.2.1', 'aa01', state)).membership.report;
+  await start();
+  const registered = (await store.get('hosts/left'))!.value as { readonly resource: object };
+  for (const resource of ['garbage', null, {}, { spec: { underlay: 5 } }, { ...registered.resource, metadata: [] }]) {
+    await store.transact({ put: [{ key: 'hosts/left', value: { ...registered, resource } }] });
+    t.same(await start(), { state: 'registered' });
+    t.same((await store.get('hosts/left'))?.value, registered);
+  }
+  await store.transact({ put: [{ key: 'hosts/left', value: { ...registered, resource: 'garbage' } }] });
+  t.match(
+    await (await daemon('right', '192.0.2.2', 'aa01', await own())).started,
+    /^this host has the id of host "left" \(id aa010000, underlay unknown, registered since/,
+    'who has the same is told by what can be read',
+  );
+});
+
 t.test('a host that starts while the store is away registers when it is back', async (t) => {
   const { daemon, own, time, shared, store } = await lab(t);
   shared.writesLeft = 0;

@@ -21,7 +21,7 @@ import { LEASE_MS } from './presence.ts';
 import { keyOf } from '../keys.ts';
 import type { Declared, Draft, Planned, Stored } from '../reconciler.ts';
 import type { RefusedRecords } from '../refused-records.ts';
-import { claimKeys, leasedKeys, type HostClaims } from './registration.ts';
+import { claimKeys, claimsIn, leasedKeys, type HostClaims } from './registration.ts';
 
 export interface HostsEnvironment {
   readonly forwarding: { readonly remote: Pick<Remote, 'addVtep' | 'removeVtep'> };
@@ -321,15 +321,6 @@ export class Hosts extends Declarations<HostResource> {
       forwarding.remote.addVtep(parseIp(underlay), mac === undefined ? undefined : hostMacOf(Buffer.from(mac, 'hex')));
     }
   }
-}
-
-/** As far as it can be read. */
-function claimsIn(record: unknown): HostClaims {
-  const { id, mac, resource } = Object(record) as Readonly<Record<string, unknown>>;
-  const { spec } = Object(resource) as Readonly<Record<string, unknown>>;
-  const { underlay } = Object(spec) as Readonly<Record<string, unknown>>;
-  const texts = Object.entries({ id, mac, underlay }).filter(([, value]) => typeof value === 'string');
-  return Object.fromEntries(texts) as HostClaims;
 }
 
 function refuseTakenUnderlay(

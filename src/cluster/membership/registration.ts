@@ -185,16 +185,17 @@ export class Registration {
     { underlay, mac, live, lease }: { underlay: string; mac: string; live: LiveRecord; lease: string },
   ) {
     const { host, id, now } = this.#environment;
-    const before = read.own?.value as { readonly resource: HostResource } | undefined;
+    const { metadata, spec } = resourceIn(read.own?.value);
+    const before = claimsIn(read.own?.value).underlay;
     const known = registrationOf(read.own);
     const resource: HostResource = {
       apiVersion: WEFT_V1,
       kind: 'Host',
-      metadata: before?.resource.metadata ?? { name: host, labels: {} },
-      spec: { ...before?.resource.spec, underlay },
+      metadata: metadata ?? { name: host, labels: {} },
+      spec: { ...spec, underlay },
     };
     const registration: HostRegistration = { host, id, mac, since: known?.since ?? now() };
-    const isSame = known?.mac === mac && before?.resource.spec.underlay === underlay;
+    const isSame = known?.mac === mac && before === underlay && metadata !== undefined;
     const claims = [read.id, read.underlay, read.mac];
     const put: Put[] = [
       ...(isSame ? [] : [{ key: `hosts/${host}`, value: { resource, ...registration } }]),
@@ -208,7 +209,7 @@ export class Registration {
     ];
     // What it had before is free for others.
     const given = [
-      ...(before && before.resource.spec.underlay !== underlay ? [underlayKey(before.resource.spec.underlay)] : []),
+      ...(before !== undefined && before !== underlay ? [underlayKey(before)] : []),
       ...(known && known.mac !== mac ? [macKey(known.mac)] : []),
     ];
     return { expect, put, delete: given };
@@ -235,6 +236,22 @@ export interface HostClaims {
   readonly id?: string;
   readonly mac?: string;
   readonly underlay?: string;
+}
+
+/** What the record of a host says that it has claimed, as far as that can be read. */
+export function claimsIn(record: unknown): HostClaims {
+  const { id, mac } = Object(record) as Readonly<Record<string, unknown>>;
+  const { underlay } = resourceIn(record).spec ?? {};
+  const texts = Object.entries({ id, mac, underlay }).filter(([, value]) => typeof value === 'string');
+  return Object.fromEntries(texts) as HostClaims;
+}
+
+/** What the record of a host has of its resource, without what is no such thing: others have written it, too. */
+function resourceIn(record: unknown): Partial<Pick<HostResource, 'metadata' | 'spec'>> {
+  const { resource } = Object(record) as { readonly resource?: unknown };
+  const { metadata, spec } = Object(resource) as Readonly<Record<string, unknown>>;
+  const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value);
+  return Object.fromEntries(Object.entries({ metadata, spec }).filter(([, value]) => isObject(value)));
 }
 
 /** The keys by which nobody else has the id, the MAC and the address of a registered host. */
@@ -273,11 +290,11 @@ function registrationOf(entry: Entry | undefined): HostRegistration | undefined 
 
 /** `id 0123abcd, underlay 192.0.2.1, registered since …`: the beginning of an id is enough for people. */
 function whoText(entry: Entry | undefined): string {
-  const { resource } = Object(entry?.value) as Partial<{ readonly resource: HostResource }>;
+  const { underlay = 'unknown' } = claimsIn(entry?.value);
   const registration = registrationOf(entry);
   return [
     ...(registration ? [`id ${registration.id.slice(0, 8)}`] : []),
-    `underlay ${resource?.spec.underlay ?? 'unknown'}`,
+    `underlay ${underlay}`,
     ...(registration ? [`registered since ${registration.since}`] : []),
   ].join(', ');
 }
