@@ -1,6 +1,7 @@
 /** `weft delete`: removes what manifests declare, or resources by their names. */
 import type { Command } from 'commander';
 import type { Client } from '../api/client.ts';
+import type { ApplyReport } from '../model/report.ts';
 import { applyText } from './apply-text.ts';
 import { throwAll, tryEach } from './failures.ts';
 import { parseAllNamed, withKinds, withNamespace, type NamespaceOptions } from './kind.ts';
@@ -42,29 +43,30 @@ export function deleteVerb(program: Command): void {
     .action(async (kindText: string | undefined, names: string[], options: Options, command: Command) => {
       const { filename, ignoreNotFound = false } = options;
       const client = clientOf(command);
+      let deleted: readonly ApplyReport[] = [];
       if (filename !== undefined && kindText === undefined) {
         const { readManifests } = await import('./manifests.ts');
         const resources = (await readManifests(filename)).reverse();
         const wanted = resources.map(({ kind, metadata: { name, namespace } }) => ({ kind, name, namespace }));
-        await deleteAll(command, client, wanted, ignoreNotFound);
+        deleted = await deleteAll(command, client, wanted, ignoreNotFound);
       } else if (filename === undefined && kindText !== undefined && (names.length > 0 || kindText.includes('/'))) {
         const targets = await parseAllNamed(kindText, names, options, command);
         const wanted = targets.map(({ kind: { kind }, name, namespace }) => ({ kind, name, namespace }));
-        await deleteAll(command, client, wanted, ignoreNotFound);
+        deleted = await deleteAll(command, client, wanted, ignoreNotFound);
       } else {
         command.error('error: give either -f FILE or KIND NAME');
       }
-      await waitIfAsked(options, command);
+      await waitIfAsked(options, command, deleted);
     });
 }
 
-/** @throws WeftError that names all that could not be removed */
+/** @returns what was removed @throws WeftError that names all that could not be removed */
 async function deleteAll(
   command: Command,
   client: Client,
   wanted: readonly Wanted[],
   ignoreNotFound: boolean,
-): Promise<void> {
+): Promise<readonly ApplyReport[]> {
   const { output } = globals(command);
   const { done, failures } = await tryEach(wanted, async ({ kind, name, namespace }) => {
     const report = await client.delete(kind, name, { namespace });
@@ -78,4 +80,5 @@ async function deleteAll(
     told,
     isMissing && wanted.length > 1 ? ' (all others are deleted; --ignore-not-found makes this no failure)' : '',
   );
+  return done;
 }

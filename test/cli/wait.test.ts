@@ -40,4 +40,8 @@ t.test('what was given up when the store was back is in force nowhere', async (t
   const { code, stdout, stderr } = await weft([...command, '--wait']);
   t.match({ code, stderr }, { code: 1, stderr: `weft: ${why}\n` });
   t.notMatch(stdout, /in force on/);
+  sw.delete = async ({ kind }, { name }) => ({ kind, name, action: 'deleted', dryRun: false, pending });
+  const deletion = await weft(['delete', 'endpoint', 'web', 'db', '--wait']);
+  t.match({ code: deletion.code, stderr: deletion.stderr }, { code: 1, stderr: `weft: ${why}\n` });
+  t.notMatch(deletion.stdout, /in force on/);
 });
