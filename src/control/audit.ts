@@ -1,13 +1,14 @@
 /**
  * Audit: cached flows and open connections are looked at again, some in each second, although nothing is known to have changed.
  *
- *   flow         the datapath has it as it was put; and decided now, it would have the same actions, by no other fields
+ *   flow         the datapath has it as it was put; and decided now, it would have the same actions, by no other fields. Of one by
+ *                which the datapath opens connections itself: policies deny none that it may open, to whichever backend
  *   connection   the same of the flows that its packets take, with its own addresses; and policies do not deny it
  *
  * Whatever has changed was decided again at once (`revalidator.ts`), and connections were judged again (`sweep.ts`). So a difference
  * is a defect: a decision that depends on more than it consulted, a change that nobody noted, a datapath that does not have what
  * it was given. It is counted and told, and repaired as a change would have it: the flow goes, so that its next frame is decided,
- * and all connections are judged.
+ * and all connections are judged, if one may be open that is denied.
  *
  * Nothing is compared while a change is on its way to the flows or the connections: what differs then is no mismatch. Tables and
  * flows belong to the thread of the switch, as the audit does, so they do not change while it looks. Connections may be closed by
@@ -21,14 +22,15 @@ import { formatActions } from '../flow/action.ts';
 import { protocolName, turned, type ConnectionTuples, type Tuple } from '../flow/connection.ts';
 import { FRAG_NONE, fields } from '../flow/fields.ts';
 import { applyMask, readNumber, writeNumber, type FlowKey, type FlowMask } from '../flow/key.ts';
-import { sameBytes, type FlowId } from '../flow/types.ts';
+import { formatIp, sameBytes, type FlowId, type PortNo } from '../flow/types.ts';
 import { EXPENDABLE } from '../flow/connection-state.ts';
 import { isCurrent, withCtState } from '../pipeline/ct-state.ts';
 import type { Decision } from '../pipeline/decide.ts';
-import { denialOf, isDenied, subjectsOf } from '../pipeline/open-connections.ts';
+import { denialOf, isDenied, subjectsBy, subjectsOf } from '../pipeline/open-connections.ts';
 import type { Tables } from '../pipeline/stage.ts';
 import type { Changes } from '../table/changes.ts';
 import { hooksObject } from '../table/hooks.ts';
+import { connectionsBy } from './balanced.ts';
 import { sameActions } from './decisions.ts';
 import type { CachedFlow, Flows } from './flows.ts';
 import { ofConnections } from './of-connections.ts';
@@ -70,6 +72,8 @@ const TURN_ACTIONS = 32;
 /** How many connections one turn looks at, and how many records it passes over to find them. */
 const TURN_CONNECTIONS = 8;
 const TURN_PASSED_OVER = 2048;
+/** How many of the connections are judged that one flow may open. Of one that may open more, there are others each time. */
+const MOST_JUDGED = 64;
 /** How many mismatches are told in a second; the others are only counted. */
 const MOST_TOLD = 5;
 
@@ -85,6 +89,8 @@ export class Audit {
   #slot = 0;
   #flowsSeen = 0;
   #connectionsSeen = 0;
+  /** How often it has begun with the oldest flow. */
+  #rounds = 0;
   #mismatches = 0;
   #told = 0;
   #last: Mismatch | undefined;
@@ -129,10 +135,11 @@ export class Audit {
 
   /** Returns false when it has come round: the next second begins again, however few there are. */
   #auditFlows(): boolean {
-    const { flows } = this.#options;
+    const { flows, sweep } = this.#options;
     if (!this.#flows) {
       this.#flows = flows.all();
       this.#flowsLeft = flows.size;
+      this.#rounds++;
     }
     for (let actions = 0; actions < TURN_ACTIONS; ) {
       const { done, value: flow } = this.#flows.next();
@@ -140,13 +147,14 @@ export class Audit {
         this.#flows = undefined;
         return false;
       }
-      actions += Math.max(1, flow.decision.actions.length);
+      actions += weightOf(flow.decision);
       if (!flow.isInForce) continue;
       this.#flowsSeen++;
-      const why = this.#differs(flow);
+      const why = this.#differs(flow) ?? this.#opensDenied(flow);
       if (why === undefined) continue;
       flows.delete(flow.id);
       this.#note({ what: `flow ${flow.id}`, why });
+      if (flow.decision.actions[0]?.op === 'balance') sweep.startAll();
     }
     return true;
   }
@@ -163,7 +171,8 @@ export class Audit {
       return `the datapath has ${formatActions(there.actions)}, not ${formatActions(decision.actions)}`;
     if (!sameBytes(there.mask, mask) || !sameBytes(applyMask(there.key, mask), applyMask(key, mask)))
       return 'the datapath has it for other packets';
-    // Those of connections are decided again with the addresses of each. Whether one could be opened depends on the room for it.
+    // Those of connections are decided again with the addresses of each. What is decided of a packet that opens one depends on
+    // the room for it; whom policies deny does not (`#opensDenied`).
     if (isOfConnections || first?.op === 'balance' || asksHooks(decision, tables)) return undefined;
     const isOfFrames = (): boolean =>
       isCurrent(key, tables) && (first?.op !== 'nat' || tables.connections.isOpen(first));
@@ -171,6 +180,28 @@ export class Audit {
     const why = differenceOf(decideAgain(key, tables), decision);
     // A thread of the datapath may have closed its connection meanwhile.
     return isOfFrames() ? why : undefined;
+  }
+
+  /** A connection that the datapath would open by this flow, although policies deny it; undefined if there is none. */
+  #opensDenied({ key, decision }: CachedFlow): string | undefined {
+    const { tables } = this.#options;
+    const [first] = decision.actions;
+    if (first?.op !== 'balance') return undefined;
+    const cameInBy = readNumber(key, fields.in_port) as PortNo;
+    try {
+      const all = connectionsBy(key, first, tables);
+      const from = this.#rounds * MOST_JUDGED;
+      for (let n = 0; n < Math.min(MOST_JUDGED, all.length); n++) {
+        const connection = all[(from + n) % all.length]!;
+        const denial = denialOf(connection, tables, undefined, subjectsBy(connection, cameInBy, tables));
+        const { destination, destinationPort } = connection.translated;
+        if (isDenied(denial))
+          return `policies for ${denial.direction} deny what it may open, to ${formatIp(destination)} port ${destinationPort}`;
+      }
+      return undefined;
+    } catch (error) {
+      return `policies cannot judge what it may open: ${(error as Error).message}`;
+    }
   }
 
   #auditConnections(): void {
@@ -237,6 +268,11 @@ export class Audit {
     this.#last = mismatch;
     if (this.#told++ < MOST_TOLD) this.onMismatch(mismatch);
   }
+}
+
+/** How long it takes to look at it, compared with others. */
+function weightOf({ actions }: Decision): number {
+  return actions[0]?.op === 'balance' ? TURN_ACTIONS / 4 : Math.max(1, actions.length);
 }
 
 /** True if what it says depends on hooks. */

@@ -6,10 +6,14 @@
  * The key of such a flow has source port 0. So when it is decided again, no connection that happens to be open gets into the
  * way.
  */
+import type { Action } from '../flow/action.ts';
+import type { ConnectionTuples } from '../flow/connection.ts';
 import { ctState, fields } from '../flow/fields.ts';
-import { readNumber, writeNumber, type FlowKey, type FlowMask } from '../flow/key.ts';
+import { readBytes, readNumber, writeNumber, type FlowKey, type FlowMask } from '../flow/key.ts';
+import { sameBytes, type PortNo } from '../flow/types.ts';
 import { choiceText } from '../pipeline/choice-text.ts';
 import type { Decision } from '../pipeline/decide.ts';
+import type { Tables } from '../pipeline/stage.ts';
 import { text, type Text } from '../pipeline/text.ts';
 import { choiceOf } from '../table/openings.ts';
 
@@ -44,6 +48,32 @@ export function ofAnyPort(key: FlowKey): FlowKey | undefined {
   const any = key.slice();
   writeNumber(any, fields.l4_src, 0);
   return any;
+}
+
+/** What the datapath may open by such a flow: a connection to each backend that it may choose, from any source port. */
+export function connectionsBy(
+  key: FlowKey,
+  { table }: Extract<Action, { op: 'balance' }>,
+  { topology, services }: Pick<Tables, 'topology' | 'services'>,
+): readonly ConnectionTuples[] {
+  const vni = topology.port(readNumber(key, fields.in_port) as PortNo)?.vni;
+  const chosen = vni === undefined ? undefined : services.chosenBy(table, vni);
+  if (vni === undefined || !chosen) return [];
+  const source = readBytes(key, fields.ip_src).slice();
+  const original = {
+    ...{ source, sourcePort: readNumber(key, fields.l4_src) },
+    ...{ destination: readBytes(key, fields.ip_dst).slice(), destinationPort: readNumber(key, fields.l4_dst) },
+  };
+  const offset = original.destinationPort - chosen.firstPort;
+  return chosen.backends.flatMap(({ address, target, replies }) => {
+    // It asks about those of which nobody knows where they are, and about a client that is the backend itself.
+    if (replies === undefined || sameBytes(address, source)) return [];
+    const translated = { ...original, destination: address, destinationPort: target + offset };
+    return {
+      ...{ kind: 'translated', places: [vni, replies], protocol: readNumber(key, fields.ip_proto) },
+      ...{ original, translated },
+    } as const;
+  });
 }
 
 /** There are few masks, and each is one object (`maskOf`). */

@@ -75,17 +75,26 @@ export function subjectsOf(
   tables: Pick<Tables, 'topology' | 'neighbors' | 'fdb'>,
 ): Subjects {
   const { topology } = tables;
-  const { kind, places, translated } = connection;
-  const { source } = connection.original;
+  const { kind, places, original } = connection;
   const isTracked = kind === 'tracked' || wasTracked(connection);
   const cameInBy = (isTracked ? records.owner(slot) : records.port(slot)) as PortNo;
   const known = topology.port(cameInBy);
   // Only those that are tracked end with their port: another one may have its number by now.
-  const isIts = isTracked || (known?.vni === places[0] && (known.trust || topology.maySendFrom(cameInBy, source)));
-  const isOfPort = cameInBy !== 0 && isIts;
-  const port = isOfPort ? known : undefined;
-  const isOfOther = port !== undefined && isBehind(port, source);
-  const from = isOfPort ? port?.name : BY_ADDRESS;
+  const isIts =
+    isTracked || (known?.vni === places[0] && (known.trust || topology.maySendFrom(cameInBy, original.source)));
+  return subjectsBy(connection, cameInBy !== 0 && isIts ? cameInBy : undefined, tables);
+}
+
+/** @param cameInBy the port that the connection came in by; undefined: by none that is known, so the address says who its sender is */
+export function subjectsBy(
+  { places, original, translated }: ConnectionTuples,
+  cameInBy: PortNo | undefined,
+  tables: Pick<Tables, 'topology' | 'neighbors' | 'fdb'>,
+): Subjects {
+  const { topology } = tables;
+  const port = cameInBy === undefined ? undefined : topology.port(cameInBy);
+  const isOfOther = port !== undefined && isBehind(port, original.source);
+  const from = cameInBy === undefined ? BY_ADDRESS : port?.name;
   const place = places[1];
   const isNetwork = place !== OUTSIDE && place !== INTERNAL;
   const where = isNetwork ? whereIs(place, translated.destination, tables)?.where : undefined;

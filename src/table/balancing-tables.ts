@@ -88,6 +88,16 @@ export class BalancingTables {
     return this.#asked.next().value;
   }
 
+  /** Whom the datapath may choose by this table; undefined if it has none with this id. @param client the network of its clients */
+  chosenBy(id: number, client: Vni): Pick<BalancingTable, 'firstPort' | 'backends'> | undefined {
+    const selection = this.#removed.has(id) ? undefined : this.#selections.get(id);
+    if (!selection) return undefined;
+    return {
+      firstPort: selection.port.l4Port,
+      backends: selection.candidates.map((candidate) => backendOf(candidate, client)),
+    };
+  }
+
   /** How many connections the datapath has to this backend that may end without anybody being told. */
   connectionsTo(pin: number): number {
     return this.#balancing?.store.balancedTo(pin) ?? 0;

@@ -431,6 +431,11 @@ export class Services {
     return balanced ? this.#tables.choiceOf(balanced.table, balanced.pin) : this.#kept.of(slot);
   }
 
+  /** Whom the datapath may choose by itself for clients of a network, by a table of this number; undefined if it has none. */
+  chosenBy(table: number, client: Vni): ReturnType<BalancingTables['chosenBy']> {
+    return this.#tables.chosenBy(table, client);
+  }
+
   // Scopes
 
   /** What the candidates of a service depend on besides it, for clients from there. */

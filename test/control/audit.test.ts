@@ -9,6 +9,7 @@ import { readNumber } from '../../src/flow/key.ts';
 import { dropReasons } from '../../src/flow/reason.ts';
 import { formatMac, parseIp, parseMac, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { createSimulation } from '../../src/simulation.ts';
+import type { Backend } from '../../src/table/service.ts';
 import { gatewayMac } from '../../src/table/topology.ts';
 import { identityOf, policyOf } from '../support/policy/tables.ts';
 import { simulatedDatapaths } from '../support/policy/simulated.ts';
@@ -187,7 +188,8 @@ for (const [kind, open] of Object.entries(simulatedDatapaths)) {
     t.end();
   });
 
-  t.test(`${kind}: so is one that the datapath has opened by itself, to a backend in the namespace default`, (t) => {
+  /** The clients of a service in the namespace `default`, whose backends are `api` and `db`. */
+  function balancedLab() {
     const net = createSimulation({ open });
     t.teardown(() => net.close());
     const host = net.host('here', '192.0.2.1');
@@ -199,10 +201,13 @@ for (const [kind, open] of Object.entries(simulatedDatapaths)) {
     const { controller, datapath, tables } = forwarding;
     const found: Mismatch[] = [];
     controller.audit.onMismatch = (mismatch) => found.push(mismatch);
-    const backends = [1, 2].map((n) =>
-      backend(addresses[n]!, { vni: BLUE, host: 'here', endpoint: `default/${names[n]}` }),
-    );
-    forwarding.setService(service({ backends, ports: [servicePort(2, { protocol: 17 })] }));
+    const serve = (more: readonly Backend[] = []): void => {
+      const backends = [1, 2].map((n) =>
+        backend(addresses[n]!, { vni: BLUE, host: 'here', endpoint: `default/${names[n]}` }),
+      );
+      const all = [...more, ...backends];
+      forwarding.setService(service({ backends: all, ports: [servicePort(all.length, { protocol: 17 })] }));
+    };
     const ask = (sourcePort: number) => {
       const { upcalls } = datapath.counters();
       const ends = { srcMac: macs[0]!, dstMac: formatMac(gatewayMac(BLUE)), src: addresses[0]!, dst: '10.96.0.1' };
@@ -215,19 +220,31 @@ for (const [kind, open] of Object.entries(simulatedDatapaths)) {
       }
       return undefined;
     };
-    const asked = Array.from({ length: 40 }, (_, n) => ask(5000 + n) ?? []).flat();
-    const ofDb = asked.filter(({ name }) => name === 'db');
+    /** From so many source ports. */
+    const askFrom = (first: number, count: number) =>
+      Array.from({ length: count }, (_, n) => ask(first + n) ?? []).flat();
+    const db: Pod = { name: 'db', namespace: 'default', labels: {}, ports: [], addresses: [addresses[2]!] };
+    const world: World = { namespaces: [{ name: 'default', labels: {} }], pods: [db], policies: [] };
+    /** Nobody may talk to db any more, and no open connection is judged for that. */
+    const closeDb = (): void => {
+      const metadata = { name: 'db', namespace: 'default' };
+      const closed = policyOf({ kind: 'NetworkPolicy', metadata, spec: { podSelector: {}, ingress: [] } });
+      tables.policies.setSubject('db', { identity: identityOf(world, db), onDeny: 'drop', policies: [closed] });
+      tables.policies.takeConcerned();
+      controller.enforce();
+    };
+    return { net, tables, controller, found, serve, ask, askFrom, closeDb };
+  }
+
+  t.test(`${kind}: so is one that the datapath has opened by itself, to a backend in the namespace default`, (t) => {
+    const { net, found, serve, ask, askFrom, closeDb } = balancedLab();
+    serve();
+    const ofDb = askFrom(5000, 40).filter(({ name }) => name === 'db');
     t.ok(
       ofDb.some(({ isByDatapath }) => isByDatapath),
       'the datapath has opened some',
     );
-    const db: Pod = { name: 'db', namespace: 'default', labels: {}, ports: [], addresses: [addresses[2]!] };
-    const world: World = { namespaces: [{ name: 'default', labels: {} }], pods: [db], policies: [] };
-    const metadata = { name: 'db', namespace: 'default' };
-    const closed = policyOf({ kind: 'NetworkPolicy', metadata, spec: { podSelector: {}, ingress: [] } });
-    tables.policies.setSubject('db', { identity: identityOf(world, db), onDeny: 'drop', policies: [closed] });
-    tables.policies.takeConcerned();
-    controller.enforce();
+    closeDb();
     const [first] = ofDb;
     t.equal(ask(first!.sourcePort)?.name, 'db', 'nobody has judged them');
     for (let n = 0; n < 5 && found.length === 0; n++) net.advance(1000);
@@ -239,6 +256,56 @@ for (const [kind, open] of Object.entries(simulatedDatapaths)) {
     );
     t.end();
   });
+
+  t.test(
+    `${kind}: a flow by which the datapath may open a connection that policies deny is found, and opens none any more`,
+    (t) => {
+      for (const more of [0, 200]) {
+        const { net, tables, controller, found, serve, ask, askFrom, closeDb } = balancedLab();
+        const there = parseIp('192.0.2.9');
+        const elsewhere = Array.from({ length: more }, (_, n) => {
+          const [mac, address] = [parseMac(`02:00:00:00:01:${n.toString(16).padStart(2, '0')}`), `10.0.0.${20 + n}`];
+          tables.fdb.setStatic(BLUE, mac, { kind: 'vtep', vtep: there });
+          tables.neighbors.set(BLUE, parseIp(address), mac);
+          return backend(address, { vni: BLUE, host: 'there', endpoint: `default/f${n}` });
+        });
+        serve(elsewhere);
+        const before = askFrom(5000, 2000);
+        t.ok(before.some(({ name, isByDatapath }) => name === 'db' && isByDatapath));
+        net.advance(1000);
+        t.same(found, [], 'as long as policies deny nobody, it is as it should be');
+
+        const revalidate = controller.revalidator.revalidate.bind(controller.revalidator);
+        controller.revalidator.revalidate = () => {};
+        closeDb();
+        controller.revalidator.revalidate = revalidate;
+        const opened = askFrom(7001, 2000).filter(({ name }) => name === 'db');
+        t.ok(opened.length > 0, 'the datapath opens connections to it');
+        const mismatches = controller.audit.statistics.mismatches;
+        for (let n = 0; n < 20 && !found.some(isOfOpening); n++) net.advance(1000);
+        t.ok(found.some(isOfOpening), 'it is found');
+        t.ok(controller.audit.statistics.mismatches > mismatches, 'and counted');
+        t.same(
+          opened.filter(({ sourcePort }) => ask(sourcePort) !== undefined),
+          [],
+          'what it has opened has ended',
+        );
+        const after = askFrom(9001, 2000);
+        t.notOk(
+          after.some(({ name }) => name === 'db'),
+          'it opens no others',
+        );
+        t.ok(
+          after.some(({ name }) => name === 'api'),
+          'but those that are allowed',
+        );
+        const total = found.length;
+        for (let n = 0; n < 5; n++) net.advance(1000);
+        t.equal(found.length, total, 'and then all is as it should be');
+      }
+      t.end();
+    },
+  );
 
   t.test(`${kind}: the flow of a translated connection is compared with what is decided for that connection`, (t) => {
     const { net, web, api, outside, asksFar, datapath, tables, flows, found } = lab();
@@ -388,6 +455,10 @@ for (const [kind, open] of Object.entries(simulatedDatapaths)) {
     t.ok(audit.statistics.flows <= 256, `${audit.statistics.flows} flows`);
     t.end();
   });
+}
+
+function isOfOpening({ what, why }: Mismatch): boolean {
+  return /^flow \d+$/.test(what) && why === 'policies for ingress deny what it may open, to 10.0.0.4 port 8080';
 }
 
 /** To a workload that nobody knows, another one for each number: a flood, and a flow, for each. */
