@@ -51,7 +51,13 @@ export interface JudgedCase extends PolicyCase {
 }
 
 /** Why a connection is not allowed any more, or a packet may not begin one. */
-export interface Denial extends PolicyCase, JudgedDirection {}
+export interface Denial extends PolicyCase, JudgedDirection {
+  /** Where it came in; undefined: in no place that is known. */
+  readonly place: Place | undefined;
+  /** The address that its sender means, which of a service is another one than its backend has; and the port there. */
+  readonly meant: Uint8Array;
+  readonly meantPort: number | undefined;
+}
 
 /** Whose policies are asked: the names of ports of this host; undefined if it is behind none. Else, who has the address. */
 export interface Subjects {
@@ -128,13 +134,14 @@ export function denialOf(
   if (concerned && !isDns && !isConcerned(talk.from, concerned) && !isConcerned(talk.to, concerned))
     return 'unconcerned';
   const judgedCase = judgeParties(talk, tables.policies);
-  for (const one of judgedCase.judged) if (one.judgement.verdict === 'deny') return withJudgement(judgedCase, one);
-  for (const one of judgedCase.judged) if (one.judgement.staged) return { staged: withJudgement(judgedCase, one) };
+  const told = ({ direction, judgement }: JudgedDirection): Denial => {
+    const { protocol, l4Port, from, to } = judgedCase;
+    const { meant, meantPort, places } = talk;
+    return { protocol, l4Port, from, to, direction, judgement, place: places[0], meant, meantPort };
+  };
+  for (const one of judgedCase.judged) if (one.judgement.verdict === 'deny') return told(one);
+  for (const one of judgedCase.judged) if (one.judgement.staged) return { staged: told(one) };
   return 'allowed';
-}
-
-function withJudgement({ protocol, l4Port, from, to }: PolicyCase, { direction, judgement }: JudgedDirection): Denial {
-  return { protocol, l4Port, from, to, direction, judgement };
 }
 
 export function isDenied(found: ReturnType<typeof denialOf>): found is Denial {
@@ -233,7 +240,9 @@ export function denialOfPacket(key: FlowKey, judged: JudgedEnd, tables: JudgingT
     direction === 'egress' ? readBytes(key, fields.ip_src) : (target?.address ?? readBytes(key, fields.ip_dst));
   const of = { address: own.slice(), endpoint: subject };
   const [from, to] = direction === 'egress' ? [of, peer] : [peer, of];
-  return { direction, protocol, l4Port, from, to, judgement };
+  const meant = readBytes(key, fields.ip_dst).slice();
+  const meantPort = hasPorts(protocol) ? readNumber(key, fields.l4_dst) : 0;
+  return { direction, protocol, l4Port, from, to, judgement, place, meant, meantPort };
 }
 
 /** Where the addresses of a packet are meaningful; undefined if it comes from no network. */

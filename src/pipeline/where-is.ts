@@ -1,4 +1,5 @@
 /** Where packets for an address of a network go: by its route, to whom of the next hops is known. */
+import { OUTSIDE, type Place } from '../flow/connection.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Location } from '../table/fdb.ts';
 import type { Tables } from './stage.ts';
@@ -26,4 +27,15 @@ export function whereIs(
     if (where) return { vni, mac: mac as Uint8Array, where };
   }
   return undefined;
+}
+
+/** Where replies to it come in: from a workload of this host, in the network of that. Other hosts route them. */
+export function repliesFrom(
+  address: Uint8Array,
+  to: Vni,
+  tables: Pick<Tables, 'topology' | 'neighbors' | 'fdb'>,
+): Place {
+  if (tables.topology.network(to)?.routes.lookup(address).route?.kind === 'outside') return OUTSIDE;
+  const found = whereIs(to, address, tables);
+  return found?.where.kind === 'port' ? found.vni : to;
 }

@@ -11,7 +11,7 @@ import { openNativeDatapath } from '../../src/datapath/native/native.ts';
 import type { Datapath, DatapathOptions, Injectable } from '../../src/datapath/datapath.ts';
 import type { PolicyEvent } from '../../src/control/policy-log.ts';
 import { connectionBytes, ConnectionRecords, INTERNAL, OUTSIDE, type Place } from '../../src/flow/connection.ts';
-import { formatIp, parseIp, type Vni } from '../../src/flow/types.ts';
+import { formatIp, formatMac, parseIp, type Vni } from '../../src/flow/types.ts';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import type { ClassChangeReport } from '../../src/model/policy-report.ts';
 import type { Resource } from '../../src/model/resource.ts';
@@ -20,12 +20,15 @@ import { ClassWatch } from '../../src/observe/classes/class-watch.ts';
 import { FlowClasses } from '../../src/observe/classes/flow-classes.ts';
 import { WhatIf } from '../../src/observe/what-if.ts';
 import { createSimulation } from '../../src/simulation.ts';
+import { gatewayMac } from '../../src/table/topology.ts';
 import { manifest, openControlPlane } from '../cluster/control-plane.ts';
 import { tcp, udp } from '../support/frames.ts';
 import { identityOf, policyOf } from '../support/policy/tables.ts';
 import type { Pod, World } from '../support/policy/world.ts';
+import { backend, service, servicePort } from '../support/services.ts';
 
 const BLUE = 100 as Vni;
+const RED = 200 as Vni;
 const [TCP, UDP] = [6, 17];
 const [SECOND, MINUTE, HOUR, DAY] = [1000, 60_000, 3_600_000, 86_400_000];
 const SYN = 2;
@@ -260,8 +263,14 @@ t.test(
       'web db tcp/8080 deny allow',
     ]);
     const end = (address: string, endpoint?: string) => ({ address: parseIp(address), endpoint });
-    deny({ protocol: TCP, l4Port: 22, from: end('10.0.0.10', 'web'), to: end('10.0.0.11', 'db') });
-    deny({ protocol: UDP, l4Port: 53, direction: 'egress', from: end('10.0.0.10', 'web'), to: end('198.51.100.3') });
+    const told = (to: ReturnType<typeof end>) => ({
+      from: end('10.0.0.10', 'web'),
+      to,
+      meant: to.address,
+      place: BLUE,
+    });
+    deny({ protocol: TCP, l4Port: 22, ...told(end('10.0.0.11', 'db')) });
+    deny({ protocol: UDP, l4Port: 53, direction: 'egress', ...told(end('198.51.100.3')) });
     const found = await lines(policy('db', { ...forDb, ingress: [{ ports: [{ port: 22 }] }] }));
     t.same(found, ['web db tcp/22 deny allow'], 'what was denied would be allowed');
   },
@@ -390,6 +399,94 @@ for (const [kind, open] of Object.entries(kinds)) {
     t.ok(denied().lastSeenMs >= lastSeenMs + 14 * SECOND, 'it is denied again and again');
     watch.close();
   });
+
+  t.test(
+    `${kind}: what was allowed and is denied by now is one class, through services and to other networks, too`,
+    async (t) => {
+      for (const direction of ['egress', 'ingress'] as const) {
+        const net = createSimulation({ open });
+        t.teardown(() => net.close());
+        const host = net.host('a', '192.0.2.1');
+        const networks = [
+          { name: 'blue', vni: BLUE, subnet: '10.0.0.0/24', to: '10.1.0.0/24', network: 'red', outside: true },
+          { name: 'red', vni: RED, subnet: '10.1.0.0/24', to: '10.0.0.0/24', network: 'blue', outside: false },
+        ];
+        for (const { name, vni, subnet, to, network, outside } of networks)
+          host.createNetwork(name, vni, { subnets: [subnet], routes: [{ to, network }], outside });
+        host.openOutside({ transit: ['169.254.77.2'] });
+        const there: Pod = { name: 'there', namespace: 'shop', labels: {}, ports: [], addresses: ['10.1.0.5'] };
+        const all = [...pods, there];
+        const [web] = all.map(({ name, addresses }, n) =>
+          host.attach({
+            ...{ name: `shop/${name}`, network: name === 'there' ? 'red' : 'blue' },
+            ...{ mac: `02:00:00:00:00:0${n + 2}`, addresses },
+          }),
+        );
+        const { forwarding } = host;
+        const { controller, datapath, tables } = forwarding;
+        const known = new Map(all.map((pod) => [pod.addresses[0]!, pod]));
+        const everybody: World = { ...world, pods: all };
+        tables.policies.workloadsFrom((address) => {
+          const pod = known.get(formatIp(address));
+          return pod && { endpoint: `shop/${pod.name}`, identity: identityOf(everybody, pod) };
+        });
+        for (const [n, { address, endpoint, vni }] of [
+          { address: '10.0.0.4', endpoint: 'shop/db', vni: BLUE },
+          { address: '10.1.0.5', endpoint: 'shop/there', vni: RED },
+        ].entries()) {
+          forwarding.setService(
+            service({
+              ...{ id: `shop/s${n}`, vips: [parseIp(`10.96.0.${n + 1}`)] },
+              ...{ backends: [backend(address, { vni, host: 'a', endpoint })], ports: [servicePort(1)] },
+            }),
+          );
+        }
+        const classes = new FlowClasses();
+        const watch = new ClassWatch({
+          ...{ classes, tables, flows: controller.flows, policyLog: controller.policyLog },
+          records: datapath.connections.records,
+          networkOf: (name) => (name === 'shop/there' ? RED : BLUE),
+          clock: () => net.nowMs,
+        });
+        await watch.look(false);
+        const asked = ['10.0.0.4', '10.1.0.5', '10.96.0.1', '10.96.0.2'];
+        if (direction === 'egress') asked.push('203.0.113.9');
+        const ask = (sourcePort: number): void => {
+          for (const dst of asked) {
+            const dstMac = dst === '10.0.0.4' ? '02:00:00:00:00:04' : formatMac(gatewayMac(BLUE));
+            const ends = { src: '10.0.0.2', dst, srcMac: '02:00:00:00:00:02', dstMac };
+            web!.send(tcp(ends, { sourcePort, destinationPort: 80, flags: SYN }));
+          }
+        };
+        const counts = (): string[] => [...classes.values()].map(({ opened, denied }) => `${opened}+${denied}`);
+        ask(2000);
+        await watch.look(false);
+        t.same(
+          counts(),
+          asked.map(() => '1+0'),
+        );
+        const closed = policyOf({
+          ...{ kind: 'NetworkPolicy', metadata: { name: 'closed', namespace: 'shop' } },
+          spec: { podSelector: {}, policyTypes: [direction === 'egress' ? 'Egress' : 'Ingress'] },
+        });
+        for (const pod of all)
+          tables.policies.setSubject(`shop/${pod.name}`, {
+            ...{ identity: identityOf(everybody, pod), onDeny: 'drop', policies: [closed] },
+          });
+        controller.enforce();
+        net.advance(SECOND);
+        ask(3000);
+        await watch.look(true);
+        t.same(
+          counts(),
+          asked.map(() => '1+1'),
+          direction,
+        );
+        t.ok([...classes.values()].every(({ verdict }) => verdict === 'deny'));
+        watch.close();
+      }
+    },
+  );
 }
 
 t.test('a scan in the records: so many are read, the rest is counted, and what others do is seen', async (t) => {

@@ -14,7 +14,7 @@ import type { PolicyEvent, PolicyLog } from '../../control/policy-log.ts';
 import { INTERNAL, type ConnectionRecords, type Place } from '../../flow/connection.ts';
 import { fields } from '../../flow/fields.ts';
 import { readNumber } from '../../flow/key.ts';
-import type { Vni } from '../../flow/types.ts';
+import { sameBytes, type Vni } from '../../flow/types.ts';
 import { placeOf } from '../../forwarding/packet-judgement.ts';
 import {
   denialOfPacket,
@@ -26,6 +26,7 @@ import {
   type Party,
 } from '../../pipeline/open-connections.ts';
 import type { Tables } from '../../pipeline/stage.ts';
+import { repliesFrom } from '../../pipeline/where-is.ts';
 import { eachInTurns, nextTurn } from '../../turns.ts';
 import type { ClassEnd, FlowClass, Talk } from './flow-class.ts';
 import type { FlowClasses } from './flow-classes.ts';
@@ -203,24 +204,36 @@ export class ClassWatch {
   }
 
   /** @param denied how often it has been since it was last noted */
-  #noteDenied({ direction, protocol, l4Port, from, to }: Denial, atMs: number, denied: number): void {
+  #noteDenied(denial: Denial, atMs: number, denied: number): void {
     const { classes, tables, networkOf } = this.#environment;
-    const subject = direction === 'egress' ? from.endpoint : to.endpoint;
+    const { direction, protocol, l4Port, from, to, place, meant, meantPort } = denial;
+    const isToOther = direction === 'egress';
+    const subject = isToOther ? from.endpoint : to.endpoint;
     const vni = subject === undefined ? undefined : networkOf(subject);
     if (vni === undefined) return;
-    const toPlace = placeOf({ address: to.address, vni }, protocol, l4Port, tables);
+    // As the record of its connection would have it.
+    const fromPlace = isToOther ? vni : (place ?? vni);
+    const toPlace = isToOther ? this.#placeOf(to.address, vni, denial) : vni;
     const end = (place: Place, address: Uint8Array, isSubject: boolean): ClassEnd => {
       const peer = peerAt(place, address, tables);
       return this.#endOf({ ...peer, subject: isSubject ? subject : peer.endpoint });
     };
     classes.note(
       {
-        ...{ places: [vni, toPlace], protocol, l4Port, meant: to.address },
-        from: end(vni, from.address, direction === 'egress'),
-        to: end(toPlace, to.address, direction === 'ingress'),
+        ...{ places: [fromPlace, toPlace], protocol, l4Port, meant },
+        ...(!sameBytes(meant, to.address) && { meantPort }),
+        from: end(fromPlace, from.address, isToOther),
+        to: end(toPlace, to.address, !isToOther),
       },
       { verdict: 'deny', firstSeenMs: atMs, lastSeenMs: atMs, opened: 0, denied },
     );
+  }
+
+  /** Where the other end is of what a workload of this host begins. */
+  #placeOf(address: Uint8Array, vni: Vni, { protocol, l4Port }: Denial): Place {
+    const { tables } = this.#environment;
+    const place = placeOf({ address, vni }, protocol, l4Port, tables);
+    return place === INTERNAL ? place : repliesFrom(address, vni, tables);
   }
 
   /** A workload that has gone is known by its labels from now on. */
