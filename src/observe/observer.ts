@@ -190,7 +190,7 @@ export class Observer {
    * included.
    */
   flows(of: TalkFilter = {}): AsyncGenerator<FlowReport> {
-    return this.#flows(this.#wanted(of, flowTalk));
+    return this.#flows(this.#wanted(of, flowTalk, noOthers));
   }
 
   async *#flows(wants: (flow: FlowReport) => boolean): AsyncGenerator<FlowReport> {
@@ -296,9 +296,9 @@ export class Observer {
     this.#closing.abort();
   }
 
-  /** What was dropped, by port and reason, with the decision if one was made. @throws WeftError('invalid') about the filter */
+  /** What was dropped, by port and reason, with the decision if one was made. @throws WeftError about the filter */
   drops(of: TalkFilter = {}): DropReport[] {
-    return this.#drops().filter(this.#wanted(of, dropTalk));
+    return this.#drops().filter(this.#wanted(of, dropTalk, () => this.#keptDrops()));
   }
 
   #drops(): DropReport[] {
@@ -344,9 +344,9 @@ export class Observer {
     return { tables: forwarding.tables, endpoints: endpoints.all(), of, clock };
   }
 
-  /** @throws WeftError('invalid') about the filter */
+  /** @throws WeftError about the filter */
   onFlow(listener: (flow: FlowReport) => void, of: TalkFilter = {}): () => void {
-    const wants = this.#wanted(of, flowTalk);
+    const wants = this.#wanted(of, flowTalk, noOthers);
     return this.#environment.forwarding.controller.onFlow((flow) => {
       const report = this.#reportFlow(flow);
       if (wants(report)) listener(report);
@@ -356,7 +356,7 @@ export class Observer {
   /** With `since`, first what is kept. */
   onDrop(listener: (drop: DropReport) => void, of: TalkFilter = {}): () => void {
     const { drops } = this.#environment.forwarding.controller;
-    const wants = this.#wanted(of, dropTalk);
+    const wants = this.#wanted(of, dropTalk, () => this.#keptDrops());
     const tell = (record: DropRecord): void => {
       const report = this.#reportDrop(record);
       if (wants(report)) listener(report);
@@ -365,9 +365,20 @@ export class Observer {
     return drops.onDrop(tell);
   }
 
-  #wanted<T>(of: TalkFilter, talk: (report: T) => Filtered): (report: T) => boolean {
-    const wants = talkFilter(of, this.#environment.wallClock());
+  /** @param kept what may be of endpoints that have gone @throws WeftError about the filter */
+  #wanted<T>(of: TalkFilter, talk: (report: T) => Filtered, kept: () => Iterable<Filtered>): (report: T) => boolean {
+    const { endpoints, forwarding, wallClock } = this.#environment;
+    const wants = talkFilter(of, wallClock(), {
+      hasEndpoint: (id) => endpoints.find(id) !== undefined,
+      hasNetwork: (name) => forwarding.tables.topology.networkNamed(name) !== undefined,
+      kept,
+    });
     return (report) => wants(talk(report));
+  }
+
+  #keptDrops(): Filtered[] {
+    const { drops } = this.#environment.forwarding.controller;
+    return drops.records().map((record) => dropTalk(this.#reportDrop(record)));
   }
 
   #reportDrop(record: DropRecord): DropReport {
@@ -520,6 +531,9 @@ export class Observer {
       : undefined;
   }
 }
+
+/** Whoever has gone has no flows any more. */
+const noOthers = (): readonly Filtered[] => [];
 
 function flowTalk({ packet, reason, decidedAt }: FlowReport): Filtered {
   return { ...packet, reason, when: decidedAt };

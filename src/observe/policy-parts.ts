@@ -49,7 +49,7 @@ export function policyTelling(environment: PolicyTellingEnvironment): PolicyTell
   const policyReports = new PolicyReports({
     log: policyLog,
     judged: () => sweep.done(),
-    ...{ endpoints, clock, wallClock },
+    ...{ endpoints, networks, clock, wallClock },
   });
   logSwept(policyReports, warn);
   const classes = new ClassKeeper({

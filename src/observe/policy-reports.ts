@@ -1,6 +1,7 @@
 /** What `weft policy log` shows, and what is told of the connections that policies have ended. */
 import type { Swept } from '../cluster/swept.ts';
 import type { Endpoints } from '../cluster/endpoints.ts';
+import type { Networks } from '../cluster/networks.ts';
 import type { PolicyEvent, PolicyLog } from '../control/policy-log.ts';
 import type { PolicyEventReport, TalkFilter } from '../model/talk-report.ts';
 import { endsOfDenial } from './ends.ts';
@@ -12,6 +13,7 @@ export interface PolicyReportsEnvironment {
   /** Resolves when all open connections have been judged by what is in force by now. */
   readonly judged: () => Promise<void>;
   readonly endpoints: Pick<Endpoints, 'find'>;
+  readonly networks: Pick<Networks, 'find'>;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   /** Milliseconds since the epoch. */
@@ -28,24 +30,19 @@ export class PolicyReports {
     this.#environment = environment;
   }
 
-  /** What is kept, the oldest first. @throws WeftError('invalid') about the filter */
+  /** What is kept, the oldest first. @throws WeftError about the filter */
   log(of: TalkFilter = {}): PolicyEventReport[] {
-    const { log, wallClock } = this.#environment;
-    const wants = talkFilter(of, wallClock());
-    return log
-      .events()
-      .map((event) => this.#report(event))
-      .filter((report) => wants(filteredBy(report)));
+    const wants = this.#wanted(of);
+    return this.#kept().filter(wants);
   }
 
   /** Calls `listener` with every event; with `since`, with what is kept before. Returns how to stop. */
   onEvent(listener: (event: PolicyEventReport) => void, of: TalkFilter = {}): () => void {
-    const { log, wallClock } = this.#environment;
-    const wants = talkFilter(of, wallClock());
+    const wants = this.#wanted(of);
     if (of.since !== undefined) for (const report of this.log(of)) listener(report);
-    return log.onEvent((event) => {
+    return this.#environment.log.onEvent((event) => {
       const report = this.#report(event);
-      if (wants(filteredBy(report))) listener(report);
+      if (wants(report)) listener(report);
     });
   }
 
@@ -76,6 +73,21 @@ export class PolicyReports {
       stop();
       return { events, more };
     };
+  }
+
+  #kept(): PolicyEventReport[] {
+    const { log } = this.#environment;
+    return log.events().map((event) => this.#report(event));
+  }
+
+  #wanted(of: TalkFilter): (report: PolicyEventReport) => boolean {
+    const { endpoints, networks, wallClock } = this.#environment;
+    const wants = talkFilter(of, wallClock(), {
+      hasEndpoint: (id) => endpoints.find(id) !== undefined,
+      hasNetwork: (name) => networks.find(name) !== undefined,
+      kept: () => this.#kept().map(filteredBy),
+    });
+    return (report) => wants(filteredBy(report));
   }
 
   #report(event: PolicyEvent): PolicyEventReport {
