@@ -1,5 +1,6 @@
 /** A decision as text, after `ofproto/trace`: one line for each stage, with the fields that it read. */
 import type { DecisionReport } from '../model/report.ts';
+import { servicePortText } from '../model/service-port-text.ts';
 import type { ChoiceReport } from '../model/service-report.ts';
 
 /**
@@ -38,7 +39,7 @@ export function choiceText({ service, subset, route, port, by, reason, candidate
     }),
     ...excluded.map((one) => `   not ${named(one)}: ${one.why}`),
   ];
-  const where = `port ${port.name === '' ? '' : `${port.name}, `}${portText(port)}`;
+  const where = `port ${port.name === '' ? '' : `${port.name}, `}${servicePortText(port)}`;
   const part = subset === undefined ? '' : `, subset ${subset}`;
   return `${route ? takenText(route) : ''}Backend of service ${service}${part}, ${where}, by ${by}:\n${lines.map((line) => `  ${line}\n`).join('')}`;
 }
@@ -50,13 +51,6 @@ function takenText({ service, virtualService, destinations }: NonNullable<Choice
     return `  ${one.chosen ? '->' : '  '} ${what}, weight ${one.weight}\n`;
   });
   return `Route of service ${service}, by virtualservice ${virtualService}:\n${lines.join('')}`;
-}
-
-/** `80/TCP`, `80:30080/TCP` with a port that all hosts publish, `5060-5160/UDP`. */
-export function portText({ port, lastPort, nodePort, protocol }: ChoiceReport['port']): string {
-  const text = (first: number): string =>
-    lastPort === undefined ? String(first) : `${first}-${first + lastPort - port}`;
-  return `${text(port)}${nodePort === undefined ? '' : `:${text(nodePort)}`}/${protocol}`;
 }
 
 function endText(address: string, port: number): string {

@@ -1,7 +1,7 @@
 /** Services and their backends as tables. */
 import { idOf } from '../model/name.ts';
+import { servicePortText } from '../model/service-port-text.ts';
 import type { ServiceBackendReport, ServiceReport } from '../model/service-report.ts';
-import { portText } from './decision.ts';
 import type { NamespaceOptions } from './kind.ts';
 import { colours, durationText, fields, numberText, table, type Cell, type Colour } from './print.ts';
 import { ruleFields } from './rule-text.ts';
@@ -35,7 +35,12 @@ export async function serviceText(service: ServiceReport, isWide: boolean): Prom
     ['Service', idOf(service)],
     ['Addresses', addressText(service)],
     ...externalCells(service),
-    ['Ports', ports.map((port) => (port.name === '' ? portText(port) : `${port.name} ${portText(port)}`)).join(', ')],
+    [
+      'Ports',
+      ports
+        .map((port) => (port.name === '' ? servicePortText(port) : `${port.name} ${servicePortText(port)}`))
+        .join(', '),
+    ],
     ['Method', methodText(service)],
     ['Affinity', affinityText(service)],
     ...ruleFields(service),
@@ -69,7 +74,7 @@ export function serviceRow(service: ServiceReport, isWide: boolean): Cell[] {
   return [
     idOf(service),
     addressText(service),
-    service.ports.map(portText).join(','),
+    service.ports.map(servicePortText).join(','),
     // One that is only another name has none, and lacks none.
     service.externalName === undefined ? `${ready.size}/${new Set(backends.map(nameText)).size}` : '',
     numberText(backends.reduce((sum, { connections }) => sum + connections, 0)),

@@ -91,6 +91,38 @@ function overlap(a: PortRange, b: PortRange): boolean {
   return isOfOne && a.first <= b.last && b.first <= a.last;
 }
 
+/** Ports beyond those that a Service declares, and where they are in the range that has them. */
+export interface FurtherPorts {
+  readonly first: number;
+  readonly last: number;
+  readonly protocol: 'TCP' | 'UDP';
+  /** The number of the range, and how far in it they begin. */
+  readonly range: number;
+  readonly offset: number;
+}
+
+/** The ranges without the ports that are declared, which lead where they say: by range, then by protocol. */
+export function furtherPorts(
+  ports: readonly { readonly port: number; readonly protocol: 'TCP' | 'UDP' }[],
+  ranges: readonly PortRange[],
+): readonly FurtherPorts[] {
+  const protocols = [...new Set(ports.map(({ protocol }) => protocol))];
+  return ranges.flatMap(({ first, last, protocol: only }, range) =>
+    (only === undefined ? protocols : [only]).flatMap((protocol) => {
+      const declared = ports.filter((port) => port.protocol === protocol).map(({ port }) => port);
+      return gaps({ first, last }, declared).map((gap) => ({ ...gap, protocol, range, offset: gap.first - first }));
+    }),
+  );
+}
+
+/** What of a range is left without some of its ports. */
+function gaps({ first, last }: { readonly first: number; readonly last: number }, without: readonly number[]) {
+  const cuts = without.filter((port) => first <= port && port <= last).sort((a, b) => a - b);
+  const starts = [first, ...cuts.map((port) => port + 1)];
+  const ends = [...cuts.map((port) => port - 1), last];
+  return starts.map((start, at) => ({ first: start, last: ends[at]! })).filter((gap) => gap.first <= gap.last);
+}
+
 const unannotated: ServiceAnnotations = {
   ranges: [],
   drainMs: DEFAULT_DRAIN_MS,

@@ -334,9 +334,24 @@ t.test('they are shown as kubectl shows them', async (t) => {
   ]);
   const annotations = { 'weft.dev/load-balancer-ips': '192.0.2.1,2001:DB8::1', 'weft.dev/ports': '90-99' };
   const balanced = service({ type: 'LoadBalancer' }, { annotations });
-  t.same(row(balanced.spec, { annotations }).slice(2, 4), ['192.0.2.1,2001:db8::1', '80/TCP,90-99']);
+  t.same(row(balanced.spec, { annotations }).slice(2, 4), ['192.0.2.1,2001:db8::1', '80/TCP,90-99/TCP']);
   const shown = { ...parseResource(balanced), status: { nodePorts: ['31000-31009'] } };
-  t.equal(resourceRow(kind, shown)[5], '80/TCP,90-99:31000-31009');
+  t.equal(resourceRow(kind, shown)[5], '80/TCP,90-99:31000-31009/TCP');
+  const further = { 'weft.dev/ports': '9000,79-81,54/tcp' };
+  t.equal(
+    row(
+      {
+        clusterIP: '10.96.0.5',
+        ports: [
+          { name: 'a', port: 80 },
+          { name: 'b', port: 53, protocol: 'UDP' },
+        ],
+      },
+      { annotations: further },
+    )[3],
+    '80/TCP,53/UDP,9000/TCP,9000/UDP,79/TCP,81/TCP,79-81/UDP,54/TCP',
+    'as `weft services` shows them: without those that are declared',
+  );
   t.same(row({ type: 'ExternalName', externalName: 'a.example', ports: [] }), [
     ...['ExternalName', '<none>', 'a.example', '<none>', '<none>', ''],
   ]);

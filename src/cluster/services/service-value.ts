@@ -14,7 +14,7 @@ import { parseIp, sameBytes, type Vni } from '../../flow/types.ts';
 import type { EndpointSliceResource, SliceEndpoint } from '../../model/kinds/endpoint-slice.ts';
 import { healthCheckOf } from '../../model/health-check.ts';
 import { affinityMsOf, familyOf, loadBalancerIpsOf, type ServicePortSpec } from '../../model/kinds/service.ts';
-import { readAnnotations, type PortRange } from '../../model/service-annotations.ts';
+import { furtherPorts, readAnnotations, type PortRange } from '../../model/service-annotations.ts';
 import type { Backend, BackendCheck, Service, ServicePort } from '../../table/service.ts';
 import { nameOf } from '../../model/resource.ts';
 import type { DestinationRuleResource } from '../../model/kinds/destination-rule.ts';
@@ -229,32 +229,16 @@ export function portsOf(
     protocol: protocolNumber(protocol),
     nodePort: nodePorts[at] || undefined,
   }));
-  const protocols = [...new Set(ports.map(({ protocol }) => protocol))];
-  const further = ranges.flatMap(({ first, last, protocol }, at) =>
-    (protocol === undefined ? protocols : [protocol]).flatMap((one) =>
-      gaps(
-        { first, last },
-        ports.filter((port) => port.protocol === one).map(({ port }) => port),
-      ).map((gap) => ({
-        ...{ name: '', l4Port: gap.first, lastL4Port: gap.last, protocolName: one, target: gap.first, isRange: true },
-        protocol: protocolNumber(one),
-        nodePort: nodePortAt(nodePorts[ports.length + at], gap.first - first),
-      })),
-    ),
-  );
+  const further = furtherPorts(ports, ranges).map(({ first, last, protocol, range, offset }) => ({
+    ...{ name: '', l4Port: first, lastL4Port: last, protocolName: protocol, target: first, isRange: true },
+    protocol: protocolNumber(protocol),
+    nodePort: nodePortAt(nodePorts[ports.length + range], offset),
+  }));
   return [...declared, ...further];
 }
 
 function nodePortAt(first: number | undefined, offset: number): number | undefined {
   return first ? first + offset : undefined;
-}
-
-/** What of a range is left without some of its ports. */
-function gaps({ first, last }: { readonly first: number; readonly last: number }, without: readonly number[]) {
-  const cuts = without.filter((port) => first <= port && port <= last).sort((a, b) => a - b);
-  const starts = [first, ...cuts.map((port) => port + 1)];
-  const ends = [...cuts.map((port) => port - 1), last];
-  return starts.map((start, at) => ({ first: start, last: ends[at]! })).filter((gap) => gap.first <= gap.last);
 }
 
 function candidatesOf(service: DeclaredService, ports: readonly ValuePort[], sources: ServiceSources): Candidate[] {

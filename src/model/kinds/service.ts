@@ -11,7 +11,8 @@ import { canonicalAddress, isAddress } from '../address.ts';
 import { portName } from '../named-port.ts';
 import { l4Port } from '../publish.ts';
 import { VXLAN_L4_PORT } from '../../wire/vxlan.ts';
-import { FOR_CONNECTIONS, LOAD_BALANCER_IPS, readAnnotations } from '../service-annotations.ts';
+import { FOR_CONNECTIONS, furtherPorts, LOAD_BALANCER_IPS, readAnnotations } from '../service-annotations.ts';
+import { servicePortText } from '../service-port-text.ts';
 import { dnsLabel, dnsSubdomain, portProtocol, serviceName, upstreamMetadata } from './upstream.ts';
 import { ipAddress, label, labelKey, outsideAddress, quote } from '../value.ts';
 import { foreignObject } from './foreign.ts';
@@ -304,19 +305,11 @@ export const serviceKind = defineKind({
       const { type, clusterIP, ports } = service.spec;
       const { ranges } = readAnnotations(service.metadata.annotations);
       const { nodePorts = [] } = statusOf(service);
-      const all = [
-        ...ports.map(
-          ({ port, nodePort: published, protocol }) =>
-            `${port}${published === undefined ? '' : `:${published}`}/${protocol}`,
-        ),
-        ...ranges.map(({ first, last, protocol }, at) =>
-          [
-            `${first}-${last}`,
-            nodePorts[at] === undefined ? '' : `:${nodePorts[at]}`,
-            protocol === undefined ? '' : `/${protocol}`,
-          ].join(''),
-        ),
-      ];
+      const further = furtherPorts(ports, ranges).map(({ first, last, protocol, range, offset }) => {
+        const published = Number.parseInt(nodePorts[range] ?? '', 10) + offset;
+        return { port: first, lastPort: last, protocol, ...(published > 0 && { nodePort: published }) };
+      });
+      const all = [...ports, ...further].map(servicePortText);
       return [type, clusterIP ?? '<none>', externalText(service), all.length === 0 ? '<none>' : all.join(',')];
     },
   },
