@@ -283,7 +283,7 @@ t.test('a field of the file is refused with its place', async (t) => {
     { config: file('a: 1\nhost: a\n') },
     /:1:1: a is not supported here: accepted are host, underlay, peers, /,
   );
-  refusesFile(t, 'host: a\nhost: b\n', '2:1: Map keys must be unique');
+  refusesFile(t, 'host: a\nhost: b\n', '2:1: host is given twice: a map has each key once');
   refusesFile(t, '- a\n', '1:1: a map of fields is expected');
   refusesFile(t, 'host: a\n---\nhost: b\n', '3:1: a configuration is one document');
   refuses(t, { config: file('host: [a\n') }, /weft\.yaml:\d+:\d+: /);

@@ -1,5 +1,5 @@
 /** YAML and JSON text as values that know their position in it. */
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Document } from 'yaml';
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Document, type YAMLError } from 'yaml';
 import { WeftError } from '../error.ts';
 import type { FieldPath, Locate } from './validate.ts';
 
@@ -16,6 +16,8 @@ export const LARGEST_TEXT_BYTES = 1 << 20;
 /** How often the content of an anchor may be repeated: aliases of aliases could grow without limit. */
 const MOST_ALIASES = 100;
 const NESTED_TOO_DEEP = 'nested too deep';
+/** How much of a key is read to name it. */
+const LONGEST_KEY = 256;
 
 /**
  * The documents of a text, without empty ones. JSON is read as the subset of YAML 1.2 that it
@@ -51,9 +53,7 @@ export function parseDocuments(text: string, source: string): TextDocument[] {
         // If a value continues as if it were a name, the line where it does so is the one to look
         // at.
         const runaway = document.errors.find(({ code }) => code === 'MULTILINE_IMPLICIT_KEY');
-        const isDeep = problem.message.startsWith('Maximum call stack');
-        const why = isDeep ? NESTED_TOO_DEEP : problem.message;
-        throw new WeftError('invalid', `${at(runaway?.pos[1] ?? problem.pos[0])}${why}`);
+        throw new WeftError('invalid', `${at(runaway?.pos[1] ?? problem.pos[0])}${problemText(text, problem)}`);
       }
       const start = document.contents?.range?.[0] ?? document.range[0];
       const value: unknown = guarded(at, start, () => document.toJS({ maxAliasCount: MOST_ALIASES }));
@@ -64,6 +64,25 @@ export function parseDocuments(text: string, source: string): TextDocument[] {
       };
     })
     .filter(({ value }) => value !== null);
+}
+
+/** What the library says, with the key that it is about where it does not name that. */
+function problemText(text: string, { code, message, pos: [offset] }: YAMLError): string {
+  if (message.startsWith('Maximum call stack')) return NESTED_TOO_DEEP;
+  const key = code === 'DUPLICATE_KEY' ? keyAt(text, offset) : keyBefore(text, offset);
+  if (key !== undefined && code === 'DUPLICATE_KEY') return `${key} is given twice: a map has each key once`;
+  if (key !== undefined && message.startsWith('Nested mappings'))
+    return `${key}: text with ": " in it needs quotes, and a map begins on a line of its own`;
+  return message;
+}
+
+function keyAt(text: string, offset: number): string | undefined {
+  return /^["']?([^\s:"',{}[\]]+)/.exec(text.slice(offset, offset + LONGEST_KEY))?.[1];
+}
+
+/** That of the value which begins there. */
+function keyBefore(text: string, offset: number): string | undefined {
+  return /([^\s:"',{}[\]]+)["']?\s*:\s*$/.exec(text.slice(Math.max(0, offset - LONGEST_KEY), offset))?.[1];
 }
 
 /** The library throws if something is nested too deep or repeated too often. */

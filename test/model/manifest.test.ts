@@ -293,8 +293,9 @@ status: {}
 
 t.test('text that is no YAML', async (t) => {
   refuses(t, 'kind: Network\n  name: [red\n', /^net.yaml:2:\d+: /);
-  refuses(t, `${network}  name: red\n`, '5:3: Map keys must be unique');
-  refuses(t, '{"kind": "Network", "kind": "Host"}', '1:21: Map keys must be unique');
+  refuses(t, `${network}  name: red\n`, '5:3: name is given twice: a map has each key once');
+  refuses(t, '{"kind": "Network", "kind": "Host"}', '1:21: kind is given twice: a map has each key once');
+  refuses(t, 'metadata:\n  name: red: blue\n', /^net.yaml:2:9: name: text with ": " in it needs quotes, and a map /);
   refuses(t, '\tkind: Network', /^net.yaml:1:1: Tabs/);
   refuses(t, 'kind: !secret Network', /^net.yaml:1:7: Unresolved tag/);
   refuses(t, 'kind: *nowhere', /^net.yaml:1:\d+: Unresolved alias/);
