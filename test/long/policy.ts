@@ -5,7 +5,8 @@
  *                           [--case TEXT] [--policies 5000] [--rate 10000] [--times 1] [--connections 200]
  *
  *   tables      truth tables of all policies that were written by hand (`support/policy/cases`), and of the documentation's
- *               examples, in real namespaces on two hosts with etcd: no cell is wrong
+ *               examples, in real namespaces on two hosts with etcd: no cell is wrong, no connection to one of several backends. Once
+ *               more with the namespace that most are about as `default`
  *   simulation  truth tables of so many random policies, on simulated hosts: no cell is wrong, no connection through services with
  *               several backends, also where the datapath opens it by itself, and nothing that is flooded
  *   never-open  nothing that is denied gets through at so many packets a second, while daemons are killed, restarted and taken
@@ -16,7 +17,7 @@
 import { parseArgs } from 'node:util';
 import t from 'tap';
 import { openLab } from '../support/lab.ts';
-import { policyCases } from '../support/policy/cases.ts';
+import { caseWorld } from '../support/policy/cases.ts';
 import { changeUnderLoad } from '../support/policy/change-under-load.ts';
 import { neverOpen } from '../support/policy/never-open.ts';
 import { RealCluster } from '../support/policy/real.ts';
@@ -73,15 +74,18 @@ t.comment(`seed ${seed}`);
 
 if (only.includes('tables')) {
   for (const datapath of values.datapath === undefined ? (['native'] as const) : datapaths) {
-    await t.test(`tables, ${datapath}`, async (t) => {
-      t.setTimeout(0);
-      const real = await RealCluster.open(openLab(t), datapath);
-      const cases = policyCases().filter(({ what }) => what.includes(values.case));
-      const tally = { cells: 0, allowed: 0 };
-      for (const one of cases) await real.holds(t, one, tally);
-      const count = cases.reduce((sum, one) => sum + one.policies.length, 0);
-      t.comment(`${count} policies in ${cases.length} sets: ${tally.cells} cells, ${tally.allowed} of them allowed`);
-    });
+    for (const asDefault of [undefined, 'shop']) {
+      await t.test(`tables, ${datapath}${asDefault ? `, ${asDefault} is called default` : ''}`, async (t) => {
+        t.setTimeout(0);
+        const { cases: all, ...places } = caseWorld(asDefault);
+        const real = await RealCluster.open(openLab(t), datapath, places);
+        const cases = all.filter(({ what }) => what.includes(values.case));
+        const tally = { cells: 0, allowed: 0, shared: 0, balanced: 0 };
+        for (const one of cases) await real.holds(t, one, tally);
+        const count = cases.reduce((sum, one) => sum + one.policies.length, 0);
+        t.comment(`${count} policies in ${cases.length} sets: ${JSON.stringify(tally)}`);
+      });
+    }
   }
 }
 if (only.includes('simulation')) {

@@ -19,7 +19,14 @@ interface Entry {
   readonly annotations?: Record<string, string>;
 }
 
-export const caseNamespaces: readonly Namespace[] = [
+/** The workloads, and what is tried with them. */
+export interface CaseWorld {
+  readonly namespaces: readonly Namespace[];
+  readonly pods: readonly Pod[];
+  readonly cases: readonly PolicyCase[];
+}
+
+const caseNamespaces: readonly Namespace[] = [
   { name: 'shop', labels: { env: 'prod', team: 'sales' } },
   { name: 'lab', labels: { env: 'test' } },
   { name: 'ops', labels: {} },
@@ -31,7 +38,7 @@ const web: readonly Port[] = [
   ['admin', 81],
 ];
 /** `ops` is on a network of its own, `red`; the others are on `blue`. */
-export const casePods: readonly Pod[] = [
+const casePods: readonly Pod[] = [
   podOf('shop/web', '10.44.1.2', { app: 'web', tier: 'front' }, web),
   podOf('shop/api', '10.44.1.3', { app: 'api', tier: 'back' }, [['http', 81]]),
   podOf('shop/db', '10.44.1.4', { app: 'db', tier: 'back' }, [
@@ -59,8 +66,8 @@ export const dnsPod: Pod = {
   ],
 };
 
-export function networkOf({ namespace }: Pod): keyof typeof caseNetworks {
-  return namespace === 'ops' ? 'red' : 'blue';
+export function networkOf({ addresses }: Pick<Pod, 'addresses'>): keyof typeof caseNetworks {
+  return addresses[0]!.startsWith('10.45.') ? 'red' : 'blue';
 }
 
 function podOf(id: string, ip4: string, labels: Record<string, string>, ports: readonly Port[]): Pod {
@@ -70,7 +77,24 @@ function podOf(id: string, ip4: string, labels: Record<string, string>, ports: r
   return { name, namespace, labels, addresses: [ip4, `fd${b}::${c === '0' ? '' : `${c}:`}${d}`], ports: named };
 }
 
-export function policyCases(): PolicyCase[] {
+export const caseNamespaceNames: readonly string[] = caseNamespaces.map(({ name }) => name);
+
+/** @param asDefault the namespace that is called `default` instead, where workloads have shorter names; undefined: none is */
+export function caseWorld(asDefault: string | undefined): CaseWorld {
+  const renamed = (name: string): string => (name === asDefault ? 'default' : name);
+  return {
+    namespaces: caseNamespaces.map((one) => ({ ...one, name: renamed(one.name) })),
+    pods: casePods.map((pod) => ({ ...pod, namespace: renamed(pod.namespace) })),
+    cases: policyCases(renamed),
+  };
+}
+
+function policyCases(renamed: (namespace: string) => string): PolicyCase[] {
+  // Nothing else in a specification is called like a namespace.
+  const specOf = (spec: object): object =>
+    JSON.parse(JSON.stringify(spec), (_, value: unknown) =>
+      typeof value === 'string' ? renamed(value) : value,
+    ) as object;
   const directory = new URL('cases/', import.meta.url);
   return readdirSync(directory)
     .sort()
@@ -80,7 +104,9 @@ export function policyCases(): PolicyCase[] {
       return entries.map(({ what, policies, annotations }, at) => ({
         what: `${table} ${at + 1}: ${what}`,
         policies: policies.flatMap((one, n) =>
-          Object.entries(one).map(([of, spec]) => manifest(of, `${table}-${at + 1}-${n}`, spec, annotations)),
+          Object.entries(one).map(([of, spec]) =>
+            manifest(renamed(of), `${table}-${at + 1}-${n}`, specOf(spec), annotations),
+          ),
         ),
       }));
     });

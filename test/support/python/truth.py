@@ -2,8 +2,8 @@
 
 It listens on each port, over TCP and UDP, IPv4 and IPv6, and answers with its name. A line on standard input says whom to
 ask, all at once, as JSON: a list of [kind, address, port], where kind is tcp, udp, dns-tcp or dns-udp. Questions from before
-are given up. The line `report` has it print what has been answered so far, as JSON by the place in that list: the name, or the
-error. A datagram that is not answered is sent again each second, as the kernel does with TCP; and so is whatever found no way,
+are given up. The line `answers` has it print what has been answered so far, as JSON by the place in that list: the name, or the
+error; the line `sources`, from which port it has asked. A datagram that is not answered is sent again each second, as the kernel does with TCP; and so is whatever found no way,
 as when nobody has said yet whose the address is.
 """
 import json
@@ -23,6 +23,7 @@ selector = selectors.DefaultSelector()
 questions = []
 asking = {}
 answers = {}
+sources = {}
 
 
 def listen(family, kind, port):
@@ -59,6 +60,7 @@ class Question:
         self.socket = socket.socket(family, socket.SOCK_STREAM if self.is_tcp else socket.SOCK_DGRAM)
         self.socket.setblocking(False)
         self.socket.connect_ex((address, port))
+        sources[number] = self.socket.getsockname()[1]
         waits = selectors.EVENT_WRITE if self.is_tcp and self.is_dns else selectors.EVENT_READ
         selector.register(self.socket, waits, self.ready)
         if not self.is_tcp:
@@ -108,12 +110,13 @@ def read_lines():
 
 
 def told(line):
-    if line == b"report":
-        print(json.dumps(answers), flush=True)
+    if line in (b"answers", b"sources"):
+        print(json.dumps(answers if line == b"answers" else sources), flush=True)
         return
     for one in list(asking.values()):
         one.close()
     answers.clear()
+    sources.clear()
     questions[:] = json.loads(line)
     for number in range(len(questions)):
         ask(number)
