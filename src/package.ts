@@ -16,6 +16,12 @@ function builtAt(): string {
   return Math.floor(mtimeMs).toString(36);
 }
 
+/** The path of a program that belongs to the addon: compiled here, or as it came with the package (`setup/prebuilds.mjs`). */
+export function nativeProgram(name: string): string {
+  const here = join(packageRoot, 'build/Release', name);
+  return existsSync(here) ? here : join(packageRoot, `prebuilds/linux-${process.arch}`, name);
+}
+
 /** That of `dist/cli` only says that its files are CommonJS. */
 function packageAbove(directory: string): { readonly packageRoot: string; readonly version: string } {
   const path = join(directory, 'package.json');

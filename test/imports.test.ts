@@ -18,7 +18,7 @@ const mayImport: Readonly<Record<string, string>> = {
   flow: 'wire ipaddr.js',
   table: 'wire flow labels',
   model: 'wire labels zod yaml ipaddr.js',
-  addon: 'flow wire package node',
+  addon: 'flow wire package node node-gyp-build',
   pipeline: 'table flow wire model',
   datapath: 'addon flow wire node',
   control: 'pipeline table datapath flow',

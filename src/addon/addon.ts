@@ -85,7 +85,7 @@ export interface Addon extends PassingAddon {
   forgetConnections(connections: Uint8Array): Promise<number>;
 }
 
-const ADDON_PATH = join(packageRoot, 'build/Release/weft.node');
+const COMPILED = join(packageRoot, 'build/Release/weft.node');
 const REMEDY = `compile it with \`npm --prefix ${packageRoot} run install\``;
 
 let loaded: Addon | undefined;
@@ -103,17 +103,30 @@ export function loadAddon(): Addon {
 }
 
 function requireAddon(): Addon {
-  try {
-    return createRequire(import.meta.url)(ADDON_PATH) as Addon;
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+  const path = existsSync(COMPILED) ? COMPILED : prebuilt();
+  if (path === undefined) {
     throw new WeftError(
       'system',
-      existsSync(ADDON_PATH)
-        ? `the native addon cannot be loaded (${why}); ${REMEDY}`
-        : `the native addon ${ADDON_PATH} is missing: install scripts did not run, or failed; ${REMEDY}`,
-      { cause },
+      `the native addon ${COMPILED} is missing: install scripts did not run, or failed, and none for this machine came with the package; ${REMEDY}`,
     );
+  }
+  try {
+    return createRequire(import.meta.url)(path) as Addon;
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+    throw new WeftError('system', `the native addon cannot be loaded (${why}); ${REMEDY}`, { cause });
+  }
+}
+
+/** The path of the one that came with the package for this machine. Its finder is only loaded where it is needed. */
+function prebuilt(): string | undefined {
+  try {
+    const { path } = createRequire(import.meta.url)('node-gyp-build') as {
+      readonly path: (directory: string) => string;
+    };
+    return path(packageRoot);
+  } catch {
+    return undefined;
   }
 }
 

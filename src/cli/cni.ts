@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { DEFAULT_SOCKET } from '../api/client.ts';
 import { WeftError } from '../error.ts';
-import { packageRoot } from '../package.ts';
+import { nativeProgram } from '../package.ts';
 import { print } from './print.ts';
 import { clientOf, globals, verb } from './verb.ts';
 
-const PROGRAM = join(packageRoot, 'build/Release/weft-cni');
+const PROGRAM = nativeProgram('weft-cni');
 /** Where runtimes look for plugins (Kubernetes, containerd, podman). */
 const DEFAULT_DIRECTORY = '/opt/cni/bin';
 /** What runtimes know it by: the `type` of a configuration. */

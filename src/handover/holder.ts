@@ -15,10 +15,10 @@ import { closeSync, constants, existsSync, openSync, readFileSync, realpathSync,
 import { basename, join } from 'node:path';
 import { connectPackets, listenPackets, MESSAGE_DESCRIPTORS, type PacketConnection } from '../addon/passing.ts';
 import { WeftError } from '../error.ts';
-import { packageRoot } from '../package.ts';
+import { nativeProgram } from '../package.ts';
 import { closeAll, type Keeper, type Named } from './descriptors.ts';
 
-const PROGRAM = join(packageRoot, 'build/Release/weft-holder');
+const PROGRAM = nativeProgram('weft-holder');
 /** Its socket in the state directory. */
 const SOCKET = 'holder';
 const REPLY_MS = 1000;

@@ -7,6 +7,7 @@
  *   3. node_modules             npm ci, whose install script builds the addon
  *   4. the addon                addon.mjs, by node-gyp
  *   5. TypeScript               bundle.mjs
+ *   6. for the package: what is compiled for those who install it (prebuilds.mjs)
  *
  * Each step knows whether its result is out of date (steps.mjs). If none is, nothing is run and
  * nothing is printed. Only one set-up of a checkout runs at a time; a second one waits, then
@@ -17,11 +18,13 @@ import { existsSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'n
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { addon, compilers, headersOfNode } from './addon.mjs';
+import { prebuilds } from './prebuilds.mjs';
 import { command, Failure, filesUnder, hasCommand, hashOf, isStale, root, runMain, runStep, say } from './steps.mjs';
 
 /** Debian package → what it provides: a command, or a file given by its absolute path. */
 const packages = {
   ...Object.fromEntries(compilers.map((name) => [name, name])),
+  binutils: 'strip',
   iproute2: 'ip',
   'util-linux': 'nsenter',
   nftables: 'nft',
@@ -77,6 +80,7 @@ const steps = {
       ),
   },
   addon,
+  prebuilds,
   typescript: {
     title: 'compiling TypeScript',
     stamp: 'dist/.weft-setup',
@@ -91,6 +95,7 @@ const steps = {
 
 const purposes = {
   build: { packages: building, steps: ['node_modules', 'addon', 'typescript'] },
+  package: { packages: [...building, 'binutils'], steps: ['node_modules', 'addon', 'typescript', 'prebuilds'] },
   test: {
     packages: [...building, ...traffic, ...paths, ...resolvers, ...etcd, 'docker.io', 'podman'],
     steps: ['node_modules', 'addon', 'typescript'],

@@ -62,10 +62,10 @@ export function filesUnder(directory, pattern) {
     .sort();
 }
 
-/** @throws Failure if it does not exit with 0 */
-export function command(file, args, env = {}) {
+/** @param folder where it runs @throws Failure if it does not exit with 0 */
+export function command(file, args, env = {}, folder = root) {
   const { status, signal, error } = spawnSync(file, args, {
-    cwd: root,
+    cwd: folder,
     stdio: ['ignore', process.stderr.fd, process.stderr.fd],
     env: { ...process.env, ...env },
   });

@@ -53,7 +53,7 @@ class Checkout {
 
   constructor({ node = ENGINES, installed = commands } = {}) {
     for (const path of ['src/setup', 'native']) mkdirSync(join(this.path, path), { recursive: true });
-    for (const name of ['setup', 'steps', 'addon']) {
+    for (const name of ['setup', 'steps', 'addon', 'prebuilds']) {
       const path = `src/setup/${name}.mjs`;
       cpSync(fileURLToPath(new URL(`../../${path}`, import.meta.url)), join(this.path, path));
     }
