@@ -42,7 +42,8 @@ export function putWorld(policies: Policies, world: World, isLocal: (pod: Pod) =
 }
 
 /** As in a cluster, a policy that stays as it was is the same object. */
-function valueOf(manifest: Manifest): Policy {
+/** The same object each time. */
+export function valueOf(manifest: Manifest): Policy {
   let value = values.get(manifest);
   if (!value) values.set(manifest, (value = policyOf(manifest)));
   return value;
