@@ -101,6 +101,14 @@ export class BlockPool implements Pool {
     return this.#owners.get(address)?.endpoint;
   }
 
+  isOthers(address: bigint): boolean {
+    const holding = this.#known(address);
+    if (!holding || holding.mayUse(address)) return false;
+    const { host, claimed } = holding.content;
+    const { hostName } = this.#holdings;
+    return host !== undefined && host !== hostName && (claimed.get(address)?.host ?? hostName) === hostName;
+  }
+
   check(owner: string, requested: string, isCarried = false): void {
     refuseReserved(owner, requested, this.network, this.#subnet);
     const value = addressValue(requested);

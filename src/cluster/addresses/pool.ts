@@ -24,6 +24,8 @@ export interface Pool {
   contains(address: string): boolean;
   /** The name of the endpoint that has the address, or will have it. @param address its value */
   ownerOf(address: bigint): string | undefined;
+  /** True for an address of another host's block, which `check` would have asked for it. */
+  isOthers?(address: bigint): boolean;
   /**
    * Checks that a new endpoint of this host could have this address.
    * @param isCarried a container engine carries its interface: it need not wait for what such an endpoint of this host had

@@ -18,7 +18,7 @@ interface Range extends AddressRange {
   readonly pool: Pool;
 }
 
-/** Addresses that nobody has and that are not free either: they rest, or are another host's. So many are tried in a set. */
+/** Addresses that nobody has and that are not free either, since they rest. So many are tried in a set. */
 const MOST_REFUSED = 1024;
 
 /**
@@ -95,23 +95,29 @@ function firstFree(
     network,
   }: { readonly endpoint: string; readonly taken: ReadonlySet<bigint>; readonly network: Network },
 ): bigint {
-  let toAsk: PlanAgain | undefined;
+  const others: { readonly pool: Pool; readonly value: bigint }[] = [];
   let refused = 0;
+  /** @throws PlanAgain if its host would have to give it up */
+  const isPossible = (pool: Pool, value: bigint): boolean => {
+    try {
+      pool.check(endpoint, addressText(value));
+      return true;
+    } catch (error) {
+      if (!(error instanceof WeftError) || error instanceof PlanAgain) throw error;
+      refused++;
+      return false;
+    }
+  };
   for (const { first, last, pool } of set) {
     for (let value = first; value <= last && refused < MOST_REFUSED; value++) {
       if (taken.has(value) || pool.ownerOf(value) !== undefined) continue;
-      try {
-        pool.check(endpoint, addressText(value));
-        return value;
-      } catch (error) {
-        if (!(error instanceof WeftError)) throw error;
-        // Another host would have to give it up: better one for which nobody has to be asked.
-        if (error instanceof PlanAgain) toAsk ??= error;
-        refused++;
-      }
+      // Better one for which nobody has to be asked.
+      if (!pool.isOthers?.(value)) {
+        if (isPossible(pool, value)) return value;
+      } else if (others.length < MOST_REFUSED) others.push({ pool, value });
     }
   }
-  if (toAsk) throw toAsk;
+  for (const { pool, value } of others) if (isPossible(pool, value)) return value;
   const texts = set.map(({ first, last }) => `${addressText(first)}-${addressText(last)}`);
   throw new WeftError('exhausted', `network "${network.name}" has no free address in ${texts.join(', ')} (${PATH})`);
 }
