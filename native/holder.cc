@@ -4,8 +4,9 @@
 //   daemon ──put, drop──► holder ──take──► the next daemon
 //
 // The daemon starts it with the listening socket as descriptor 3, in a session of its own. It ends when a daemon says
-// so, and otherwise kHoldMs after the last one has gone. A daemon that it does not answer kills it. It does nothing with the descriptors but keep them, and has no
-// threads and no files. io/passing.h has the messages; each is a letter and perhaps a name:
+// so, and otherwise kHoldMs after the last one has gone. A daemon that it does not answer kills it. It does nothing with the descriptors
+// but keep them, and answer Docker while there is no daemon (docker_socket.h). It has no threads and no files. io/passing.h has the
+// messages; each is a letter and perhaps a name:
 //
 //   P name + descriptors   keeps them under this name, in place of those that it had   → K | F (no room)
 //   D name                 closes those of this name                                   → K
@@ -24,16 +25,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "docker_socket.h"
 #include "io/passing.h"
 
 namespace {
 
 using weft::Fd;
+using weft::kDockerPatienceMs;
 using weft::Message;
 
 constexpr int kListener = 3;
@@ -41,6 +45,9 @@ constexpr int kListener = 3;
 constexpr int kHoldMs = 60'000;
 constexpr int kReplyMs = 1000;
 constexpr size_t kMostClients = 8;
+
+// DOCKER_DESCRIPTOR
+constexpr char kDocker[] = "docker";
 
 std::map<std::string, std::vector<Fd>> kept;
 
@@ -92,6 +99,12 @@ bool serve(int client) {
   return error == 0 && answer(client, &message);
 }
 
+// -1 if there is none.
+int docker_listener() {
+  const auto found = kept.find(kDocker);
+  return found == kept.end() || found->second.empty() ? -1 : found->second[0].get();
+}
+
 }  // namespace
 
 int main() {
@@ -112,9 +125,19 @@ int main() {
   for (;;) {
     std::vector<pollfd> polled = {{kListener, POLLIN, 0}};
     for (const Fd& client : clients) polled.push_back({client.get(), POLLIN, 0});
+    const int docker = clients.empty() ? docker_listener() : -1;
     const int64_t left = clients.empty() ? alone_since + kHoldMs - now_ms() : -1;
-    if (clients.empty() && left <= 0) return 0;
-    if (poll(polled.data(), polled.size(), static_cast<int>(left)) < 0 && errno != EINTR) return 1;
+    if (clients.empty() && left <= 0) {
+      if (docker >= 0) weft::remove_docker_socket(docker);
+      return 0;
+    }
+    const int64_t patience = docker < 0 ? 0 : std::max<int64_t>(alone_since + kDockerPatienceMs - now_ms(), 0);
+    if (docker >= 0 && patience == 0) polled.push_back({docker, POLLIN, 0});
+    if (poll(polled.data(), polled.size(), static_cast<int>(patience > 0 ? patience : left)) < 0 && errno != EINTR) return 1;
+    if (docker >= 0 && patience == 0 && polled.back().revents) {
+      Fd asking = weft::accept_docker(docker);
+      if (asking.get() >= 0) weft::refuse_docker(std::move(asking));
+    }
     std::vector<Fd> going_on;
     for (size_t i = 0; i < clients.size(); ++i) {
       if (polled[i + 1].revents == 0 || serve(clients[i].get())) going_on.push_back(std::move(clients[i]));

@@ -25,7 +25,7 @@ import { loadConfig, type DaemonConfig } from '../config.ts';
 import { DOCKER_SOCKET } from '../drivers/docker/docker.ts';
 import { WeftError } from '../error.ts';
 import { connectionFileHeader } from '../flow/connection.ts';
-import { closeAll, Descriptors } from '../handover/descriptors.ts';
+import { closeAll, Descriptors, DOCKER_DESCRIPTOR } from '../handover/descriptors.ts';
 import { Holder } from '../handover/holder.ts';
 import { Predecessor } from '../handover/predecessor.ts';
 import { FORWARD_MS } from '../handover/request.ts';
@@ -62,9 +62,6 @@ const HOOK_LOOKS = 5;
 const HOLDER_PAUSE_MS = { first: 1000, longest: 600_000 };
 /** How often the daemon checks whether the next one would find the holder. */
 const HOLDER_LOOK_MS = 2000;
-
-/** The name of the socket for Docker among descriptors. */
-const DOCKER_DESCRIPTOR = 'docker';
 
 const WAITING = 'waiting for the state of the cluster';
 
@@ -155,9 +152,9 @@ class Daemon {
     });
     let hasFollowed = false;
     try {
+      if (!successor && !this.#systemd) this.#findHeld();
       const hadDocker = this.#descriptors.spare(DOCKER_DESCRIPTOR).length > 0;
       if (this.#config.docker) this.#docker = await this.#openDocker();
-      if (!successor && !this.#systemd) this.#findHeld();
       this.#sw = await this.#openSwitch();
       clearTimeout(late);
       if (successor) await this.#follow(successor);

@@ -145,7 +145,10 @@ export function closeAll(descriptors: readonly number[]): void {
   for (const one of descriptors) closeSync(one);
 }
 
-/** Not the lock of the state directory, which ends with its daemon, nor the listening socket of the API. */
+/** The name of the listening socket for Docker. The holder knows it, too. */
+export const DOCKER_DESCRIPTOR = 'docker';
+
+/** Not the lock of the state directory, which ends with its daemon, nor the listening socket of the API, whose clients ask again. */
 function isKept(name: string): boolean {
-  return /^(?:tap|vxlan)-/.test(name);
+  return name === DOCKER_DESCRIPTOR || /^(?:tap|vxlan)-/.test(name);
 }

@@ -10,7 +10,17 @@
  *    it. A claim that comes late finds another socket there, gives up and looks again. So only
  *    a socket that was found dead is ever replaced.
  */
-import { chmodSync, linkSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, type BigIntStats } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  type BigIntStats,
+} from 'node:fs';
 import { connect, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
 import { WeftError } from '../error.ts';
@@ -62,14 +72,19 @@ export async function claimSocket(server: Server, path: string): Promise<() => v
 
 /**
  * Makes `server` listen at the socket of `path` that another daemon has claimed and left, by this descriptor of it,
- * which belongs to the server from then on. Returns how to give the path up, as `claimSocket` does.
+ * which belongs to the server from then on. Returns how to give the path up, as `claimSocket` does, which is asked instead if
+ * somebody has removed the socket.
  */
 export async function takeSocket(server: Server, path: string, descriptor: number): Promise<() => void> {
-  await listen(server, { fd: descriptor });
   const ours = stat(path);
+  if (!ours) {
+    closeSync(descriptor);
+    return claimSocket(server, path);
+  }
+  await listen(server, { fd: descriptor });
   return () => {
     const found = stat(path);
-    if (ours && found && isSame(found, ours)) rmSync(path);
+    if (found && isSame(found, ours)) rmSync(path);
   };
 }
 

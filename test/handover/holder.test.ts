@@ -1,9 +1,22 @@
 /** The holder and the daemon's side of it: what is put there comes back, to whoever finds it, and nothing stays open. */
-import { closeSync, fstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  closeSync,
+  fstatSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
+import { request } from 'node:http';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { connectPackets } from '../../src/addon/passing.ts';
+import { connectPackets, duplicate } from '../../src/addon/passing.ts';
 import { closeAll, type Named } from '../../src/handover/descriptors.ts';
 import { Holder } from '../../src/handover/holder.ts';
 import { openDescriptors } from '../support/descriptors.ts';
@@ -145,6 +158,44 @@ await t.test('one that the next daemon would not find ends, and says so', async 
   t.throws(() => Holder.start(directory), { code: 'ENOENT' }, 'the directory is not there');
   mkdirSync(directory);
   Holder.start(directory).end();
+});
+
+await t.test('Docker is refused soon while there is no daemon', async (t) => {
+  const directory = longDirectory(t);
+  const path = join(directory, '../docker.sock');
+  const server = createServer().on('connection', () => t.fail('only the holder accepts'));
+  server.listen(path);
+  await once(server, 'listening');
+  const listening = duplicate((server as unknown as { readonly _handle: { readonly fd: number } })._handle.fd);
+  // It removes its file.
+  const kept = join(directory, '../kept.sock');
+  linkSync(path, kept);
+  server.close();
+  const holder = Holder.start(directory);
+  holder.put('docker', [listening]);
+  closeSync(listening);
+  const ask = (method: string): Promise<{ status: number | undefined; body: string } | string> =>
+    new Promise((resolve) => {
+      const asking = request({ socketPath: kept, method: 'POST', path: `/${method}`, agent: false }, (response) => {
+        let body = '';
+        response.on('data', (chunk: Buffer) => (body += chunk.toString()));
+        response.once('end', () => resolve({ status: response.statusCode, body }));
+      });
+      asking.once('error', ({ code }: NodeJS.ErrnoException) => resolve(code ?? ''));
+      asking.end('{}');
+    });
+  const first = ask('IpamDriver.RequestAddress');
+  let isAnswered = false;
+  void first.then(() => (isAnswered = true));
+  for (let round = 0; round < 3; round++) holder.put('other', [0]);
+  t.equal(isAnswered, false, 'while a daemon is there, it is that one who answers');
+  holder.close();
+  const why = 'weft was killed, and has not started again: start it, and try again';
+  const refused = { status: 503, body: JSON.stringify({ Err: why, Error: why }) };
+  t.same(await first, refused);
+  t.same(await ask('NetworkDriver.Join'), refused, 'and at once from then on');
+  t.equal(await ask('IpamDriver.GetCapabilities'), 'ECONNRESET', 'what Docker asks once it is to ask again');
+  Holder.find(directory)!.holder.end();
 });
 
 /** A short path to the holder's socket in a directory. */
