@@ -52,8 +52,10 @@ const TRIM_MS = 3000;
 const CLOSE_MS = 1000;
 /** How long connections may take to end when everything has stopped. To a store that is silent, they do not. */
 const LEAVE_MS = 2000;
-/** How long who connects as Docker may say nothing while others wait. */
-const DOCKER_SILENT_MS = 200;
+/** How long who connects as Docker may take to send its request while others wait. */
+const DOCKER_SENDING_MS = 1000;
+/** How long answers to Docker may take when the daemon stops, or hands over. */
+const DOCKER_ANSWER_MS = 4000;
 /** A running daemon that has not answered for so long hangs. */
 const SILENT_MS = 5000;
 /** How often a takeover looks at most whether there are other hooks, since they have changed while those before were loaded. */
@@ -382,7 +384,7 @@ class Daemon {
     await this.#api.serve(target, (error) => this.#logger.error({ err: error }, 'internal error'));
     await this.#docker?.serve(async () => {
       const { dockerRoutes } = await import('../drivers/docker/routes.ts');
-      return dockerRoutes(this.#sw.drivers.docker, target.isStopping).fetch;
+      return dockerRoutes(this.#sw.drivers.docker).fetch;
     });
   }
 
@@ -390,7 +392,7 @@ class Daemon {
     return openUnixServer(DOCKER_SOCKET, {
       name: DOCKER_DESCRIPTOR,
       headers: {},
-      queue: { duplicate, later: (work) => void setTimeout(work, DOCKER_SILENT_MS).unref() },
+      queue: { duplicate, later: (work) => void setTimeout(work, DOCKER_SENDING_MS).unref(), turn },
       failure: ({ message }) => ({ Err: message, Error: message }),
       // A part of what clients of weft may have, which ports leave for them.
       cap: Math.max(2, Math.floor(connectionCap() / 4)),
@@ -508,12 +510,16 @@ class Daemon {
   async #stop(how: Shutdown): Promise<void> {
     this.#systemd?.stopping();
     if (await this.#predecessor.stop(how)) return;
+    await this.#docker?.finish(AbortSignal.timeout(DOCKER_ANSWER_MS));
     this.#descriptors.endKeeping(how);
     await this.#sw.close(how);
   }
 
   async #letGo(): Promise<void> {
-    for (const server of this.#servers()) server.hold();
+    // What Docker has asked it does not repeat as it was.
+    this.#docker?.hold();
+    await this.#docker?.answered(AbortSignal.timeout(DOCKER_ANSWER_MS));
+    this.#api.hold();
     await this.#sw.close({ retain: true });
     for (const server of this.#servers()) server.leave();
   }
@@ -541,6 +547,11 @@ class Daemon {
     // A signal that has come before is for the new daemon, too.
     setImmediate(() => this.#end());
   }
+}
+
+/** Everything that was there to be read when this was called has been read then, as far as one reads it. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
 }
 
 function after(delayMs: number, work: () => void): () => void {

@@ -8,7 +8,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { Server as NetServer } from 'node:net';
 import type { WeftError } from '../error.ts';
 import { capConnections, connectionCap } from './connection-cap.ts';
-import { queueConnections } from './connection-queue.ts';
+import { ConnectionQueue, type QueueEnvironment } from './connection-queue.ts';
 import { ALIVE_METHOD, claimSocket, listen, takeSocket } from './socket.ts';
 
 /** Answers a request, as Hono's `fetch` does. */
@@ -17,8 +17,12 @@ export type Fetch = (request: Request) => Response | Promise<Response>;
 export interface UnixServer {
   /** Answers from now on. */
   serve(load: () => Promise<Fetch>): Promise<void>;
-  /** New requests wait until `serve` is called again, or `refuse`. */
+  /** New requests wait until `serve` is called again, or `refuse`. With a queue, those who connect wait, and all that were accepted are answered. */
   hold(): void;
+  /** With a queue: resolves when all that it has accepted before `hold` is answered, or when `deadline` comes. */
+  answered(deadline: AbortSignal): Promise<void>;
+  /** With a queue: removes the socket, and resolves when all who have connected before are answered, or when `deadline` comes. */
+  finish(deadline: AbortSignal): Promise<void>;
   /** Accepts no more connections. The socket stays; who connects waits for whoever listens there next. */
   leave(): void;
   /** Listens again at the socket that it has left, by this descriptor, which belongs to it from then on. */
@@ -52,11 +56,7 @@ export interface UnixServerOptions {
   /** What every response has. */
   readonly headers: Readonly<Record<string, string>>;
   /** For clients that take a refusal for a failure: they wait, and `refuse` ends connections without an answer. */
-  readonly queue?: {
-    readonly duplicate: (descriptor: number) => number;
-    /** See `queueConnections`. */
-    readonly later: (work: () => void) => void;
-  };
+  readonly queue?: Pick<QueueEnvironment, 'later' | 'turn'> & { readonly duplicate: (descriptor: number) => number };
   /** The body of a refusal. */
   readonly failure: (error: Pick<WeftError, 'code' | 'message'>) => object;
   /** Connections at a time; by default a share of the descriptors that this process may have. */
@@ -71,10 +71,18 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
   const { name, headers, failure, queue, cap = connectionCap(), onRefused = () => {}, descriptors } = options;
   let setListener: (listener: Listener) => void;
   let listener: Promise<Listener>;
-  const hold = (): void => {
-    listener = new Promise((resolve) => (setListener = resolve));
+  let areHeld = false;
+  const holdRequests = (): void => {
+    if (areHeld) return;
+    areHeld = true;
+    listener = new Promise((resolve) => {
+      setListener = (next) => {
+        areHeld = false;
+        resolve(next);
+      };
+    });
   };
-  hold();
+  holdRequests();
   let isServing = false;
   const open = new Set<ServerResponse>();
   const server = createServer(RECEIVE_MS, (request, response) => {
@@ -85,7 +93,7 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
       response.writeHead(204).end();
       return;
     }
-    begin?.(request.socket, response);
+    connections?.begin(request, response);
     if (mayAnswer?.(request, response) === false) {
       const error = { code: 'exhausted', message: busyText(cap) } as const;
       response.writeHead(503, { 'content-type': 'application/json' }).end(JSON.stringify(failure(error)));
@@ -96,36 +104,36 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
     void listener.then((listen) => listen(request, response));
   });
   const mayAnswer = queue ? undefined : capConnections(server, cap);
-  /** The listening socket, while nothing is accepted. */
-  let paused: number | undefined;
-  const forgetPaused = (): void => {
-    if (paused !== undefined) closeSync(paused);
+  /** The listening socket, also while nothing is accepted; and by another descriptor, to accept again. */
+  let [kept, paused]: (number | undefined)[] = [];
+  const keep = (): void => {
+    kept = queue?.duplicate(descriptorOf(server));
+    descriptors?.opened(name, [kept ?? descriptorOf(server)]);
+  };
+  const forget = (): void => {
+    for (const one of [kept, paused]) if (one !== undefined) closeSync(one);
+    kept = paused = undefined;
+  };
+  const pause = (): void => {
+    if (!server.listening) return;
+    try {
+      paused = queue!.duplicate(kept!);
+    } catch (error) {
+      // There is none left: more are connected than should be.
+      return onRefused(error as Error);
+    }
+    stopListening(server);
+  };
+  const resume = (): void => {
+    const fd = paused;
     paused = undefined;
+    if (fd !== undefined) listen(server, { fd }).catch(onRefused);
   };
-  const gate = {
-    pause: (): void => {
-      if (!server.listening) return;
-      try {
-        paused = queue!.duplicate(descriptorOf(server));
-      } catch (error) {
-        // There is none left: more are connected than should be.
-        return onRefused(error as Error);
-      }
-      // It is the listening socket from now on, also when it accepts again.
-      descriptors?.opened(name, [paused]);
-      // Not that of HTTP, which would also end connections whose request is on its way.
-      NetServer.prototype.close.call(server);
-    },
-    resume: (): void => {
-      const fd = paused;
-      paused = undefined;
-      if (fd !== undefined) listen(server, { fd }).catch(onRefused);
-    },
-  };
-  const begin = queue && queueConnections(server, cap, gate, queue.later);
+  const connections = queue && new ConnectionQueue(server, { cap, pause, resume, ...queue });
   const left = descriptors?.take(name);
   let release = left === undefined ? await claimSocket(server, socketPath) : await takeSocket(server, socketPath, left);
-  descriptors?.opened(name, [descriptorOf(server)]);
+  keep();
+  connections?.hold();
   server.on('error', onRefused);
 
   return {
@@ -133,17 +141,30 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
       const [fetch, { getRequestListener }] = await Promise.all([load(), import('@hono/node-server')]);
       setListener(getRequestListener(fetch, { overrideGlobalObjects: false, hostname: 'localhost' }));
       isServing = true;
+      connections?.release();
     },
-    hold,
+    hold() {
+      if (connections) connections.hold();
+      else holdRequests();
+    },
+    async answered(deadline) {
+      await connections?.answered(deadline);
+    },
+    async finish(deadline) {
+      if (!connections) return;
+      release();
+      await connections.emptied(deadline);
+    },
     leave() {
       release = () => {};
-      forgetPaused();
-      // Not that of HTTP, as above.
-      NetServer.prototype.close.call(server);
+      holdRequests();
+      forget();
+      stopListening(server);
     },
     async listenAgain(descriptor) {
       release = await takeSocket(server, socketPath, descriptor);
-      descriptors?.opened(name, [descriptorOf(server)]);
+      keep();
+      connections?.listensAgain();
     },
     refuse() {
       isServing = true;
@@ -155,7 +176,7 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
     },
     async close(deadline) {
       release();
-      forgetPaused();
+      forget();
       // After `leave` it does not listen, and only the connections are left.
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       const cut = (): void => server.closeAllConnections();
@@ -170,6 +191,11 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
 }
 
 const MOVED = 'another weft daemon answers on this socket now: try again';
+
+/** Not as HTTP does it, which also ends connections whose request is on its way. */
+function stopListening(server: NetServer): void {
+  NetServer.prototype.close.call(server);
+}
 
 /** Of its listening socket. */
 function descriptorOf(server: NetServer): number {

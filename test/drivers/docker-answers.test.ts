@@ -21,19 +21,32 @@ function unknowing() {
   return { docker: new Docker(options), failures, knows };
 }
 
-t.test('what Docker asks for once is asked again, and everything else is refused with why', async (t) => {
+t.test('capabilities are told whatever is known, and everything else is refused with why', async (t) => {
   const { docker, failures, knows } = unknowing();
-  for (const name of ['Plugin.Activate', 'NetworkDriver.GetCapabilities', 'IpamDriver.GetCapabilities']) {
-    t.equal(await docker.answer(name, {}), 'again', name);
-    t.match(failures.splice(0), [{ method: name, why: 'the store has not answered yet' }], 'and that is told');
-  }
-  const refused = { Err: 'the store has not answered yet', Error: 'the store has not answered yet' };
+  const why = 'the store has not answered yet';
+  const refused = { Err: why, Error: why };
+  // By the status, Docker knows that there is no driver yet, and asks again.
+  t.same(await docker.answer('Plugin.Activate', undefined), { status: 503, body: refused });
+  t.match(failures.splice(0), [{ method: 'Plugin.Activate', why }], 'and that is told');
   for (const name of ['IpamDriver.RequestPool', 'NetworkDriver.Join', 'NetworkDriver.CreateNetwork'])
-    t.same(await docker.answer(name, {}), refused, name);
+    t.same(await docker.answer(name, {}), { body: refused }, name);
+  const constant = async (): Promise<void> => {
+    t.same(await docker.answer('IpamDriver.GetCapabilities', undefined), {
+      body: { RequiresMACAddress: false, RequiresRequestReplay: true },
+    });
+    t.same(await docker.answer('NetworkDriver.GetCapabilities', undefined), {
+      body: { Scope: 'local', ConnectivityScope: 'global' },
+    });
+  };
+  await constant();
   knows();
-  t.same(await docker.answer('IpamDriver.GetCapabilities', {}), {
-    RequiresMACAddress: false,
-    RequiresRequestReplay: true,
+  await constant();
+});
+
+t.test('a request without contents is one that Docker repeats', async (t) => {
+  const { docker, knows } = unknowing();
+  knows();
+  t.match(await docker.answer('IpamDriver.RequestAddress', undefined), {
+    body: { Err: /^weft has restarted while Docker asked this/ },
   });
-  t.same(await docker.answer('NetworkDriver.GetCapabilities', {}), { Scope: 'local', ConnectivityScope: 'global' });
 });

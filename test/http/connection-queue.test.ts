@@ -14,6 +14,9 @@ const CLIENTS = 50;
 /** Fewer than the kernel lets wait. */
 const SILENT = 300;
 
+const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(() => setImmediate(resolve)));
+const never = new AbortController().signal;
+
 /** A server that answers when `answer` is called. */
 async function open(t: Test, dup = duplicate) {
   // A socket's path is short.
@@ -25,7 +28,7 @@ async function open(t: Test, dup = duplicate) {
   const laters: (() => void)[] = [];
   const server = await openUnixServer(path, {
     ...{ name: 'test', headers: {}, cap: CAP, failure: ({ message }) => ({ message }) },
-    queue: { duplicate: dup, later: (work) => void laters.push(work) },
+    queue: { duplicate: dup, later: (work) => void laters.push(work), turn },
     descriptors: { take: () => undefined, opened: (_, opened) => (descriptors = opened) },
     onRefused: (error) => refusals.push(error),
   });
@@ -44,7 +47,7 @@ async function open(t: Test, dup = duplicate) {
       server.leave();
       const next = await openUnixServer(path, {
         ...{ name: 'test', headers: {}, cap: CAP, failure: ({ message }) => ({ message }) },
-        queue: { duplicate, later: () => {} },
+        queue: { duplicate, later: () => {}, turn },
         descriptors: { take: () => listening, opened: () => {} },
       });
       await serve(next);
@@ -60,6 +63,15 @@ async function open(t: Test, dup = duplicate) {
       for (const work of laters.splice(0)) work();
     },
   };
+}
+
+/** Sends the beginning of a request. */
+function beginTo(path: string) {
+  return connect(path)
+    .once('connect', function begin(this: { write(text: string): void }) {
+      this.write('POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{');
+    })
+    .on('error', () => {});
 }
 
 /** The status, or why there is none. */
@@ -126,7 +138,10 @@ t.test('another server takes the socket as well after many have waited', async (
 
 t.test('where there is no descriptor to wait with, nobody waits, and nothing ends', async (t) => {
   const full = new Error('no descriptor is left');
-  const { path, server, answer, waiting, refusals } = await open(t, () => {
+  let duplicates = 0;
+  const { path, server, answer, waiting, refusals } = await open(t, (one) => {
+    // What it begins with.
+    if (duplicates++ < 2) return duplicate(one);
     throw full;
   });
   const asked = Array.from({ length: CLIENTS }, () => ask(path));
@@ -134,5 +149,102 @@ t.test('where there is no descriptor to wait with, nobody waits, and nothing end
   t.same(refusals, [full]);
   answer();
   t.same(new Set(await Promise.all(asked)), new Set([200]));
+  await server.close(AbortSignal.timeout(1000));
+});
+
+t.test('requests that are half sent keep nobody out', async (t) => {
+  const { path, server, answer, pass } = await open(t);
+  answer();
+  let count = 0;
+  const half = Array.from({ length: SILENT }, () => beginTo(path).once('connect', () => count++));
+  await until(() => count === SILENT, { what: 'all are connected, or wait' });
+  const asked = ask(path);
+  let isDone = false;
+  void asked.then(() => (isDone = true));
+  await until(() => (pass(), isDone), { what: 'the one that asks is answered' });
+  t.equal(await asked, 200);
+  for (const socket of half) socket.destroy();
+  await server.close(AbortSignal.timeout(1000));
+});
+
+t.test('nothing is accepted before it can be answered', async (t) => {
+  const { path, server } = await open(t);
+  server.leave();
+  t.teardown(() => server.close(AbortSignal.timeout(1000)));
+  rmSync(path);
+  const laters: (() => void)[] = [];
+  const first = await openUnixServer(path, {
+    ...{ name: 'test', headers: {}, cap: CAP, failure: ({ message }) => ({ message }) },
+    queue: { duplicate, later: (work) => void laters.push(work), turn },
+  });
+  const asked = ask(path);
+  await turn();
+  t.equal(laters.length, 0, 'it waits in the queue');
+  await first.serve(() => Promise.resolve(() => new Response('yes')));
+  t.equal(await asked, 200);
+  await first.close(AbortSignal.timeout(1000));
+});
+
+t.test('one that hands over answers what it has accepted, and those that come are the next one’s', async (t) => {
+  const { path, server, waiting, answer, successor } = await open(t);
+  const first = ask(path);
+  await until(() => waiting.length === 1, { what: 'it is asked' });
+  server.hold();
+  let isAnswered = false;
+  const answered = server.answered(never).then(() => (isAnswered = true));
+  const second = ask(path);
+  await turn();
+  t.equal(waiting.length, 1, 'the other one waits');
+  t.equal(isAnswered, false);
+  waiting.shift()!(new Response('yes'));
+  t.equal(await first, 200);
+  await answered;
+  const next = await successor();
+  await until(() => waiting.length === 1, { what: 'the next one is asked' });
+  answer();
+  t.equal(await second, 200);
+  await Promise.all([server, next].map((one) => one.close(AbortSignal.timeout(1000))));
+});
+
+t.test('one that hands over waits no longer than it may, and goes on if it is to', async (t) => {
+  const { path, server, waiting, answer } = await open(t);
+  const first = ask(path);
+  await until(() => waiting.length === 1, { what: 'it is asked' });
+  server.hold();
+  const second = ask(path);
+  const deadline = new AbortController();
+  const answered = server.answered(deadline.signal);
+  deadline.abort();
+  await answered;
+  t.equal(waiting.length, 1);
+  answer();
+  t.equal(await first, 200);
+  await server.serve(() => Promise.resolve(() => new Response('yes')));
+  t.equal(await second, 200);
+  await server.close(AbortSignal.timeout(1000));
+});
+
+t.test('one that stops answers all who have connected, also those that wait', async (t) => {
+  const { path, server, waiting, answer, pass } = await open(t);
+  const asked = Array.from({ length: CLIENTS }, () => ask(path));
+  await until(() => waiting.length === CAP, { what: 'as many as may be are connected' });
+  let isFinished = false;
+  const finished = server.finish(never).then(() => (isFinished = true));
+  t.equal(await ask(path), 'ENOENT', 'the socket is gone');
+  answer();
+  t.same(new Set(await Promise.all(asked)), new Set([200]));
+  await until(() => (pass(), isFinished), { what: 'nothing is left' });
+  await finished;
+  await server.close(AbortSignal.timeout(1000));
+});
+
+t.test('one that stops does not wait for who sends nothing', async (t) => {
+  const { path, server, pass } = await open(t);
+  const half = beginTo(path);
+  await new Promise((resolve) => void half.once('connect', resolve));
+  let isFinished = false;
+  const finished = server.finish(never).then(() => (isFinished = true));
+  await until(() => (pass(), isFinished), { what: 'it is ended' });
+  await finished;
   await server.close(AbortSignal.timeout(1000));
 });

@@ -24,20 +24,26 @@ export const DOCKER_SOCKET = '/run/docker/plugins/weft.sock';
 
 export type DockerOptions = Omit<IpamEnvironment, 'dockerEndpoints'>;
 
-/** Of cluster/serial.ts. */
-const STOPPING = 'the switch is stopping';
-
-/** What Docker asks for once: an answer that they failed would count until another dockerd runs. What is not answered is repeated. */
-const ASKED_ONCE: readonly string[] = [
-  'Plugin.Activate',
-  'NetworkDriver.GetCapabilities',
-  'IpamDriver.GetCapabilities',
-];
+const ACTIVATE = 'Plugin.Activate';
+/**
+ * What Docker is told if it repeats what it has asked another daemon, or a connection that has ended: it has nothing left to send then.
+ */
+const EMPTY = 'weft has restarted while Docker asked this, and Docker repeats it without its contents: try again';
 
 /** How often it is looked at what Docker has left. It repeats what was not answered for a quarter of that time. */
 const LEFT_TICKS = 60;
 
-type Method = (body: unknown) => Promise<object>;
+export interface Answer {
+  /** 200 if there is none. */
+  readonly status?: number;
+  readonly body: object;
+}
+
+interface Method {
+  /** It is answered whatever is known of the cluster, and never fails. */
+  readonly isConstant?: boolean;
+  readonly run: (body: unknown) => Promise<object>;
+}
 
 export class Docker {
   readonly #options: DockerOptions;
@@ -58,8 +64,9 @@ export class Docker {
     this.#ipam = ipam;
     const { nothing, endpoint } = protocol;
     this.#methods = new Map([
-      ['Plugin.Activate', method(nothing, () => this.#activate())],
-      ['NetworkDriver.GetCapabilities', method(nothing, () => ({ Scope: 'local', ConnectivityScope: 'global' }))],
+      [ACTIVATE, method(nothing, () => this.#activate())],
+      // Docker asks for capabilities once, and does without the driver if it does not get them.
+      ['NetworkDriver.GetCapabilities', constant({ Scope: 'local', ConnectivityScope: 'global' })],
       ['NetworkDriver.CreateNetwork', method(protocol.createNetwork, (body) => driver.createNetwork(body))],
       ['NetworkDriver.DeleteNetwork', method(protocol.deleteNetwork, (body) => driver.deleteNetwork(body))],
       ['NetworkDriver.CreateEndpoint', method(protocol.createEndpoint, (body) => driver.createEndpoint(body))],
@@ -72,13 +79,10 @@ export class Docker {
       // Hosts know each other by weft itself.
       ['NetworkDriver.DiscoverNew', method(nothing, () => ({}))],
       ['NetworkDriver.DiscoverDelete', method(nothing, () => ({}))],
-      [
-        'IpamDriver.GetCapabilities',
-        method(nothing, () => ({ RequiresMACAddress: false, RequiresRequestReplay: true })),
-      ],
+      ['IpamDriver.GetCapabilities', constant({ RequiresMACAddress: false, RequiresRequestReplay: true })],
       [
         'IpamDriver.GetDefaultAddressSpaces',
-        method(nothing, () => ({ LocalDefaultAddressSpace: ADDRESS_SPACE, GlobalDefaultAddressSpace: ADDRESS_SPACE })),
+        constant({ LocalDefaultAddressSpace: ADDRESS_SPACE, GlobalDefaultAddressSpace: ADDRESS_SPACE }),
       ],
       ['IpamDriver.RequestPool', method(protocol.requestPool, (body) => ipam.requestPool(body))],
       ['IpamDriver.ReleasePool', method(protocol.releasePool, () => ipam.releasePool())],
@@ -97,26 +101,21 @@ export class Docker {
     return this.#isWanted;
   }
 
-  /**
-   * Undefined if there is no such method. A failure is an answer, but if nothing was done because the switch stops, and of what
-   * Docker asks for once: that is to be asked again.
-   */
-  answer(name: string, body: unknown): Promise<object | 'again'> | undefined {
-    const run = this.#methods.get(name);
-    if (!run) return undefined;
-    const answered = async (): Promise<object> => {
+  /** Undefined if there is no such method. A failure is an answer, too. @param body undefined if the request has none */
+  answer(name: string, body: unknown): Promise<Answer> | undefined {
+    const method = this.#methods.get(name);
+    if (!method) return undefined;
+    const answered = async (): Promise<Answer> => {
       // What is not known yet must not look as if it were not there.
-      this.#options.cluster().requireKnown();
-      return run(body);
+      if (!method.isConstant) this.#options.cluster().requireKnown();
+      return { body: await method.run(body) };
     };
     return answered().catch((error: unknown) => {
       const { message } = error as Error;
-      if (error instanceof WeftError && message === STOPPING) return 'again' as const;
       const why = error instanceof WeftError ? message : `internal error: ${message}`;
       this.#options.onFailure({ method: name, ...(error instanceof WeftError ? { why } : { err: error }) });
-      if (ASKED_ONCE.includes(name)) return 'again' as const;
-      // Docker's two drivers call it differently.
-      return { Err: why, Error: why };
+      // By the status, Docker knows that there is no driver yet, and asks again when it needs one.
+      return { ...refusal(why), ...(name === ACTIVATE && { status: 503 }) };
     });
   }
 
@@ -160,6 +159,20 @@ export class Docker {
   }
 }
 
+/** Docker's two drivers call it differently. */
+export function refusal(why: string): Answer {
+  return { body: { Err: why, Error: why } };
+}
+
 function method<S extends z.ZodType>(schema: S, run: (body: z.output<S>) => object | Promise<object>): Method {
-  return async (body) => run(validate(schema, body));
+  return {
+    run: async (body) => {
+      if (body === undefined && schema !== (protocol.nothing as z.ZodType)) throw new WeftError('unreachable', EMPTY);
+      return run(validate(schema, body));
+    },
+  };
+}
+
+function constant(answer: object): Method {
+  return { isConstant: true, run: async () => answer };
 }
