@@ -23,6 +23,7 @@ import type { EndpointIndex } from './endpoint-index.ts';
 import {
   declaredNetns,
   hasPlace,
+  isCarried,
   isHere,
   isLocal,
   isOnItsWay,
@@ -158,11 +159,11 @@ export class EndpointPlacing {
   }
 
   /** Claims each address, also if another one cannot be had: nobody else is to get those that it waits with. */
-  #claimAddresses(network: Network, { name, addresses, host }: Endpoint): void {
+  #claimAddresses(network: Network, { name, addresses, host, resource }: Endpoint): void {
     const failures: unknown[] = [];
     for (const address of addresses) {
       try {
-        poolOf(network, address, name).claim(name, address, isHere({ host }));
+        poolOf(network, address, name).claim(name, address, isHere({ host }), isCarried(resource));
       } catch (error) {
         failures.push(error);
       }

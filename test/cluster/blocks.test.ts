@@ -2,7 +2,7 @@
 import { queryObjects } from 'node:v8';
 import t, { type Test } from 'tap';
 import { Holding } from '../../src/cluster/addresses/holding.ts';
-import { nameOfKey } from '../../src/cluster/keys.ts';
+import { keyOf, nameOfKey } from '../../src/cluster/keys.ts';
 import { attachment as endpointOf } from '../../src/cluster/attachment.ts';
 import { WeftError } from '../../src/error.ts';
 import { addressValue } from '../../src/model/address.ts';
@@ -277,6 +277,14 @@ t.test('what an engine has carried gets an address again that the engine gave ba
   await attach(a, 'mine', '10.0.0.10');
   await detach(a, 'mine');
   await t.rejects(carry('docker-4', '10.0.0.10'), { message: /was endpoint "mine"'s a moment ago/ });
+  // One that is killed when it has just released an endpoint has noted nothing of that.
+  await carry('docker-5', '10.0.0.11');
+  await settled(a);
+  await a.close();
+  await shared.transact({ delete: [keyOf(endpointKind, 'docker-5')] });
+  a = await open(t, shared, 'a', a.directory);
+  await t.rejects(attach(a, 'other', '10.0.0.11'), { message: /was endpoint "docker-5"'s a moment ago/ });
+  await carry('docker-6', '10.0.0.11');
 });
 
 t.test('blocks that are not used go back', async (t) => {

@@ -160,7 +160,7 @@ export class BlockPool implements Pool {
     return this.#holdings.written(draft);
   }
 
-  claim(owner: string, address: string, isHere: boolean): void {
+  claim(owner: string, address: string, isHere: boolean, isCarried = false): void {
     const value = addressValue(address);
     const known = this.#owners.get(value);
     if (known?.endpoint !== owner) {
@@ -170,7 +170,7 @@ export class BlockPool implements Pool {
     if (isHere) {
       const holding = this.#find(value);
       if (!holding.mayUse(value)) throw this.#missing(owner, value, holding);
-      holding.use(value, owner);
+      holding.use(value, owner, isCarried);
       holding.wants.delete(value);
       this.#environment.onNeed(holding);
     }
@@ -179,9 +179,9 @@ export class BlockPool implements Pool {
 
   claimUsed(isOwner: (owner: string) => boolean): void {
     for (const holding of this.#holdings.known(this.network, this.#subnet.first).values()) {
-      for (const [value, { endpoint }] of [...holding.used]) {
+      for (const [value, { endpoint, isCarried }] of [...holding.used]) {
         if (!isOwner(endpoint) || this.#owners.has(value) || !holding.mayUse(value)) continue;
-        this.claim(endpoint, addressText(value), true);
+        this.claim(endpoint, addressText(value), true, isCarried);
       }
     }
   }

@@ -39,7 +39,7 @@ interface Used {
   readonly endpoint: string;
   /** When its endpoint gave it back; undefined while it has it. */
   readonly freeSince: number | undefined;
-  /** A container engine had carried its interface. */
+  /** A container engine carries its interface, or had carried it. */
   readonly isCarried?: boolean;
   /** It has rested, and the own store does not know it any more. */
   readonly isForgotten?: boolean;
@@ -250,11 +250,15 @@ export class Holding {
     }
   }
 
-  /** An endpoint of this host has the address. */
-  use(address: bigint, endpoint: string): void {
+  /**
+   * An endpoint of this host has the address.
+   * @param isCarried a container engine carries its interface: what gives it back may be the last that this daemon does
+   */
+  use(address: bigint, endpoint: string, isCarried = false): void {
     const known = this.used.get(address);
-    if (known?.endpoint === endpoint && known.freeSince === undefined) return;
-    this.used.set(address, { endpoint, freeSince: undefined });
+    const isKnown = known?.endpoint === endpoint && known.freeSince === undefined;
+    if (isKnown && (known.isCarried ?? false) === isCarried) return;
+    this.used.set(address, { endpoint, freeSince: undefined, ...(isCarried && { isCarried }) });
     this.isChanged = true;
   }
 

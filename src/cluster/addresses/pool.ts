@@ -45,9 +45,10 @@ export interface Pool {
   written(draft: Draft): readonly (Put & { readonly revision: number })[];
   /**
    * An endpoint with this address comes into force. It may have the address already.
-   * @param isHere true for an endpoint of this host @throws WeftError if it cannot have it
+   * @param isHere true for an endpoint of this host @param isCarried a container engine carries its interface
+   * @throws WeftError if it cannot have it
    */
-  claim(owner: string, address: string, isHere: boolean): void;
+  claim(owner: string, address: string, isHere: boolean, isCarried?: boolean): void;
   /** Gives endpoints of this host what they had when the last daemon ended: what they have now is not known. */
   claimUsed?(isOwner: (owner: string) => boolean): void;
   /** Takes the address back if it is `owner` that has it. @param had by default `used` */
