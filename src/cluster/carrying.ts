@@ -60,7 +60,7 @@ export class Carrying {
     return endpoint.state !== 'detached' && endpoint.local !== undefined && !isOnItsWay(endpoint);
   }
 
-  /** Those whose interfaces the engine has brought back from their containers: it says next that they are gone. */
+  /** Those whose interfaces the engine has brought back from their containers, or may have: it says next that they are gone. */
   broughtBack(): Endpoint[] {
     return this.all().filter((endpoint) => this.#broughtBack.has(endpoint.name) && isOnItsWay(endpoint));
   }
@@ -135,6 +135,8 @@ export class Carrying {
     for (const endpoint of wanted) {
       const place = found.get(endpoint.name);
       if (place && (await this.#follow(endpoint, place))) hasMoved = true;
+      // It may have been carried off and brought back before weft has seen that.
+      if (isStart && isOnItsWay(this.#parts.index.find(endpoint.name) ?? {})) this.#broughtBack.add(endpoint.name);
     }
     return hasMoved;
   }
