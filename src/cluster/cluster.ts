@@ -533,17 +533,17 @@ export class Cluster {
     }
   }
 
-  /** What only this host keeps comes first: without it, nobody knows whose interface it is after a crash or a lost answer. */
   async #storeDraft(draft: FileDraft, also: Transaction = {}): Promise<void> {
-    const takeBack = await draft.keep();
+    const own = await draft.keep(this.#environment.feed.store);
     let isStored = false;
     try {
-      await this.#writes.write(joined(draft.transaction(), also), (revision) => {
+      await this.#writes.write(joined(own.transaction, draft.transaction(), also), (revision) => {
+        own.stored(revision);
         draft.stored(revision);
         isStored = true;
       });
     } catch (error) {
-      if (!isStored && !isUnanswered(error)) await takeBack();
+      if (!isStored && !isUnanswered(error)) await own.takeBack();
       if (error instanceof PlanAgain && (await this.#isOvertaken(draft))) throw error.cause;
       throw error;
     }

@@ -8,12 +8,22 @@ import { WeftError } from '../error.ts';
 import { referredId, type KindDefinition, type Reference } from '../model/kinds/kind.ts';
 import { kindOf, kinds } from '../model/kinds/registry.ts';
 import { DEFAULT_NAMESPACE, idOf, type Resource } from '../model/resource.ts';
-import type { Transaction } from '../store/store.ts';
+import { joined, type Store, type Transaction } from '../store/store.ts';
 import { Deletions } from './deletions.ts';
 import { keyOf } from './keys.ts';
 import type { ProposedChange } from './proposed-change.ts';
-import type { Declared, Draft, Planned, Reconciler } from './reconciler.ts';
+import type { Declared, Draft, Keeping, Planned, Reconciler } from './reconciler.ts';
 import { RefusedRecords } from './refused-records.ts';
+
+/** What only this host keeps of a planned change. */
+export interface OwnChange {
+  /** What is to be stored with the change. */
+  readonly transaction: Transaction;
+  /** Call it as soon as that is done, with its revision. */
+  readonly stored: (revision: number) => void;
+  /** Puts back what was there before. For when it is not done. */
+  readonly takeBack: () => Promise<void>;
+}
 
 export class FileDraft implements Draft, ProposedChange {
   readonly #reconcilers: ReadonlyMap<string, Reconciler>;
@@ -152,17 +162,27 @@ export class FileDraft implements Draft, ProposedChange {
   }
 
   /**
-   * Stores what only this host keeps of the resources.
-   * @returns a function that puts back what was there before
+   * What only this host keeps of the resources. In one store, it is stored with them; else before them: without it, nobody
+   * knows whose interface it is after a crash or a lost answer.
+   * @param store that of the resources
    */
-  async keep(): Promise<() => Promise<void>> {
-    const before = new Map<Reconciler, ReadonlyMap<string, object | undefined>>();
-    for (const [kind, own] of this.#own) {
+  async keep(store: Store): Promise<OwnChange> {
+    const changes = [...this.#own].map(([kind, own]) => {
       const reconciler = this.#reconcilers.get(kind)!;
-      before.set(reconciler, await reconciler.keep!(own));
-    }
-    return async () => {
-      for (const [reconciler, own] of before) await reconciler.keep!(own);
+      return { reconciler, before: reconciler.kept!(own.keys()), keeping: reconciler.keeping!(own) };
+    });
+    const [together, apart] = [true, false].map((isOne) =>
+      changes.filter(({ keeping }) => (keeping.store === store) === isOne),
+    );
+    for (const { keeping } of apart!) await keepNow(keeping);
+    return {
+      transaction: joined(...together!.map(({ keeping }) => keeping.transaction)),
+      stored: (revision) => {
+        for (const { keeping } of together!) keeping.stored(revision);
+      },
+      takeBack: async () => {
+        for (const { reconciler, before } of apart!) await keepNow(reconciler.keeping!(before));
+      },
     };
   }
 
@@ -200,4 +220,8 @@ export class FileDraft implements Draft, ProposedChange {
       this.#expect.set(key, revision);
     }
   }
+}
+
+async function keepNow({ store, transaction, stored }: Keeping): Promise<void> {
+  stored(await store.transact(transaction));
 }

@@ -48,7 +48,7 @@ import type { Hosts } from './membership/hosts.ts';
 import { LocalRecords } from './local-records.ts';
 import type { PortProtocol } from '../model/publish.ts';
 import { publishedBy, type PublishedEndpointPort } from './publishing.ts';
-import type { Declared, Draft, Planned, Reconciler, Stored, Unread } from './reconciler.ts';
+import type { Declared, Draft, Keeping, Planned, Reconciler, Stored, Unread } from './reconciler.ts';
 import type { RefusedRecords } from './refused-records.ts';
 import { Releases } from './releases.ts';
 import { RemoteEndpoints } from './remote-endpoints.ts';
@@ -249,15 +249,24 @@ export class Endpoints implements Reconciler {
     return this.#records.load();
   }
 
-  async keep(own: ReadonlyMap<string, object | undefined>): Promise<ReadonlyMap<string, object | undefined>> {
-    const before = new Map([...own.keys()].map((name) => [name, this.#records.find(name)]));
-    await this.#records.save(own as ReadonlyMap<string, LocalRecord | undefined>);
-    for (const name of own.keys()) {
-      const { local: _, ...endpoint } = this.#index.find(name) ?? {};
-      if ('state' in endpoint && endpoint.state !== 'attached')
-        this.#index.set({ ...endpoint, ...this.#localOf(name) });
-    }
-    return before;
+  kept(names: Iterable<string>): ReadonlyMap<string, object | undefined> {
+    return new Map([...names].map((name) => [name, this.#records.find(name)]));
+  }
+
+  keeping(own: ReadonlyMap<string, object | undefined>): Keeping {
+    const { transaction, stored } = this.#records.change(own as ReadonlyMap<string, LocalRecord | undefined>);
+    return {
+      store: this.#environment.own,
+      transaction,
+      stored: (revision) => {
+        stored(revision);
+        for (const name of own.keys()) {
+          const { local: _, ...endpoint } = this.#index.find(name) ?? {};
+          if ('state' in endpoint && endpoint.state !== 'attached')
+            this.#index.set({ ...endpoint, ...this.#localOf(name) });
+        }
+      },
+    };
   }
 
   /** The addresses that they had here stay theirs, as far as this host remembers them. */

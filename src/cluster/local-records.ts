@@ -5,7 +5,7 @@
  *
  * Only this daemon writes these records, so what it has read at its start and written since is what is stored.
  */
-import type { Store } from '../store/store.ts';
+import type { Store, Transaction } from '../store/store.ts';
 import type { LocalRecord } from './endpoint.ts';
 import { idOf, nameOf } from '../model/resource.ts';
 
@@ -39,21 +39,32 @@ export class LocalRecords {
 
   /** Stores or removes records. @throws WeftError if that fails; then nothing has changed */
   async save(changes: ReadonlyMap<string, LocalRecord | undefined>): Promise<void> {
+    const { transaction, stored } = this.change(changes);
+    if (transaction.expect.length > 0) stored(await this.#store.transact(transaction));
+  }
+
+  /** What `save` stores, for whoever stores more with it, and says when that is stored, at its revision. */
+  change(changes: ReadonlyMap<string, LocalRecord | undefined>): {
+    readonly transaction: Required<Transaction>;
+    readonly stored: (revision: number) => void;
+  } {
     const names = [...changes.keys()].filter((name) => changes.get(name) !== undefined || this.#records.has(name));
-    if (names.length === 0) return;
-    const revision = await this.#store.transact({
+    const transaction = {
       expect: names.map((name) => ({ key: keyOf(name), revision: this.#records.get(name)?.revision ?? 0 })),
       put: names.flatMap((name) => {
         const record = changes.get(name);
         return record ? [{ key: keyOf(name), value: record }] : [];
       }),
       delete: names.filter((name) => changes.get(name) === undefined).map(keyOf),
-    });
-    for (const name of names) {
-      const record = changes.get(name);
-      if (record) this.#records.set(name, { record, revision });
-      else this.#records.delete(name);
-    }
+    };
+    const stored = (revision: number): void => {
+      for (const name of names) {
+        const record = changes.get(name);
+        if (record) this.#records.set(name, { record, revision });
+        else this.#records.delete(name);
+      }
+    };
+    return { transaction, stored };
   }
 
   /** Like `save`, but only warns if it fails. @returns false then; the next check of the interfaces tries again */

@@ -12,7 +12,7 @@
 import type { WeftError } from '../error.ts';
 import type { ApplyReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
-import type { Expectation, Put, Transaction } from '../store/store.ts';
+import type { Expectation, Put, Store, Transaction } from '../store/store.ts';
 import type { Keys } from './register.ts';
 
 /** What is said of a resource that the shared store does not have yet. */
@@ -76,8 +76,16 @@ export interface Planned {
   readonly also?: readonly (Put & { readonly revision: number })[];
   /** Entries to delete with it, and the revisions that they have now. */
   readonly released?: readonly Expectation[];
-  /** What only this host keeps of it; see `Reconciler.keep`. */
+  /** What only this host keeps of it; see `Reconciler.keeping`. */
   readonly own?: object;
+}
+
+/** What stores that only this host keeps of some resources. */
+export interface Keeping {
+  readonly store: Store;
+  readonly transaction: Transaction;
+  /** Call it as soon as the store has it, with its revision. */
+  readonly stored: (revision: number) => void;
 }
 
 export interface Reconciler {
@@ -99,12 +107,10 @@ export interface Reconciler {
 
   /** Called once, before anything is put into force: reads what this host has kept. */
   load?(): Promise<void>;
-  /**
-   * Stores what only this host keeps of some resources (`Planned.own`), before the resources themselves are stored.
-   * Undefined removes it.
-   * @returns what it kept before, to keep again if the resources could not be stored
-   */
-  keep?(own: ReadonlyMap<string, object | undefined>): Promise<ReadonlyMap<string, object | undefined>>;
+  /** What this host keeps of some resources alone (`Planned.own`). */
+  kept?(names: Iterable<string>): ReadonlyMap<string, object | undefined>;
+  /** How to keep something else of them. Undefined removes it. */
+  keeping?(own: ReadonlyMap<string, object | undefined>): Keeping;
 
   /**
    * Called before `put`.

@@ -42,8 +42,8 @@ t.test('the next daemon finds what the last one has stored', async (t) => {
   t.equal(records.find('shop/web')?.portNo, 5);
 });
 
-t.test('it comes first, and is as it was if the store refuses the resource', async (t) => {
-  const store = await open(t);
+/** A cluster of networks of which something is kept in `own`, and the rest in a store that can refuse it. */
+async function openCluster(t: Test, store: Store, own: Store) {
   const log: string[] = [];
   let kept: object | undefined = { before: true };
   const gadget: Reconciler = {
@@ -58,22 +58,25 @@ t.test('it comes first, and is as it was if the store refuses the resource', asy
       declared: { name: resource.metadata.name, resource, revision: 0 },
       own: { now: true },
     }),
-    keep: async (records) => {
-      log.push(`keep ${JSON.stringify([...records])}`);
-      const before = kept;
-      kept = records.get('blue');
-      return new Map([['blue', before]]);
-    },
+    kept: () => new Map([['blue', kept]]),
+    keeping: (records) => ({
+      store: own === store ? refusing : own,
+      transaction: { put: [{ key: 'own/blue', value: records.get('blue')! }] },
+      stored: () => {
+        kept = records.get('blue');
+        log.push(`kept ${JSON.stringify([...records])}`);
+      },
+    }),
     put: () => void log.push('put'),
     remove: () => {},
   };
-  let isRefusing = true;
+  const refusal = { isOn: true };
   const refusing: Store = Object.assign(Object.create(store) as Store, {
     list: (prefix: string) => store.list(prefix),
     watch: store.watch.bind(store),
     transact: async (transaction: Parameters<Store['transact']>[0]) => {
-      log.push('transact');
-      if (isRefusing && transaction.put?.some(({ key }) => key === 'networks/blue'))
+      log.push(`transact ${(transaction.put ?? []).map(({ key }) => key).join()}`);
+      if (refusal.isOn && transaction.put?.some(({ key }) => key === 'networks/blue'))
         throw new WeftError('unreachable', 'gone');
       return store.transact(transaction);
     },
@@ -92,13 +95,34 @@ t.test('it comes first, and is as it was if the store refuses the resource', asy
   });
   await cluster.serial.run(() => cluster.start());
   log.length = 0;
-  const blue = manifest('Network', 'blue', { subnets: ['10.0.0.0/24'] });
+  return { cluster, log, refusal, kept: () => kept };
+}
+
+const blue = manifest('Network', 'blue', { subnets: ['10.0.0.0/24'] });
+
+t.test('it comes first, and is as it was if the store refuses the resource', async (t) => {
+  const { cluster, log, refusal, kept } = await openCluster(t, await open(t), await open(t));
   await t.rejects(cluster.apply([blue]), { code: 'unreachable' });
-  t.same(log, ['keep [["blue",{"now":true}]]', 'transact', 'keep [["blue",{"before":true}]]']);
-  isRefusing = false;
+  t.same(log, ['kept [["blue",{"now":true}]]', 'transact networks/blue', 'kept [["blue",{"before":true}]]']);
+  refusal.isOn = false;
   log.length = 0;
   await cluster.apply([blue]);
-  t.same(log, ['keep [["blue",{"now":true}]]', 'transact', 'put']);
-  t.same(kept, { now: true });
+  t.same(log, ['kept [["blue",{"now":true}]]', 'transact networks/blue', 'put']);
+  t.same(kept(), { now: true });
+  await cluster.close();
+});
+
+t.test('in one store it goes with the resource, or is not stored either', async (t) => {
+  const store = await open(t);
+  const { cluster, log, refusal, kept } = await openCluster(t, store, store);
+  await t.rejects(cluster.apply([blue]), { code: 'unreachable' });
+  t.same(log, ['transact own/blue,networks/blue']);
+  t.equal(await store.get('own/blue'), undefined);
+  t.same(kept(), { before: true });
+  refusal.isOn = false;
+  log.length = 0;
+  await cluster.apply([blue]);
+  t.same(log, ['transact own/blue,networks/blue', 'kept [["blue",{"now":true}]]', 'put']);
+  t.equal((await store.get('own/blue'))?.revision, (await store.get('networks/blue'))?.revision);
   await cluster.close();
 });
