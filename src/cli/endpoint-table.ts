@@ -26,7 +26,7 @@ function tableOf(endpoints: readonly EndpointReport[], namespace: string | undef
       endpoint.network,
       endpoint.addresses.join(','),
       endpoint.mac,
-      endpoint.state,
+      endpoint.held ? 'held' : endpoint.state,
       endpoint.host,
       endpoint.netns ?? '',
       endpoint.interface ?? '',

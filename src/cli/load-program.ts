@@ -5,7 +5,7 @@
  * build and the installation write that; a start only reads it, and whatever is wrong with it, or with another release of
  * Node.js, it compiles the file.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -49,6 +49,13 @@ export async function keepCompiled(): Promise<void> {
   await rehearse();
   const compiled = script.createCachedData();
   writeFileSync(CACHE, Buffer.concat([checksumOf(source, compiled), compiled]));
+}
+
+/** Writes the manual pages. */
+export async function keepManual(directory: string): Promise<void> {
+  mkdirSync(directory, { recursive: true });
+  const pages = await loadProgram().program.manual();
+  for (const [name, text] of pages) writeFileSync(join(directory, name), text);
 }
 
 function load(source: Buffer, cachedData?: Buffer): Pick<Loaded, 'program' | 'script'> {

@@ -18,6 +18,7 @@ import { endpoints } from './endpoints.ts';
 import { flows } from './flows.ts';
 import { hook } from './hook.ts';
 import { hosts } from './hosts.ts';
+import { installService } from './install-service.ts';
 import { cni } from './cni.ts';
 import { key } from './key.ts';
 import { get } from './get.ts';
@@ -26,6 +27,7 @@ import { label } from './label.ts';
 import { metrics } from './metrics.ts';
 import { network } from './network.ts';
 import { policy } from './policy.ts';
+import { schema } from './schema.ts';
 import { services } from './services.ts';
 import { status } from './status.ts';
 import { trace } from './trace.ts';
@@ -65,6 +67,8 @@ const verbs = [
   metrics,
   key,
   cni,
+  schema,
+  installService,
   demoVerb,
   completion,
 ];
@@ -82,6 +86,12 @@ export async function main(argv: readonly string[]): Promise<void> {
   // The help names the kinds.
   if (argv.some((word) => word === '--help' || word === '-h')) await loadKinds();
   await run(program, argv);
+}
+
+/** The manual pages, by their file names. For the build. */
+export async function manual(): Promise<ReadonlyMap<string, string>> {
+  const [{ manPages }] = await Promise.all([import('./man.ts'), loadKinds()]);
+  return manPages(commandLine());
 }
 
 /** Reads a command line as `main` does, and runs nothing. For the build (load-program.ts). */

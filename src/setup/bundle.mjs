@@ -82,6 +82,8 @@ await build({
 });
 if (readFileSync('dist/cli/program.cjs').some((byte) => byte > 0x7f))
   throw new Error('dist/cli/program.cjs is read as ASCII (src/cli/load-program.ts), and has other characters');
-execFileSync(process.execPath, ['-e', "import('./dist/cli/load-program.js').then((built) => built.keepCompiled())"], {
-  stdio: 'inherit',
-});
+const afterwards = `import('./dist/cli/load-program.js').then(async ({ keepCompiled, keepManual }) => {
+  await keepManual('dist/man');
+  await keepCompiled();
+})`;
+execFileSync(process.execPath, ['-e', afterwards], { stdio: 'inherit' });

@@ -140,12 +140,12 @@ t.test('a wrong configuration exits 2: a supervisor has nothing to gain from ano
 t.test('every verb has a help with examples', async (t) => {
   const help = await plain(t, ['--help']);
   t.equal(help.code, 0);
-  const verbs = [...help.stdout.matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name]) => name!);
+  const verbs = [...help.stdout.matchAll(/^ {2}([a-z][a-z-]*)/gm)].map(([, name]) => name!);
   t.same(verbs.sort(), [
     ...['apply', 'attach', 'capture', 'cni', 'completion', 'confirm', 'connections', 'delete', 'demo'],
     ...['describe', 'detach', 'diff', 'doctor', 'down', 'drops', 'endpoints', 'flows', 'get', 'hook', 'hosts'],
-    ...['key', 'label'],
-    ...['metrics', 'network', 'policy', 'services', 'status', 'trace', 'up', 'why'],
+    ...['install-service', 'key', 'label'],
+    ...['metrics', 'network', 'policy', 'schema', 'services', 'status', 'trace', 'up', 'why'],
   ]);
   for (const args of [['attach'], ['network', 'create'], ['up']]) {
     const { code, stdout } = await plain(t, [...args, '--help']);
@@ -171,6 +171,7 @@ t.test('what is wrong with an interface stands below the table, on lines of its 
   const text = await endpointTable([{ ...endpoint, problems: ['eth0 is down', 'its MTU is 1300'] }]);
   t.match(text, /^NAME .*\nweb .*\n\nweb: eth0 is down\nweb: its MTU is 1300\n$/);
   t.notMatch(await endpointTable([endpoint]), /\n\n/);
+  t.match(await endpointTable([{ ...endpoint, state: 'detached', held: true }]), / held +a /);
 });
 
 t.test('tables, JSON and YAML; global options before and after the verb', async (t) => {
