@@ -7,7 +7,7 @@
  * 3. once the connection is open, its addresses are translated, and the packet is sent.
  *
  * The datapath opens connections like it by itself if the choice of their backends is one that it can make (`Op::balance`),
- * and if policies allow all backends that it may choose. Not if a hook has looked at what tells connections apart, or has set
+ * and if policies allow all backends that it may choose, as staged ones would: what these would deny is told of each connection. Not if a hook has looked at what tells connections apart, or has set
  * something for them.
  */
 import { sameBytes } from '../flow/types.ts';
@@ -16,6 +16,7 @@ import { idOf, nameOf } from '../model/name.ts';
 import { choiceOf, type Opening } from '../table/openings.ts';
 import { isBalancedByTable } from '../table/balancer.ts';
 import { ingressPoliciesObject, policyObject } from '../table/policies.ts';
+import type { PolicyJudgement } from '../table/policy/judgement.ts';
 import type { Backend } from '../table/service.ts';
 import { offsetOf } from '../table/weighed.ts';
 import { natOf, placeOf, useConnection } from './conversation.ts';
@@ -77,7 +78,7 @@ function isForAll(view: FlowView, { tables, origin, begins, treatment }: Beginne
     if (sameBytes(backend.address, client)) return true;
     const l4Port = target + offset;
     const to = egress && peerOfBackend(view, tables, backend, egress.asksIdentity);
-    if (egress && judge(view, egress, to!, l4Port).verdict === 'deny') return false;
+    if (egress && !isSettled(judge(view, egress, to!, l4Port))) return false;
     // Behind which port such an address is, only bridge finds out.
     const port = portNameOf(backend);
     if (port === undefined) {
@@ -88,8 +89,13 @@ function isForAll(view: FlowView, { tables, origin, begins, treatment }: Beginne
     const ingress = policies.setOf(port, 'ingress');
     if (!ingress) return true;
     const from = ingress.asksIdentity ? senderOf(view, tables, origin, client) : stranger(client);
-    return judge(view, ingress, from, l4Port).verdict === 'allow';
+    return isSettled(judge(view, ingress, from, l4Port));
   });
+}
+
+/** True if it is allowed, and would be if staged policies were in force. */
+function isSettled({ verdict, staged }: PolicyJudgement): boolean {
+  return verdict === 'allow' && !staged;
 }
 
 /** By which policies know a backend: the name that its port has if it is on this host. Services name all in full. */

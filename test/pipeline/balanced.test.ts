@@ -34,6 +34,16 @@ for (const [kind, open] of Object.entries(datapaths)) {
       for (const [last, { received }] of ports) if (received.splice(0).length > 0) return last;
       return 0;
     };
+    /** Nobody is allowed what that endpoint receives, or sends. */
+    const isolate = (name: string, direction: 'Ingress' | 'Egress', annotations: Record<string, string> = {}): void => {
+      const identity = { namespace: 'default', labels: {}, namespaceLabels: {}, ports: [] };
+      const closed = policyOf({
+        ...{ kind: 'NetworkPolicy', metadata: { name: 'closed', namespace: 'default', annotations } },
+        spec: { podSelector: {}, policyTypes: [direction] },
+      });
+      forwarding.tables.policies.setSubject(name, { identity, policies: [closed], onDeny: 'drop' });
+      forwarding.controller.enforce();
+    };
     const upcalls = (): number => forwarding.datapath.counters().upcalls;
     const entries = () => [...connections.entries()];
     return {
@@ -47,6 +57,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
       declare,
       declareAll,
       connect,
+      isolate,
       upcalls,
       entries,
     };
@@ -142,16 +153,10 @@ for (const [kind, open] of Object.entries(datapaths)) {
 
   t.test(`${kind}: no connection gets a backend that denies it, however many there are on other hosts`, (t) => {
     for (const others of [1, 80]) {
-      const { forwarding, declareAll, connect, net } = lab();
-      const { tables, controller } = forwarding;
-      const [denies, there] = ['e3', parseIp('192.0.2.9')];
-      const identity = { namespace: 'default', labels: {}, namespaceLabels: {}, ports: [] };
-      const closed = policyOf({
-        ...{ kind: 'NetworkPolicy', metadata: { name: 'closed', namespace: 'default' } },
-        spec: { podSelector: {}, policyTypes: ['Ingress'] },
-      });
-      tables.policies.setSubject(denies, { identity, policies: [closed], onDeny: 'drop' });
-      controller.enforce();
+      const { forwarding, isolate, declareAll, connect, net } = lab();
+      const { tables } = forwarding;
+      const there = parseIp('192.0.2.9');
+      isolate('e3', 'Ingress');
       const elsewhere = Array.from({ length: others }, (_, n) => {
         const [mac, address] = [parseMac(`02:00:00:00:01:${(16 + n).toString(16)}`), `10.0.0.${100 + n}`];
         tables.fdb.setStatic(VNI, mac, { kind: 'vtep', vtep: there });
@@ -168,6 +173,27 @@ for (const [kind, open] of Object.entries(datapaths)) {
       net.close();
     }
     t.end();
+  });
+
+  t.test(`${kind}: each connection is told that a staged policy would deny, whoever the first one got`, async (t) => {
+    for (const [name, direction] of [
+      ['e3', 'Ingress'],
+      ['e2', 'Egress'],
+    ] as const) {
+      const { forwarding, isolate, connect, net } = lab();
+      const { policyLog } = forwarding.controller;
+      isolate(name, direction, { 'weft.dev/staged': 'true' });
+      let denied = 0;
+      for (let port = 100; port < 300; port++) {
+        const got = connect(port);
+        t.not(got, 0, 'it is not in force');
+        if (direction === 'Egress' || got === 3) denied++;
+        if (policyLog.counts.stagedDecisions !== denied)
+          t.fail(`${direction}: not told of port ${port}, which got ${got}`);
+      }
+      t.ok(denied > 20, direction);
+      net.close();
+    }
   });
 
   t.test(`${kind}: who depends on other connections is decided one by one`, async (t) => {
