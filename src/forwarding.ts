@@ -52,7 +52,7 @@ import type { FaultKind } from './table/health.ts';
 import { Policies } from './table/policies.ts';
 import type { PinnedConnection } from './table/ended-connections.ts';
 import type { Service } from './table/service.ts';
-import { Services } from './table/services.ts';
+import { Services, type BackendFault } from './table/services.ts';
 import type { Prefix } from './table/routes.ts';
 import {
   gatewayMac,
@@ -448,11 +448,11 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller.endings.endPinned();
   }
 
-  /** Says what is wrong with a backend of a service, or with undefined that this is over (`Services.setHealth`). */
-  setHealth(id: string, address: Uint8Array, kind: FaultKind, detail: string | undefined): void {
-    this.tables.services.setHealth(id, address, kind, detail);
+  /** Says what is wrong with backends of a service (`Services.setHealth`). */
+  setHealth(id: string, kind: FaultKind, faults: readonly BackendFault[]): void {
+    this.tables.services.setHealth(id, kind, faults);
     this.outliers.follow(id);
-    this.controller.enforce();
+    this.controller.endings.endPinned();
   }
 
   /** Looks how connections to backends have come about, and which ones are ejected no more. */

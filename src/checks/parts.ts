@@ -37,7 +37,7 @@ export function healthParts(environment: HealthPartsEnvironment): HealthParts {
   const unhealthy = new UnhealthyBackends({
     ...{ hostName, store, lease, after },
     service: (id) => services.get(id),
-    setHealth: (id, address, why) => forwarding.setHealth(id, address, 'check_failed', why),
+    setHealth: (id, faults) => forwarding.setHealth(id, 'check_failed', faults),
     warn: (details, message) => logger.warn(details, message),
   });
   const checks = new BackendChecks({

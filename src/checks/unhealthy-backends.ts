@@ -20,6 +20,7 @@ import { unhealthyRecord } from '../model/records.ts';
 import { formatIp, parseIp } from '../flow/types.ts';
 import type { Change, Store } from '../store/store.ts';
 import type { Service } from '../table/service.ts';
+import type { BackendFault } from '../table/services.ts';
 import type { BackendVerdict } from './backend-checks.ts';
 
 /** What the keys of hosts begin with. */
@@ -40,7 +41,7 @@ export interface UnhealthyBackendsOptions {
   /** The lease of this host; undefined while it is not registered. */
   readonly lease: () => string | undefined;
   readonly service: (id: string) => Service | undefined;
-  readonly setHealth: (id: string, address: Uint8Array, why: string | undefined) => void;
+  readonly setHealth: (id: string, faults: readonly BackendFault[]) => void;
   readonly warn: (details: object, message: string) => void;
   readonly after: (delayMs: number, work: () => void) => () => void;
 }
@@ -126,10 +127,9 @@ export class UnhealthyBackends implements Register {
     const before = this.#inForce.get(id) ?? nobody;
     if (after.size > 0) this.#inForce.set(id, after);
     else this.#inForce.delete(id);
-    for (const address of before.keys()) {
-      if (!after.has(address)) this.#options.setHealth(id, parseIp(address), undefined);
-    }
-    for (const [address, why] of after) this.#options.setHealth(id, parseIp(address), why);
+    const over = [...before.keys()].filter((address) => !after.has(address));
+    const faults = [...over.map((address) => [address, undefined] as const), ...after];
+    if (faults.length > 0) this.#options.setHealth(id, faults.map(parsed));
   }
 
   /** Writes what is not in the store yet. Called as well when this host has registered, maybe again. */
@@ -246,6 +246,10 @@ export class UnhealthyBackends implements Register {
 }
 
 const nobody: ReadonlyMap<string, string> = new Map();
+
+function parsed([address, why]: readonly [string, string | undefined]): BackendFault {
+  return [parseIp(address), why];
+}
 
 function strangerText(host: string): string {
   return `${UNHEALTHY}${host} in the store does not count: there is no host "${host}"`;

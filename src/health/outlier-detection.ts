@@ -173,10 +173,9 @@ export class OutlierDetection implements Pick<Services, Told> {
       return this.#enforce(watched);
     }
     this.#watched.delete(id);
-    for (const [key, { address }] of watched.inForce) {
-      services.setHealth(id, address, 'ejected', undefined);
-      watched.inForce.delete(key);
-    }
+    const back = [...watched.inForce.values()].map(({ address }) => [address, undefined] as const);
+    services.setHealth(id, 'ejected', back);
+    watched.inForce.clear();
     this.#ejecting.delete(watched);
   }
 
@@ -295,17 +294,21 @@ export class OutlierDetection implements Pick<Services, Told> {
     const { id: service, pool, members, why, inForce } = watched;
     for (const id of why.keys()) if (pool.state(id)?.ejectedUntilMs === undefined) why.delete(id);
     const ejected = pool.isPanic ? nobody : why;
-    for (const [id, backend] of inForce) {
-      if (ejected.has(id)) continue;
+    const back = [...inForce].filter(([id]) => !ejected.has(id));
+    services.setHealth(
+      service,
+      'ejected',
+      back.map(([, { address }]) => [address, undefined]),
+    );
+    for (const [id, backend] of back) {
       inForce.delete(id);
-      services.setHealth(service, backend.address, 'ejected', undefined);
       if (members.has(id)) onChange({ service, backend, why: undefined });
     }
     for (const [id, text] of ejected) {
       if (inForce.has(id)) continue;
       const backend = members.get(id)!;
       inForce.set(id, backend);
-      services.setHealth(service, backend.address, 'ejected', text);
+      services.setHealth(service, 'ejected', [[backend.address, text]]);
       onChange({ service, backend, why: text });
     }
     if (why.size === 0) this.#ejecting.delete(watched);

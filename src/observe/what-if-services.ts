@@ -2,7 +2,8 @@
  * What a change would do to conversations with services. Each host says it of the clients that it has, and of those that come in to it
  * from outside.
  *
- *   connections    those that are open end if their service does not have their backend any more, or no port that leads to it
+ *   connections    those that are open end if their service does not have their backend any more, or no port that leads to it;
+ *                  and UDP if the backend is out, and there is another one
  *   flow classes   conversations of the last days: those whose backend could not be chosen any more, and those that would take
  *                  another route of a VirtualService
  *
@@ -27,7 +28,7 @@ import { idOf, nameOf } from '../model/name.ts';
 import type { HostDiffReport, RerouteReport, UnbackedReport } from '../model/policy-report.ts';
 import { peerAt } from '../pipeline/open-connections.ts';
 import type { Tables } from '../pipeline/stage.ts';
-import { isServedFamily } from '../table/balanced-port.ts';
+import { isOut, isServedFamily } from '../table/balanced-port.ts';
 import { candidatesOf, policyFor } from '../table/candidates.ts';
 import { nodePortOffset } from '../table/node-ports.ts';
 import { addressesOf, isPort, portOffset, type FoundPort } from '../table/service-addresses.ts';
@@ -152,7 +153,9 @@ function unbacked(
   const after = proposed.of(service);
   const end = { protocol, address, l4Port };
   const because =
-    whyEnded(tables.services.get(service), after, end) ?? whyDrained(after!, address, proposed, tables.services);
+    whyEnded(tables.services.get(service), after, end) ??
+    whyOut(after!, end, proposed, tables.services) ??
+    whyDrained(after!, address, proposed, tables.services);
   if (because === undefined) return undefined;
   const report = (place: Place, at: Uint8Array): UnbackedReport['from'] =>
     endReport({ address: at, endpoint: peerAt(place, at, tables).endpoint });
@@ -189,14 +192,32 @@ function whyDrained(
 ): string | undefined {
   const at = placeOf(after, address);
   if (!after.backends[at]!.terminating || !isServedFamily(after, isIp4(address))) return undefined;
-  const isNeeded = services.askedBy(after.id).some(([{ protocol, l4Port }, { from, isV4, subset }]) => {
-    const port = after.ports.find((one) => isPort(one, protocol, l4Port));
-    if (!port || isV4 !== isIp4(address)) return false;
-    if (subset !== undefined && !services.isLedTo(after.id, subset, ({ id }) => proposed.of(id))) return false;
-    const asked = { isV4, subset, policy: policyFor(after, from) };
-    return candidatesOf(after, port, asked, services.surroundings(after.id, from)).chosen.includes(at);
-  });
+  const isNeeded = chosenFrom(after, isIp4(address), proposed, services).some(({ chosen }) => chosen.includes(at));
   return isNeeded ? undefined : `it has ${after.drainMs / 1000} s to drain`;
+}
+
+/** Undefined: clients go on with it, or there is no other one for them. */
+function whyOut(
+  after: Service,
+  { protocol, address }: Parameters<typeof whyEnded>[2],
+  proposed: ProposedServices,
+  services: Services,
+): string | undefined {
+  const backend = after.backends[placeOf(after, address)]!;
+  if (!isOut(protocol, backend, services.hasFault(after.id, backend, 'check_failed'))) return undefined;
+  const all = chosenFrom(after, isIp4(address), proposed, services).filter(({ port }) => port.protocol === protocol);
+  return all.some(({ chosen }) => chosen.length > 0) ? 'it is not ready, and others are' : undefined;
+}
+
+/** Who may be chosen for clients that have asked for the service, and for which of its ports. */
+function chosenFrom(after: Service, isV4: boolean, proposed: ProposedServices, services: Services) {
+  return services.askedBy(after.id).flatMap(([{ protocol, l4Port }, { from, subset, ...clients }]) => {
+    const port = after.ports.find((one) => isPort(one, protocol, l4Port));
+    if (!port || clients.isV4 !== isV4) return [];
+    if (subset !== undefined && !services.isLedTo(after.id, subset, ({ id }) => proposed.of(id))) return [];
+    const asked = { isV4, subset, policy: policyFor(after, from) };
+    return { port, chosen: candidatesOf(after, port, asked, services.surroundings(after.id, from)).chosen };
+  });
 }
 
 function distancesTo(service: Service, { protocol, address, l4Port }: Parameters<typeof whyEnded>[2]): number[] {

@@ -9,8 +9,8 @@
  * backend, or none has the port, then it is gone.
  *
  * A backend that is gone leaves at once, and one that terminates has time to drain, and stays beyond that while there are
- * clients who get nobody else. `ended` tells whose time is over: the owner of the connections closes them, which is how a
- * number becomes free.
+ * clients who get nobody else. One that is out (`setOut`) leaves as soon as its clients get another one. `ended` tells whose
+ * time is over: the owner of the connections closes them, which is how a number becomes free.
  */
 import type { Vni } from '../flow/types.ts';
 import type { ClientOrigin } from './service-keys.ts';
@@ -34,6 +34,8 @@ export interface PinnedBackend extends L4End {
   readonly connections: number;
   /** When they end; undefined if they may stay. */
   endsAtMs: number | undefined;
+  /** True if they end as soon as there is another backend for their clients. */
+  isOut: boolean;
   /** Undefined while nobody knows. */
   replies: RepliesIn | undefined;
   /** Which of its ports its connections may go to. */
@@ -62,6 +64,7 @@ class Pinned implements PinnedBackend {
   readonly l4Port: number;
   service: string | undefined;
   endsAtMs: number | undefined;
+  isOut = false;
   replies: RepliesIn | undefined;
   ports = ALL_PORTS;
   /** Those whose end is told. */
@@ -95,7 +98,7 @@ export class Backends {
    * others.
    */
   readonly #unclaimed = new Map<string, Map<number, Unclaimed>>();
-  /** Those whose connections end at a time. */
+  /** Those whose connections end at a time, or that are out. */
   readonly #leaving = new Set<PinnedBackend>();
   readonly #others: (pin: number) => number;
   #last = 0;
@@ -132,7 +135,17 @@ export class Backends {
   /** When the connections of a backend end; undefined if they may stay. */
   setEnd(pinned: PinnedBackend, endsAtMs: number | undefined): void {
     pinned.endsAtMs = endsAtMs;
-    if (endsAtMs === undefined) this.#leaving.delete(pinned);
+    this.#noteLeaving(pinned);
+  }
+
+  /** Its connections end as soon as there is another backend for their clients; or may stay once more. */
+  setOut(pinned: PinnedBackend, isOut: boolean): void {
+    pinned.isOut = isOut;
+    this.#noteLeaving(pinned);
+  }
+
+  #noteLeaving(pinned: PinnedBackend): void {
+    if (pinned.endsAtMs === undefined && !pinned.isOut) this.#leaving.delete(pinned);
     else this.#leaving.add(pinned);
   }
 
@@ -206,12 +219,12 @@ export class Backends {
 
   /**
    * The numbers of those whose connections must end now.
-   * @param isNeeded whether clients get one that terminates all the same: then its connections stay
+   * @param isNeeded whether clients get one that terminates all the same, or nobody else than one that is out: then its connections stay
    */
   ended(nowMs: number, isNeeded: (pinned: PinnedBackend) => boolean = () => false): ReadonlySet<number> {
     const ended = new Set<number>();
     for (const pinned of this.#leaving) {
-      if (pinned.endsAtMs! > nowMs) continue;
+      if (!pinned.isOut && pinned.endsAtMs! > nowMs) continue;
       // Nobody may have told of its last one.
       if (pinned.connections === 0) this.#forgetUnused(pinned);
       else if (pinned.endsAtMs === GONE || !isNeeded(pinned)) ended.add(pinned.pin);
@@ -222,7 +235,7 @@ export class Backends {
   /** When the time of the next ones is over; undefined if it is over for all. */
   nextEndMs(nowMs: number): number | undefined {
     let next = Infinity;
-    for (const { endsAtMs } of this.#leaving) if (endsAtMs! > nowMs) next = Math.min(next, endsAtMs!);
+    for (const { endsAtMs = 0 } of this.#leaving) if (endsAtMs > nowMs) next = Math.min(next, endsAtMs);
     return next === Infinity ? undefined : next;
   }
 

@@ -1,16 +1,22 @@
 /**
  * Ports at work: ports of services that clients have asked for, with the numbers of their backends (`backends.ts`).
  *
- *   of          puts a port to work when its first client comes
- *   follow      adapts the ports of a service that has changed: who has left, who has time to drain, who has moved. A port may
- *               become part of a range, or be taken out of one: who still gets from the same number to the same port of a
- *               backend goes on, and all other connections end
- *   claimAll    gives a service those of its backends that connections from before a restart have
+ *   of            puts a port to work when its first client comes
+ *   follow        adapts the ports of a service that has changed: who has left, who has time to drain, who has moved. A port may
+ *                 become part of a range, or be taken out of one: who still gets from the same number to the same port of a
+ *                 backend goes on, and all other connections end
+ *   followChecks  adapts them to what checks say of its backends
+ *   claimAll      gives a service those of its backends that connections from before a restart have
+ *
+ * TCP connections stay with a backend that is out, since nothing else could go on with them. In UDP, a client may never pause and
+ * never open another socket, so what it sends goes to another backend as soon as there is one.
  */
 import { isIp4 } from '../flow/types.ts';
+import { IP_UDP } from '../wire/ipv4.ts';
 import type { Backends, PinnedBackend, Unclaimed } from './backends.ts';
 import type { BalancingTables } from './balancing-tables.ts';
 import type { BackendIndex } from './candidates.ts';
+import type { Health } from './health.ts';
 import { claimedBackend } from './claimed-backend.ts';
 import { nodePortId } from './node-ports.ts';
 import { commonPorts, joinedPorts, type PortInterval, type PortRanges } from './port-ranges.ts';
@@ -70,13 +76,20 @@ export function balancedAt(
 export class BalancedPorts {
   readonly #backends: Backends;
   readonly #tables: BalancingTables;
+  readonly #health: Pick<Health, 'has'>;
   readonly #hostName: () => string | undefined;
   #lastId = 0;
 
   /** @param hostName of this host, as backends have it */
-  constructor(backends: Backends, tables: BalancingTables, hostName: () => string | undefined) {
+  constructor(
+    backends: Backends,
+    tables: BalancingTables,
+    health: Pick<Health, 'has'>,
+    hostName: () => string | undefined,
+  ) {
     this.#backends = backends;
     this.#tables = tables;
+    this.#health = health;
     this.#hostName = hostName;
   }
 
@@ -140,12 +153,29 @@ export class BalancedPorts {
           this.#place(one, backend);
           const isLeaving = backend.terminating && served.includes(isIp4(backend.address));
           this.#backends.setEnd(one, isLeaving ? (endOf(one) ?? nowMs + service.drainMs) : undefined);
+          this.#backends.setOut(one, this.#isOut(service, balanced.port, backend));
           const port = service.ports.find((port) => isPort(port, balanced.port.protocol, ports[0]!.first - distance));
           put(known.balanced.includes(balanced) ? balanced : this.of(known, port!), id, one);
         }
       }
     }
     for (const { pinned } of known.balanced) for (const [id, all] of pinned) this.#forgetUnused(pinned, id, all);
+  }
+
+  /** Adapts the ports at work to what checks say of these backends. */
+  followChecks({ service, balanced }: KnownService, changed: readonly BackendIndex[]): void {
+    const atWork = balanced.filter(({ port }) => port.protocol === IP_UDP);
+    if (atWork.length === 0) return;
+    const ports = service.ports.filter(({ protocol }) => protocol === IP_UDP);
+    for (const at of changed) {
+      const backend = service.backends[at]!;
+      for (const port of ports) {
+        const id = backendId(port, backend, at);
+        const all = atWork.flatMap(({ pinned }) => pinned.get(id) ?? []);
+        for (const one of all)
+          if (this.#backends.has(one)) this.#backends.setOut(one, this.#isOut(service, port, backend));
+      }
+    }
   }
 
   /** Those that new connections do not get, and that have no others. */
@@ -200,9 +230,14 @@ export class BalancedPorts {
       this.#place(back, backend);
       if (backend.terminating && isServedFamily(to.service, isIp4(backend.address)))
         this.#backends.setEnd(back, nowMs + to.service.drainMs);
+      this.#backends.setOut(back, this.#isOut(to.service, port, backend));
       return true;
     };
     for (const front of frontsOf(known.service)) this.#backends.claim(front, (unclaimed) => take(front, unclaimed));
+  }
+
+  #isOut({ id }: Service, { protocol }: ServicePort, backend: Backend): boolean {
+    return isOut(protocol, backend, this.#health.has(id, backend, 'check_failed'));
   }
 
   /** Notes where a backend is. Of one that is no endpoint, or is attached nowhere, nobody knows. */
@@ -211,6 +246,14 @@ export class BalancedPorts {
     if (vni === undefined || endpoint === undefined || host === undefined || here === undefined) return;
     this.#backends.place(pinned, host === here ? vni : 'of_client');
   }
+}
+
+/**
+ * True if what clients send to a backend goes to another one as soon as there is one: it is UDP, and this one could get nothing new.
+ * One that is ejected could: that is a guess.
+ */
+export function isOut(protocol: number, { ready, serving }: Backend, isCheckFailed: boolean): boolean {
+  return protocol === IP_UDP && ((!ready && !serving) || isCheckFailed);
 }
 
 /** Of a family without a ready one, those that terminate get new connections, which must not end. */

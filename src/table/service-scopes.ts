@@ -131,4 +131,13 @@ export class ServiceScopes {
     }
     return false;
   }
+
+  /** True if some of the clients that have asked for the port, for an address of that family, get a backend now. */
+  isServed(balanced: BalancedPort, isV4: boolean): boolean {
+    // Who asks is noted once more.
+    for (const clients of [...balanced.askedBy.values()]) {
+      if (clients.isV4 === isV4 && this.of(balanced, clients).selection.candidates.length > 0) return true;
+    }
+    return false;
+  }
 }

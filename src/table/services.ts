@@ -22,7 +22,7 @@
 import type { AddressSet } from '../flow/address-set.ts';
 import { OUTSIDE, type ConnectionTuples, type ProtocolTuple } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
-import type { Vni } from '../flow/types.ts';
+import { isIp4, type Vni } from '../flow/types.ts';
 import { Affinity } from './affinity.ts';
 import { balancedAt, BalancedPorts, type KnownService } from './balanced-port.ts';
 import { Backends, type PinnedBackend, type RepliesIn } from './backends.ts';
@@ -48,6 +48,9 @@ import { formatPrefix, isInPrefix, type Prefix } from './routes.ts';
 import type { Topology } from './topology.ts';
 import { IP_UDP } from '../wire/ipv4.ts';
 
+/** The address of a backend, and what is wrong with it; undefined: nothing. */
+export type BackendFault = readonly [address: Uint8Array, detail: string | undefined];
+
 /** The records of connections. */
 export interface BalancedConnections {
   /** The table that chose the backend with that number; undefined if none did. */
@@ -69,8 +72,8 @@ export class Services {
   readonly #nodePorts: NodePorts;
   readonly #tables = new BalancingTables();
   readonly #backends = new Backends((pin) => this.#tables.connectionsTo(pin));
-  readonly #ports = new BalancedPorts(this.#backends, this.#tables, () => this.#host.name);
   readonly #health = new Health();
+  readonly #ports = new BalancedPorts(this.#backends, this.#tables, this.#health, () => this.#host.name);
   readonly #affinity = new Affinity();
   readonly #kept = new KeptChoices();
   readonly #limits = new ConnectionLimits();
@@ -225,14 +228,23 @@ export class Services {
   // 2. What is known of their health
 
   /**
-   * Says what is wrong with a backend, for people, or with undefined that this is over. It gets no new connections
-   * meanwhile. Does nothing if the service does not have it.
+   * Says what is wrong with backends, for people, or with undefined that this is over. They get no new connections
+   * meanwhile. Does nothing for those that the service does not have.
    */
-  setHealth(id: string, address: Uint8Array, kind: FaultKind, detail: string | undefined): void {
+  setHealth(id: string, kind: FaultKind, faults: readonly BackendFault[]): void {
     const known = this.#services.get(id);
-    if (!known || !hasBackend(known.service, address)) return;
-    if (!this.#health.set(id, address, kind, detail)) return;
+    if (!known || faults.length === 0) return;
+    const details = new Map(faults.map(([address, detail]) => [bytesId(address), detail]));
+    const news = new Set<string>();
+    const changed: BackendIndex[] = [];
+    for (const [at, { address }] of known.service.backends.entries()) {
+      const key = bytesId(address);
+      if (details.has(key) && this.#health.set(id, address, kind, details.get(key))) news.add(key);
+      if (news.has(key)) changed.push(at);
+    }
+    if (changed.length === 0) return;
     this.#ports.renew(known);
+    if (kind === 'check_failed') this.#ports.followChecks(known, changed);
     this.#changes.changed(known.object);
   }
 
@@ -367,7 +379,10 @@ export class Services {
     this.#backends.recover(pin, { from: places[0] as ClientOrigin, front, protocol, l4Port }, back);
   }
 
-  /** The numbers of the backends whose connections must end now. One that terminates is not among them while clients need it. */
+  /**
+   * The numbers of the backends whose connections must end now. One that terminates is not among them while clients need it, and
+   * one that is out while there is no other.
+   */
   ended(nowMs: number): ReadonlySet<number> {
     return this.#isLoaded ? this.#backends.ended(nowMs, (pinned) => this.#isNeeded(pinned)) : none;
   }
@@ -443,10 +458,14 @@ export class Services {
     return this.#scopes.surroundings(id, from);
   }
 
-  /** True if there is a client for whom nobody else is ready than this backend, which terminates. */
-  #isNeeded({ service: id, address }: PinnedBackend): boolean {
+  /** True if there is a client for whom nobody else is ready than this backend, which terminates; of one that is out, if nobody is. */
+  #isNeeded({ service: id, address, isOut }: PinnedBackend): boolean {
     const known = id === undefined ? undefined : this.#services.get(id);
     if (!known) return false;
+    if (isOut) {
+      const udp = known.balanced.filter(({ port }) => port.protocol === IP_UDP);
+      return !udp.some((balanced) => this.#scopes.isServed(balanced, isIp4(address)));
+    }
     const isLedTo = (subset: string): boolean => this.isLedTo(known.service.id, subset);
     return known.balanced.some((balanced) => this.#scopes.isNeeded(balanced, address, isLedTo));
   }
@@ -469,11 +488,6 @@ export class Services {
 }
 
 const none: ReadonlySet<number> = new Set();
-
-function hasBackend({ backends }: Service, address: Uint8Array): boolean {
-  const id = bytesId(address);
-  return backends.some((backend) => bytesId(backend.address) === id);
-}
 
 /** From which addresses VIPs are taken. */
 export const rangesObject = 'services/ranges';

@@ -42,9 +42,11 @@ async function hostOf(t: Test, store: Store, hostName: string, { isNew = true } 
   const unhealthy = new UnhealthyBackends({
     ...{ hostName, store, lease: () => host.lease },
     service: (id) => host.services.get(id),
-    setHealth: (_, address, text) => {
-      if (text === undefined) host.inForce.delete(formatIp(address));
-      else host.inForce.set(formatIp(address), text);
+    setHealth: (_, faults) => {
+      for (const [address, text] of faults) {
+        if (text === undefined) host.inForce.delete(formatIp(address));
+        else host.inForce.set(formatIp(address), text);
+      }
     },
     warn: (_, message) => void warnings.push(message),
     after: (_, work) => {

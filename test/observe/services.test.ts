@@ -60,8 +60,8 @@ t.test('the state of a backend, and why', async (t) => {
   ];
   services.set(service({ vips: [VIP], backends }), 0);
   const id = 'default/web';
-  services.setHealth(id, parseIp('10.1.0.7'), 'ejected', 'no answer to 3 connections');
-  services.setHealth(id, parseIp('10.1.0.8'), 'check_failed', 'GET /health: 500');
+  services.setHealth(id, 'ejected', [[parseIp('10.1.0.7'), 'no answer to 3 connections']]);
+  services.setHealth(id, 'check_failed', [[parseIp('10.1.0.8'), 'GET /health: 500']]);
   const [report] = (await all()) as [ServiceReport];
   t.same(
     report.backends.map(({ state, why }) => (why === undefined ? state : `${state}: ${why}`)),

@@ -16,7 +16,7 @@ import { WhatIf } from '../../src/observe/what-if.ts';
 import { manifest, openControlPlane } from '../cluster/control-plane.ts';
 
 const BLUE = 100 as Vni;
-const TCP = 6;
+const [TCP, UDP] = [6, 17];
 const WEB = '10.0.0.10';
 const NOW = 1_800_000_000_000;
 
@@ -37,12 +37,14 @@ const subsets = istio('DestinationRule', {
 });
 const routes = (subset: string, match: object[] = []) =>
   istio('VirtualService', { hosts: ['db'], tcp: [{ match, route: [{ destination: { host: 'db', subset } }] }] });
-const slice = parseResource({
-  ...{ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', addressType: 'IPv4' },
-  metadata: { name: 'db-a', namespace: 'default', labels: { 'kubernetes.io/service-name': 'db' } },
-  ports: [{ port: 5432, protocol: 'TCP' }],
-  endpoints: [{ addresses: ['10.0.0.21'] }],
-});
+const sliceOf = (protocol: string, ...endpoints: readonly object[]) =>
+  parseResource({
+    ...{ apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', addressType: 'IPv4' },
+    metadata: { name: 'db-a', namespace: 'default', labels: { 'kubernetes.io/service-name': 'db' } },
+    ports: [{ port: 5432, protocol }],
+    endpoints,
+  });
+const slice = sliceOf('TCP', { addresses: ['10.0.0.21'] });
 const web = (labels: object = {}) =>
   manifest(
     'Endpoint',
@@ -51,7 +53,7 @@ const web = (labels: object = {}) =>
     { labels: { app: 'web', ...labels } },
   );
 
-async function lab(t: Test) {
+async function lab(t: Test, protocol = TCP) {
   const plane = await openControlPlane(t);
   const { cluster, policies, forwarding, serving } = plane;
   await cluster.apply([
@@ -60,20 +62,20 @@ async function lab(t: Test) {
     web(),
     backend('db-1', 1, { version: 'v1' }),
     backend('db-2', 2, { version: 'v2' }),
-    db(),
+    db(protocol === UDP ? { ports: [{ port: 5432, protocol: 'UDP' }] } : {}),
   ]);
   const { tables } = forwarding;
   const { services } = tables;
   const [{ spec }] = cluster.get(findKind('svc')!, { name: 'db' }) as [Resource & { spec: { clusterIP: string } }];
   const vip = parseIp(spec.clusterIP);
-  const asked = () => services.find(vip, TCP, 5432);
+  const asked = () => services.find(vip, protocol, 5432);
   const records = new ConnectionRecords(new Uint8Array(connectionBytes(64)));
   const classes: FlowClass[] = [];
   /** A connection of web to each backend, and a flow class for each. */
   const pins = new Map<string, number>();
   for (let port = 40_000; pins.size < 2; port++) {
     const original = { source: parseIp(WEB), sourcePort: port, destination: vip, destinationPort: 5432 };
-    const choice = services.choose(asked()!, BLUE, { protocol: TCP, ...original }, 'web');
+    const choice = services.choose(asked()!, BLUE, { protocol, ...original }, 'web');
     if (choice.kind !== 'backend') return t.fail('there are two') as never;
     const address = formatIp(choice.backend.address);
     if (pins.has(address)) continue;
@@ -82,12 +84,12 @@ async function lab(t: Test) {
     const { pin, l4Port } = choice;
     const translated = { ...original, destination: choice.backend.address, destinationPort: l4Port };
     const places = [BLUE, BLUE] as const;
-    records.write(slot, 2 * (slot + 1), { kind: 'translated', places, protocol: TCP, original, translated, pin });
+    records.write(slot, 2 * (slot + 1), { kind: 'translated', places, protocol, original, translated, pin });
     records.ready = slot + 1;
-    services.opened(slot, choice, BLUE, { protocol: TCP, ...original }, 0);
+    services.opened(slot, choice, BLUE, { protocol, ...original }, 0);
     const name = choice.backend.endpoint!.split('/')[1]!;
     classes.push({
-      ...{ places, protocol: TCP, l4Port, meant: vip, meantPort: 5432, level: 'exact', verdict: 'allow' },
+      ...{ places, protocol, l4Port, meant: vip, meantPort: 5432, level: 'exact', verdict: 'allow' },
       from: { address: parseIp(WEB), endpoint: 'web', subject: 'web' },
       to: { address: choice.backend.address, endpoint: name },
       ...{ firstSeenMs: NOW, lastSeenMs: NOW, opened: 3, denied: 0 },
@@ -111,7 +113,7 @@ async function lab(t: Test) {
     const found = asked();
     const now = (at: number): string[] => {
       const tuple = { source: parseIp(WEB), sourcePort: at, destination: vip, destinationPort: 5432 };
-      const choice = found && services.choose(found, BLUE, { protocol: TCP, ...tuple }, 'web');
+      const choice = found && services.choose(found, BLUE, { protocol, ...tuple }, 'web');
       return choice?.kind === 'backend' ? [`${formatIp(choice.backend.address)}:${choice.l4Port}`] : [];
     };
     const chosen = new Set(Array.from({ length: 512 }, (_, at) => now(1024 + at)).flat());
@@ -200,6 +202,26 @@ t.test('a backend that is drained, and clients whom a route leads to nobody else
   t.same(cut(), []);
   await cluster.apply([routes('v2')]);
   t.same(cut(), [ONE]);
+});
+
+t.test('UDP leaves a backend that is not ready, if there is another one; TCP stays', async (t) => {
+  for (const protocol of [TCP, UDP]) {
+    const name = protocol === UDP ? 'UDP' : 'TCP';
+    const slices = (...ready: readonly boolean[]) => [
+      db({ selector: undefined, ports: [{ port: 5432, protocol: name }] }),
+      sliceOf(name, ...ready.map((one, at) => ({ addresses: [[ONE, TWO][at]], conditions: { ready: one } }))),
+    ];
+    const { cluster, whatIf, elsewhere, cut } = await lab(t, protocol);
+    const ended = protocol === UDP ? [TWO] : [];
+    t.same(endedOf(await whatIf.diff(slices(false, false))), [], 'there is no other one');
+    const report = await whatIf.diff(slices(true, false));
+    t.same([lostOf(report), endedOf(report)], [['db-2'], ended]);
+    for (const { because } of report.services.ended) t.equal(because, 'it is not ready, and others are');
+    await cluster.apply(slices(false, false));
+    t.same([elsewhere(), cut()], [['db-1', 'db-2'], []]);
+    await cluster.apply(slices(true, false));
+    t.same([elsewhere(), cut()], [['db-2'], ended]);
+  }
 });
 
 t.test('of a question that nobody understands, that is said', async (t) => {

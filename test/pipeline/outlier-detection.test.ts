@@ -206,9 +206,9 @@ for (const [kind, open] of Object.entries(datapaths)) {
     for (let i = 0; i < 3; i++) connect('tcp', 6);
     manners.set(4, 'silent');
     for (let i = 0; i < 6; i++) connect('tcp', 2);
-    host.forwarding.setHealth(web.id, address, 'check_failed', 'refused');
+    host.forwarding.setHealth(web.id, 'check_failed', [[address, 'refused']]);
     net.advance(2000);
-    host.forwarding.setHealth(web.id, address, 'check_failed', undefined);
+    host.forwarding.setHealth(web.id, 'check_failed', [[address, undefined]]);
     manners.set(4, 'resets');
     for (let i = 0; i < 3; i++) connect('tcp', 6);
     net.advance(0);
@@ -219,7 +219,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
   t.test(`${kind}: a failed check counts as one that is not there`, async (t) => {
     const { net, host, web, manners, connect, used } = lab({ outlier: { ...settings, mostEjectedPercent: 70 } });
     for (const { address } of web.backends.slice(1))
-      host.forwarding.setHealth(web.id, address, 'check_failed', 'refused');
+      host.forwarding.setHealth(web.id, 'check_failed', [[address, 'refused']]);
     manners.set(3, 'resets');
     for (let i = 0; i < 4; i++) connect();
     net.advance(0);

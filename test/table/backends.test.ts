@@ -8,7 +8,7 @@ import { Backends } from '../../src/table/backends.ts';
 import type { Backend, Service } from '../../src/table/service.ts';
 import type { ClientOrigin } from '../../src/table/service-keys.ts';
 import type { Services } from '../../src/table/services.ts';
-import { IP_TCP } from '../../src/wire/ipv4.ts';
+import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { Random } from '../support/random.ts';
 import {
   backend,
@@ -164,12 +164,115 @@ t.test('so it is if the check of all others fails, and while routes lead to a su
   t.same(services.ended(1e9), new Set([pin]), 'nobody is led there any more');
 
   services.set(service({ backends: all({}) }), 0);
-  services.setHealth('default/web', all({})[1]!.address, 'check_failed', 'refused');
+  services.setHealth('default/web', 'check_failed', [[all({})[1]!.address, 'refused']]);
   t.equal(open(services, 1)?.pin, pin);
   services.set(service({ backends: all(LEAVING) }), 0);
   t.same(services.ended(1e9), new Set());
-  services.setHealth('default/web', all({})[1]!.address, 'check_failed', undefined);
+  services.setHealth('default/web', 'check_failed', [[all({})[1]!.address, undefined]]);
   t.same(services.ended(1e9), new Set([pin]));
+});
+
+/** A service of UDP, in which the first backend is as given. */
+const udp = (first: Partial<Backend>, given: Partial<Service> = {}, others: Partial<Backend> = {}): Service =>
+  service({
+    ports: [servicePort(2, { protocol: IP_UDP })],
+    backends: backends(2, (at) => (at === 0 ? first : others)),
+    balancing: 'round-robin',
+    ...given,
+  });
+const asksUdp = (nth: number) => tuple(nth, { protocol: IP_UDP });
+const OUT = { ready: false, serving: false };
+
+t.test('UDP leaves a backend that is out, as soon as there is another one; TCP stays', async (t) => {
+  const outs: Readonly<Record<string, readonly [Partial<Backend>, (services: Services, isOut: boolean) => void]>> = {
+    'it is not ready': [OUT, () => {}],
+    'it terminates and does not serve any more': [{ ...OUT, terminating: true }, () => {}],
+    'its check fails': [
+      {},
+      (services, isOut) =>
+        services.setHealth('default/web', 'check_failed', [[parseIp('10.0.1.1'), isOut ? 'refused' : undefined]]),
+    ],
+  };
+  for (const [what, [first, check]] of Object.entries(outs)) {
+    const { services } = serviceTable();
+    const drainMs = 60_000;
+    services.set(udp({}, { drainMs }), 0);
+    const { pin } = open(services, 0, asksUdp(0))!;
+    const { pin: other } = open(services, 1, asksUdp(1))!;
+    services.set(udp(first, { drainMs }), 0);
+    check(services, true);
+    t.same(services.ended(0), new Set([pin]), what);
+    services.set(udp({}, { drainMs }), 0);
+    check(services, false);
+    t.same(services.ended(0), new Set(), `${what}: it is back before they have ended`);
+
+    services.set(udp(first, { drainMs }, OUT), 0);
+    check(services, true);
+    t.same(services.ended(0), new Set(), `${what}: so is the other one`);
+    t.equal(services.nextEndMs(0), undefined, 'nothing is waited for');
+    services.set(udp(first, { drainMs }), 0);
+    t.same(services.ended(0), new Set([pin]), `${what}: the other one is ready first`);
+    services.setHealth('default/web', 'check_failed', [[parseIp('10.0.1.2'), 'refused']]);
+    t.same(services.ended(0), new Set(), `${what}: and its check fails`);
+    services.set(udp({}, { drainMs }, {}), 0);
+    check(services, false);
+    t.same(services.ended(0), new Set([other]), `${what}: this one is ready first`);
+  }
+  const { services } = serviceTable();
+  services.set(service({ backends: backends(2), balancing: 'round-robin' }), 0);
+  open(services, 0);
+  services.set(service({ backends: backends(2, (at) => (at === 0 ? OUT : {})) }), 0);
+  services.setHealth('default/web', 'check_failed', [[parseIp('10.0.1.1'), 'refused']]);
+  t.same(services.ended(1e9), new Set());
+});
+
+t.test(
+  'UDP stays with a backend that is ejected, and where no other one has the port, the family or the network',
+  async (t) => {
+    const cases: Readonly<Record<string, readonly [given: Partial<Service>, other: Partial<Backend>]>> = {
+      'another port': [{ ports: [servicePort(2, { protocol: IP_UDP, targets: [8080, 0] }), servicePort(2)] }, {}],
+      'another family': [{}, { address: parseIp('fd00::1') }],
+      'another network': [{}, { vni: 200 as Vni }],
+      'another host': [{ internalPolicy: 'local' }, { host: 'there' }],
+    };
+    for (const [what, [given, other]] of Object.entries(cases)) {
+      const { services } = serviceTable();
+      services.setHost('here', undefined);
+      services.set(udp({ host: 'here' }, given, other), 0);
+      const { pin } = open(services, 0, asksUdp(0))!;
+      // Who asks another port gets it.
+      if (given.ports) open(services, 1, tuple(1));
+      services.set(udp({ host: 'here', ...OUT }, given, other), 0);
+      t.same(services.ended(1e9), new Set(), what);
+      services.set(udp(OUT), 0);
+      t.ok(services.ended(0).has(pin), `${what}: and now it has`);
+    }
+    const { services } = serviceTable();
+    services.set(udp({}), 0);
+    open(services, 0, asksUdp(0));
+    services.setHealth('default/web', 'ejected', [[parseIp('10.0.1.1'), '3 connections refused']]);
+    t.same(services.ended(1e9), new Set());
+  },
+);
+
+t.test('after a restart, UDP leaves a backend that is out', async (t) => {
+  const { services: before } = serviceTable();
+  before.set(udp({}), 0);
+  const { pin, tuples } = open(before, 0, asksUdp(0))!;
+  const { services } = serviceTable({ isLoaded: false });
+  services.recovered(tuples, pin);
+  services.set(udp(OUT, {}, OUT), 0);
+  services.loaded(0);
+  t.same(services.ended(0), new Set(), 'there is no other one');
+  services.set(udp(OUT), 0);
+  t.same(services.ended(0), new Set([pin]));
+
+  const { services: again } = serviceTable({ isLoaded: false });
+  again.recovered(tuples, pin);
+  again.set(udp({}), 0);
+  again.loaded(0);
+  again.setHealth('default/web', 'check_failed', [[parseIp('10.0.1.1'), 'refused']]);
+  t.same(again.ended(0), new Set([pin]), 'what checks say is known later');
 });
 
 t.test('after a restart, a backend that terminates has its time to drain anew', async (t) => {

@@ -94,9 +94,9 @@ t.test(
     t.equal(moved(), 0, 'ready again');
     const share = last.filter((is) => is === down).length;
     t.ok(share > 100 && share < 300, `which then has ${share} of 20,000`);
-    services.setHealth('default/web', parseIp(down), 'check_failed', 'no answer');
+    services.setHealth('default/web', 'check_failed', [[parseIp(down), 'no answer']]);
     t.equal(moved(), 0, 'its checks fail');
-    services.setHealth('default/web', parseIp(down), 'check_failed', undefined);
+    services.setHealth('default/web', 'check_failed', [[parseIp(down), undefined]]);
     t.equal(moved(), 0, 'no more');
     services.set(service({ backends: backends(100).filter((_, at) => at !== 7) }), 0);
     t.equal(moved(), 0, 'removed');
@@ -271,7 +271,7 @@ t.test(
         target: 80,
         pinned: {
           ...{ pin: at + 1, service: 'a', address: one.address, l4Port: 80, connections: 0 },
-          ...{ endsAtMs: undefined, replies: undefined, ports: [] },
+          ...{ endsAtMs: undefined, isOut: false, replies: undefined, ports: [] },
         },
       }));
       const value = service({ backends: backends(count) });
@@ -330,7 +330,7 @@ t.test('a kept choice says among whom it was, and who was excluded and why', asy
     backend('10.0.1.6'),
   ];
   services.set(service({ backends: all }), 0);
-  services.setHealth('default/web', parseIp('10.0.1.6'), 'check_failed', 'no answer to 3 connections');
+  services.setHealth('default/web', 'check_failed', [[parseIp('10.0.1.6'), 'no answer to 3 connections']]);
   const address = connect(services, 7);
   services.set(service({ backends: all.slice(1) }), 0);
   const kept = services.kept(7)!;
@@ -420,7 +420,7 @@ t.test('tables for the datapath: as JavaScript chooses, and gone as soon as anyt
   t.same([...tables.keys()], [], 'before anybody decides again');
   t.equal(services.tableFor(before, BLUE), undefined, 'it is not added again for a choice of before');
   t.not(services.tableFor(choice(), BLUE), first);
-  services.setHealth('default/web', parseIp('10.0.0.1'), 'check_failed', 'refused');
+  services.setHealth('default/web', 'check_failed', [[parseIp('10.0.0.1'), 'refused']]);
   t.same([...tables.keys()], []);
   declare();
   services.tableFor(choice(), BLUE);

@@ -206,14 +206,14 @@ t.test('another service: its port, its rules, its health; and what it is decides
     [1, 1],
   );
   const pin = services.kept(1)!.pin;
-  services.setHealth('shop/other', there.backends[0]!.address, 'check_failed', 'for the test');
+  services.setHealth('shop/other', 'check_failed', [[there.backends[0]!.address, 'for the test']]);
   t.match(services.selection(found, BLUE, true), { refusal: undefined });
   services.set({ ...there, backends: there.backends.slice(0, 1), ports: [servicePort(1, { l4Port: 9000 })] }, 0);
   t.ok(services.ended(0).has(pin), 'a backend that has gone ends its connections');
   t.equal(services.selection(found, BLUE, true).refusal, 'no_backend', 'the check of the other one fails');
   const ports = [9000, 9001].map((l4Port) => servicePort(1, { l4Port, targets: [l4Port + 1] }));
   services.set({ ...there, backends: backends(1), ports, maxConnections: undefined }, 0);
-  services.setHealth('shop/other', there.backends[0]!.address, 'check_failed', undefined);
+  services.setHealth('shop/other', 'check_failed', [[there.backends[0]!.address, undefined]]);
   t.match(decide(tuple(9)), { detail: 'default/rule leads to service shop/other, which has no TCP port 80' });
   services.set(versions({ routing: routing(route([to({ service: 'shop/other', l4Port: 9001 })])) }), 0);
   t.match(decide(tuple(9)), { l4Port: 9002 });

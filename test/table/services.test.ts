@@ -83,9 +83,9 @@ t.test('a setter that changes nothing notes nothing', async (t) => {
   t.same(changes.drain(), { changed: [], added: ['service/default/web', 'vip/10.96.0.1'] });
   services.set(value(), 0);
   services.setHost(undefined, undefined);
-  services.setHealth('default/web', parseIp('10.0.1.1'), 'ejected', undefined);
-  services.setHealth('default/web', parseIp('10.0.9.9'), 'ejected', 'it is no backend of this service');
-  services.setHealth('default/other', parseIp('10.0.1.1'), 'ejected', 'there is no such service');
+  services.setHealth('default/web', 'ejected', [[parseIp('10.0.1.1'), undefined]]);
+  services.setHealth('default/web', 'ejected', [[parseIp('10.0.9.9'), 'it is no backend of this service']]);
+  services.setHealth('default/other', 'ejected', [[parseIp('10.0.1.1'), 'there is no such service']]);
   services.remove('default/other');
   services.expire(1e9);
   t.ok(changes.isEmpty);
