@@ -47,7 +47,8 @@ export function changeServices(random: Random, services: Services, nowMs: number
   if (kind === 0) return services.remove(id);
   if (kind <= 2) {
     const detail = random.chance(0.5) ? 'refused' : undefined;
-    return services.setHealth(id, random.pick(['ejected', 'check_failed']), [[random.pick(possible).address, detail]]);
+    const { address } = random.pick(possible);
+    return services.setHealth(id, random.pick(['ejected', 'check_failed']), [[address, detail]]);
   }
   const { ip4, ip6 } = VIPS[which % 2]!;
   const vips = [ip4, ip6].map(parseIp);

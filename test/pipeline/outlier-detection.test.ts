@@ -8,7 +8,7 @@ import t from 'tap';
 import { parseIp } from '../../src/flow/types.ts';
 import type { Backend, OutlierSettings, Service } from '../../src/table/service.ts';
 import { buildIcmpError } from '../../src/wire/icmp-error.ts';
-import { IP_UDP } from '../../src/wire/ipv4.ts';
+import { IP_ICMP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { ACK, backendLab, datapaths, gateway, macOf, RST, SYN, VNI } from '../support/backend-lab.ts';
 import * as frames from '../support/frames.ts';
 import { parsePacket, type Packet } from '../support/packets.ts';
@@ -22,8 +22,11 @@ const settings: OutlierSettings = {
   leastHealthyPercent: 0,
 };
 
-/** What a backend does with what comes: answer, refuse, say nothing, or have its router say that it is not there. */
-type Manner = 'answers' | 'resets' | 'silent' | 'unreachable' | 'too big';
+/**
+ * What becomes of what comes to a backend: it answers, refuses, or says nothing; or an ICMP error says that it is not there, from its
+ * own port, or from that of another container.
+ */
+type Manner = 'answers' | 'resets' | 'silent' | 'unreachable' | 'too big' | 'slandered';
 
 for (const [kind, open] of Object.entries(datapaths)) {
   function lab(given: Partial<Service> = {}) {
@@ -56,6 +59,9 @@ for (const [kind, open] of Object.entries(datapaths)) {
       if (manner === 'unreachable' || manner === 'too big') {
         const router = { mac: Buffer.from(macOf(last).replaceAll(':', ''), 'hex'), ip: parseIp(`10.0.0.${last}`) };
         port.send(buildIcmpError(manner === 'too big' ? 'too_big' : 'host_unreachable', frame, router, 1400));
+      } else if (manner === 'slandered') {
+        const speaker = { mac: Buffer.from(macOf(6).replaceAll(':', ''), 'hex'), ip: parseIp('10.0.0.6') };
+        other.send(buildIcmpError('host_unreachable', frame, speaker, 1400));
       } else if (protocol === 'udp') {
         if (manner === 'answers') port.send(frames.udp(ends, destinationPort, to));
       } else if (manner === 'answers') port.send(frames.tcp(ends, { ...back, sequence: 77, flags: SYN | ACK }));
@@ -84,7 +90,7 @@ for (const [kind, open] of Object.entries(datapaths)) {
     return { net, host, web, manners, connect, used, fault, arrived, client };
   }
 
-  const failing: Readonly<Record<Exclude<Manner, 'answers' | 'too big'>, string>> = {
+  const failing: Readonly<Record<Exclude<Manner, 'answers' | 'too big' | 'slandered'>, string>> = {
     resets: '3 connections refused, until 1970-01-01T00:00:30Z',
     silent: 'no answer to 3 connections, until 1970-01-01T00:00:32Z',
     unreachable: 'not reached by 3 connections, until 1970-01-01T00:00:30Z',
@@ -184,6 +190,23 @@ for (const [kind, open] of Object.entries(datapaths)) {
         'and has failed, too: what was not believed has not made it longer',
       );
       net.advance(0);
+      net.close();
+    },
+  );
+
+  t.test(
+    `${kind}: another container has nothing to say about a backend: no client hears it, and nobody is ejected`,
+    async (t) => {
+      const { net, client, manners, connect, fault } = lab();
+      manners.set(4, 'slandered');
+      client.received.splice(0);
+      for (const protocol of ['tcp', 'udp'] as const) for (let i = 0; i < 9; i++) connect(protocol);
+      net.advance(0);
+      t.equal(fault(4), undefined);
+      t.notOk(
+        client.received.some((frame) => frame[14 + 9] === IP_ICMP),
+        'the client hears nothing',
+      );
       net.close();
     },
   );
