@@ -23,7 +23,7 @@ export type ErrorCode =
 export class WeftError extends Error {
   readonly code: ErrorCode;
   /** The declared resource that it is about, where several were applied at once. */
-  resource?: { readonly kind: string; readonly name: string; readonly namespace?: string | undefined };
+  declare resource?: { readonly kind: string; readonly name: string; readonly namespace?: string | undefined };
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);

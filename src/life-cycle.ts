@@ -5,7 +5,9 @@
  *   close   the same backwards; the stores and the datapath come last
  */
 import { removeConnections } from './addon/connection-memory.ts';
+import { WeftError } from './error.ts';
 import { endpointKind } from './model/kinds/endpoint.ts';
+import type { SharedStoreReport } from './model/report.ts';
 import type { Parts, SwitchOptions } from './parts.ts';
 import type { Upkeep } from './upkeep.ts';
 
@@ -14,6 +16,15 @@ export interface CloseOptions {
   readonly purge?: boolean;
   /** Leaves everything as it is for another switch. */
   readonly retain?: boolean;
+}
+
+/** Of a host whose store is away, nothing can be removed. @throws WeftError, before anything is done */
+export function refusePurge(sharedStore: SharedStoreReport | null): void {
+  if (!sharedStore || sharedStore.reachable) return;
+  throw new WeftError(
+    'unreachable',
+    `the store cannot be reached (${sharedStore.why}): what it has of this host cannot be removed, so nothing was; \`weft down\` stops weft and keeps it`,
+  );
 }
 
 export interface LifeCycleEnvironment {

@@ -36,6 +36,7 @@ import { ReadyHooks } from '../hooks/ready.ts';
 import { isSilent } from '../http/socket.ts';
 import { connectionCap } from '../http/connection-cap.ts';
 import { openUnixServer, type UnixServer } from '../http/unix-server.ts';
+import { refusePurge } from '../life-cycle.ts';
 import { keptCapabilities, missingCapabilities } from '../link/capabilities.ts';
 import { heapBytesOf, memoryBytes } from '../memory.ts';
 import type { HookResource } from '../model/kinds/hook.ts';
@@ -376,7 +377,7 @@ class Daemon {
       sw: this.#sw,
       isStopping: () => this.#stopping !== undefined || this.#isReplaced,
       shutdown: async (how: Shutdown) => {
-        if (how.purge) this.#refusePurge();
+        if (how.purge) refusePurge(this.#sw.status().sharedStore);
         await this.#shutdown(how);
       },
       takeover: (request: Parameters<Predecessor['offer']>[0]) => this.#predecessor.offer(request),
@@ -495,16 +496,6 @@ class Daemon {
   #shutdown(how: Shutdown): Promise<void> {
     this.#stopping ??= this.#stop(how).finally(() => this.#end());
     return this.#stopping;
-  }
-
-  /** What a shared store has of this host would stay there. @throws WeftError('unreachable') */
-  #refusePurge(): void {
-    const { sharedStore } = this.#sw.status();
-    if (!sharedStore || sharedStore.reachable) return;
-    throw new WeftError(
-      'unreachable',
-      `the store cannot be reached (${sharedStore.why}): what it has of this host cannot be removed, so nothing was; \`weft down\` stops weft and keeps it`,
-    );
   }
 
   async #stop(how: Shutdown): Promise<void> {

@@ -4,7 +4,7 @@ import { Client } from '../api/client.ts';
 import { LocalTransport } from '../api/local.ts';
 import { configFrom, type SwitchConfig } from '../config.ts';
 import { WeftError } from '../error.ts';
-import type { CloseOptions } from '../life-cycle.ts';
+import { refusePurge, type CloseOptions } from '../life-cycle.ts';
 import { missingCapabilities } from '../link/capabilities.ts';
 import { createSwitch as openSwitch, type Switch } from '../switch.ts';
 import { SwitchHandle } from './switch-handle.ts';
@@ -50,8 +50,10 @@ export class LocalSwitch extends SwitchHandle {
   /**
    * Stops it, as `weft down`: interfaces stay in their containers for the next switch with the same `state`, unless `purge` removes
    * them with their endpoints. Changes that are under way are finished before.
+   * @throws WeftError('unreachable') with `purge` while the store is away: nothing is done then
    */
   async close({ purge = false }: Pick<CloseOptions, 'purge'> = {}): Promise<void> {
+    if (purge) refusePurge(this.#sw.status().sharedStore);
     this.#life.isClosing = true;
     this.endFollowing();
     await this.#sw.close({ purge });

@@ -1,6 +1,7 @@
 /** Addresses that are held for endpoints to come, without namespaces: what is attached here cannot have an interface. */
 import t, { type Test } from 'tap';
 import { attach, type AttachRequest } from '../../src/cluster/attaching.ts';
+import type { Endpoints } from '../../src/cluster/endpoints.ts';
 import { WeftError } from '../../src/error.ts';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
@@ -16,7 +17,13 @@ async function open(t: Test, options: Parameters<typeof openControlPlane>[2] = {
   return { ...plane, ask, allocate: async () => (await ask({ hold: true })).addresses };
 }
 
+/** The name of what holds one. */
+const HELD = /^held-[0-9a-f]{10}$/;
+
 const blue = manifest('Network', 'blue', { subnets: ['10.0.0.0/24', 'fd00::/64'] });
+
+const holderOf = (endpoints: Endpoints, ip: string): string | undefined =>
+  endpoints.all().find(({ addresses }) => addresses.includes(ip))?.name;
 
 t.test('each is another one, of the first subnet, and nobody else gets it', async (t) => {
   const { cluster, endpoints, allocate, ask } = await open(t);
@@ -25,22 +32,22 @@ t.test('each is another one, of the first subnet, and nobody else gets it', asyn
   t.match(
     endpoints.all().map((one) => endpoints.report(one)),
     [
-      { name: 'held-1', held: true, state: 'detached' },
-      { name: 'held-2', held: true },
+      { name: HELD, held: true, state: 'detached' },
+      { name: HELD, held: true },
     ],
   );
   t.same(await endpoints.inspect(), {}, 'nothing is wrong with them');
   await t.rejects(
     cluster.apply([manifest('Endpoint', 'web', { network: 'blue', netns, addresses: ['10.0.0.2'] })]),
-    new WeftError('conflict', 'endpoint "web": ip 10.0.0.2 is taken by endpoint "held-1"'),
+    new WeftError('conflict', `endpoint "web": ip 10.0.0.2 is taken by endpoint "${holderOf(endpoints, '10.0.0.2')}"`),
   );
   t.same((await ask({ hold: true, name: 'mine', namespace: 'shop', ip: ['10.0.0.9', 'fd00::9'] })).addresses, [
     '10.0.0.9',
     'fd00::9',
   ]);
   await t.rejects(
-    ask({ hold: true, name: 'held-1' }),
-    new WeftError('conflict', 'endpoint "held-1" exists already: hold an address with another name'),
+    ask({ hold: true, name: 'mine', namespace: 'shop' }),
+    new WeftError('conflict', 'endpoint "shop/mine" exists already: hold an address with another name'),
   );
 });
 
@@ -50,8 +57,9 @@ t.test('it is held again if the endpoint for which it was cannot be attached', a
   const [ip] = await allocate();
   await t.rejects(ask({ name: 'web', netns, ip: [ip!] }), { code: 'system' });
   t.equal(endpoints.find('web'), undefined);
-  t.same(endpoints.find('held-1')?.addresses, [ip]);
-  await cluster.delete(endpointKind, { name: 'held-1' });
+  const name = holderOf(endpoints, ip!);
+  t.match(name, HELD);
+  await cluster.delete(endpointKind, { name: name! });
   t.not((await allocate())[0], undefined, 'and one that is released can be held again');
 });
 
@@ -61,7 +69,7 @@ t.test('it is held after a restart', async (t) => {
   await first.allocate();
   await first.close();
   const { endpoints, allocate } = await open(t, {}, first.directory);
-  t.same(endpoints.find('held-1')?.addresses, ['10.0.0.2']);
+  t.match(holderOf(endpoints, '10.0.0.2'), HELD);
   t.same(await allocate(), ['10.0.0.3']);
 });
 
@@ -69,7 +77,7 @@ t.test('in a shared store it need not rest, since nobody has used it', async (t)
   const { cluster, networks, endpoints, allocate } = await open(t, { shared: await openStore(t) });
   await cluster.apply([blue]);
   const [ip] = await allocate();
-  await cluster.delete(endpointKind, { name: 'held-1' });
+  await cluster.delete(endpointKind, { name: holderOf(endpoints, ip!)! });
   t.equal(endpoints.size, 0);
   const [pool] = networks.get('blue').pools;
   t.doesNotThrow(() => pool!.check('web', ip!));
