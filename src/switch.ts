@@ -57,7 +57,7 @@ export type { AttachRequest } from './cluster/attaching.ts';
 export type { Following, FollowOptions } from './cluster/followers.ts';
 export type { NetworkOptions } from './cluster/network-declaration.ts';
 export type { CaptureOptions, CaptureSink, ConnectionsOptions } from './observe/observer.ts';
-export type { CloseOptions } from './life-cycle.ts';
+export { refusePurge, type CloseOptions } from './life-cycle.ts';
 export type { SwitchOptions } from './parts.ts';
 
 /** Milliseconds of CLOCK_MONOTONIC, which is also the clock of the native datapath. */

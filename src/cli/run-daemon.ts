@@ -36,7 +36,6 @@ import { ReadyHooks } from '../hooks/ready.ts';
 import { isSilent } from '../http/socket.ts';
 import { connectionCap } from '../http/connection-cap.ts';
 import { openUnixServer, type UnixServer } from '../http/unix-server.ts';
-import { refusePurge } from '../life-cycle.ts';
 import { keptCapabilities, missingCapabilities } from '../link/capabilities.ts';
 import { heapBytesOf, memoryBytes } from '../memory.ts';
 import type { HookResource } from '../model/kinds/hook.ts';
@@ -44,7 +43,7 @@ import { idOf } from '../model/resource.ts';
 import { storeName } from '../model/store-config.ts';
 import { version } from '../package.ts';
 import { lockHolder } from '../store/lock.ts';
-import { createSwitch, type Switch } from '../switch.ts';
+import { createSwitch, refusePurge, type Switch } from '../switch.ts';
 import { openLogger } from './logger.ts';
 
 /** How often the daemon checks whether the heap can give memory back. */

@@ -144,6 +144,10 @@ export class Endpoints implements Reconciler {
     return this.#index.ports;
   }
 
+  get hostName(): string {
+    return this.#environment.hostName;
+  }
+
   find(name: string): Endpoint | undefined {
     return this.#index.find(name);
   }

@@ -2,7 +2,6 @@
  * Addresses that are held for endpoints to come. An endpoint that is in no namespace has such an address, so that nobody else
  * gets it, whatever restarts. It goes when one is attached with its name or an address of it, or when it is detached.
  */
-import { randomBytes } from 'node:crypto';
 import { WeftError } from '../error.ts';
 import { addressValue } from '../model/address.ts';
 import { HELD } from '../model/endpoint-annotations.ts';
@@ -23,7 +22,7 @@ export interface HeldAddressesEnvironment {
 
 export type HoldOptions = Pick<AttachOptions, 'network' | 'namespace' | 'ip'> & { readonly name?: string | undefined };
 
-const NAME_BYTES = 5;
+const LONGEST_NAME = 63;
 /** Where holders are that are in no namespace. */
 const NOWHERE = '/run/netns';
 
@@ -40,7 +39,7 @@ export function hold(
     const known = given.name === undefined ? undefined : endpoints.find(idOf({ name: given.name, namespace }));
     if (known)
       throw new WeftError('conflict', `endpoint "${known.name}" exists already: hold an address with another name`);
-    const options = { name: given.name ?? newName(), network: name, ...(ip && { ip }) };
+    const options = { name: given.name ?? freeName(endpoints, namespace), network: name, ...(ip && { ip }) };
     const resource = holder({ ...options, ...(namespace !== undefined && { namespace }) }, network.pools[0]!.subnet);
     await cluster.applyOrTakeBack(resource);
     return endpoints.report(endpoints.get(idOf(resource.metadata)));
@@ -82,7 +81,10 @@ function holderAgain({ resource: { metadata, spec }, addresses }: Endpoint): End
   return holder({ name, namespace, network: spec.network, ip: addresses }, metadata.annotations![HELD]!);
 }
 
-/** At random, since another host may choose one meanwhile that this host does not hear of before it has the store again. */
-function newName(): string {
-  return `held-${randomBytes(NAME_BYTES).toString('hex')}`;
+/** With the name of this host: others may choose one meanwhile that it does not hear of before it has the store again. */
+function freeName(endpoints: Endpoints, namespace: string | undefined): string {
+  for (let number = 1; ; number++) {
+    const name = `held-${number}-${endpoints.hostName}`.slice(0, LONGEST_NAME).replace(/-$/, '');
+    if (!endpoints.find(idOf({ name, namespace }))) return name;
+  }
 }

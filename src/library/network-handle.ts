@@ -29,7 +29,7 @@ export class NetworkHandle {
 
   /**
    * Holds an address of the first subnet, which nobody else gets, also after a restart: until an endpoint is attached with it, or
-   * `releaseIp`. Meanwhile an endpoint without a namespace has it, `held-` and a number at random.
+   * `releaseIp`. Meanwhile an endpoint without a namespace has it, `held-1-HOST` or the next number.
    */
   async allocateIp(): Promise<string> {
     const { addresses } = await this.#client.attach({ network: this.name, hold: true });
