@@ -373,14 +373,14 @@ export class Cluster {
 
   /**
    * From here on, nobody begins to refer to it (`deletions.ts`).
-   * @returns the revision of the mark; what the store has lost gets none @throws WeftError('conflict') if somebody does already
+   * @returns the revision of the mark @throws WeftError('conflict') if somebody does already
    */
   async #mark(kind: KindDefinition, name: string, revision: number): Promise<number> {
+    const { hostName } = this.#environment;
     const key = keyOf(kind, name);
     if (this.#deleting.get(key)) this.#enforcement.deletions.refuseKept(kind, name);
     const stored = await this.#stored(key);
-    if (!stored) return revision;
-    const value = marked(stored.value, this.#environment.hostName);
+    const value = marked(stored?.value, hostName);
     const markedAt = await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
     if (this.#deleting.has(key)) this.#deleting.set(key, true);
     refuseInUse(kind, name, this.#all(), this.refused);

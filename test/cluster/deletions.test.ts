@@ -153,31 +153,3 @@ t.test('what another host applies again while it is deleted stays', async (t) =>
   await a.cluster.delete(networkKind, { name: 'blue' });
   t.equal(await store.get('networks/blue'), undefined, 'until it is deleted once more');
 });
-
-t.test('what the store has lost is deleted without a mark, which would be all that there is of it', async (t) => {
-  const store = await openStore(t);
-  const link = new Switchable(store);
-  const a = await openControlPlane(t, undefined, { host: 'a', shared: link });
-  const { entries } = await store.list('');
-  await a.cluster.apply([blue, shop]);
-  const restored = await openStore(t);
-  await restored.transact({ put: entries.map(({ key, value }) => ({ key, value })) });
-  link.back(restored);
-  const held = (): string[] => a.feed.report()!.held.map(({ name }) => name);
-  await until(
-    async () => {
-      await a.cluster.serial.run(() => a.cluster.enforce());
-      return held().includes('network "blue"') && held().includes('namespace "shop"');
-    },
-    { what: 'it is held' },
-  );
-  const put: string[] = [];
-  restored.watch('', 1, (event) => {
-    const changes = event.kind === 'changes' ? event.changes : [];
-    put.push(...changes.flatMap(({ key, entry }) => (entry && /^(networks|namespaces)\//.test(key) ? [key] : [])));
-  });
-  await a.cluster.delete(networkKind, { name: 'blue' });
-  await a.cluster.delete(namespaceKind, { name: 'shop' });
-  t.same([a.networks.find('blue'), held()], [undefined, []]);
-  t.same([...new Set(put)], ['namespaces/default'], 'nothing was put of them');
-});
