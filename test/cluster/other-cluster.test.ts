@@ -106,6 +106,16 @@ t.test('what a host changed while its old store was away comes along to another 
   t.same(joining.values(), x.values());
 });
 
+t.test('what a host has of an address that another one has in the cluster that it joins is given up', async (t) => {
+  const { other, join, x } = await toOtherStore(t);
+  await x.set('endpoints/default/x', endpointOf('x', '10.0.0.1'));
+  const joining = await join();
+  await joining.accept();
+  t.match(joining.report.lost, [/^endpoint "web" is given up: .* was given to endpoint "x" of host "x"/]);
+  t.notOk(joining.inForce.has(WEB));
+  t.notOk(await other.get(WEB));
+});
+
 t.test('what clashes in another cluster is given up, whatever is done to it there meanwhile', async (t) => {
   const { other, join, x } = await toOtherStore(t);
   await x.set(DB, endpointOf('x', '10.0.0.9'));

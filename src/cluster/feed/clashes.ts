@@ -46,7 +46,8 @@ export async function clashesOf(
       const { key: own, base } = wanted.get(what) ?? {};
       if (own === undefined || own === key || (isFromRestore && base !== 0)) continue;
       const owner = `${nameOfKey(key)} of host "${ownerOf(value) ?? '?'}"`;
-      const when = base === undefined ? 'since the store was restored' : 'while the store was away';
+      const when =
+        restoredAt !== undefined && base === undefined ? 'since the store was restored' : 'while the store was away';
       clashes.set(own, `${nameOfKey(own)} is given up: ${what} was given to ${owner} ${when}`);
     }
   }

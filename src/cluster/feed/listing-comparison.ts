@@ -38,10 +38,11 @@ export interface Compared {
 /** Judges every record, and notes in the state what comes of it. */
 export async function compareListing(options: ComparisonOptions): Promise<Compared> {
   const { state, host, listing, restoredAt, isJoining, newer, onLost, onUnsettled } = options;
-  // What a restore has lost of this host is written again, be it that others have had the time to take its place.
-  const own = restoredAt === undefined ? [] : [...state.known.values()].filter(({ value }) => value !== undefined);
-  const clashes = await clashesOf(host, [...own, ...state.pending.all()], listing.entries, restoredAt);
   const isSameHistory = restoredAt === undefined && !isJoining;
+  // What the store does not have of this host is written again, be it that others have taken its place: since a restore, or in the
+  // cluster that this host joins.
+  const own = isSameHistory ? [] : [...state.known.values()].filter(({ value }) => value !== undefined);
+  const clashes = await clashesOf(host, [...own, ...state.pending.all()], listing.entries, restoredAt);
   const deleted: Change[] = [];
   const put: Change[] = [];
   const change = (key: string, entry: Entry | undefined): void => {
