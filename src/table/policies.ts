@@ -155,28 +155,6 @@ export class Policies implements PolicyLookup {
     }
   }
 
-  /**
-   * Puts a policy into force in place of another one, for all workloads that have that. Their other policies stay.
-   * @returns false if nothing was done, because it is not of the same kind, name, tier and priority, or not about the same directions: then each of
-   * its workloads is set
-   */
-  replacePolicy(before: Policy, after: Policy): boolean {
-    const changed = this.#ruleSets.replace(before, after);
-    if (!changed) return false;
-    if (changed.size === 0) return true;
-    for (const direction of policyDirections) {
-      let isOther = false;
-      for (const [endpoint, { object, shared }] of this.#inForce[direction]) {
-        if (!changed.has(shared)) continue;
-        isOther = true;
-        this.#changes.changed(object);
-        this.#subjects.add(endpoint);
-      }
-      if (isOther && direction === 'ingress') this.#changes.changed(ingressPoliciesObject);
-    }
-    return true;
-  }
-
   #ingressChanged(hadAny: boolean): void {
     this.#changes.changed(ingressPoliciesObject);
     if (this.selectsAny('ingress') !== hadAny) this.#changes.changed(anyIngressPoliciesObject);

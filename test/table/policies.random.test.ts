@@ -9,8 +9,8 @@ import { Changes } from '../../src/table/changes.ts';
 import { Policies, policyObject } from '../../src/table/policies.ts';
 import { judge, podAt, type Direction } from '../support/policy/oracle.ts';
 import { randomPacket, randomPlaces, randomPolicies } from '../support/policy/generate.ts';
-import { endpointName, putWorld, valueOf } from '../support/policy/tables.ts';
-import type { Manifest, NetworkPolicy, Packet, World } from '../support/policy/world.ts';
+import { endpointName, putWorld } from '../support/policy/tables.ts';
+import type { Manifest, Packet, World } from '../support/policy/world.ts';
 import { Random } from '../support/random.ts';
 
 /** No link-local addresses here, so the network makes no difference. */
@@ -89,68 +89,6 @@ t.test(`what is replaced, bit by bit, is as what is put anew, and only what chan
   t.ok(unchanged > 1000, `${unchanged} sets stayed as they were, and were not noted`);
   t.end();
 });
-
-t.test(
-  `a policy that takes the place of another one for all that have it is as one that is put anew (seed ${seed})`,
-  (t) => {
-    const random = new Random(seed, 2);
-    let [replaced, unalike] = [0, 0];
-    for (let turn = 0; turn < 20; turn++) {
-      const places = randomPlaces(random);
-      let manifests = randomPolicies(random);
-      const changes = new Changes();
-      const kept = new Policies(changes);
-      putWorld(kept, { ...places, policies: manifests });
-      for (let step = 0; step < 10; step++) {
-        // Sometimes nobody has asked in between, so that nothing is compiled.
-        const before = random.chance(0.7) ? judgements(kept, { ...places, policies: manifests }) : undefined;
-        const at = random.int(manifests.length);
-        const other = rulesOfAnother(manifests[at]!, random);
-        if (!other) continue;
-        changes.drain();
-        kept.takeConcerned();
-        const isDone = kept.replacePolicy(valueOf(manifests[at]!), valueOf(other));
-        if (isDone) replaced++;
-        else unalike++;
-        manifests = manifests.with(at, other);
-        const world = { ...places, policies: manifests };
-        const changed = new Set(changes.drain().changed);
-        const concerned = kept.takeConcerned().subjects;
-        putWorld(kept, world);
-        if (isDone) t.same(changes.drain().changed, [], 'to set it once more changes nothing');
-        const fresh = new Policies(new Changes());
-        putWorld(fresh, world);
-        const after = judgements(kept, world);
-        t.same(after, judgements(fresh, world));
-        if (!before || !isDone) continue;
-        const differing = after.filter(({ said }, n) => JSON.stringify(said) !== JSON.stringify(before[n]!.said));
-        t.same(
-          differing.filter(({ object }) => !changed.has(object)),
-          [],
-          'what has changed is noted',
-        );
-        const isTold = differing.every(({ object }) => concerned.has(object.replace(/^policy\/(in|e)gress\//, '')));
-        t.ok(isTold, 'and who has to be judged anew');
-      }
-    }
-    t.ok(replaced > 50 && unalike > 5, `${replaced} were replaced, ${unalike} were not alike`);
-    t.end();
-  },
-);
-
-/** One with the same name and subject, and other rules, mostly about the same directions; undefined: some others have none. */
-function rulesOfAnother({ kind, metadata, spec }: Manifest, random: Random): Manifest | undefined {
-  const others = Array.from({ length: 4 }, () => randomPolicies(random)).flat();
-  const other = others.find((one) => one.kind === kind)?.spec as Partial<NetworkPolicy['spec']> | undefined;
-  if (!other) return undefined;
-  const { podSelector: _, ...all } = other;
-  const own = spec as NetworkPolicy['spec'];
-  const ofSome = {
-    ...(own.ingress?.length && other.ingress?.length && { ingress: other.ingress }),
-    ...(own.egress?.length && other.egress?.length && { egress: other.egress }),
-  };
-  return { kind, metadata, spec: { ...own, ...(random.chance(0.8) ? ofSome : all) } } as Manifest;
-}
 
 function unstaged(manifest: Manifest): Manifest {
   const metadata = { ...manifest.metadata, annotations: {} };

@@ -13,7 +13,6 @@
  * Nothing is kept here of the endpoints of other hosts: whose an address is, the pools of the networks know, and who that is
  * follows from its resource.
  */
-import { isDeepStrictEqual } from 'node:util';
 import { formatIp, formatMac, linkLocalOf, parseIp, parseMac, sameBytes } from '../../flow/types.ts';
 import { addressValue } from '../../model/address.ts';
 import type { NamespaceResource } from '../../model/kinds/namespace.ts';
@@ -35,10 +34,7 @@ import { ProposedPolicies } from './proposed-policies.ts';
 import type { SelectingPolicy } from './policy-value.ts';
 
 export interface PolicyEnforcementEnvironment {
-  readonly tables: Pick<
-    Policies,
-    'setSubject' | 'replacePolicy' | 'workloadsChanged' | 'namespaceChanged' | 'ties' | 'asksIdentities'
-  >;
+  readonly tables: Pick<Policies, 'setSubject' | 'workloadsChanged' | 'namespaceChanged' | 'ties' | 'asksIdentities'>;
   /** Decides again what depends on what has changed in the tables. */
   readonly enforce: () => void;
   readonly endpoints: () => Pick<Endpoints, 'find' | 'values' | 'withMac'>;
@@ -48,8 +44,6 @@ export interface PolicyEnforcementEnvironment {
 
 /** How many endpoints are looked at in one turn of the event loop. */
 const TURN_ENDPOINTS = 1024;
-/** Of how many policies it is found out one by one who has them. If there are more, each endpoint is looked at instead. */
-const MOST_REPLACED = 16;
 
 export class PolicyEnforcement {
   readonly #environment: PolicyEnforcementEnvironment;
@@ -58,7 +52,7 @@ export class PolicyEnforcement {
   /** The endpoints of this host, and what policies see of them. */
   readonly #here = new Map<string, Identity>();
   /** Those of them that a policy selects. */
-  readonly #inForce = new Map<string, Subject>();
+  readonly #inForce = new Map<string, PolicySubject>();
   /** What the namespaces say of themselves that are declared. */
   readonly #namespaces = new Map<string, NamespaceResource['metadata']>();
   /** Policies that have come, changed or gone, by id. */
@@ -109,12 +103,12 @@ export class PolicyEnforcement {
     const namespaces = new Set(this.#changedNamespaces);
     const selectors = this.#takeChanged();
     for (const namespace of namespaces) this.#takeNamespace(namespace);
-    for (const [name, { namespace }] of namespaces.size > 0 ? this.#here : []) {
+    for (const [name, { namespace }] of this.#here) {
       const endpoint = namespaces.has(namespace) ? this.#environment.endpoints().find(name) : undefined;
       if (endpoint) this.#here.set(name, this.#identities.of(endpoint));
     }
     const concerned = new Map<Identity, boolean>();
-    for (const [name, identity] of namespaces.size > 0 || !selectors.isEmpty ? this.#here : []) {
+    for (const [name, identity] of this.#here) {
       let isConcerned = concerned.get(identity);
       if (isConcerned === undefined) {
         isConcerned = namespaces.has(identity.namespace) || selectors.matching(identity).length > 0;
@@ -126,28 +120,15 @@ export class PolicyEnforcement {
     this.#environment.enforce();
   }
 
-  /** @returns those that have changed, as they are and as they were, and whose workloads have to be found */
+  /** @returns those that have changed, as they are and as they were */
   #takeChanged(): SelectorIndex<SelectingPolicy> {
     const selectors = new SelectorIndex<SelectingPolicy>();
     for (const [id, after] of this.#changed) {
       const before = this.#policies.set(id, after);
-      const isReplaced = this.#changed.size <= MOST_REPLACED && before && after && this.#replace(before, after);
-      if (isReplaced) continue;
       for (const one of [before, after]) if (one) selectors.add(one);
     }
     this.#changed.clear();
     return selectors;
-  }
-
-  /** Replaces one that selects the same workloads as before, for all of them at once. @returns false if each has to be looked at */
-  #replace(before: SelectingPolicy, after: SelectingPolicy): boolean {
-    if (!isDeepStrictEqual(before.selector, after.selector)) return false;
-    if (!this.#environment.tables.replacePolicy(before.policy, after.policy)) return false;
-    for (const { policies } of this.#inForce.values()) {
-      const at = policies.indexOf(before.policy);
-      if (at >= 0) policies[at] = after.policy;
-    }
-    return true;
   }
 
   #takeNamespace(name: string): void {
@@ -232,15 +213,12 @@ export class PolicyEnforcement {
   }
 
   /** Undefined if nothing selects it. */
-  #subjectOf(identity: Identity): Subject | undefined {
+  #subjectOf(identity: Identity): PolicySubject | undefined {
     const policies = this.#policies.selecting(identity);
     if (policies.length === 0) return undefined;
     return { identity, policies, onDeny: onDenyOf(this.#namespaces.get(identity.namespace)) };
   }
 }
-
-/** What was handed to the tables, where policies are replaced, too. */
-type Subject = PolicySubject & { readonly policies: Policy[] };
 
 function onDenyOf(namespace: NamespaceResource['metadata'] | undefined): OnDeny {
   return readPolicyAnnotations(namespace?.annotations).onDeny ?? 'drop';

@@ -28,7 +28,7 @@ export class PolicyIndex {
     return before;
   }
 
-  selecting(identity: Identity): Policy[] {
+  selecting(identity: Identity): readonly Policy[] {
     if (this.size === 0) return [];
     return this.#bySelector.matching(identity).map(({ policy }) => policy);
   }

@@ -2,20 +2,10 @@
  * All rule sets that are in force. Workloads for which the same is in force share one, and what is the same is found by what
  * policies say in that direction: so a policy that is replaced by one with other rules for egress leaves the sets for ingress
  * as they are.
- *
- * A policy that says something else now, about the same workloads, is replaced within the sets that have it (`replace`): however many
- * workloads these are of, nothing is made for each of them.
  */
 import { bytesId } from '../../flow/key.ts';
-import {
-  policyDirections,
-  type Identity,
-  type OnDeny,
-  type Policy,
-  type PolicyDirection,
-  type PolicyName,
-} from './policy.ts';
-import { counts, policiesInOrder, RuleSet, RuleSetMemory, type RuleSetOptions } from './rule-set.ts';
+import type { Identity, OnDeny, Policy, PolicyDirection } from './policy.ts';
+import { policiesInOrder, RuleSet, RuleSetMemory, type RuleSetOptions } from './rule-set.ts';
 import { namesPorts } from './rules.ts';
 import { tiesOf, type PolicyTie } from './ties.ts';
 
@@ -27,7 +17,7 @@ export interface SharedRuleSet {
 
 /** What policies say, by its text: a number stands for it in the ids of rule sets. */
 interface Content {
-  text: string;
+  readonly text: string;
   readonly number: number;
   uses: number;
 }
@@ -35,47 +25,29 @@ interface Content {
 class Shared implements SharedRuleSet {
   readonly id: string;
   readonly contents: readonly Content[];
-  readonly #options: RuleSetOptions & { readonly policies: Policy[] };
+  readonly ties: readonly PolicyTie[];
+  readonly #options: RuleSetOptions;
   readonly #memory: RuleSetMemory;
   #rules: RuleSet | undefined;
-  /** What it had before one of its policies was replaced. */
-  #replaced: RuleSet | undefined;
   /** The one that has been asked last of those that were in force before. */
   #before: Shared | undefined;
-  #ties: readonly PolicyTie[] | undefined;
   uses = 0;
 
   constructor(id: string, contents: readonly Content[], { options, memory, before }: SharedOptions) {
     this.id = id;
     this.contents = contents;
+    this.ties = tiesOf(options.policies, options.direction);
     this.#options = options;
     this.#memory = memory;
-    this.#before = before && (before.#latest ? before : before.#before);
+    this.#before = before && (before.#rules ? before : before.#before);
   }
 
   get rules(): RuleSet {
     if (!this.#rules) {
-      const before = this.#replaced ?? (this.#before && this.#before.#giveUp());
-      this.#rules = new RuleSet(this.#options, this.#memory, before);
+      this.#rules = new RuleSet(this.#options, this.#memory, this.#before && this.#before.#giveUp());
       this.#before = undefined;
-      this.#replaced = undefined;
     }
     return this.#rules;
-  }
-
-  get ties(): readonly PolicyTie[] {
-    this.#ties ??= tiesOf(this.#options.policies, this.#options.direction);
-    return this.#ties;
-  }
-
-  /** @param after takes the place of the one with its name */
-  replace(after: Policy): void {
-    const { policies } = this.#options;
-    policies[policies.findIndex(({ name }) => isSameName(name, after.name))] = after;
-    this.#ties = undefined;
-    this.release();
-    this.#replaced = this.#latest;
-    this.#rules = undefined;
   }
 
   /** Nobody has it any more: what it has found out is of no use, but which rules match whom is, to the one that takes its place. */
@@ -83,22 +55,17 @@ class Shared implements SharedRuleSet {
     this.#rules?.forget();
   }
 
-  get #latest(): RuleSet | undefined {
-    return this.#rules ?? this.#replaced;
-  }
-
   /** Its rules, for the one that takes its place; undefined if it is in force. If it is asked again, it is compiled again. */
   #giveUp(): RuleSet | undefined {
     if (this.uses > 0) return undefined;
-    const rules = this.#latest;
+    const rules = this.#rules;
     this.#rules = undefined;
-    this.#replaced = undefined;
     return rules;
   }
 }
 
 interface SharedOptions {
-  readonly options: RuleSetOptions & { readonly policies: Policy[] };
+  readonly options: RuleSetOptions;
   readonly memory: RuleSetMemory;
   /** What the workload had before. */
   readonly before: Shared | undefined;
@@ -151,39 +118,6 @@ export class RuleSets {
     return shared;
   }
 
-  /**
-   * Replaces a policy in all sets that have it, if the new one comes at the same place among others, and says something about the same
-   * directions.
-   * @returns the sets that are others by now; undefined: it is not such a policy
-   */
-  replace(before: Policy, after: Policy): ReadonlySet<SharedRuleSet> | undefined {
-    if (!isAlike(before, after)) return undefined;
-    const replaced: { readonly direction: PolicyDirection; readonly content: Content; readonly text: string }[] = [];
-    for (const direction of policyDirections) {
-      const content = this.#known[direction].get(before);
-      if (!counts(before, direction) || !content || content.uses === 0) continue;
-      const text = textOf(after, direction);
-      const there = this.#contents.get(text);
-      if (there && there !== content) return undefined;
-      replaced.push({ direction, content, text });
-    }
-    const changed = new Set<SharedRuleSet>();
-    for (const { direction, content, text } of replaced) {
-      const isOther = text !== content.text;
-      this.#known[direction].delete(before);
-      this.#known[direction].set(after, content);
-      this.#contents.delete(content.text);
-      this.#contents.set(text, content);
-      content.text = text;
-      for (const shared of this.#sets.values()) {
-        if (!shared.contents.includes(content)) continue;
-        shared.replace(after);
-        if (isOther) changed.add(shared);
-      }
-    }
-    return changed;
-  }
-
   release({ id }: SharedRuleSet): void {
     const shared = this.#sets.get(id)!;
     if (--shared.uses > 0) return;
@@ -209,22 +143,6 @@ export class RuleSets {
     this.#known[direction].set(policy, content);
     return content;
   }
-}
-
-/** True if one takes the place of the other in the order of policies, and in what the ids of sets depend on besides contents. */
-function isAlike(a: Policy, b: Policy): boolean {
-  return (
-    isSameName(a.name, b.name) &&
-    a.tier === b.tier &&
-    a.priority === b.priority &&
-    (a.onDeny === undefined) === (b.onDeny === undefined) &&
-    namesPorts(a) === namesPorts(b) &&
-    policyDirections.every((direction) => counts(a, direction) === counts(b, direction))
-  );
-}
-
-function isSameName(a: PolicyName, b: PolicyName): boolean {
-  return a.kind === b.kind && a.name === b.name;
 }
 
 /** All that counts of a policy, and what is told of it. */

@@ -42,8 +42,7 @@ export function putWorld(policies: Policies, world: World, isLocal: (pod: Pod) =
 }
 
 /** As in a cluster, a policy that stays as it was is the same object. */
-/** The same object each time. */
-export function valueOf(manifest: Manifest): Policy {
+function valueOf(manifest: Manifest): Policy {
   let value = values.get(manifest);
   if (!value) values.set(manifest, (value = policyOf(manifest)));
   return value;
