@@ -195,8 +195,8 @@ export class Switch {
   }
 
   /** Waits until what is in force here is so on all hosts that are not down. @throws WeftError that names the others */
-  wait(timeoutMs: number): Promise<InForceReport> {
-    return this.#parts.membership.inForce.wait(timeoutMs);
+  wait(timeoutMs: number, signal?: AbortSignal): Promise<InForceReport> {
+    return this.#parts.membership.inForce.wait(timeoutMs, signal);
   }
 
   detach(which: ResourceName): Promise<ApplyReport> {

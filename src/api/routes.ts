@@ -103,7 +103,7 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
     return c.json({});
   });
 
-  app.post('/wait', async (c) => c.json(await sw.wait((await read(c, waitRequest)).timeoutMs)));
+  app.post('/wait', async (c) => c.json(await sw.wait((await read(c, waitRequest)).timeoutMs, c.req.raw.signal)));
 
   app.get('/endpoints', (c) => c.json(sw.endpoints()));
   app.post('/endpoints', async (c) => c.json(await sw.attach(await read(c, attachRequest)), 201));

@@ -306,6 +306,25 @@ t.test('a follower gets what happens, and is unsubscribed when it leaves', async
   await untilFollowers(sw, () => sw.flowListeners.size === 0);
 });
 
+t.test('who waits for what is in force and leaves is not waited for any more', async (t) => {
+  const { sw, path, defects } = await serve(t);
+  const waiting = new Promise<AbortSignal>((resolve) => {
+    sw.wait = (_, signal) =>
+      new Promise((_, reject) => {
+        signal!.addEventListener('abort', () => reject(new WeftError('unreachable', 'not everywhere')));
+        resolve(signal!);
+      });
+  });
+  const made = request({ socketPath: path, method: 'POST', path: '/v1/wait', agent: false });
+  made.on('error', () => {});
+  made.end('{"timeoutMs": 3600000}');
+  const signal = await waiting;
+  t.notOk(signal.aborted);
+  made.destroy();
+  if (!signal.aborted) await once(signal, 'abort');
+  t.same(defects, []);
+});
+
 t.test('a follower that does not read costs a bounded buffer and is told what it missed', async (t) => {
   const { sw, path } = await serve(t);
   const socket = connect(path);

@@ -320,6 +320,12 @@ t.test('a host whose lease outlives its tunnel runs, and is waited for', async (
   const stuck = b.cluster.serial.run(() => new Promise<void>((resolve) => (go = resolve)));
   await a.cluster.apply([network('red', 2)]);
   await t.rejects(a.membership.inForce.wait(SHORT_MS), { message: /host "b" lags behind/ });
+  const controller = new AbortController();
+  const left = [a.membership.inForce.wait(LONG_MS, controller.signal)];
+  controller.abort();
+  left.push(a.membership.inForce.wait(LONG_MS, controller.signal));
+  for (const one of left)
+    await t.rejects(one, { message: /host "b" lags behind/ }, 'whoever has left is waited for no longer');
   go();
   await stuck;
 });

@@ -97,9 +97,9 @@ export class InForce {
 
   /**
    * Waits until everything that was applied here is in force on all hosts that are not down.
-   * @param timeoutMs how long at most @returns where it is @throws WeftError that names the hosts where it is not
+   * @param timeoutMs how long at most @param signal aborted when nobody waits any more @returns where it is @throws WeftError that names the hosts where it is not
    */
-  async wait(timeoutMs: number): Promise<InForceReport> {
+  async wait(timeoutMs: number, signal?: AbortSignal): Promise<InForceReport> {
     const { after } = this.#environment;
     const published = this.#published;
     if (!published) return this.report();
@@ -113,10 +113,13 @@ export class InForce {
     };
     let isOver = false;
     let wake = (): void => {};
-    const cancel = after(timeoutMs, () => {
+    const end = (): void => {
       isOver = true;
       wake();
-    });
+    };
+    const cancel = after(timeoutMs, end);
+    if (signal?.aborted) end();
+    signal?.addEventListener('abort', end, { once: true });
     const unfollow = published.follow(() => wake());
     try {
       for (;;) {
@@ -132,6 +135,7 @@ export class InForce {
       }
     } finally {
       cancel();
+      signal?.removeEventListener('abort', end);
       unfollow();
     }
   }
