@@ -29,11 +29,14 @@ export class NotedRecords<T> {
 
   /** @param revision undefined if `value` says that there is none any more: nothing in front of it counts */
   put(key: string, revision: number | undefined, value: T): void {
-    const before = revision === undefined ? undefined : this.#last.get(key);
-    if (before && this.#isAccepted(before)) {
-      before.isAccepted = true;
-      before.before = undefined;
+    const last = revision === undefined ? undefined : this.#last.get(key);
+    if (last && this.#isAccepted(last)) {
+      last.isAccepted = true;
+      last.before = undefined;
     }
+    // What is refused counts no longer, or they would add up. Whether what was before that is accepted, nobody has said by this.
+    let before = last;
+    while (before?.isRefused) before = before.before;
     this.#last.set(key, { value, revision, marks: this.#marks, isRefused: false, isAccepted: false, before });
   }
 
@@ -89,7 +92,7 @@ export class NotedRecords<T> {
     return before;
   }
 
-  /** All that may count, and what is refused between them: of each key the first one first. */
+  /** All that may count, and what was refused after the next one had come: of each key the first one first. */
   *all(): Iterable<Pick<Noted<T>, 'value' | 'revision' | 'isRefused'> & { readonly key: string }> {
     for (const [key, last] of this.#last) {
       const all: Noted<T>[] = [];
