@@ -6,6 +6,7 @@ import { idOf } from '../model/resource.ts';
 import { attachment, type AttachOptions } from './attachment.ts';
 import { isHolder, type Endpoint } from './endpoint.ts';
 import { hold, withoutHolders, type HeldAddressesEnvironment, type HoldOptions } from './held-addresses.ts';
+import { isStopping } from './serial.ts';
 
 export interface AttachRequest extends Omit<AttachOptions, 'name'> {
   /** By default that of the namespace, which is the last part of `netns`; of one that only holds addresses, a new one. */
@@ -63,9 +64,14 @@ export async function attach(
   // Everything else goes on meanwhile.
   for (let left = MOVE_ATTEMPTS; !report; left--) {
     await new Promise<void>((resolve) => after(MOVE_RETRY_MS, resolve));
-    report = await cluster.serial.run(async () => {
+    const retried = cluster.serial.run(async () => {
       await endpoints.retry([name]);
       return left > 1 && mayBeInTheWay() ? undefined : told();
+    });
+    // It has moved by now, and the next start goes on with it.
+    report = await retried.catch((error: unknown) => {
+      if (!isStopping(error)) throw error;
+      return told();
     });
   }
   return report;

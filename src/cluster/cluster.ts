@@ -32,7 +32,7 @@ import { PlanAgain, planned } from './plan-again.ts';
 import { changeOf, removalOf, type ProposedChange } from './proposed-change.ts';
 import { PENDING, PENDING_REMOVAL, type Declared } from './reconciler.ts';
 import type { RefusedRecords } from './refused-records.ts';
-import { Serial } from './serial.ts';
+import { isStopping, Serial } from './serial.ts';
 import { withSwept, type Swept } from './swept.ts';
 import { Writes, type WritesEnvironment } from './writes.ts';
 
@@ -582,11 +582,6 @@ async function plan(draft: FileDraft, ordered: readonly Resource[]): Promise<rea
   const actions: ApplyReport['action'][] = [];
   for await (const one of inTurns(ordered, PLANNED_PER_TURN, weightOf)) actions.push(await draft.apply(one));
   return actions;
-}
-
-/** Closing the switch refuses everything that was still queued. */
-function isStopping(error: unknown): boolean {
-  return error instanceof WeftError && error.code === 'conflict' && error.message === 'the switch is stopping';
 }
 
 /** A namespace means nothing to kinds whose names are unique in the cluster. */

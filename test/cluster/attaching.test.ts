@@ -23,3 +23,18 @@ t.test('while an endpoint that moves waits for its old host to let go, everythin
   t.equal(retries, 100);
   t.ok(networks.find('n100'));
 });
+
+t.test('one that moves while the switch begins to stop has moved', async (t) => {
+  const { cluster, endpoints, networks } = await openControlPlane(t);
+  const netns = '/proc/self/ns/uts';
+  await cluster.apply([
+    manifest('Network', 'blue', { subnets: ['10.0.0.0/24'] }),
+    manifest('Endpoint', 'web', { network: 'blue', netns }),
+  ]);
+  const after = (_: number, work: () => void): (() => void) => {
+    void cluster.serial.close().then(work);
+    return () => {};
+  };
+  const options = { name: 'web', network: 'blue', netns, move: true };
+  t.match(await attach({ cluster, endpoints, networks, after }, options), { name: 'web', state: 'waiting' });
+});
