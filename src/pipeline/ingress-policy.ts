@@ -5,7 +5,7 @@
  * 1. Policies that select them for ingress are asked. If there are none, everything passes.
  * 2. The peer is who has sent it: in the network where it came in; if another host has routed it, in the one that its answers
  *    would be routed to. Behind a trusted port of this host, only its own addresses say who it is. A client outside is known by
- *    its address only, wherever it came in, and whatever the backend sees it as.
+ *    the address only by which the backend sees it (`seen-as.ts`), wherever it came in.
  * 3. The port is that of the container, after all translation.
  * 4. A frame for several ports, since it is for a group or its destination is unknown, leaves out those that may not receive it,
  *    also if it belongs to an open connection: the next one may reach others. Rules with selectors match nothing that is for a
@@ -15,7 +15,7 @@
  */
 import { isGroupMac, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { choiceOf, type Opening } from '../table/openings.ts';
+import { choiceOf, lentBy, type Opening } from '../table/openings.ts';
 import {
   anyIngressPoliciesObject,
   ingressPoliciesObject,
@@ -118,8 +118,8 @@ function judgedOf(
   return { direction: 'ingress', subject: name, address, endpoint, target, judgement };
 }
 
-function peerOf(view: FlowView, { tables, origin }: Bridged, asksIdentity: boolean): Peer {
-  const address = view.bytes('ip_src');
+function peerOf(view: FlowView, { tables, origin, begins }: Bridged, asksIdentity: boolean): Peer {
+  const address = (begins && lentBy(begins.opening)) ?? view.bytes('ip_src');
   const isKnown = origin.kind === 'port' || (origin.kind === 'tunnel' && !origin.isEntry);
   if (!asksIdentity || !isKnown || isGroupMac(view.bytes('eth_dst'))) return stranger(address);
   return senderOf(view, tables, origin, address);

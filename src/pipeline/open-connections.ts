@@ -4,8 +4,8 @@
  *
  *   egress    of the workload that opened it, if that is on this host. The peer is who it goes to in the end: the backend of a
  *             service, the host outside, weft's DNS.
- *   ingress   of the workload that it goes to, if that is on this host. The peer is who opened it, by its own address. What
- *             weft's own sockets open is not judged.
+ *   ingress   of the workload that it goes to, if that is on this host. The peer is who opened it, by its own address; who came
+ *             from outside, by the one that the host has lent it, if it has. What weft's own sockets open is not judged.
  *
  * The workload is the one behind whose port the end is, whatever its address: a router has packets of others, and an address may
  * be shared (`subjectsOf`). Of a connection between two hosts, each judges its own end.
@@ -178,7 +178,7 @@ export function partiesOf(
 ): Parties {
   // Who came in from outside by another host is a stranger here, too.
   const place = via ? OUTSIDE : places[0];
-  const sender = peerAt(place, original.source, tables);
+  const sender = peerAt(place, places[0] === OUTSIDE ? translated.source : original.source, tables);
   const port = places[1] === INTERNAL ? original.destinationPort : translated.destinationPort;
   return {
     places: place === places[0] ? places : [place, places[1]],

@@ -2,7 +2,8 @@
  * What the two stages have in common that ask policies about a packet that begins a conversation (`egress-policy.ts`,
  * `ingress-policy.ts`; table/policies.ts knows what they say).
  *
- * - Judged is what is meant: after a service has been replaced by its backend, and by the client itself whatever it is seen as.
+ * - Judged is what is meant: after a service has been replaced by its backend, and by the client itself; of one that the host has
+ *   lent an address, by that one, so that all hosts say the same.
  * - Not judged is what keeps a link working: ARP, neighbor discovery between neighbors, and reports of group members to link-local
  *   groups. What looks like it, but leaves the link or is for somebody else, is judged. What is not IP is not judged, since policies
  *   know only IP.

@@ -80,6 +80,11 @@ export function choiceOf(opening: Opening): Choice | undefined {
   return 'choice' in opening ? opening.choice : undefined;
 }
 
+/** The address that the host lends its client outside; undefined if that keeps its own. */
+export function lentBy(opening: Opening): Uint8Array | undefined {
+  return 'seenAs' in opening ? opening.seenAs : undefined;
+}
+
 /** Where packets of its original direction come in, and those of its replies. */
 export function placesOf(opening: Opening): readonly [Place, Place] {
   if ('from' in opening) return [opening.from, opening.vni];
