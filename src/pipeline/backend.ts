@@ -13,6 +13,7 @@ import type { FlowView } from '../flow/view.ts';
 import type { ServiceOpening } from '../table/openings.ts';
 import { natOf, placeOf, toEndpoint, wayOf } from './conversation.ts';
 import { follow } from './follow.ts';
+import { isOtherOwn } from './seen-as.ts';
 import { ofOneChoice, refuse, refuseWrongHeader, reject, routeTo } from './routed.ts';
 import { locate, next, type Balanced, type Routed, type ServiceLeg, type StageResult, type Tables } from './stage.ts';
 import { text } from './text.ts';
@@ -49,7 +50,10 @@ export function toBackend(view: FlowView, known: Balanced, leg: ToBackend): Stag
   }
   const { subject } = leg;
   const choice = leg.kind === 'to_chosen' ? leg.choice : undefined;
-  const opening: ServiceOpening = { vni, protocol: subject.protocol, original: subject.tuple, choice, replies };
+  const { protocol, tuple } = subject;
+  const isHairpin = choice !== undefined && isOtherOwn(tables, origin, tuple.source, choice.backend);
+  const seenAs = isHairpin ? tuple.destination : undefined;
+  const opening: ServiceOpening = { vni, protocol, original: tuple, choice, replies, seenAs };
   return { ...sent, known: { ...sent.known, begins: { opening, subject } } };
 }
 

@@ -22,6 +22,7 @@ import { offsetOf } from '../table/weighed.ts';
 import { natOf, placeOf, useConnection } from './conversation.ts';
 import { judge, peerOfBackend, senderOf, stranger } from './policy.ts';
 import { refuse } from './routed.ts';
+import { isOtherOwn } from './seen-as.ts';
 import { drop, next, type Beginning, type Bridged, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
@@ -62,6 +63,9 @@ function isForAll(view: FlowView, { tables, origin, begins, treatment }: Beginne
   if (!choice || origin.kind !== 'port' || !isBalancedByTable(choice)) return false;
   const { policies } = tables;
   const { candidates } = choice.selection;
+  const client = begins.opening.original.source;
+  // Who is the client itself, by another of its addresses, only JavaScript knows.
+  if (candidates.some(({ backend }) => isOtherOwn(tables, origin, client, backend))) return false;
   const egress = policies.setOf(origin.port.name, 'egress');
   if (candidates.length > MOST_JUDGED) {
     view.consultUntilOpen(ingressPoliciesObject);
@@ -71,7 +75,6 @@ function isForAll(view: FlowView, { tables, origin, begins, treatment }: Beginne
     };
     return !egress && !candidates.some(({ backend }) => isSelected(backend));
   }
-  const client = begins.opening.original.source;
   const offset = offsetOf(choice);
   return candidates.every(({ backend, target }) => {
     // The datapath asks about a connection of a client to itself.

@@ -4,11 +4,16 @@
  * host itself comes. By two hosts, such clients may have the same port, and their backend would take both for one.
  *
  * So the host lends them an address: its own in the underlay, or else one that follows from its MAC (RFC 3927, RFC 4193).
+ *
+ * A client within keeps its own, too, unless it is the backend itself: nobody takes a packet from an address of its own. It
+ * is seen by the address of the service.
  */
-import { isIp4, type Vni } from '../flow/types.ts';
+import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { isInPrefix } from '../table/routes.ts';
+import type { Backend } from '../table/service.ts';
 import type { Outside } from '../table/topology.ts';
+import type { PortOrigin } from './origin.ts';
 import { routeTo } from './routed.ts';
 import type { Tables } from './stage.ts';
 
@@ -30,6 +35,17 @@ export function seenAs(
       !topology.networkWith(ip) &&
       routeTo(view, topology.network(vni)!, ip, 'open')?.kind === 'outside',
   );
+}
+
+/** True if the backend is the client itself, by another address than the one that this has sent from. */
+export function isOtherOwn(
+  { topology }: Tables,
+  { port, network }: PortOrigin,
+  source: Uint8Array,
+  { address, vni }: Pick<Backend, 'address' | 'vni'>,
+): boolean {
+  const isOwn = vni === network.vni && port.addresses.some((ip) => sameBytes(ip, address));
+  return isOwn && !sameBytes(source, address) && topology.maySendFrom(port.portNo, source);
 }
 
 /** 169.254.128.0/17. */

@@ -82,7 +82,7 @@ export function choiceOf(opening: Opening): Choice | undefined {
 
 /** The address that the host lends its client outside; undefined if that keeps its own. */
 export function lentBy(opening: Opening): Uint8Array | undefined {
-  return 'seenAs' in opening ? opening.seenAs : undefined;
+  return 'seenAs' in opening && opening.isFromOutside ? opening.seenAs : undefined;
 }
 
 /** Where packets of its original direction come in, and those of its replies. */

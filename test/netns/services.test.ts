@@ -304,6 +304,19 @@ for (const datapath of datapathKinds) {
       t.same([...new Set(told)].sort(), [`one ${VIP[4]}`, `two ${one.ip4}`].sort());
     });
 
+    await t.test('also from an address that it may use besides its own', async (t) => {
+      const besides = '10.44.0.99';
+      const declared = (await weft.json('get', 'endpoint', 'one')) as { readonly spec: object };
+      const manifest = join(lab.directory, 'one.json');
+      writeFileSync(manifest, JSON.stringify({ ...declared, spec: { ...declared.spec, allowedAddresses: [besides] } }));
+      await weft.run('apply', '-f', manifest);
+      await one.namespace.ip(`address add ${besides}/32 dev eth0`);
+      await one.namespace.ip(`route add ${VIP[4]} via 10.44.0.1 src ${besides}`);
+      const told = await ask({ from: one.namespace, kind: 'tcp', address: VIP[4], times: 40 });
+      t.same([...new Set(told)].sort(), [`one ${VIP[4]}`, `two ${besides}`].sort());
+      await one.namespace.ip(`route del ${VIP[4]}`);
+    });
+
     await t.test('a client talks to a service and straight to its backends from one port', async (t) => {
       const all = [VIP[4], one.ip4, two.ip4];
       const said = await from.run(['python3', '-c', samePort, ...all]);
