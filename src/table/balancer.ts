@@ -121,7 +121,8 @@ export function nobodyIn({ service, port, object }: FoundPort): BackendSelection
 
 /** The selection for a connection when only these candidates may have one more. */
 export function withoutFull(selection: BackendSelection, open: readonly Candidate[], most: number): BackendSelection {
-  const full = selection.candidates.filter((candidate) => !open.includes(candidate));
+  const left = new Set(open);
+  const full = selection.candidates.filter((candidate) => !left.has(candidate));
   const detail = `${most} at most`;
   const excluded = full.map(({ backend }) => ({ backend, why: 'full' as const, detail }));
   return { ...selection, candidates: open, excluded: [...selection.excluded, ...excluded] };

@@ -2,6 +2,7 @@
 import t from 'tap';
 import { parseIp } from '../../src/flow/types.ts';
 import { IP_UDP } from '../../src/wire/ipv4.ts';
+import { withoutFull } from '../../src/table/balancer.ts';
 import type { BalancingMethod } from '../../src/table/service.ts';
 import type { Services } from '../../src/table/services.ts';
 import { Random } from '../support/random.ts';
@@ -168,4 +169,19 @@ t.test(`never more than the limit, and never refused while one has room (seed ${
     }
   }
   t.ok(refused > 100, String(refused));
+});
+
+t.test('who is full is found out in one look at each, however many backends there are', async (t) => {
+  const { services } = serviceTable();
+  services.set(service({ backends: backends(1000) }), 0);
+  const { selection } = chosenFor(services, tuple(0));
+  let reads = 0;
+  const open = new Proxy(selection.candidates.slice(500), {
+    get: (all, key) => {
+      if (typeof key === 'string' && /^\d+$/.test(key)) reads++;
+      return Reflect.get(all, key) as unknown;
+    },
+  });
+  t.equal(withoutFull(selection, open, 1).excluded.length, 500);
+  t.equal(reads, 500);
 });
