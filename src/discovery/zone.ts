@@ -18,6 +18,7 @@
 import type { Vni } from '../flow/types.ts';
 import { bytesId } from '../flow/key.ts';
 import { RouteTable } from '../table/routes.ts';
+import { drawn, ofType } from './chosen-records.ts';
 import { count, EndpointNames } from './endpoint-names.ts';
 import type { ZoneChange, ZoneNetwork } from './records.ts';
 import {
@@ -126,7 +127,7 @@ export class Zone {
         next = alias.data as string;
         continue;
       }
-      const wanted = found.records.filter((record) => type === 'ANY' || record.type === type);
+      const wanted = ofType(found.records, type);
       if (wanted.length === 0) return { ...NO_ERROR, answers, missing: next };
       const shown = this.#shuffled(wanted).map((record) => ({ name: next, ...record }));
       return { ...NO_ERROR, answers: [...answers, ...shown], additionals: this.#additionals(shown, client) };
@@ -233,16 +234,11 @@ export class Zone {
     }
   }
 
-  /** The first of them after shuffling: Fisher and Yates, as far as is needed. */
   #shuffled(records: readonly OwnRecord[]): OwnRecord[] {
-    const left = [...records];
-    const count = Math.min(left.length, MOST_RECORDS);
-    for (let at = 0; at < count && left.length > 1; at++) {
-      const other = at + this.#randomBelow(left.length - at);
-      [left[at], left[other]] = [left[other]!, left[at]!];
-    }
     // A set of records of one type stays together.
-    return left.slice(0, count).sort((a, b) => (a.type < b.type ? -1 : a.type > b.type ? 1 : 0));
+    return drawn(records, MOST_RECORDS, this.#randomBelow).toSorted((a, b) =>
+      a.type < b.type ? -1 : a.type > b.type ? 1 : 0,
+    );
   }
 }
 
