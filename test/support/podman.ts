@@ -2,15 +2,17 @@
  * podman with its CNI backend and weft's plugin, on a host of a lab. What it keeps is in the lab's directory; `close` leaves nothing
  * behind.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { busyboxArchive } from './busybox.ts';
 import type { Lab, Namespace } from './lab.ts';
-import { attempt, run, type Result } from './process.ts';
+import { attempt, isAlive, run, until, type Result } from './process.ts';
 import type { Weft } from './weft.ts';
 
 const PODMAN = '/usr/bin/podman';
 const IMAGE = 'busybox';
+/** What runc knows of containers. */
+const RUNC = '/run/runc';
 
 export class Podman {
   readonly #host: Namespace;
@@ -21,7 +23,7 @@ export class Podman {
     const podman = new Podman(lab, weft.host);
     lab.onClose(() => podman.close());
     await weft.run('cni', 'install', '--dir', podman.#at('plugins'));
-    writeFileSync(join(podman.#at('networks'), '10.conflist'), await weft.run('cni', 'config', network));
+    podman.configure('10.conflist', await weft.run('cni', 'config', network));
     await podman.#importImage();
     return podman;
   }
@@ -40,11 +42,31 @@ export class Podman {
       'cgroup_manager = "cgroupfs"',
       'events_logger = "file"',
       'runtime = "runc"',
+      'lock_type = "file"',
       `tmp_dir = "${this.#at('tmp')}"`,
       '[containers]',
       'default_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]',
     ];
     writeFileSync(this.#at('containers.conf'), `${settings.join('\n')}\n`);
+  }
+
+  /** Adds a network. */
+  configure(file: string, text: string): void {
+    writeFileSync(join(this.#at('networks'), file), text);
+  }
+
+  /**
+   * What a reboot of the machine does to a container that runs: its processes and its namespace are gone, and so is what podman
+   * knows of that. Nobody tells the plugin. No other container may run.
+   */
+  async crash(container: string): Promise<void> {
+    const format = '{{.State.ConmonPid}} {{.State.Pid}} {{.NetworkSettings.SandboxKey}} {{.Id}}';
+    const [conmon, pid, netns, id] = (await this.run('inspect', '--format', format, container)).trim().split(' ');
+    for (const one of [conmon, pid]) process.kill(Number(one), 'SIGKILL');
+    await until(() => [conmon, pid].every((one) => !isAlive(Number(one))), { what: 'nothing of it runs' });
+    await run(['umount', netns!]);
+    for (const left of [netns!, join(RUNC, id!), this.#at('tmp'), this.#at('run')])
+      rmSync(left, { recursive: true, force: true });
   }
 
   run(...words: readonly string[]): Promise<string> {
