@@ -45,6 +45,16 @@ export function findListeners(questions: readonly ListenQuestion[]): (string | u
   });
 }
 
+/** The ports that programs of this host have at 127.0.0.1 for themselves: `8080/tcp`. */
+export function loopbackPorts(): ReadonlySet<string> {
+  const loopback = parseIp('127.0.0.1');
+  const of = (protocol: 'TCP' | 'UDP'): string[] =>
+    sockets(protocol, 4).flatMap(({ address, port }) =>
+      sameBytes(address, loopback) ? `${port}/${protocol.toLowerCase()}` : [],
+    );
+  return new Set([...of('TCP'), ...of('UDP')]);
+}
+
 interface Socket {
   readonly address: Uint8Array;
   readonly port: number;

@@ -47,6 +47,8 @@ export interface PublishedPort {
   readonly hostPort: number;
   /** The host's address on which it is published, of that family. All addresses if not given. */
   readonly hostIp?: string;
+  /** It is reached by the host itself at 127.0.0.1, too. */
+  readonly isAtLoopback?: boolean;
 }
 
 /** A port of an address that is given to a service for clients outside. It leads to a node port, as that does itself. */

@@ -56,9 +56,13 @@ export function forwardingFact(onChanged: (changed: readonly string[]) => void):
   };
 }
 
-/** The switch advertises no routes, and weft0 accepts none, nor redirects, which nobody there sends. */
+/**
+ * The switch advertises no routes, and weft0 accepts none, nor redirects, which nobody there sends. What the host itself sends to
+ * published ports at 127.0.0.1 goes there.
+ */
 function settingsOf(ifname: string, hasIp6: boolean): readonly (readonly [name: string, wanted: string])[] {
   return [
+    [`ipv4/conf/${ifname}/route_localnet`, '1'],
     [`ipv6/conf/${ifname}/accept_ra`, '0'],
     [`ipv6/conf/${ifname}/router_solicitations`, '0'],
     ...(hasIp6 ? ([[`ipv6/conf/${ifname}/disable_ipv6`, '0']] as const) : []),

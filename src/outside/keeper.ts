@@ -12,12 +12,13 @@ import { forgetStaleUdp } from '../addon/host-connections.ts';
 import { formatMac, parseIp, type PortNo } from '../flow/types.ts';
 import type { Forwarding, Published } from '../forwarding.ts';
 import { hasIpv6 } from '../link/host-forwarding.ts';
+import { loopbackPorts } from '../link/listeners.ts';
 import { OWN_NETNS, ownNetns, type NetnsRef } from '../link/netns.ts';
 import { KeptRules } from './kept-rules.ts';
 import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type LeftOpen, type OutsideLink } from './link.ts';
 import { inspectOutside, type OutsideState } from './state.ts';
 import type { AllowHost } from './rules.ts';
-import type { Entries } from '../model/publish.ts';
+import { portText, type Entries, type PublishedPort } from '../model/publish.ts';
 import type { StatusReport } from '../model/report.ts';
 import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from '../table/topology.ts';
 
@@ -156,7 +157,7 @@ export class OutsideKeeper {
   async #change(isWanted: boolean): Promise<void> {
     if (!isWanted) return this.close();
     const { forwarding, portNo, allowHost, vxlanPort, left, warn } = this.#options;
-    const entries = this.#options.entries();
+    const entries = this.#entries();
     const link = {
       portNo,
       transit: [transit.ip4.weft, ...(hasIpv6() ? [transit.ip6.weft] : [])].map(parseIp),
@@ -186,6 +187,15 @@ export class OutsideKeeper {
     });
   }
 
+  /** At 127.0.0.1, a program of the host that listens there comes first. */
+  #entries(): Entries {
+    const { ports, addresses } = this.#options.entries();
+    const own = ports.length > 0 ? loopbackPorts() : new Set<string>();
+    const isAtLoopback = (port: PublishedPort): boolean =>
+      port.family === 4 && port.hostIp === undefined && !own.has(portText(port));
+    return { addresses, ports: ports.map((port) => ({ ...port, isAtLoopback: isAtLoopback(port) })) };
+  }
+
   async #mend(): Promise<void> {
     if (this.#outside && !this.#outside.isFinished) await this.#outside.finish();
     if (this.#outside && !(await this.#outside.hasLink())) {
@@ -193,6 +203,8 @@ export class OutsideKeeper {
       await this.close();
       await this.#change(true);
     }
+    // Programs of the host begin to listen, and end.
+    await this.#outside?.update(this.#entries());
     const mended = (await this.#outside?.renew()) ?? [];
     if (mended.length > 0) this.#options.warn('the outside was restored: another program had changed it', { mended });
   }

@@ -7,6 +7,7 @@
  *   the world ─► prerouting  published: dnat to weft ─► forward ─► weft0 ─► weft
  *   the world ─► prerouting  nobody's: dnat to weft ──► forward ─► weft0 ─► weft
  *   this host ─► output      published: dnat to weft ───────────► weft0 ─► weft
+ *   127.0.0.1 ─► output      published: dnat to weft ─► postrouting  snat ─► weft0 ─► weft
  *
  * There are two translations in series. The first one, weft's, knows the connections. The host's own (nf_conntrack)
  * adds the host's address, which may change, and shares the host's ports with everybody else who needs some, so it
@@ -31,8 +32,9 @@
  * - The ports of VXLAN (4789, and the configured one) are closed for packets from weft0, to this
  *   host and to all others: a container must not send frames of an overlay.
  * - The metadata service of a cloud serves the host only, and so does the host itself.
- * - Published ports and node ports are ports of the host's own addresses, not of its loopback. A container that
- *   calls one comes back into weft0, from the host's end.
+ * - Published ports and node ports are ports of the host's own addresses, and for the host itself of 127.0.0.1, unless a
+ *   program of the host listens there. Other addresses of its loopback are its own, and so are all for containers. A
+ *   container that calls one comes back into weft0, from the host's end.
  * - Addresses of services (type LoadBalancer) need not be the host's: whatever is routed here for one of their ports
  *   comes in by the node port of that. Overlay frames never do.
  * - Answers to what the host began may pass: established and related, including ICMP errors of
@@ -106,6 +108,7 @@ export function tableText(options: RulesOptions): string {
       `set published${family}_at { type ipv${family}_addr . inet_proto . inet_service; }`,
       `map services${family} { type ipv${family}_addr . inet_proto . inet_service : inet_service; }`,
     ]),
+    'set loopback4 { type inet_proto . inet_service; }',
     ...Object.entries(TIMEOUTS_S).flatMap(([protocol, policy]) => [
       `ct timeout of_${protocol} {`,
       `protocol ${protocol}`,
@@ -115,6 +118,7 @@ export function tableText(options: RulesOptions): string {
       '}',
     ]),
     'chain unreachable { type filter hook prerouting priority raw; policy accept;',
+    `iifname "${ifname}" ip daddr 127.0.0.0/8 counter drop comment "the loopback is the host’s"`,
     ...each(({ ip, weft }) => [
       `iifname != "${ifname}" ${ip} daddr ${weft} counter drop comment "not published"`,
       `iifname != "${ifname}" ${ip} saddr ${weft} counter drop comment "weft’s address, and not by weft’s link"`,
@@ -161,8 +165,12 @@ export function tableText(options: RulesOptions): string {
     notOfHost,
     ...each(({ ip, weft }) => [`${ip} daddr set ${weft} counter comment "invalid to the kernel: weft judges"`]),
     '}',
-    'chain output { type nat hook output priority -100; policy accept; jump publish; }',
+    'chain output { type nat hook output priority -100; policy accept;',
+    `ip daddr 127.0.0.1 meta l4proto . th dport @loopback4 counter dnat ip to ${transit.ip4.weft}`,
+    'jump publish',
+    '}',
     'chain postrouting { type nat hook postrouting priority srcnat; policy accept;',
+    `ip saddr 127.0.0.0/8 oifname "${ifname}" counter snat ip to ${transit.ip4.host}`,
     ...each(({ ip, weft, host }) => [
       `${ip} saddr ${weft} oifname != "${ifname}" meta l4proto { tcp, udp } counter masquerade to :${PORTS}`,
       `${ip} saddr ${weft} oifname != "${ifname}" counter masquerade`,
@@ -214,6 +222,7 @@ export function entriesText(options: Pick<RulesOptions, 'entries' | 'hasIp6'>): 
       `flush set ${TABLE} published${family}_at`,
       `flush map ${TABLE} services${family}`,
     ]),
+    `flush set ${TABLE} loopback4`,
     ...elements(options),
   );
 }
@@ -258,8 +267,9 @@ function elements({ entries, hasIp6 }: Pick<RulesOptions, 'entries' | 'hasIp6'>)
     if (family === 6 && !hasIp6) return;
     sets.set(name, (sets.get(name) ?? new Set()).add(element));
   };
-  for (const { family, protocol, hostPort, hostIp } of entries.ports) {
+  for (const { family, protocol, hostPort, hostIp, isAtLoopback } of entries.ports) {
     const port = `${protocol.toLowerCase()} . ${hostPort}`;
+    if (isAtLoopback) add(4, 'loopback4', port);
     if (hostIp === undefined) add(family, `published${family}`, port);
     else add(family, `published${family}_at`, `${hostIp} . ${port}`);
   }

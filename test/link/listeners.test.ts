@@ -6,7 +6,7 @@ import { copyFileSync, readFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { findListener } from '../../src/link/listeners.ts';
+import { findListener, loopbackPorts } from '../../src/link/listeners.ts';
 import { until } from '../support/process.ts';
 
 async function listen(t: Test, host: string): Promise<number> {
@@ -70,6 +70,14 @@ t.test('a socket by which podman reserves a port is no listener', async (t) => {
   await run('sshd', other);
   t.equal(findListener(held), undefined);
   t.equal(findListener({ ...held, l4Port: other }), '::');
+});
+
+t.test('ports at 127.0.0.1 are of programs that listen there and nowhere else', async (t) => {
+  const [own, any, other] = [await listen(t, '127.0.0.1'), await listen(t, '0.0.0.0'), await listen(t, '127.0.0.2')];
+  const udp = await bind(t, 'udp4', '127.0.0.1');
+  const found = loopbackPorts();
+  t.ok(found.has(`${own}/tcp`) && found.has(`${udp}/udp`));
+  t.notOk(found.has(`${any}/tcp`) || found.has(`${other}/tcp`));
 });
 
 t.test('what listens on the loopback alone is in nobody’s way', async (t) => {

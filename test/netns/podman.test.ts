@@ -50,6 +50,8 @@ await t.test('containers of podman on two hosts', async (t) => {
   const published = () =>
     second!.namespace.attempt(['busybox', 'wget', '-q', '-O', '-', `http://${first!.underlay}:18080/`]);
   await until(async () => (await published()).stdout === 'hello\n', { what: 'the published port answers' });
+  const atLoopback = () => first!.namespace.attempt(['busybox', 'wget', '-q', '-O', '-', 'http://127.0.0.1:18080/']);
+  await until(async () => (await atLoopback()).stdout === 'hello\n', { what: 'it answers its host at 127.0.0.1' });
   for (const [asked, why] of [
     [['--ip', '10.44.0.77'], /10\.44\.0\.77 is taken by endpoint "web"/],
     [['-p', '127.0.0.1:18081:80'], /hostIP.*127\.0\.0\.1/],
