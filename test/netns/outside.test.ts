@@ -122,12 +122,16 @@ function outside(datapath: DatapathKind): void {
         file,
         `apiVersion: weft.dev/v1\nkind: Endpoint\nmetadata: { name: db }\nspec: { network: blue, netns: ${db.name}, publish: [{ hostPort: 2222, port: 22 }] }\n`,
       );
-      for (const command of [attach('db', db, '2222:22'), ['apply', '-f', file], ['apply', '-f', file, '--dry-run']]) {
+      for (const [command, place] of [
+        [attach('db', db, '2222:22'), ''],
+        [['apply', '-f', file], `${file}:3:19: `],
+        [['apply', '-f', file, '--dry-run'], `${file}:3:19: `],
+      ] as const) {
         await refused(
           t,
           weft,
-          command,
-          'endpoint "db": a program of this host uses port 2222/tcp on 192.0.2.1: publish another, or stop it',
+          [...command],
+          `${place}endpoint "db": a program of this host uses port 2222/tcp on 192.0.2.1: publish another, or stop it`,
         );
       }
       await listening.stop();
