@@ -18,7 +18,8 @@ export interface LocalSwitchOptions extends SwitchConfig {
 }
 
 /**
- * Opens a switch in this process, which needs the rights of `weft up`. It forwards when this returns.
+ * Opens a switch in this process, which needs the rights of `weft up`. It forwards when this returns, or, with a shared store that
+ * was never reached, as soon as that is.
  * @throws WeftError, one line that says what is wrong and how to mend it; nothing is left open then
  */
 export async function createSwitch(options: LocalSwitchOptions = {}): Promise<LocalSwitch> {
