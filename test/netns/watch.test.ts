@@ -5,7 +5,7 @@
  * services sees their backends come, change, have connections, and go.
  */
 import t from 'tap';
-import type { Resource, ResourceEvent } from '../../src/model/resource.ts';
+import type { ResourceEvent } from '../../src/model/resource.ts';
 import { openLab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { Weft } from '../support/weft.ts';
@@ -77,7 +77,7 @@ await t.test('services --watch', async (t) => {
       kind: 'Service',
       metadata: { name: 'db' },
       spec: { selector: { app: 'db' }, clusterIP: '10.96.0.53', ports: [{ port: 53, protocol: 'UDP' }] },
-    } as unknown as Resource,
+    },
   ]);
   const services = lab.start(weft.command(['services', '--watch']));
   const backends = lab.start(weft.command(['services', 'db', '-w']));
