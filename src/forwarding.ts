@@ -159,7 +159,6 @@ export class Forwarding<D extends Datapath = Datapath> {
     const services = new Services(topology, changes);
     this.outliers = new OutlierDetection({
       addressesWith: (vni, ip) => topology.addressesWith(vni, ip),
-      isAttached: (vni, ip) => topology.isAttached(vni, ip),
       ...{ records: this.datapath.connections.records, services, clock: options.clock, wallClock: options.wallClock },
       onWork: (delayMs) => (this.#stopLooking = options.after?.(delayMs, () => this.lookAtConnections()) ?? (() => {})),
       onChange: (change) => this.onEjection(change),

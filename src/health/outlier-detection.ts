@@ -45,8 +45,6 @@ export interface OutlierDetectionOptions {
   readonly services: Services;
   /** All addresses of the workload with this address in this network, including this one. */
   readonly addressesWith: (vni: Vni, ip: Uint8Array) => readonly Uint8Array[];
-  /** True if an endpoint of this host has that address. */
-  readonly isAttached: (vni: Vni, ip: Uint8Array) => boolean;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   /** Milliseconds since the epoch, to say when an ejection is over. */
@@ -243,13 +241,11 @@ export class OutlierDetection implements Pick<Services, Told> {
       if (of.pool.state(backend)?.ejectedUntilMs === undefined) of.witnesses.forget(backend);
       return of.pool.worked(backend);
     }
-    const { clock, wallClock, isAttached } = this.#options;
+    const { clock, wallClock } = this.#options;
     const now = clock();
     const { failures: most, intervalMs } = of.settings;
-    const { vni, address } = of.members.get(backend)!;
-    const isCertain = outcome === 'reset' && vni !== undefined && isAttached(vni, address);
-    if (isCertain) of.witnesses.refused(backend, client);
-    const count = isCertain ? 1 : Math.min(of.witnesses.failed(backend, client, now, intervalMs), most);
+    if (outcome === 'reset') of.witnesses.refused(backend, client);
+    const count = outcome === 'reset' ? 1 : Math.min(of.witnesses.failed(backend, client, now, intervalMs), most);
     let isEjected = false;
     for (let i = 0; i < count; i++) isEjected ||= of.pool.failed(backend, outcome, now);
     if (!isEjected) return;

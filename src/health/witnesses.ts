@@ -3,8 +3,7 @@
  * silently (a wrong checksum, a SYN with FIN, an option that it does not expect). So what happens to the connections of one
  * client says something about the client, too.
  *
- * A reset of a backend on this host is its own word, which nobody else can give, so it always counts: policies that deny a client
- * let nothing of it get there. What comes from another host may be how policies there answer that one client. For everything else:
+ * A reset is the word of the backend itself, which nobody else can give, so it always counts. For everything else:
  *
  *   1. If another client has come to the service in the last interval, failures of one client count only together with those of
  *      another one, since the backend last answered anybody. Until then they are held.

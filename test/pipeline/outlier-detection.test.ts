@@ -8,12 +8,10 @@ import t from 'tap';
 import { parseIp } from '../../src/flow/types.ts';
 import type { Backend, OutlierSettings, Service } from '../../src/table/service.ts';
 import { buildIcmpError } from '../../src/wire/icmp-error.ts';
-import { createSimulation } from '../../src/simulation.ts';
 import { IP_ICMP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { ACK, backendLab, datapaths, gateway, macOf, RST, SYN, VNI } from '../support/backend-lab.ts';
 import * as frames from '../support/frames.ts';
 import { parsePacket, type Packet } from '../support/packets.ts';
-import { policyOf } from '../support/policy/tables.ts';
 import { backend, service, servicePort } from '../support/services.ts';
 
 const settings: OutlierSettings = {
@@ -222,61 +220,6 @@ for (const [kind, open] of Object.entries(datapaths)) {
     t.match(fault(4), /^3 connections refused/);
     for (let i = 0; i < 3; i++) connect('tcp', 6);
     t.match(fault(4), /^3 connections refused/, 'and stays so');
-    net.close();
-  });
-
-  t.test(`${kind}: whom policies of the backends’ host refuse ejects nobody for others`, async (t) => {
-    const net = createSimulation({ open, sharesStore: true });
-    const [a, b] = [net.host('a', '192.0.2.1'), net.host('b', '192.0.2.2')];
-    for (const host of [a, b]) host.createNetwork('blue', VNI, { subnets: ['10.0.0.0/24'] });
-    const attach = (host: typeof a, last: number) =>
-      host.attach({ name: `e${last}`, network: 'blue', mac: macOf(last), addresses: [`10.0.0.${last}`] });
-    const [denied, admitted] = [attach(a, 2), attach(a, 6)];
-    const ports = [3, 4, 5].map((last) => [last, attach(b, last)] as const);
-    const policy = policyOf({
-      ...{ kind: 'NetworkPolicy', metadata: { name: 'one', namespace: 'default' } },
-      spec: { podSelector: {}, ingress: [{ from: [{ ipBlock: { cidr: '10.0.0.6/32' } }] }] },
-    });
-    const identity = { namespace: 'default', labels: {}, namespaceLabels: {}, ports: [] };
-    for (const [last] of ports)
-      b.forwarding.tables.policies.setSubject(`e${last}`, { identity, policies: [policy], onDeny: 'reject' });
-    b.forwarding.controller.enforce();
-    const backends = ports.map(([last]) =>
-      backend(`10.0.0.${last}`, { vni: VNI, host: 'b', endpoint: `default/e${last}` }),
-    );
-    const outlier = { ...settings, mostEjectedPercent: 100 };
-    a.forwarding.setService(service({ backends, balancing: 'round-robin', outlier, ports: [servicePort(3)] }));
-    const connect = (last: 2 | 6, sourcePort: number): void => {
-      const src = `10.0.0.${last}`;
-      (last === 2 ? denied : admitted).send(
-        frames.tcp(
-          { srcMac: macOf(last), dstMac: gateway, src, dst: '10.96.0.1', ip4: { ttl: 64 } },
-          { sourcePort, destinationPort: 80, sequence: 5, flags: SYN },
-        ),
-      );
-      for (const [at, port] of ports) {
-        const ends = { srcMac: macOf(at), dstMac: macOf(last), src: `10.0.0.${at}`, dst: src };
-        const answer = { sourcePort: 8080, destinationPort: sourcePort, sequence: 77, acknowledgment: 6 };
-        if (port.received.splice(0).length > 0) port.send(frames.tcp(ends, { ...answer, flags: SYN | ACK }));
-      }
-    };
-    const heard = { admitted: 0, denied: 0 };
-    for (let i = 0; i < 60; i++) {
-      connect(i % 10 === 0 ? 6 : 2, 20_000 + i);
-      net.advance(50);
-      heard.admitted += admitted.received.splice(0).length;
-      heard.denied += denied.received.splice(0).filter((frame) => (parsePacket(frame).flags & RST) !== 0).length;
-    }
-    t.same(heard, { admitted: 6, denied: 54 });
-    t.same(a.forwarding.outliers.statistics, { ejections: 0, ejected: 0 });
-    for (let i = 0; i < 60; i++) {
-      net.advance(settings.intervalMs);
-      connect(2, 21_000 + i);
-    }
-    net.advance(50);
-    t.ok(a.forwarding.outliers.statistics.ejected > 0, 'where nobody else comes, it is believed');
-    connect(6, 22_000);
-    t.equal(a.forwarding.outliers.statistics.ejected, 0, 'until somebody does');
     net.close();
   });
 
