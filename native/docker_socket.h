@@ -34,21 +34,23 @@ inline Fd accept_docker(int listener) {
 }
 
 // A connection that ended before its request was sent, or with something unread, would not be answered for its client, and Docker
-// would try again for 15 s.
-inline void refuse_docker(Fd connection) {
+// would try again for 15 s. Returns true, and does not answer, if a daemon asks whether another one is there.
+inline bool refuse_docker(Fd connection) {
   pollfd polled = {connection.get(), POLLIN, 0};
   poll(&polled, 1, kDockerSendingMs);
   std::string request(kDockerRequestBytes, '\0');
   const ssize_t length = recv(connection.get(), request.data(), request.size(), 0);
   request.resize(length > 0 ? static_cast<size_t>(length) : 0);
   const std::string line = request.substr(0, request.find('\r'));
-  if (line.find(".GetCapabilities ") != std::string::npos) return;
+  if (line.rfind("OPTIONS ", 0) == 0) return true;
+  if (line.find(".GetCapabilities ") != std::string::npos) return false;
   const std::string why = "weft was killed, and has not started again: start it, and try again";
   const std::string body = "{\"Err\":\"" + why + "\",\"Error\":\"" + why + "\"}";
   const std::string answer =
       "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " +
       std::to_string(body.size()) + "\r\n\r\n" + body;
   send(connection.get(), answer.data(), answer.size(), MSG_NOSIGNAL);
+  return false;
 }
 
 // Before the listening socket is closed: removes its file, unless that is another socket by now.

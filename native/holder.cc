@@ -136,7 +136,8 @@ int main() {
     if (poll(polled.data(), polled.size(), static_cast<int>(patience > 0 ? patience : left)) < 0 && errno != EINTR) return 1;
     if (docker >= 0 && patience == 0 && polled.back().revents) {
       Fd asking = weft::accept_docker(docker);
-      if (asking.get() >= 0) weft::refuse_docker(std::move(asking));
+      // A daemon that has not found this holder begins anew.
+      if (asking.get() >= 0 && weft::refuse_docker(std::move(asking))) kept.erase(kDocker);
     }
     std::vector<Fd> going_on;
     for (size_t i = 0; i < clients.size(); ++i) {

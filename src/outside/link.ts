@@ -291,7 +291,8 @@ export class OutsideLink {
   async #forgetStaleUdp({ ports: published, addresses }: Entries): Promise<void> {
     const { transit, forgetStaleUdp, warn } = this.#options;
     const interfaces = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
-    const own = interfaces.filter(({ internal }) => !internal).map(({ address }) => parseIp(address));
+    const outer = interfaces.filter(({ internal }) => !internal).map(({ address }) => address);
+    const own = [...outer, '127.0.0.1'].map((address) => parseIp(address));
     const targets = [transit.ip4, transit.ip6].map(({ weft }) => parseIp(weft));
     const ports = published.flatMap(({ protocol, hostPort }) => (protocol === 'UDP' ? [hostPort] : []));
     const fronts = addresses

@@ -19,6 +19,7 @@ import t, { type Test } from 'tap';
 import { connectPackets, duplicate } from '../../src/addon/passing.ts';
 import { closeAll, type Named } from '../../src/handover/descriptors.ts';
 import { Holder } from '../../src/handover/holder.ts';
+import { claimSocket } from '../../src/http/socket.ts';
 import { openDescriptors } from '../support/descriptors.ts';
 import { isAlive, until } from '../support/process.ts';
 
@@ -195,6 +196,11 @@ await t.test('Docker is refused soon while there is no daemon', async (t) => {
   t.same(await first, refused);
   t.same(await ask('NetworkDriver.Join'), refused, 'and at once from then on');
   t.equal(await ask('IpamDriver.GetCapabilities'), 'ECONNRESET', 'what Docker asks once it is to ask again');
+  const next = createServer();
+  const remove = await claimSocket(next, kept);
+  t.pass('a daemon that does not find the holder takes its place');
+  remove();
+  next.close();
   Holder.find(directory)!.holder.end();
 });
 
