@@ -268,8 +268,8 @@ await t.test('one way from a resource to the wire', { skip: needsRoot }, async (
     const full = await lab.namespace('full');
     let writes = 0;
     store.beforeTransact = async () => {
-      // What this host keeps of it, and the endpoint, are stored.
-      if (++writes > 2) throw new WeftError('system', 'the disk is full');
+      // What this host keeps of it, and the endpoint, are stored at once.
+      if (++writes > 1) throw new WeftError('system', 'the disk is full');
     };
     await t.rejects(sw.attach({ name: 'full', network: 'blue', netns: full.name }), {
       code: 'system',
