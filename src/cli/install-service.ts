@@ -36,7 +36,10 @@ function place(dir: string): string {
   const text = readFileSync(join(packageRoot, 'src/setup', NAME), 'utf8');
   try {
     mkdirSync(dir, { recursive: true });
-    writeFileSync(`${path}.new`, text.replace(/^ExecStart=.*$/m, `ExecStart=${commandLine()} up`));
+    writeFileSync(
+      `${path}.new`,
+      text.replace(/^ExecStart=.*$/m, () => `ExecStart=${commandLine()} up`),
+    );
     renameSync(`${path}.new`, path);
   } catch (error) {
     const why = (error as Error).message;

@@ -68,7 +68,8 @@ function fill(tree, work) {
     '--install-links',
   ];
   command('npm', ['install', ...quiet, '--prefix', folder(LIBRARY), join(work, archive)]);
-  const left = ['package.json', 'package-lock.json', ...ofOneNode.map((name) => `node_modules/${name}`)];
+  const ofNpm = ['package.json', 'package-lock.json', 'node_modules/.package-lock.json'];
+  const left = [...ofNpm, ...ofOneNode.map((name) => `node_modules/${name}`)];
   for (const name of left) rmSync(join(tree, LIBRARY, name), { recursive: true, force: true });
 
   symlinkSync(`../${PROGRAM.slice('usr/'.length)}`, join(folder('usr/bin'), 'weft'));

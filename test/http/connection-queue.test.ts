@@ -65,6 +65,10 @@ async function open(t: Test, dup = duplicate) {
   };
 }
 
+function sayNothingTo(path: string) {
+  return connect(path).on('error', () => {});
+}
+
 /** Sends the beginning of a request. */
 function beginTo(path: string) {
   return connect(path)
@@ -95,24 +99,25 @@ t.test('all are answered, a few at a time', async (t) => {
   await server.close(AbortSignal.timeout(1000));
 });
 
-t.test('clients that say nothing keep nobody out', async (t) => {
-  const { path, server, answer, pass } = await open(t);
-  answer();
-  let count = 0;
-  const silent = Array.from({ length: SILENT }, () => {
-    return connect(path)
-      .once('connect', () => count++)
-      .on('error', () => {});
+for (const [what, begin] of Object.entries({
+  'clients that say nothing': sayNothingTo,
+  'requests that are half sent': beginTo,
+})) {
+  t.test(`${what} keep nobody out`, async (t) => {
+    const { path, server, answer, pass } = await open(t);
+    answer();
+    let count = 0;
+    const slow = Array.from({ length: SILENT }, () => begin(path).once('connect', () => count++));
+    await until(() => count === SILENT, { what: 'all are connected, or wait' });
+    const asked = ask(path);
+    let isDone = false;
+    void asked.then(() => (isDone = true));
+    await until(() => (pass(), isDone), { what: 'the one that asks is answered' });
+    t.equal(await asked, 200);
+    for (const socket of slow) socket.destroy();
+    await server.close(AbortSignal.timeout(1000));
   });
-  await until(() => count === SILENT, { what: 'all are connected, or wait' });
-  const asked = ask(path);
-  let isDone = false;
-  void asked.then(() => (isDone = true));
-  await until(() => (pass(), isDone), { what: 'the one that asks is answered' });
-  t.equal(await asked, 200);
-  for (const socket of silent) socket.destroy();
-  await server.close(AbortSignal.timeout(1000));
-});
+}
 
 t.test('those that wait when another server takes the socket are that one’s', async (t) => {
   const { path, server, waiting, answer, successor } = await open(t);
@@ -149,21 +154,6 @@ t.test('where there is no descriptor to wait with, nobody waits, and nothing end
   t.same(refusals, [full]);
   answer();
   t.same(new Set(await Promise.all(asked)), new Set([200]));
-  await server.close(AbortSignal.timeout(1000));
-});
-
-t.test('requests that are half sent keep nobody out', async (t) => {
-  const { path, server, answer, pass } = await open(t);
-  answer();
-  let count = 0;
-  const half = Array.from({ length: SILENT }, () => beginTo(path).once('connect', () => count++));
-  await until(() => count === SILENT, { what: 'all are connected, or wait' });
-  const asked = ask(path);
-  let isDone = false;
-  void asked.then(() => (isDone = true));
-  await until(() => (pass(), isDone), { what: 'the one that asks is answered' });
-  t.equal(await asked, 200);
-  for (const socket of half) socket.destroy();
   await server.close(AbortSignal.timeout(1000));
 });
 
