@@ -47,7 +47,7 @@ async function acceptStore(command: Command): Promise<void> {
 }
 
 function acceptedText({ accepted, lost = [], cluster }: AcceptReport): string {
-  const changes = accepted.map(({ name, change }) => `${name} ${change}\n`);
+  const changes = accepted.map(({ name, change, why }) => `${name} ${change}${why === undefined ? '' : `: ${why}`}\n`);
   if (cluster !== undefined) changes.push(`this host belongs to cluster ${cluster} now\n`);
   if (changes.length === 0) changes.push('Nothing is held: the store is in force.\n');
   return [...lost.map((why) => `given up: ${why}\n`), ...changes].join('');

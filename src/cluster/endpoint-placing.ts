@@ -116,7 +116,11 @@ export class EndpointPlacing {
   /** It cannot be in force now. @param netns where its interface will be */
   wait(endpoint: Endpoint, why: WeftError, netns?: NetnsRef): void {
     const isNews = this.#parts.failures.get(endpoint.name)?.message !== why.message;
-    if (isNews) this.#environment.warn('endpoint waits', { endpoint: endpoint.name, error: why.message });
+    if (isNews) {
+      const subject = `endpoint "${endpoint.name}": `;
+      const error = why.message.startsWith(subject) ? why.message.slice(subject.length) : why.message;
+      this.#environment.warn('endpoint waits', { endpoint: endpoint.name, error });
+    }
     this.#parts.failures.set(endpoint.name, why);
     if (netns && isLocal(endpoint)) this.#parts.attachments.wait(endpoint, netns, why.message);
     this.#parts.index.set({ ...endpoint, state: 'waiting' });

@@ -3,5 +3,5 @@ import { someOf } from './name.ts';
 import type { HeldRecordReport } from './report.ts';
 
 export function heldText(held: readonly HeldRecordReport[]): string {
-  return someOf(held.map(({ name, change }) => `${name} (${change})`));
+  return someOf(held.map(({ name, change, why }) => `${name} (${change}${why === undefined ? '' : `: ${why}`})`));
 }

@@ -115,8 +115,13 @@ export const refusedRecordReport = z.object({
 export const heldRecordReport = z.object({
   /** Such as `network "blue"`. */
   name: z.string(),
-  /** What the store says: it has none, has another one, or has one again. */
-  change: z.enum(['deleted', 'changed', 'returned']),
+  /**
+   * What the store says: it has none, has another one, or has one again. Of an endpoint that this host brings along to another
+   * cluster, also that it waits there.
+   */
+  change: z.enum(['deleted', 'changed', 'returned', 'waiting']),
+  /** Why, of what this host cannot bring along, or what waits. */
+  why: z.string().optional(),
 });
 
 /** A store that several hosts share, as this host sees it. */

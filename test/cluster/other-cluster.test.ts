@@ -23,7 +23,15 @@ t.test('a store that belongs to another cluster', async (t) => {
   t.same(await contents(other), there, 'nothing is written to it');
   t.ok(starting.log.some((line) => why.test(line)));
 
-  const losses = ['network "blue"', 'endpoint "db"'].map((name) => ({ name, change: 'deleted' as const }));
+  const losses = [
+    ...['endpoint "web"', 'endpoint "app"'].map((name) => ({
+      ...{ name, change: 'waiting' as const },
+      why: 'there is no network "blue" there',
+    })),
+    ...['network "blue"', 'endpoint "db"'].map((name) => ({ name, change: 'deleted' as const })),
+  ];
+  const isToldOf = (name: string): boolean => starting.report.losses?.some((loss) => loss.name === name) ?? false;
+  await starting.until(() => isToldOf('endpoint "app"'), 'that the store is looked at again');
   t.same(starting.report.losses, losses, 'what goes is told before');
   t.same(await starting.accept(), { accepted: losses, cluster: 'cluster-x' });
   t.equal(starting.report.losses, undefined);
@@ -114,6 +122,47 @@ t.test('what a host has of an address that another one has in the cluster that i
   t.match(joining.report.lost, [/^endpoint "web" is given up: .* was given to endpoint "x" of host "x"/]);
   t.notOk(joining.inForce.has(WEB));
   t.notOk(await other.get(WEB));
+});
+
+t.test('an operator knows before which endpoints of the host cannot be in force in another cluster', async (t) => {
+  const { a } = await twoHosts(t);
+  await a.set('endpoints/default/six', { ...endpointOf('a', '10.0.0.12'), addresses: ['fd00:1::12'] });
+  await a.set('endpoints/default/last', endpointOf('a', '10.0.0.127'));
+  await a.set('endpoints/default/taken', endpointOf('a', '10.0.0.5'));
+  await a.set('endpoints/default/named', endpointOf('a', '10.0.0.6'));
+  await a.set('endpoints/default/fits', endpointOf('a', '10.0.0.7'));
+  a.link.away();
+  await a.set('endpoints/default/pending', endpointOf('a', '10.0.0.8'));
+  await a.stop();
+  const other = await openStore(t);
+  const start = hostsOf(t, other);
+  const x = await start('x');
+  const spec = { subnets: ['10.0.0.0/25'] };
+  const network = { apiVersion: 'weft.dev/v1', kind: 'Network', metadata: { name: 'blue' }, spec };
+  await x.set(BLUE, { resource: network, vni: 9 });
+  await x.set('endpoints/default/x', { ...endpointOf('x', '10.0.0.5'), mac: '02:00:00:00:00:77' });
+  await x.set('endpoints/default/y', { ...endpointOf('x', '10.0.0.9'), mac: '02:00:00:00:00:08' });
+  await x.set('endpoints/default/named', endpointOf('x', '10.0.0.10'));
+  const joining = await start('a', { known: a.directory });
+  const told = [
+    ['six', 'waiting', 'ip fd00:1::12 is outside the subnets of network "blue" (10.0.0.0/25) there'],
+    ['last', 'waiting', 'ip 10.0.0.127 is the broadcast address of subnet 10.0.0.0/25 of network "blue" there'],
+    ['web', 'waiting', 'ip 10.0.0.1 is the gateway\'s of network "blue" there'],
+    ['taken', 'deleted', 'ip 10.0.0.5 in network "blue" is that of endpoint "x" of host "x" there'],
+    ['named', 'changed', 'host "x" has it there'],
+    ['pending', 'deleted', 'mac 02:00:00:00:00:08 in network "blue" is that of endpoint "y" of host "x" there'],
+  ].map(([name, change, why]) => ({ name: `endpoint "${name}"`, change, why }));
+  const rest = [
+    { name: 'network "blue"', change: 'changed' },
+    { name: 'endpoint "db"', change: 'deleted' },
+  ];
+  const byName = (a: { readonly name: string }, b: { readonly name: string }): number => (a.name < b.name ? -1 : 1);
+  const losses = joining.report.losses ?? [];
+  t.same(losses.slice(0, told.length).sort(byName), told.sort(byName));
+  t.same(losses.slice(told.length).sort(byName), rest.sort(byName));
+  t.same((await joining.accept()).accepted, losses, 'and by the command');
+  t.ok(joining.inForce.has(WEB) && joining.inForce.has('endpoints/default/fits'));
+  t.notOk(joining.inForce.has('endpoints/default/taken') || joining.inForce.has('endpoints/default/pending'));
 });
 
 t.test('what clashes in another cluster is given up, whatever is done to it there meanwhile', async (t) => {

@@ -62,17 +62,23 @@ export const KEPT_PER_TURN = 512;
 
 /** @param network its name @throws WeftError('invalid') for an address that no endpoint of the subnet can have */
 export function refuseReserved(owner: string, requested: string, network: string, subnet: Subnet): void {
+  const why = reservedText(requested, network, subnet);
+  if (why !== undefined) throw new WeftError('invalid', `endpoint "${owner}": ${why}`);
+}
+
+/** Why no endpoint of the subnet can have an address; undefined if one can. @param network its name */
+export function reservedText(requested: string, network: string, subnet: Subnet): string | undefined {
   const value = addressValue(requested);
   const of = `subnet ${addressText(subnet.first)}/${subnet.prefixLength} of network "${network}"`;
-  const refuse = (why: string): never => {
-    throw new WeftError('invalid', `endpoint "${owner}": ip ${requested} ${why}`);
-  };
-  if (value < subnet.first || subnet.last < value) refuse(`is outside ${of}`);
-  if (value === gatewayOf(subnet)) refuse(`is the gateway's of network "${network}"`);
+  const ip = `ip ${requested}`;
+  if (value < subnet.first || subnet.last < value) return `${ip} is outside ${of}`;
+  if (value === gatewayOf(subnet)) return `${ip} is the gateway's of network "${network}"`;
   if (value === subnet.first) {
-    refuse(isIp4(value) ? `is the network address of ${of}` : `is the anycast address of the routers of ${of}`);
+    return isIp4(value)
+      ? `${ip} is the network address of ${of}`
+      : `${ip} is the anycast address of the routers of ${of}`;
   }
-  if (isIp4(value) && value === subnet.last) refuse(`is the broadcast address of ${of}`);
+  return isIp4(value) && value === subnet.last ? `${ip} is the broadcast address of ${of}` : undefined;
 }
 
 /** @throws WeftError('conflict') */

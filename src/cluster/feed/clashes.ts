@@ -5,7 +5,7 @@
  */
 import type { Entry } from '../../store/store.ts';
 import { inTurns } from '../../turns.ts';
-import { networkOf, ownerOf } from './known-records.ts';
+import { addressesOf, networkOf, ownerOf } from './known-records.ts';
 import { nameOfKey } from '../keys.ts';
 
 const ENDPOINTS = 'endpoints/';
@@ -19,25 +19,39 @@ export interface Unstored {
   readonly base?: number;
 }
 
+/** What of an endpoint another host has given to one of its own. */
+export interface GivenAway {
+  /** In words, such as `ip 10.0.0.1 in network "blue"`. */
+  readonly taken: string;
+  /** In words, such as `endpoint "x" of host "x"`. */
+  readonly owner: string;
+  /** In words. */
+  readonly when: string;
+}
+
+export function clashText(key: string, { taken, owner, when }: GivenAway): string {
+  return `${nameOfKey(key)} is given up: ${taken} was given to ${owner} ${when}`;
+}
+
 /**
  * @param entries everything that the store has
  * @param restoredAt as in `Case`: what came with the restore may be long gone, and takes nothing from what the store had. Of what
  *   the store never had, nobody knows which one was first
- * @returns why each of them is given up, by key
+ * @returns what each of those has that is given up for it, by key
  */
 export async function clashesOf(
   host: string,
   unstored: readonly Unstored[],
   entries: readonly Entry[],
   restoredAt: number | undefined,
-): Promise<ReadonlyMap<string, string>> {
+): Promise<ReadonlyMap<string, GivenAway>> {
   const wanted = new Map<string, Unstored>();
   for (const one of unstored) {
     const { key, value } = one;
     if (!key.startsWith(ENDPOINTS) || !value) continue;
     for (const what of takenBy(value)) wanted.set(what, one);
   }
-  const clashes = new Map<string, string>();
+  const clashes = new Map<string, GivenAway>();
   if (wanted.size === 0) return clashes;
   for await (const { key, value, revision } of inTurns(entries, COMPARED_PER_TURN)) {
     if (!key.startsWith(ENDPOINTS) || ownerOf(value) === host) continue;
@@ -48,7 +62,7 @@ export async function clashesOf(
       const owner = `${nameOfKey(key)} of host "${ownerOf(value) ?? '?'}"`;
       const when =
         restoredAt !== undefined && base === undefined ? 'since the store was restored' : 'while the store was away';
-      clashes.set(own, `${nameOfKey(own)} is given up: ${what} was given to ${owner} ${when}`);
+      clashes.set(own, { taken: what, owner, when });
     }
   }
   return clashes;
@@ -58,9 +72,8 @@ export async function clashesOf(
 function takenBy(value: unknown): string[] {
   const network = networkOf(value);
   if (typeof network !== 'string') return [];
-  const { addresses, mac } = Object(value) as { readonly addresses?: unknown; readonly mac?: unknown };
+  const { mac } = Object(value) as { readonly mac?: unknown };
   const within = `in network "${network}"`;
-  const ips: readonly unknown[] = Array.isArray(addresses) ? addresses : [];
-  const taken = [...ips.map((ip) => ['ip', ip] as const), ['mac', mac] as const];
-  return taken.flatMap(([what, of]) => (typeof of === 'string' ? [`${what} ${of} ${within}`] : []));
+  const ips = addressesOf(value).map((ip) => `ip ${ip} ${within}`);
+  return typeof mac === 'string' ? [...ips, `mac ${mac} ${within}`] : ips;
 }

@@ -39,6 +39,13 @@ export function networkOf(value: unknown): unknown {
   return (Object(spec) as { readonly network?: unknown }).network;
 }
 
+/** The addresses that the record of an endpoint says, whatever else it says. */
+export function addressesOf(value: unknown): string[] {
+  const { addresses } = Object(value) as { readonly addresses?: unknown };
+  const ips: readonly unknown[] = Array.isArray(addresses) ? addresses : [];
+  return ips.filter((ip) => typeof ip === 'string');
+}
+
 /** What has a lease goes with it, and is never written on behalf of its writer. */
 export function isOwnedBy(host: string, entry: Pick<Entry, 'value' | 'lease'> | undefined): boolean {
   return entry !== undefined && entry.lease === undefined && ownerOf(entry.value) === host;

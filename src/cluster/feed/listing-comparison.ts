@@ -1,7 +1,7 @@
 /** Compares all that the shared store has with all that is known here, in turns of the event loop. */
 import type { Change, Entry, Listing } from '../../store/store.ts';
 import { eachInTurns } from '../../turns.ts';
-import { clashesOf } from './clashes.ts';
+import { clashesOf, clashText } from './clashes.ts';
 import { judge } from './judgement.ts';
 import { ownerOf } from './known-records.ts';
 import { nameOfKey } from '../keys.ts';
@@ -41,8 +41,8 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
   const isSameHistory = restoredAt === undefined && !isJoining;
   // What the store does not have of this host is written again, be it that others have taken its place: since a restore, or in the
   // cluster that this host joins.
-  const own = isSameHistory ? [] : [...state.known.values()].filter(({ value }) => value !== undefined);
-  const clashes = await clashesOf(host, [...own, ...state.pending.all()], listing.entries, restoredAt);
+  const unstored = isSameHistory ? state.pending.all() : [...state.own(), ...state.pending.all()];
+  const clashes = await clashesOf(host, unstored, listing.entries, restoredAt);
   const deleted: Change[] = [];
   const put: Change[] = [];
   const change = (key: string, entry: Entry | undefined): void => {
@@ -79,7 +79,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
         write.push(key);
         return isJoining && pending ? state.pending.rebase(key, entry?.revision ?? 0).catch(onUnsettled) : undefined;
       case 'lose': {
-        const why = clash ?? overtaken(key, entry);
+        const why = clash ? clashText(key, clash) : overtaken(key, entry);
         state.take({ key, entry });
         lost.push({ key, entry });
         return settlePending({ key, entry }).then(() => {

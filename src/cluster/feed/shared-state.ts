@@ -325,6 +325,11 @@ export class SharedState {
     return this.mark?.strange;
   }
 
+  /** Records of this host that are in force. */
+  own(): KnownRecord[] {
+    return [...this.known.values()].filter(({ value }) => value !== undefined);
+  }
+
   isOwn(key: string): boolean {
     return this.known.get(key)?.value !== undefined || this.pending.has(key);
   }
