@@ -27,6 +27,8 @@ export class Switchable implements Store {
   readonly lengthLimitBytes = Infinity;
   #store: Store;
   #isReachable = true;
+  /** How many connections there were. */
+  #connections = 1;
   #since = 0;
   /** Added to the name of the history of the store. */
   history = '';
@@ -66,6 +68,7 @@ export class Switchable implements Store {
     this.#store = store;
     this.history = history;
     this.#isReachable = true;
+    this.#connections++;
     for (const watching of [...this.#watching]) {
       if (!isOther || this.isBlind) this.#watch(watching);
       else if (this.#watching.delete(watching)) watching.listener({ kind: 'compacted' });
@@ -119,8 +122,10 @@ export class Switchable implements Store {
     if (!this.losesAnswer) return this.#store.transact(transaction);
     this.losesAnswer = false;
     for (const watching of this.#watching) watching.stop();
+    const connection = this.#connections;
     await this.#store.transact(transaction);
-    this.away();
+    // Another connection that was made meanwhile stays.
+    if (connection === this.#connections) this.away();
     throw unansweredError('the connection was reset');
   }
 
