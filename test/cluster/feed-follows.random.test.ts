@@ -15,6 +15,7 @@
 import { rmSync } from 'node:fs';
 import type { Test } from 'tap';
 import { WeftError } from '../../src/error.ts';
+import { readFormat } from '../../src/cluster/feed/store-identity.ts';
 import type { Entry, Store } from '../../src/store/store.ts';
 import type { Random } from '../support/random.ts';
 import { Hooked } from '../support/switch.ts';
@@ -32,6 +33,8 @@ const NAMES = ['a', 'b'] as const;
 interface Place {
   readonly store: Store;
   readonly history: string;
+  /** The epoch that its snapshot had, if the history goes on under the same name. */
+  readonly restored?: string | undefined;
 }
 
 class StoreTrial implements Trial {
@@ -173,9 +176,27 @@ class StoreTrial implements Trial {
     const key = `endpoints/default/c${this.#random.int(4)}`;
     this.steps.push(`c: writes ${key}`);
     const { store } = this.#place;
+    await this.#noticeElsewhere(this.#place);
     if (this.#random.chance(0.4)) return void (await store.transact({ delete: [key] }));
     const value = { ...endpointOf('c', `10.0.0.3${key.at(-1)}`), n: ++this.#count };
     await store.transact({ put: [{ key, value }] });
+  }
+
+  /**
+   * The third writer has followed the store, too: before it writes, it tells of a restore that nobody else has noticed. If
+   * nobody did, a store could reach the revisions that it had before with other contents, and nothing would show that.
+   */
+  async #noticeElsewhere({ store, history, restored }: Place): Promise<void> {
+    if (restored === undefined) return;
+    const { entries, revision, history: own } = await store.list('');
+    const entry = entries.find(({ key }) => key === 'format');
+    if (!entry) return;
+    const format = readFormat(entry);
+    if (format.epoch.id !== restored) return;
+    this.steps.push('c: notices the restore');
+    const epoch = { id: `c-${++this.#count}`, history: own + history, revision };
+    const expect = [{ key: 'format', revision: entry.revision }];
+    await store.transact({ expect, put: [{ key: 'format', value: { ...format, epoch } }] }).catch(() => {});
   }
 
   async #restore(): Promise<void> {
@@ -189,7 +210,9 @@ class StoreTrial implements Trial {
       await store.transact({ put });
     }
     this.#before = this.#place;
-    this.#place = { store, history: isSame ? this.#place.history : `-${++this.#count}` };
+    const format = entries.find(({ key }) => key === 'format');
+    const restored = isSame && format ? readFormat(format).epoch.id : undefined;
+    this.#place = { store, history: isSame ? this.#place.history : `-${++this.#count}`, restored };
     for (const host of this.#hosts) {
       host.link.away();
       if (this.#random.chance(0.6)) this.#connect(host, this.#place);

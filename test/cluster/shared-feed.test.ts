@@ -249,6 +249,28 @@ t.test('an answer that is lost', async (t) => {
   await a.until(() => a.inForce.has('networks/red'), 'what was stored');
 });
 
+t.test('what the store has made for a host, and never reported, does not undo what the host wrote later', async (t) => {
+  const { a } = await twoHosts(t);
+  const version = (n: number) => endpointOf('a', '10.0.0.1', { n });
+  a.link.isLost = () => true;
+  await a.serial.run(() => a.feed.transact({ put: [{ key: WEB, value: version(1) }] }));
+  a.link.away();
+  a.link.isLost = () => false;
+  await a.set(WEB, version(2));
+  const seen: unknown[] = [];
+  const set = a.inForce.set.bind(a.inForce);
+  a.inForce.set = (key, entry) => {
+    if (key === WEB) seen.push(entry.value);
+    return set(key, entry);
+  };
+  const restored = await openStore(t);
+  a.link.back(restored, '-2');
+  await a.until(() => a.report.pending.length === 0, 'the store');
+  t.same((await restored.get(WEB))?.value, version(2));
+  t.same(a.inForce.get(WEB)?.value, version(2));
+  t.notHas(seen, [version(1)], 'nor is the former one in force for a moment');
+});
+
 t.test('containers that come and go while the store is away leave nothing', async (t) => {
   const { a, b } = await twoHosts(t);
   a.link.away();

@@ -416,7 +416,7 @@ export class SharedFeed implements Feed {
     this.#restarts++;
     const made = new Map<string, Change>();
     for (const { revision, changes } of this.#made.restart()) {
-      for (const change of changes) if (this.#state.storedAt(change.key) < revision) made.set(change.key, change);
+      for (const change of changes) if (this.#isNewest(change.key, revision)) made.set(change.key, change);
     }
     for (const change of made.values()) this.#state.take(change);
     return [...made.values()];
@@ -551,12 +551,17 @@ export class SharedFeed implements Feed {
   }
 
   #giveMade(revision: number): void {
-    const news = this.#made.give(revision).filter(({ key }) => this.#state.storedAt(key) < revision);
+    const news = this.#made.give(revision).filter(({ key }) => this.#isNewest(key, revision));
     if (news.length === 0) return;
     for (const change of news) this.#state.take(change);
     this.#isOwnGiven = true;
     this.#reached(0);
     this.#give(news, revision);
+  }
+
+  /** Nothing later is known of a record than what was made for this host at that revision. */
+  #isNewest(key: string, revision: number): boolean {
+    return this.#state.storedAt(key) < revision && !this.#state.pending.has(key);
   }
 
   /** Everything up to this revision is in force. */
