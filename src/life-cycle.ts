@@ -7,7 +7,6 @@
 import { removeConnections } from './addon/connection-memory.ts';
 import { WeftError } from './error.ts';
 import { endpointKind } from './model/kinds/endpoint.ts';
-import type { SharedStoreReport } from './model/report.ts';
 import type { Parts, SwitchOptions } from './parts.ts';
 import type { Upkeep } from './upkeep.ts';
 
@@ -16,15 +15,6 @@ export interface CloseOptions {
   readonly purge?: boolean;
   /** Leaves everything as it is for another switch. */
   readonly retain?: boolean;
-}
-
-/** Of a host whose store is away, nothing can be removed. @throws WeftError, before anything is done */
-export function refusePurge(sharedStore: SharedStoreReport | null): void {
-  if (!sharedStore || sharedStore.reachable) return;
-  throw new WeftError(
-    'unreachable',
-    `the store cannot be reached (${sharedStore.why}): what it has of this host cannot be removed, so nothing was; \`weft down\` stops weft and keeps it`,
-  );
 }
 
 export interface LifeCycleEnvironment {
@@ -112,16 +102,31 @@ export class LifeCycle {
   }
 
   /**
+   * To be called before anything is stopped for a `purge`: asks the shared store, which may have fallen silent just now.
+   * @throws WeftError if what it has of this host cannot be removed
+   */
+  async refusePurge(): Promise<void> {
+    try {
+      await this.#parts.feed.ask();
+    } catch (error) {
+      const { code, message } = error as WeftError;
+      const what = 'what it has of this host cannot be removed, so nothing was';
+      throw new WeftError(code, `${message}: ${what}; \`weft down\` stops weft and keeps it`, { cause: error });
+    }
+  }
+
+  /**
    * Stops. TAPs stay in their containers for the next start, unless `purge` removes them and their endpoints. With
    * `retain`, all is left as it is for another switch: what is open becomes spare in `descriptors`, and the way outside
    * stays as it is. Changes that are under way are finished before.
+   * @throws WeftError if nothing could be purged: all the same it has stopped, as without `purge`
    */
   async close({ purge = false, retain = false }: CloseOptions = {}): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#isForwarding = false;
     this.#environment.upkeep.close();
-    const { blocks, classes, cluster, endpoints, forwarding, health, hooks, hosts, internal, membership } = this.#parts;
+    const { blocks, classes, cluster, endpoints, forwarding, health, hooks, internal, membership } = this.#parts;
     const { observer, outside, own, paths, peers, resolvConfs, store, underlay, watcher } = this.#parts;
     if (retain) peers.askForPatience();
     underlay.close();
@@ -131,12 +136,11 @@ export class LifeCycle {
     health.unhealthy.close();
     this.#parts.questions?.close();
     paths.close();
-    await Promise.all([cluster.serial.close(), blocks?.close(), classes.close({ purge })]);
+    await Promise.all([cluster.serial.close(), blocks?.close()]);
+    const failure = purge ? await this.#purge() : undefined;
+    const isPurged = purge && !failure;
     try {
-      if (purge) {
-        await membership.leave();
-        await cluster.purge(() => hosts.planFarewell());
-      }
+      await classes.close({ purge: isPurged });
       if (retain) this.#options.descriptors?.retain();
       else {
         resolvConfs.close();
@@ -149,9 +153,24 @@ export class LifeCycle {
       await hooks.keeper.close();
       watcher.close();
       const { connectionsFile } = this.#options;
-      if (purge && connectionsFile !== undefined) removeConnections(connectionsFile);
+      if (isPurged && connectionsFile !== undefined) removeConnections(connectionsFile);
       // Last, because frames of a switch that is to be followed by another one wait from here on.
       await Promise.all([store.close(), own.close()]).finally(() => forwarding.close());
+    }
+    if (failure) throw failure;
+  }
+
+  /** @returns why nothing was removed; undefined if all was */
+  async #purge(): Promise<WeftError | undefined> {
+    const { cluster, hosts, membership } = this.#parts;
+    try {
+      await membership.leave();
+      await cluster.purge(() => hosts.planFarewell());
+      return undefined;
+    } catch (error) {
+      const { code, message } = error as WeftError;
+      const then = '`weft up`, and then `weft down --purge`, removes it';
+      return new WeftError(code, `weft has stopped, and has removed nothing: ${message}; ${then}`, { cause: error });
     }
   }
 }

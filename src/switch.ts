@@ -57,7 +57,7 @@ export type { AttachRequest } from './cluster/attaching.ts';
 export type { Following, FollowOptions } from './cluster/followers.ts';
 export type { NetworkOptions } from './cluster/network-declaration.ts';
 export type { CaptureOptions, CaptureSink, ConnectionsOptions } from './observe/observer.ts';
-export { refusePurge, type CloseOptions } from './life-cycle.ts';
+export type { CloseOptions } from './life-cycle.ts';
 export type { SwitchOptions } from './parts.ts';
 
 /** Milliseconds of CLOCK_MONOTONIC, which is also the clock of the native datapath. */
@@ -108,7 +108,7 @@ export async function openSwitch(options: SwitchOptions, stores: Stores): Promis
         onNamespaceGone: (gone) => upkeep.onNamespaceGone(gone),
       }),
     );
-    await made.start();
+    await made.life.start();
     return made;
   } catch (error) {
     if (made) await made.close({ retain });
@@ -121,23 +121,19 @@ export class Switch {
   readonly #options: SwitchOptions;
   readonly #parts: Parts;
   readonly #startedAt = new Date();
-  readonly #life: LifeCycle;
+  /** How it starts, which `createSwitch` does, and ends. */
+  readonly life: LifeCycle;
 
   /** Use `createSwitch`. */
   constructor(options: SwitchOptions, begin: () => void, join: (upkeep: Upkeep) => Parts) {
     const upkeep = new Upkeep(() => this.#parts, options.logger, setInterval);
     this.#options = options;
     this.#parts = join(upkeep);
-    this.#life = new LifeCycle(options, this.#parts, { upkeep, begin, after });
-  }
-
-  /** Puts everything into force, and forwards from then on. Called once, by `createSwitch`. */
-  start(): Promise<void> {
-    return this.#life.start();
+    this.life = new LifeCycle(options, this.#parts, { upkeep, begin, after });
   }
 
   status(): StatusReport {
-    return statusOf(this.#parts, this.#options, { startedAt: this.#startedAt, isForwarding: this.#life.isForwarding });
+    return statusOf(this.#parts, this.#options, { startedAt: this.#startedAt, isForwarding: this.life.isForwarding });
   }
 
   /** The metrics of the daemon, for whoever asks over the API. */
@@ -294,6 +290,6 @@ export class Switch {
 
   /** Stops; see `LifeCycle.close`. */
   close(options: CloseOptions = {}): Promise<void> {
-    return this.#life.close(options);
+    return this.life.close(options);
   }
 }

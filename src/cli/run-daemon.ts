@@ -43,7 +43,7 @@ import { idOf } from '../model/resource.ts';
 import { storeName } from '../model/store-config.ts';
 import { version } from '../package.ts';
 import { lockHolder } from '../store/lock.ts';
-import { createSwitch, refusePurge, type Switch } from '../switch.ts';
+import { createSwitch, type Switch } from '../switch.ts';
 import { openLogger } from './logger.ts';
 
 /** How often the daemon checks whether the heap can give memory back. */
@@ -376,7 +376,7 @@ class Daemon {
       sw: this.#sw,
       isStopping: () => this.#stopping !== undefined || this.#isReplaced,
       shutdown: async (how: Shutdown) => {
-        if (how.purge) refusePurge(this.#sw.status().sharedStore);
+        if (how.purge) await this.#sw.life.refusePurge();
         await this.#shutdown(how);
       },
       takeover: (request: Parameters<Predecessor['offer']>[0]) => this.#predecessor.offer(request),

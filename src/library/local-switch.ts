@@ -4,7 +4,7 @@ import { Client } from '../api/client.ts';
 import { LocalTransport } from '../api/local.ts';
 import { configFrom, type SwitchConfig } from '../config.ts';
 import { WeftError } from '../error.ts';
-import { refusePurge, type CloseOptions } from '../life-cycle.ts';
+import type { CloseOptions } from '../life-cycle.ts';
 import { missingCapabilities } from '../link/capabilities.ts';
 import { createSwitch as openSwitch, type Switch } from '../switch.ts';
 import { SwitchHandle } from './switch-handle.ts';
@@ -51,10 +51,11 @@ export class LocalSwitch extends SwitchHandle {
   /**
    * Stops it, as `weft down`: interfaces stay in their containers for the next switch with the same `state`, unless `purge` removes
    * them with their endpoints. Changes that are under way are finished before.
-   * @throws WeftError('unreachable') with `purge` while the store is away: nothing is done then
+   * @throws WeftError with `purge` if the store does not answer: nothing is done then, and the switch goes on; or if it fell silent after
+   * that: then the switch is closed as without `purge`, and the message says so
    */
   async close({ purge = false }: Pick<CloseOptions, 'purge'> = {}): Promise<void> {
-    if (purge) refusePurge(this.#sw.status().sharedStore);
+    if (purge) await this.#sw.life.refusePurge();
     this.#life.isClosing = true;
     this.endFollowing();
     await this.#sw.close({ purge });

@@ -54,6 +54,9 @@ export interface Feed {
    */
   judged?(entry: Entry, isAccepted: boolean): void;
 
+  /** Asks a shared store, which may have fallen silent just now. @throws WeftError that says why it cannot be used */
+  ask(): Promise<void>;
+
   /** A record as it is stored. */
   get(key: string): Promise<Entry | undefined>;
   transact(transaction: Transaction): Promise<number>;

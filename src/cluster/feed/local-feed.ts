@@ -52,6 +52,8 @@ export class LocalFeed implements Feed {
   /** The store has everything that it says. */
   async kept(): Promise<void> {}
 
+  async ask(): Promise<void> {}
+
   get(key: string): Promise<Entry | undefined> {
     return this.store.get(key);
   }

@@ -39,6 +39,7 @@ import { SharedState } from './shared-state.ts';
 import { SharedWriter, unreachable } from './shared-writer.ts';
 import { StoreAudit } from './store-audit.ts';
 import { StoreBehindFeed } from './store-behind-feed.ts';
+import { FORMAT_KEY } from './store-identity.ts';
 import { StoreFollowing, type Judged, type Listed } from './store-following.ts';
 import { StoreIdentification, type Identified } from './store-identification.ts';
 
@@ -252,6 +253,15 @@ export class SharedFeed implements Feed {
 
   judged(entry: Entry, isAccepted: boolean): void {
     this.#state.judged(entry, isAccepted);
+  }
+
+  async ask(): Promise<void> {
+    const { store } = this.#environment;
+    const why = this.#refusal ?? unreachable(store);
+    if (why) throw why;
+    await store.get(FORMAT_KEY).catch((error: unknown) => {
+      throw unreachable(store) ?? error;
+    });
   }
 
   async get(key: string): Promise<Entry | undefined> {

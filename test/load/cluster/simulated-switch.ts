@@ -125,7 +125,7 @@ export class SimulatedSwitch {
           onNamespaceGone: (gone) => upkeep.onNamespaceGone(gone),
         })),
     );
-    await sw.start();
+    await sw.life.start();
     return new SimulatedSwitch(sw, parts!, datapath!);
   }
 
