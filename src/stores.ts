@@ -81,7 +81,7 @@ export function openFeed(
 ): Feed {
   if (shared === 'embedded') return new LocalFeed(store);
   return new SharedFeed({
-    ...{ store, prefix: shared.prefix, own, host, newId, after, wallClock, logger },
+    ...{ store, place: shared, own, host, newId, after, wallClock, logger },
     id,
     whyBarred: () => membership().whyBarred,
     isDecided: () => membership().isDecided,

@@ -46,9 +46,13 @@ async function acceptStore(command: Command): Promise<void> {
   await print(globals(command).output, report, () => acceptedText(report));
 }
 
-function acceptedText({ accepted, lost = [], cluster }: AcceptReport): string {
+function acceptedText({ accepted, lost = [], cluster, follows }: AcceptReport): string {
   const changes = accepted.map(({ name, change, why }) => `${name} ${change}${why === undefined ? '' : `: ${why}`}\n`);
   if (cluster !== undefined) changes.push(`this host belongs to cluster ${cluster} now\n`);
+  if (follows !== undefined)
+    changes.push(
+      `the cluster goes on with ${follows}: what it does not have there is held, \`weft doctor\` lists it\n`,
+    );
   if (changes.length === 0) changes.push('Nothing is held: the store is in force.\n');
   return [...lost.map((why) => `given up: ${why}\n`), ...changes].join('');
 }

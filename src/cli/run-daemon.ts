@@ -40,7 +40,7 @@ import { keptCapabilities, missingCapabilities } from '../link/capabilities.ts';
 import { heapBytesOf, memoryBytes } from '../memory.ts';
 import type { HookResource } from '../model/kinds/hook.ts';
 import { idOf } from '../model/resource.ts';
-import { storeName } from '../model/store-config.ts';
+import { placeName } from '../model/store-config.ts';
 import { version } from '../package.ts';
 import { lockHolder } from '../store/lock.ts';
 import { createSwitch, type Switch } from '../switch.ts';
@@ -270,9 +270,10 @@ class Daemon {
       throw error;
     });
     if (!running) return;
-    const [{ store }, endpoints] = running;
+    const [{ store, sharedStore }, endpoints] = running;
+    const before = sharedStore ? `${store}, prefix ${sharedStore.prefix}` : store;
     const attached = endpoints.filter(({ state }) => state === 'attached');
-    refuseOtherStore(store, storeName(this.#config.store), attached.map(idOf));
+    refuseOtherStore(before, placeName(this.#config.store), attached.map(idOf));
   }
 
   /**

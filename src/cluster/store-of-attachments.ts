@@ -8,14 +8,16 @@
  */
 import { WeftError } from '../error.ts';
 import { endpointKind } from '../model/kinds/endpoint.ts';
-import { storeName, type StoreConfig } from '../model/store-config.ts';
+import { placeName, type StoreConfig } from '../model/store-config.ts';
 import type { Store } from '../store/store.ts';
 import { CLUSTER_KEY } from './feed/shared-state.ts';
+import { placeBefore } from './feed/store-place.ts';
 import { keyOf } from './keys.ts';
 import { LocalRecords } from './local-records.ts';
 
 /** The key of the host's own store that has the name of the store used last. Absent: see `storeBefore`. */
 const KEY = 'store';
+const EMBEDDED = 'embedded';
 /** How many endpoints the refusal names. */
 const MOST_NAMED = 10;
 
@@ -25,13 +27,15 @@ const MOST_NAMED = 10;
  */
 export async function useStore(own: Store, store: StoreConfig): Promise<void> {
   const known = (await own.get(KEY))?.value as string | undefined;
-  const name = storeName(store);
+  const name = placeName(store);
   const records = new LocalRecords(own, () => {});
   await records.load();
   const before = known ?? (await storeBefore(own, name, records.names()));
-  refuseOtherStore(before, name, records.names());
+  // A start with a wrong prefix was the last one, maybe, and has not followed anything.
+  const followed = before === EMBEDDED ? undefined : await placeBefore(own);
+  refuseOtherStore(followed ? placeName(followed) : before, name, records.names());
   // A host that has never had another store needs no record.
-  const isFirst = name === storeName('embedded') && known === undefined && !(await own.get(CLUSTER_KEY));
+  const isFirst = name === EMBEDDED && known === undefined && !(await own.get(CLUSTER_KEY));
   if (name !== known && !isFirst) await own.transact({ put: [{ key: KEY, value: name }] });
 }
 
@@ -40,8 +44,7 @@ export async function useStore(own: Store, store: StoreConfig): Promise<void> {
  * @param attached the endpoints that have interfaces here @throws WeftError if these are not declared in that one
  */
 export function refuseOtherStore(before: string, name: string, attached: readonly string[]): void {
-  const embedded = storeName('embedded');
-  if (attached.length === 0 || (before === embedded) === (name === embedded)) return;
+  if (attached.length === 0 || (before === EMBEDDED) === (name === EMBEDDED)) return;
   const more = attached.length > MOST_NAMED ? `, and ${attached.length - MOST_NAMED} more` : '';
   const these = `${attached.slice(0, MOST_NAMED).join(', ')}${more}`;
   throw new WeftError(
@@ -55,12 +58,11 @@ export function refuseOtherStore(before: string, name: string, attached: readonl
  * one, and did not use the embedded store if that lacks something that is attached.
  */
 async function storeBefore(own: Store, name: string, attached: readonly string[]): Promise<string> {
-  const embedded = storeName('embedded');
   const cluster = (await own.get(CLUSTER_KEY))?.value as string | undefined;
-  if (cluster === undefined) return embedded;
-  if (name !== embedded) return name;
+  if (cluster === undefined) return EMBEDDED;
+  if (name !== EMBEDDED) return name;
   for (const endpoint of attached) {
     if (!(await own.get(keyOf(endpointKind, endpoint)))) return `etcd://…, cluster ${cluster}`;
   }
-  return embedded;
+  return EMBEDDED;
 }

@@ -165,6 +165,8 @@ export const acceptReport = z.object({
   lost: z.array(z.string()).optional(),
   /** The id of the cluster that this host belongs to from now on, if that is another one. */
   cluster: z.string().optional(),
+  /** Where the store is that the cluster goes on with, if that is elsewhere and had nothing. */
+  follows: z.string().optional(),
 });
 
 /** Whether a host has everything in force that this one has: `down` and `cut off` as far as its tunnel and the store say. */

@@ -100,6 +100,11 @@ export function storeName(store: StoreConfig): string {
   return store === 'embedded' ? store : `${SCHEME}${store.endpoints.join(',')}`;
 }
 
+/** As `weft status` shows it: with the prefix, which not all clusters have alike. */
+export function placeName(store: 'embedded' | Pick<EtcdConfig, 'endpoints' | 'prefix'>): string {
+  return store === 'embedded' ? store : `${SCHEME}${store.endpoints.join(',')}, prefix ${store.prefix}`;
+}
+
 /** The address of a member on another machine; undefined if there is none, or only its name is known. */
 export function memberAddress(store: StoreConfig): string | undefined {
   if (store === 'embedded') return undefined;

@@ -11,7 +11,7 @@ export function checkStore(store: SharedStoreReport, waitsFor: string | undefine
       check: 'held',
       result: 'failed',
       detail: `the store is not what it was (${signs.join('; ')}), and what it lost or reverted stays in force: ${heldText(held)}`,
-      hint: 'apply what should stay again, then put into force what the store says with `weft doctor --accept-store`',
+      hint: 'if its address or prefix is wrong, correct that; otherwise apply what should stay again, then put into force what the store says with `weft doctor --accept-store`',
     });
   }
   if (lost.length > 0) {

@@ -86,7 +86,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     ? new LocalFeed(own)
     : new SharedFeed({
         store: shared,
-        prefix: 'weft/',
+        place: { endpoints: ['192.0.2.100:2379'], prefix: 'weft/' },
         ...{ own, host, after },
         id: Buffer.from(host).toString('hex').padEnd(32, '0'),
         copyFile: join(directory, 'copy'),

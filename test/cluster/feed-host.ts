@@ -5,10 +5,13 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { Serial } from '../../src/cluster/serial.ts';
 import { SharedFeed } from '../../src/cluster/feed/shared-feed.ts';
+import type { StorePlace } from '../../src/cluster/feed/store-place.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import type { Entry, Store, Transaction } from '../../src/store/store.ts';
 import { Switchable } from '../support/switchable.ts';
 import { openStore } from './control-plane.ts';
+
+export const PLACE: StorePlace = { endpoints: ['192.0.2.100:2379'], prefix: 'weft/' };
 
 export class FeedHost {
   readonly name: string;
@@ -28,7 +31,7 @@ export class FeedHost {
   readonly #own: Store;
   readonly #timers = new Set<() => void>();
 
-  private constructor(name: string, idOf: string, directory: string, own: Store, link: Switchable) {
+  private constructor(name: string, idOf: string, directory: string, own: Store, link: Switchable, place: StorePlace) {
     this.name = name;
     this.directory = directory;
     this.link = link;
@@ -40,7 +43,7 @@ export class FeedHost {
     };
     this.feed = new SharedFeed({
       store: link,
-      prefix: 'weft/',
+      place,
       own,
       host: name,
       id: Buffer.from(idOf).toString('hex').padEnd(32, '0'),
@@ -66,7 +69,7 @@ export class FeedHost {
   static async start(
     name: string,
     shared: Store,
-    { known, isAway = false, wrap = (own) => own, history = '', slow, idOf = name }: StartOptions = {},
+    { known, isAway = false, wrap = (own) => own, history = '', slow, idOf = name, place = PLACE }: StartOptions = {},
   ): Promise<FeedHost> {
     const directory = known ?? mkdtempSync(join(tmpdir(), `weft-feed-${process.pid}-`));
     const own = await openEmbeddedStore({
@@ -80,7 +83,7 @@ export class FeedHost {
     link.history = history;
     if (isAway) link.away();
     if (slow) link.beforeList = () => slow;
-    const host = new FeedHost(name, idOf, directory, wrap(own), link);
+    const host = new FeedHost(name, idOf, directory, wrap(own), link, place);
     try {
       const starting = host.serial.run(() => host.feed.start(() => void host.settle()));
       if (slow) {
@@ -191,6 +194,8 @@ export interface StartOptions {
   readonly isAway?: boolean;
   readonly wrap?: (own: Store) => Store;
   readonly history?: string;
+  /** Where the store is. */
+  readonly place?: StorePlace;
   /** The store does not answer before this resolves. */
   readonly slow?: Promise<void>;
 }

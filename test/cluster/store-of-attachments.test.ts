@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { useStore } from '../../src/cluster/store-of-attachments.ts';
+import { notePlace } from '../../src/cluster/feed/store-place.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import type { Store } from '../../src/store/store.ts';
 
@@ -38,10 +39,21 @@ t.test('what is attached is of the store used last, whichever etcd that is', asy
   const { revision } = await own.list('');
   await t.rejects(useStore(own, 'embedded'), {
     code: 'conflict',
-    message: /\(etcd:\/\/192\.0\.2\.2:2379\), .* \(embedded\): web10, .*web19, and 2 more: start/,
+    message: /\(etcd:\/\/192\.0\.2\.2:2379, prefix weft\/\), .* \(embedded\): web10, .*web19, and 2 more: start/,
   });
   t.equal((await own.list('')).revision, revision, 'nothing is changed');
   await useStore(own, OTHER_ETCD);
+});
+
+t.test('it is named with its prefix: where it was followed, if a start with a wrong one came after that', async (t) => {
+  const own = await open(t);
+  await useStore(own, ETCD);
+  await attach(own, 'web');
+  await useStore(own, { ...ETCD, prefix: 'othr/' });
+  const named = (place: string) => ({ message: `before (etcd://192.0.2.1:2379, prefix ${place}), and` });
+  await t.rejects(useStore(own, 'embedded'), named('othr/'), 'nothing is known to be wrong with it');
+  await notePlace(own, { ...ETCD, prefix: 'other/' });
+  await t.rejects(useStore(own, 'embedded'), named('other/'));
 });
 
 t.test('of the embedded store, also after another one', async (t) => {

@@ -92,7 +92,8 @@ t.test(
     const a = await Weft.up(lab, hostA!.namespace, 'a', cluster.options(hostA!, 'native'));
     const config = join(lab.directory, 'below.yaml');
     const endpoints = cluster.etcd.members.map(({ clientAddress }) => clientAddress);
-    writeFileSync(config, JSON.stringify({ store: { endpoints, prefix: 'weft/b/' } }));
+    const configure = (prefix: string): void => writeFileSync(config, JSON.stringify({ store: { endpoints, prefix } }));
+    configure('weft/b/');
     const options = { datapath: 'native', underlay: hostB!.underlay, arguments: ['--config', config] } as const;
     const b = await Weft.up(lab, hostB!.namespace, 'b', options);
     for (const weft of [a, b]) await weft.createNetwork('blue --subnet 10.44.0.0/24');
@@ -104,6 +105,25 @@ t.test(
     t.same([await names(a), await names(b)], [['red'], ['blue']]);
     for (const weft of [a, b])
       t.match(await weft.status(), { peers: [], clashes: [], sharedStore: { lost: [], held: [] } });
+
+    await b.stop();
+    configure('weft/c/');
+    await b.start();
+    t.same(await names(b), ['blue'], 'with a wrong prefix, all stays in force');
+    const status = await b.run('status');
+    t.match(
+      status,
+      /^Store: .*, prefix weft\/c\/, not used: the store has nothing of weft there .*, prefix weft\/b\/\)/m,
+    );
+    const doctor = await b.attempt('doctor');
+    t.match(doctor.stdout, 'correct its prefix; or, if the cluster is to go on there with what is in force here');
+    t.equal(doctor.code, 1);
+    t.equal(await cluster.etcd.ctl(['get', '--prefix', '--keys-only', 'weft/c/']), '', 'and nothing is written there');
+    t.match(await b.run('doctor', '--accept-store'), 'the cluster goes on with etcd://');
+    t.same(await names(b), ['blue'], 'an operator who insists takes nothing away by that');
+    await b.stop();
+    configure('weft/b/');
+    await b.start();
     await cluster.etcd.ctl(['del', '--prefix', 'weft/b/']);
     await until(async () => (await b.status()).sharedStore!.held.length > 0, { what: 'what the one below has lost' });
     await a.run('label', 'network', 'red', 'kept=yes');

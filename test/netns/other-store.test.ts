@@ -38,18 +38,21 @@ await t.test('another store than before', { skip: needsRoot }, async (t) => {
   await t.test('a takeover is refused, and the running daemon goes on', async (t) => {
     const refused = await shared.attemptTakeOver(EMBEDDED);
     t.equal(refused.code, 1);
-    t.match(refused.stderr, `(${cluster.etcd.url}), and would lose their interfaces with another one (embedded): web:`);
+    t.match(
+      refused.stderr,
+      `(${cluster.etcd.url}, prefix weft/), and would lose their interfaces with another one (embedded): web:`,
+    );
     t.notMatch(shared.log(), 'a new daemon is about to take over');
     t.match(await shared.client.endpoints(), [{ name: 'web', state: 'attached' }]);
   });
 
   await t.test('so is a start without --store, and nothing is lost', async (t) => {
     await shared.stop();
-    await refuses(t, embedded, /etcd:\/\/192\.0\.2\.100:\d+/, 'it names the store before');
+    await refuses(t, embedded, /etcd:\/\/192\.0\.2\.100:\d+, prefix weft\//, 'it names the store before');
     t.same(await linkIdentity(web), link);
     const directory = shared.state;
     const own = await openEmbeddedStore({ directory, onWarning: (why) => t.fail(why), after: () => () => {} });
-    await own.transact({ delete: ['store'] });
+    await own.transact({ delete: ['store', 'followed'] });
     await own.close();
     await refuses(t, embedded, /etcd:\/\/…, cluster [0-9a-f]+/, 'also with the state directory of an earlier version');
     await shared.start();

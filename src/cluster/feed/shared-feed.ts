@@ -27,9 +27,11 @@
 import { WeftError } from '../../error.ts';
 import type { KindDefinition } from '../../model/kinds/kind.ts';
 import type { AcceptReport, HeldRecordReport, SharedStoreReport } from '../../model/report.ts';
+import { placeName } from '../../model/store-config.ts';
 import type { Change, Entry, Store, Transaction } from '../../store/store.ts';
 import { FeedMonitor } from './feed-monitor.ts';
 import type { Feed, News } from './feed.ts';
+import { firstNews } from './first-news.ts';
 import { judgeEvent, leadsAway } from './event-judgement.ts';
 import { compareListing } from './listing-comparison.ts';
 import { lossesBy } from './losses.ts';
@@ -42,11 +44,12 @@ import { StoreBehindFeed } from './store-behind-feed.ts';
 import { FORMAT_KEY } from './store-identity.ts';
 import { StoreFollowing, type Judged, type Listed } from './store-following.ts';
 import { StoreIdentification, type Identified } from './store-identification.ts';
+import type { StorePlace } from './store-place.ts';
 
 export interface SharedFeedEnvironment {
   readonly store: Store;
-  /** Under which the store has the keys of all hosts that share it. */
-  readonly prefix: string;
+  /** Where it is: the members of etcd, and under which prefix they have the keys of all hosts that share it. */
+  readonly place: StorePlace;
   /** The store of this host alone. */
   readonly own: Store;
   /** The name of this host. */
@@ -81,6 +84,7 @@ const RETRY_TICKS = 5;
 const MOST_NAMED = 5;
 const CANNOT_READ = 'the store cannot be read';
 const CANNOT_WRITE = 'the store cannot be written';
+const CANNOT_NOTE_PLACE = 'where the store is followed cannot be noted';
 const CANNOT_NOTE = 'what this host wrote is stored, and that cannot be noted';
 const NOT_STORED = 'what this host wrote while the store was away is not stored yet';
 
@@ -111,7 +115,8 @@ export class SharedFeed implements Feed {
   #refusal: WeftError | undefined;
   /** What is lost here if this host joins, or has just joined, the cluster of the store. */
   #losses: readonly HeldRecordReport[] = [];
-  #isAccepting = false;
+  /** What is accepted at the moment: that the store is that of another cluster, or that it is elsewhere and has nothing. */
+  #accepting: 'cluster' | 'place' | undefined;
   /** What fails at the moment, and why. */
   readonly #failures = new Map<string, string>();
   #isClosed = false;
@@ -120,10 +125,11 @@ export class SharedFeed implements Feed {
 
   constructor(environment: SharedFeedEnvironment) {
     this.#environment = environment;
-    const { store, prefix, host, newId, logger } = environment;
+    const { store, place, host, newId, logger } = environment;
+    const { prefix } = place;
     const state = (): SharedState => this.#state;
     const onLost = (why: string): void => logger.warn({}, why);
-    this.#identification = new StoreIdentification(store, newId, (cluster) =>
+    this.#identification = new StoreIdentification(store, place, newId, (cluster) =>
       logger.info({ cluster, prefix }, 'the store had nothing under its prefix: a cluster begins there'),
     );
     this.#ownWrites = new OwnWrites({
@@ -143,7 +149,7 @@ export class SharedFeed implements Feed {
     this.#following = new StoreFollowing({
       store,
       least: () => this.#made.newest,
-      knownKey: () => (this.#isAccepting || this.#refusal ? undefined : this.#state.knownKey),
+      knownKey: () => (this.#accepting || this.#refusal ? undefined : this.#state.knownKey),
       onNews: () => {
         if (!this.#isClosed) this.#onNews();
       },
@@ -179,12 +185,7 @@ export class SharedFeed implements Feed {
     });
     this.#stopHealth = store.onHealth(() => this.#onHealth());
     void this.#following.read();
-    // Whoever begins the store, or is the first to see that it was restored, lists it twice.
-    while (!isLate && !this.#isGiven && this.#following.reading) {
-      await Promise.race([this.#following.reading, late]);
-      const news = await this.#takeListing();
-      if (news) this.#ownNews.push(news);
-    }
+    await this.#takeAllRead(late, () => isLate || this.#isGiven);
     this.#stopTicks();
     if (!this.#isGiven && this.#state.copied) {
       const why = this.waitsFor()!.message;
@@ -194,6 +195,15 @@ export class SharedFeed implements Feed {
     }
     this.#onNews = onNews;
     this.#nextTick();
+  }
+
+  /** Whoever begins the store, or is the first to see that it was restored, lists it twice. @param isEnough ends it before */
+  async #takeAllRead(late?: Promise<void>, isEnough = (): boolean => false): Promise<void> {
+    while (this.#following.reading && !isEnough()) {
+      await Promise.race([this.#following.reading, ...(late ? [late] : [])]);
+      const news = await this.#takeListing();
+      if (news) this.#ownNews.push(news);
+    }
   }
 
   waitsFor(): WeftError | undefined {
@@ -312,7 +322,7 @@ export class SharedFeed implements Feed {
     const { runs, mismatches } = this.#audit;
     return {
       cluster: this.#state?.id ?? null,
-      prefix: this.#environment.prefix,
+      prefix: this.#environment.place.prefix,
       reachable: isReachable,
       ...(why !== undefined && { why }),
       ...(since !== undefined && { since: new Date(since).toISOString() }),
@@ -392,7 +402,7 @@ export class SharedFeed implements Feed {
     const identified = await this.#identify(listed);
     if (identified === 'again' || 'why' in identified) return identified;
     const { epoch, signs } = identified;
-    const isJoining = this.#isAccepting || state.isJoining;
+    const isJoining = this.#accepting === 'cluster' || state.isJoining;
     if (listing.known.length > 0 && (signs.length > 0 || isJoining || !state.knownKey)) return 'again';
     const before = state.strange;
     if (signs.length > 0) logger.error({ signs }, 'the store is not what it was: what it has lost or reverted is held');
@@ -401,7 +411,7 @@ export class SharedFeed implements Feed {
         ? { signs: [...new Set([...(before?.signs ?? []), ...signs])], sinceMs: before?.sinceMs ?? wallClock() }
         : before;
     const made = signs.length > 0 ? this.#restart() : [];
-    this.#losses = this.#isAccepting ? await lossesBy(host, state, listing) : [];
+    this.#losses = this.#accepting === 'cluster' ? await lossesBy(host, state, listing) : [];
     const { history, revision } = listing;
     const { changes, write, lost } = await compareListing({
       ...{ state, host, listing, isJoining },
@@ -414,7 +424,10 @@ export class SharedFeed implements Feed {
     state.commit({ id: state.id!, epoch, history, revision, ...(strange && { strange }) });
     await state.settlePending(lost).catch((error: unknown) => this.#tellFailure(error, CANNOT_NOTE));
     this.#reached(revision);
-    this.#isAccepting = false;
+    await state
+      .followAt(this.#environment.place)
+      .catch((error: unknown) => this.#tellFailure(error, CANNOT_NOTE_PLACE));
+    this.#accepting = undefined;
     if (!this.#isGiven) return { revision, news: this.#first(changes) };
     const read = new Set(changes.map(({ key }) => key));
     const all = [...made.filter(({ key }) => !read.has(key)), ...changes];
@@ -434,7 +447,12 @@ export class SharedFeed implements Feed {
 
   async #identify({ listing, least }: Listed): Promise<Identified | 'again' | { readonly why: string }> {
     try {
-      const identified = await this.#identification.identify(this.#state, listing, least, this.#isAccepting);
+      const identified = await this.#identification.identify(
+        this.#state,
+        listing,
+        least,
+        this.#accepting !== undefined,
+      );
       this.#refusal = undefined;
       this.#failures.delete(CANNOT_WRITE);
       return identified ?? 'again';
@@ -504,53 +522,37 @@ export class SharedFeed implements Feed {
   }
 
   async #acceptOther(): Promise<AcceptReport> {
-    const before = this.#state.id;
+    const { store, place, logger } = this.#environment;
+    const [before, { isOther }] = [this.#state.id, this.#identification];
     // One that is under way may leave out what counts from here on.
-    this.#isAccepting = true;
+    this.#accepting = isOther ? 'cluster' : 'place';
     void this.#following.read();
-    while (this.#following.reading) await this.#following.reading;
-    const news = await this.#takeListing();
-    if (news) this.#ownNews.push(news);
-    this.#isAccepting = false;
+    await this.#takeAllRead();
+    this.#accepting = undefined;
     if (this.#refusal) throw this.#refusal;
-    if (!this.#following.isWatching) {
-      throw (
-        unreachable(this.#environment.store) ?? new WeftError('unreachable', 'the store does not answer: try again')
-      );
+    if (!this.#following.isWatching)
+      throw unreachable(store) ?? new WeftError('unreachable', 'the store does not answer: try again');
+    const { id: cluster, held } = this.#state;
+    if (!isOther) {
+      const follows = placeName(place);
+      logger.warn({ store: follows, held: held.size }, 'the store is followed where it is now');
+      return { accepted: [], follows };
     }
-    const { id } = this.#state;
-    if (id === before || id === undefined) return { accepted: [] };
+    if (cluster === before || cluster === undefined) return { accepted: [] };
     const accepted = [...this.#losses];
-    this.#environment.logger.warn(
-      { before, cluster: id, records: accepted.length },
-      'this host belongs to another cluster now',
-    );
-    return { accepted, cluster: id };
+    logger.warn({ before, cluster, records: accepted.length }, 'this host belongs to another cluster now');
+    return { accepted, cluster };
   }
 
-  /** Everything that is in force, for a cluster that knows nothing yet. @param changes to what was in force before */
+  /** What the cluster gets first. */
   #first(changes: readonly Change[]): News {
-    const copied = this.#state.takeCopied(changes);
     this.#isGiven = true;
-    const revision = this.#state.mark?.revision ?? 0;
-    if (!copied) {
-      // What was written while the store was away is this host's, also if its copy is lost.
-      const own = this.#state.unstored().map((entry) => ({ key: entry.key, entry }));
-      const there = [...changes.filter(({ entry }) => entry), ...own];
-      return { revision, changes: there, keys: new Set(there.map(({ key }) => key)) };
-    }
-    // What was in force comes before what was not, or may not be: of records that clash, it is the same ones again.
-    const { before, refused } = copied;
-    const isNews = ({ key }: Entry): boolean => before.has(key) || refused.has(key);
-    const entries = [...copied.entries.values()];
-    const ordered = [...entries.filter((entry) => !isNews(entry)), ...entries.filter(isNews)];
-    const all = ordered.map((entry) => ({ key: entry.key, entry }));
-    return { revision, changes: all, keys: copied.entries, before };
+    return firstNews(this.#state, changes);
   }
 
   #give(changes: readonly Change[], madeAt?: number): void {
-    const made = madeAt === undefined ? {} : { madeAt };
-    this.#ownNews.push({ revision: this.#state.mark?.revision ?? 0, changes, ...made });
+    const revision = this.#state.mark?.revision ?? 0;
+    this.#ownNews.push({ revision, changes, ...(madeAt !== undefined && { madeAt }) });
     this.#onNews();
   }
 

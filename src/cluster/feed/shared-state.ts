@@ -7,6 +7,7 @@
 import { WeftError } from '../../error.ts';
 import type { KindDefinition } from '../../model/kinds/kind.ts';
 import type { HeldRecordReport, SharedStoreReport } from '../../model/report.ts';
+import { placeName } from '../../model/store-config.ts';
 import type { Change, Entry, KnownKey, Store } from '../../store/store.ts';
 import { inTurns } from '../../turns.ts';
 import { keyOf, nameOfKey } from '../keys.ts';
@@ -15,6 +16,7 @@ import { digestOf, isOwnedBy, type KnownRecord } from './known-records.ts';
 import { PendingWrites } from './pending-writes.ts';
 import { StateCopy } from './state-copy.ts';
 import type { StoreMark, Strangeness } from './store-identity.ts';
+import { notePlace, placeBefore, type StorePlace } from './store-place.ts';
 
 /** The key of `own` that names the cluster that this host belongs to. */
 export const CLUSTER_KEY = 'cluster';
@@ -45,6 +47,8 @@ export class SharedState {
   /** The cluster that this host belongs to; undefined until it has met one. */
   id: string | undefined;
   mark: StoreMark | undefined;
+  /** Where this host has followed the store of that cluster, as far as that was noted. */
+  place: StorePlace | undefined;
   /** What is known is of the cluster before: this host has begun to change to another one, and was killed meanwhile. */
   isJoining = false;
   /** What was in force when the last daemon ended, until somebody takes it. */
@@ -80,6 +84,7 @@ export class SharedState {
     const state = new SharedState(host, own, pending, copy);
     const id = (await own.get(CLUSTER_KEY))?.value as string | undefined;
     state.id = id;
+    state.place = id === undefined ? undefined : await placeBefore(own);
     if (!mark || id === undefined) {
       for (const { key, base, value } of pending.all()) state.written(key, value, base);
       return state;
@@ -144,6 +149,13 @@ export class SharedState {
     await this.#own.transact({ put: [{ key: CLUSTER_KEY, value: id }] });
     this.id = id;
     this.mark = undefined;
+  }
+
+  /** This host follows the store there. */
+  async followAt(place: StorePlace): Promise<void> {
+    if (this.place && placeName(this.place) === placeName(place)) return;
+    await notePlace(this.#own, place);
+    this.place = place;
   }
 
   /** A record is in force as the store has it. */

@@ -11,6 +11,7 @@ import { nextTurn } from '../../turns.ts';
 import { digestOf } from './known-records.ts';
 import { migration } from '../migration.ts';
 import type { SharedState } from './shared-state.ts';
+import { emptyPlaceError, placesText, type StorePlace } from './store-place.ts';
 import {
   begunEpoch,
   FORMAT_KEY,
@@ -32,6 +33,7 @@ export interface Identified {
 
 export class StoreIdentification {
   readonly #store: Store;
+  readonly #place: StorePlace;
   readonly #newId: () => string;
   readonly #onBegun: (id: string) => void;
   /** Signs that this host has noticed, and told the others. */
@@ -39,16 +41,18 @@ export class StoreIdentification {
   /** The last listing was refused because it is of the store of another cluster. */
   isOther = false;
 
-  /** @param onBegun called with the id of a cluster when this host has begun its store, which had nothing */
-  constructor(store: Store, newId: () => string, onBegun: (id: string) => void) {
+  /** @param place where the store is @param onBegun called with the id of a cluster when this host has begun its store, which had nothing */
+  constructor(store: Store, place: StorePlace, newId: () => string, onBegun: (id: string) => void) {
     this.#store = store;
+    this.#place = place;
     this.#newId = newId;
     this.#onBegun = onBegun;
   }
 
   /**
    * @param least the store was at this revision when the listing was asked for, or later
-   * @param isAccepting if the store is that of another cluster, this host belongs to that one from now on
+   * @param isAccepting if the store is that of another cluster, this host belongs to that one from now on; if it has nothing and
+   *   is elsewhere, the cluster goes on there
    * @returns undefined if it has to be listed again
    * @throws WeftError `state` if this host must not follow it; another one if it cannot be written
    */
@@ -63,10 +67,14 @@ export class StoreIdentification {
     const format = entry && readFormat(entry);
     if (format && state.id !== undefined && format.id !== state.id) {
       this.isOther = !isAccepting;
-      if (this.isOther) throw otherClusterError(format.id, state.id);
+      if (this.isOther) throw otherClusterError(format.id, state.id, placesText(this.#place, state.place));
       await state.join(format.id);
     }
     const { mark } = state;
+    if (!format && state.place && !isAccepting) {
+      const error = emptyPlaceError(this.#place, state.place, listing.history === mark?.history);
+      if (error) throw error;
+    }
     const wasPutBack = format !== undefined && isPutBack(format, entry!, listing.history);
     const signs = signsOf(mark && { ...mark, revision: Math.max(mark.revision, least) }, format, listing, wasPutBack);
     const older = mark && signs.length === 0 ? await olderThanKnown(state, listing) : undefined;

@@ -74,10 +74,11 @@ export function readFormat({ value }: Pick<Entry, 'value'>): Format {
   return { id, version, epoch: { id: epochId, history, revision } };
 }
 
-export function otherClusterError(found: string, own: string): WeftError {
+/** @param places what is to be said of where it is */
+export function otherClusterError(found: string, own: string, places: string): WeftError {
   return new WeftError(
     'state',
-    `the store is that of another cluster (${found}; this host belongs to ${own}): correct its address or prefix, or follow it from now on with \`weft doctor --accept-store\``,
+    `the store is that of another cluster (${found}; this host belongs to ${own}): correct its address or prefix${places}, or follow it from now on with \`weft doctor --accept-store\``,
   );
 }
 
@@ -103,7 +104,8 @@ export function signsOf(
   const signs: string[] = [];
   if (wasPutBack) signs.push('its record `format` was put back from a time when its revisions were higher');
   if (!format) signs.push('its record `format` is missing');
-  if (listing.history !== mark.history) signs.push('it is another store than before (its cluster ID has changed)');
+  if (listing.history !== mark.history)
+    signs.push(`it is another store than before (its cluster ID was ${mark.history}, and is ${listing.history})`);
   else if (listing.revision < mark.revision) {
     signs.push(`its revision went back from ${mark.revision} to ${listing.revision}`);
   } else if (format && format.epoch.id !== mark.epoch.id) {
