@@ -1,7 +1,11 @@
 /** A member whose answers make no sense: what was asked fails and says so, and nothing crashes, hangs or grows. */
+import { createServer, type AddressInfo } from 'node:net';
+import { status } from '@grpc/grpc-js';
 import t from 'tap';
 import type { WeftError } from '../../src/error.ts';
+import { Failure, whyText } from '../../src/store/etcd/failure.ts';
 import { isUnanswered } from '../../src/store/store.ts';
+import type { Etcd } from '../support/etcd.ts';
 import { openStoreOf } from '../support/etcd-store.ts';
 import { falseMember, header, messageOf, type Answers } from '../support/false-member.ts';
 import { until } from '../support/process.ts';
@@ -25,6 +29,39 @@ await t.test('one that is not etcd', async (t) => {
   const nonsense = /: its answer makes no sense: something else than etcd may listen there$/;
   await t.rejects(store.list(''), { code: 'unreachable', message: nonsense });
   t.match(store.health(), { isReachable: false, why: nonsense });
+});
+
+await t.test('one that speaks another protocol: its message is the same each time', async (t) => {
+  for (const [what, answer] of [
+    ['HTTP/1', 'HTTP/1.0 400 Bad Request\r\nContent-Length: 0\r\n\r\n'],
+    ['SSH', 'SSH-2.0-OpenSSH_9.2p1\r\n'],
+  ] as const) {
+    let connections = 0;
+    const server = createServer((socket) => {
+      connections++;
+      socket.on('error', () => {});
+      socket.once('data', () => socket.end(answer));
+    });
+    await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+    t.teardown(() => server.close());
+    const member = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const store = openStoreOf({ members: [{ clientAddress: member }] } as unknown as Etcd, { limits });
+    t.teardown(() => store.close());
+    const messages = new Set<string>();
+    await until(
+      async () => {
+        messages.add(((await store.list('').catch((error: unknown) => error)) as WeftError).message);
+        return connections > 2;
+      },
+      { what: 'the third attempt' },
+    );
+    messages.delete('etcd cannot be reached: not connected yet');
+    const why = 'its answer makes no sense: something else than etcd may listen there';
+    t.same([...messages], [`etcd cannot be reached: ${member}: ${why}`], what);
+  }
+  const text = 'No connection established. Last error: Anything (2026-11-28T18:58:23.477Z). Resolution note: ';
+  const access = { prefix: 'weft/', user: undefined, tls: undefined };
+  t.equal(whyText(new Failure(status.UNAVAILABLE, text), access), 'Anything', 'whatever it is');
 });
 
 await t.test('one that answers well until it is asked for a list', async (t) => {

@@ -137,7 +137,7 @@ const MEANINGS: readonly (readonly [pattern: RegExp, meaning: Meaning])[] = [
     (access) =>
       `${userText(access)} may not read and write below "${access.prefix}": \`etcdctl role grant-permission ROLE --prefix=true readwrite ${access.prefix}\`, with a role of that user`,
   ],
-  [/message parsing error/, 'its answer makes no sense: something else than etcd may listen there'],
+  [/message parsing error|Protocol error/, 'its answer makes no sense: something else than etcd may listen there'],
   [/space exceeded/, 'database space exceeded: compact and defragment it, then `etcdctl alarm disarm`'],
   [/no leader/, 'it has no leader: most members are away'],
 ];
@@ -148,7 +148,13 @@ export function whyText({ text }: Failure, access: Access): string {
   return typeof meaning === 'function' ? meaning(access) : (meaning ?? plain(text));
 }
 
+const TIME_STAMP = / \(\d{4}-\d\d-\d\dT[\d:.]+Z\)/g;
+
 function plain(text: string): string {
   const [, last] = /Last error: (.*?)\.? Resolution note:/.exec(text) ?? [];
-  return (last ?? text).replace(/^etcdserver: /, '').trim();
+  // What is told again only if it has changed has no time in it.
+  return (last ?? text)
+    .replace(/^etcdserver: /, '')
+    .replace(TIME_STAMP, '')
+    .trim();
 }
