@@ -42,7 +42,7 @@ import type { HookResource } from '../model/kinds/hook.ts';
 import { idOf } from '../model/resource.ts';
 import { placeName } from '../model/store-config.ts';
 import { version } from '../package.ts';
-import { lockHolder } from '../store/lock.ts';
+import { claimDirectory, LOCK_DESCRIPTOR, lockHolder } from '../store/lock.ts';
 import { createSwitch, type Switch } from '../switch.ts';
 import { openLogger } from './logger.ts';
 
@@ -152,10 +152,10 @@ class Daemon {
       onRefused: (error) => this.#logger.warn({ err: error }, 'a connection to the API could not be accepted'),
       descriptors: this.#descriptors,
     });
-    let hasFollowed = false;
+    let [hasFollowed, hadDocker] = [false, false];
     try {
       if (!successor && !this.#systemd) this.#findHeld();
-      const hadDocker = this.#descriptors.spare(DOCKER_DESCRIPTOR).length > 0;
+      hadDocker = this.#descriptors.spare(DOCKER_DESCRIPTOR).length > 0;
       if (this.#config.docker) this.#docker = await this.#openDocker();
       this.#sw = await this.#openSwitch();
       clearTimeout(late);
@@ -192,6 +192,8 @@ class Daemon {
       this.#logger.info('stopped');
     } finally {
       if (successor && !hasFollowed) this.#giveBack(successor);
+      // What Docker asks is for the next daemon, which finds the holder, too.
+      if (hadDocker && !this.#sw) this.#docker?.leave();
       const deadline = AbortSignal.timeout(CLOSE_MS);
       await Promise.all([this.#api.close(deadline), this.#docker?.close(deadline)]);
       setTimeout(() => this.#leave(), LEAVE_MS).unref();
@@ -346,8 +348,17 @@ class Daemon {
     process.exit(1);
   }
 
+  /** @throws WeftError if another daemon has the state directory: then the holder is that one's */
   #findHeld(): void {
-    const found = Holder.find(this.#config.state);
+    const { state } = this.#config;
+    try {
+      this.#descriptors.addSpare(LOCK_DESCRIPTOR, [claimDirectory(state)]);
+    } catch (error) {
+      if (error instanceof WeftError) throw error;
+      // It is not there, or cannot be used: the switch says why.
+      return;
+    }
+    const found = Holder.find(state);
     if (!found) return;
     this.#holder = found.holder;
     for (const { name, descriptors } of found.held) this.#descriptors.addSpare(name, descriptors);

@@ -38,7 +38,7 @@ export interface LockDescriptors {
 }
 
 /** The name of a lock among descriptors. */
-const LOCK_DESCRIPTOR = 'state';
+export const LOCK_DESCRIPTOR = 'state';
 
 /**
  * Returns how to release the lock. With a spare one of the same directory, this process goes on holding that.
@@ -46,23 +46,9 @@ const LOCK_DESCRIPTOR = 'state';
  * be opened or written.
  */
 export function lockDirectory(directory: string, descriptors?: LockDescriptors): () => void {
-  const held = heldLock(directory, descriptors);
-  const fd = held ?? openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  const fd = heldLock(directory, descriptors) ?? claimDirectory(directory);
   try {
     const pidFile = join(directory, 'pid');
-    let living = 0;
-    for (let waitedMs = 0; held === undefined && !flock(fd, directory); waitedMs += PAUSE_MS) {
-      const holder = holderIn(pidFile);
-      if (holder !== undefined && !isDying(holder)) living++;
-      if (living === LOOKS || waitedMs > DYING_MS || (holder === undefined && waitedMs > LOOKS * PAUSE_MS)) {
-        const who = holder === undefined ? 'another weft' : `weft with pid ${holder}`;
-        throw new WeftError(
-          'conflict',
-          `state directory ${directory} is in use by ${who}: choose another with --state`,
-        );
-      }
-      pause();
-    }
     // The lock is among the first things that the kernel takes from a dying holder; sockets and interfaces follow.
     const before = holderIn(pidFile);
     for (let waitedMs = 0; before !== undefined && isDying(before) && waitedMs < DYING_MS; waitedMs += PAUSE_MS)
@@ -74,6 +60,34 @@ export function lockDirectory(directory: string, descriptors?: LockDescriptors):
       rmSync(pidFile, { force: true });
       closeSync(fd);
     };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/**
+ * @returns a descriptor that holds the lock of the directory, for `lockDirectory`. It belongs to the caller.
+ * @throws as `lockDirectory`
+ */
+export function claimDirectory(directory: string): number {
+  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    const pidFile = join(directory, 'pid');
+    let living = 0;
+    for (let waitedMs = 0; !flock(fd, directory); waitedMs += PAUSE_MS) {
+      const holder = holderIn(pidFile);
+      if (holder !== undefined && !isDying(holder)) living++;
+      if (living === LOOKS || waitedMs > DYING_MS || (holder === undefined && waitedMs > LOOKS * PAUSE_MS)) {
+        const who = holder === undefined ? 'another weft' : `weft with pid ${holder}`;
+        throw new WeftError(
+          'conflict',
+          `state directory ${directory} is in use by ${who}: choose another with --state`,
+        );
+      }
+      pause();
+    }
+    return fd;
   } catch (error) {
     closeSync(fd);
     throw error;

@@ -5,12 +5,13 @@
  * wrong; requests that come twice, late or never, since dockerd or weft was killed; and a takeover under way.
  */
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import { etcdCluster } from '../support/cluster.ts';
 import { upForDocker, type DockerPlugin } from '../support/docker.ts';
 import { NETWORK, PlayedDockerd, POOL, ref, SUBNET, type Interface } from '../support/played-dockerd.ts';
 import { openLab, type Lab, type Namespace } from '../support/lab.ts';
-import { until } from '../support/process.ts';
+import { attempt, until } from '../support/process.ts';
 import { ping } from '../support/traffic.ts';
 import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
 
@@ -468,6 +469,15 @@ await t.test('what is late, and who is killed', async (t) => {
   const second = await dockerd.run('e2', db);
   await isFollowed(weft, db);
   await ping(web, second.address.split('/')[0]!);
+
+  await t.test('another daemon on the same state, with another socket, is refused and takes nothing', async (t) => {
+    const other = join(lab.directory, 'other.sock');
+    const { code, stderr } = await attempt(weft.upCommand().map((word) => (word === weft.socket ? other : word)));
+    t.equal(code, 1);
+    t.match(stderr, /^weft: state directory \S+ is in use by weft with pid \d+: choose another with --state$/m);
+    t.match(await plugin.call('IpamDriver.GetCapabilities'), { RequiresRequestReplay: true });
+    await ping(web, second.address.split('/')[0]!);
+  });
 
   await t.test('weft goes on when another one takes over', async () => {
     let isDone = false;
