@@ -2,9 +2,10 @@
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
 import { someOf } from '../model/name.ts';
+import { unknownText } from '../model/in-force.ts';
 import type { HostReport } from '../model/report.ts';
 import { ageText, colours, print, table, write, type Cell } from './print.ts';
-import { clientOf, globals, verb, type OutputFormat } from './verb.ts';
+import { clientOf, globals, note, verb, type OutputFormat } from './verb.ts';
 
 export function hosts(program: Command): void {
   verb(program, 'hosts [name]', {
@@ -15,8 +16,12 @@ export function hosts(program: Command): void {
     const report = wanted === undefined ? all : [oneOf(all, wanted)];
     const output = globals(command).output as OutputFormat | 'name' | 'wide';
     if (output === 'name') return write(report.map(({ name, underlay }) => `host/${name ?? underlay}\n`).join(''));
-    if (output === 'wide') return write(await hostTable(report, true));
-    await print(output, report, () => hostTable(report, false));
+    if (output === 'wide') await write(await hostTable(report, true));
+    else await print(output, report, () => hostTable(report, false));
+    const unknown = unknownText(
+      report.flatMap(({ name, inForce }) => (inForce ? [{ host: name ?? '', ...inForce }] : [])),
+    );
+    if (unknown !== undefined) note(`what hosts have in force: ${unknown}`);
   });
 }
 

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
 import { heldText } from '../model/held.ts';
+import { unknownText } from '../model/in-force.ts';
 import { someOf } from '../model/name.ts';
 import type { HookReport, StatusReport } from '../model/report.ts';
 import { moreRefusedText, REFUSED_HINT, refusedRecordText } from '../model/refused-record.ts';
@@ -64,7 +65,7 @@ async function statusText(report: StatusReport): Promise<string> {
         state === 'registered' ? state : paint(state === 'refused' ? 'red' : 'yellow', `${state}: ${why}`);
       return [
         ['Registration', registered],
-        ['In force', inForceText(inForce, report.sharedStore?.takesNothing)],
+        ['In force', inForceText(inForce)],
       ];
     }),
     ...row('Networks', () => report.networks),
@@ -124,17 +125,18 @@ function portRows({ ports }: StatusReport): Cell[][] {
 }
 
 /** The hosts that do not have everything in force are named. */
-function inForceText(inForce: StatusReport['inForce'], takesNothing: string | undefined): string {
+function inForceText(inForce: StatusReport['inForce']): string {
   const { revision = 0, hosts = [] } = inForce ?? {};
   if (revision === 0) return 'nothing of the store yet';
-  if (takesNothing !== undefined)
-    return `revision ${revision} here; others cannot say it while the store takes nothing`;
+  const unknown = unknownText(hosts);
   const others = hosts.filter(({ state }) => state !== 'in force');
-  const named = others.map(({ host, state, behind }) =>
-    state === 'lagging' && behind !== undefined ? `${host} is ${behind} revisions behind` : `${host} is ${state}`,
-  );
+  const named = others
+    .filter(({ state }) => state !== 'unknown')
+    .map(({ host, state, behind }) =>
+      state === 'lagging' && behind !== undefined ? `${host} is ${behind} revisions behind` : `${host} is ${state}`,
+    );
   const all = `${hosts.length - others.length} of ${hosts.length} hosts`;
-  return [`revision ${revision} on ${all}`, ...named].join('; ');
+  return [`revision ${revision} on ${all}`, ...(unknown === undefined ? [] : [unknown]), ...named].join('; ');
 }
 
 function hookText(

@@ -2,7 +2,7 @@
 import { gauge, labelled, type Metric, type Sample } from './metric.ts';
 
 const PEER_STATES = ['up', 'down', 'suspect', 'unprobed'] as const;
-const HOST_STATES = ['in force', 'lagging', 'cut off', 'down'] as const;
+const HOST_STATES = ['in force', 'lagging', 'unknown', 'cut off', 'down'] as const;
 
 export const hostMetrics: readonly Metric[] = [
   labelled(
@@ -47,7 +47,7 @@ export const hostMetrics: readonly Metric[] = [
   labelled(
     'gauge',
     'weft_host_state',
-    '1 for what a host of the shared store has in force, 0 for the others: in_force, lagging, cut_off or down',
+    '1 for what a host of the shared store has in force, 0 for the others: in_force, lagging, cut_off or down; unknown while it cannot say so',
     ['host', 'state'],
     ({ status }) => (status.inForce?.hosts ?? []).flatMap(({ host, state }) => states({ host }, HOST_STATES, state)),
   ),

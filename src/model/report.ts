@@ -169,10 +169,12 @@ export const acceptReport = z.object({
   follows: z.string().optional(),
 });
 
-/** Whether a host has everything in force that this one has: `down` and `cut off` as far as its tunnel and the store say. */
+/** Whether a host has everything in force that this one has, as far as its tunnel and the store say. `unknown`: it cannot say it. */
 export const hostInForceReport = z.object({
   host: z.string(),
-  state: z.enum(['in force', 'lagging', 'cut off', 'down']),
+  state: z.enum(['in force', 'lagging', 'unknown', 'cut off', 'down']),
+  /** Of one that is unknown: what others cannot say it while. */
+  why: z.string().optional(),
   /** Of one that is down: as far as the store says, it runs. Nothing is heard from it here, or this host is cut off itself. */
   isLive: z.boolean().optional(),
   /** The last change of the state that it has in force, and how many revisions it is behind this host. */

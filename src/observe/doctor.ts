@@ -22,7 +22,7 @@ import type {
   SharedStoreReport,
   StatusReport,
 } from '../model/report.ts';
-import { checkMembership } from './membership-check.ts';
+import { checkCutOff, checkMembership } from './membership-check.ts';
 import { checkState } from './state-check.ts';
 import { checkStore } from './store-check.ts';
 
@@ -92,6 +92,7 @@ const OLDEST_KERNEL = [5, 4] as const;
 
 export async function diagnose(environment: DoctorEnvironment): Promise<DoctorReport> {
   const checks = [
+    ...checkCutOff(environment.hosts, environment.store),
     checkKernel(),
     checkTun(),
     checkCapabilities(),

@@ -1,17 +1,35 @@
-/** Checks of this host as one of those that share a store: that it is registered, and that all have in force what it has. */
-import type { CheckReport, HostInForceReport, SharedStoreReport, StatusReport } from '../model/report.ts';
+/** Checks of this host among others: that it is not cut off from all; of a shared store, that it is registered, and that all have in force what it has. */
+import { unknownText } from '../model/in-force.ts';
+import type { CheckReport, HostInForceReport, HostReport, SharedStoreReport, StatusReport } from '../model/report.ts';
+
+/** Whatever else is said of others then, one by one, may be because of this host. */
+export function checkCutOff(hosts: readonly HostReport[], store: SharedStoreReport | undefined): CheckReport[] {
+  const probed = hosts.filter(({ state }) => state !== 'unprobed');
+  // One peer alone may well have died.
+  const isEnough = store ? !store.reachable && probed.length > 0 : probed.length > 1;
+  if (!isEnough || probed.some(({ state }) => state === 'up')) return [];
+  const peers = probed.length === 1 ? 'its only peer' : `any of its ${probed.length} peers`;
+  return [
+    {
+      check: 'this host',
+      result: 'failed',
+      detail: `it may be cut off: nothing is heard from ${store ? `the store or ${peers}` : peers}`,
+      hint: 'see its own underlay first: the interface, its address, the cable, a firewall',
+    },
+  ];
+}
 
 export function checkMembership({
   registration,
   inForce,
-  store,
-}: Pick<StatusReport, 'registration' | 'inForce'> & {
-  readonly store: SharedStoreReport | undefined;
-}): CheckReport[] {
+}: Pick<StatusReport, 'registration' | 'inForce'>): CheckReport[] {
   if (!registration || !inForce) return [];
-  // Nobody can say in a store that takes nothing what it has in force.
-  const isTold = ({ state }: HostInForceReport): boolean => state !== 'lagging' || store?.takesNothing === undefined;
-  return [checkRegistration(registration), ...inForce.hosts.filter(isTold).flatMap(checkHost)];
+  const unknown = unknownText(inForce.hosts);
+  return [
+    checkRegistration(registration),
+    ...(unknown === undefined ? [] : [{ check: 'in force', result: 'warning', detail: unknown } as const]),
+    ...inForce.hosts.flatMap(checkHost),
+  ];
 }
 
 function checkRegistration({ state, why }: NonNullable<StatusReport['registration']>): CheckReport {
@@ -43,6 +61,7 @@ function checkHost({ host, state, isLive, behind, since }: HostInForceReport): C
   const when = since === undefined ? '' : ` since ${since}`;
   switch (state) {
     case 'in force':
+    case 'unknown':
       return [];
     case 'lagging': {
       const how = behind === undefined ? 'has not said what it has in force' : `is ${behind} revisions behind this one`;

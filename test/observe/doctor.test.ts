@@ -400,3 +400,49 @@ for (const datapath of datapathKinds) {
     for (const name of offloadChecks) t.match(await weft.run('doctor'), name);
   });
 }
+
+const other = (name: string, state: HostReport['state']): HostReport => ({
+  ...{ name, underlay: name, state, since: '2026-07-28T10:00:00.000Z', roundTripMs: null, pathMtu: 1500, vnis: null },
+  ...{ lossIn: { lost: 0, of: 0 }, lossOut: { lost: 0, of: 0 } },
+});
+const away: SharedStoreReport = {
+  ...{
+    cluster: 'c',
+    prefix: 'weft/',
+    reachable: false,
+    why: 'no answer',
+    revision: 7,
+    pending: [],
+    lost: [],
+    signs: [],
+  },
+  ...{ held: [], audit: { runs: 0, mismatches: 0 } },
+};
+
+t.test('a host that hears nothing of anybody may be cut off itself, which comes first', async (t) => {
+  const first = async (hosts: readonly HostReport[], store?: SharedStoreReport): Promise<string | undefined> =>
+    (await checksWith({ hosts, ...(store && { store }) })).find(({ check }) => check === 'this host')?.detail;
+  const [b, c] = [other('192.0.2.2', 'down'), other('192.0.2.3', 'suspect')];
+  t.equal(await first([b, c], away), 'it may be cut off: nothing is heard from the store or any of its 2 peers');
+  t.equal((await checksWith({ hosts: [b, c], store: away }))[0]!.check, 'this host');
+  t.equal(await first([b], away), 'it may be cut off: nothing is heard from the store or its only peer');
+  t.equal(await first([b, c]), 'it may be cut off: nothing is heard from any of its 2 peers');
+  t.equal(await first([b]), undefined, 'it may be that one');
+  t.equal(await first([b, other('192.0.2.3', 'up')], away), undefined);
+  t.equal(await first([b, c], { ...away, reachable: true }), undefined);
+  t.equal(await first([other('192.0.2.3', 'unprobed')], away), undefined);
+});
+
+t.test('others that cannot say what they have in force are not blamed for that', async (t) => {
+  const unknown = (host: string) => ({ host, state: 'unknown', why: 'the store is away' }) as const;
+  const checks = await checksWith({
+    store: away,
+    registration: { state: 'registered' },
+    inForce: { revision: 9, hosts: [unknown('b'), unknown('c'), { host: 'd', state: 'in force' }] },
+  });
+  t.match(only(checks, 'in force'), { result: 'warning', detail: 'b, c cannot say it while the store is away' });
+  t.same(
+    checks.filter(({ check }) => check.startsWith('host ')),
+    [],
+  );
+});

@@ -44,6 +44,8 @@ export class Switchable implements Store {
   listing: Listing | undefined;
   /** Runs before each call is answered; what it throws is the answer. */
   beforeCall: (call: 'get' | 'list' | 'transact') => Promise<void> = async () => {};
+  /** Why it takes nothing that is written, as its health says. */
+  takesNothing: string | undefined;
   /** Watches do not notice that another store is there, if it is far enough: they go on in its history. */
   isBlind = false;
   lists = 0;
@@ -87,7 +89,7 @@ export class Switchable implements Store {
   health(): StoreHealth {
     const since = Date.UTC(2026, 0, 1) + this.#since;
     if (this.#isReachable) {
-      const { takesNothing } = this.#store.health();
+      const { takesNothing = this.takesNothing } = this.#store.health();
       return { isReachable: true, ...(takesNothing !== undefined && { takesNothing }) };
     }
     return { isReachable: false, since, why: 'connection refused' };

@@ -2,15 +2,17 @@
  * In force everywhere: which change of the state each host has in force, and how to wait for all of them.
  *
  * Each host publishes the revision that its datapath has in force (`presence.ts`). That is read here when somebody asks, and
- * followed only while somebody waits. A host that has not got that far is one of three:
+ * followed only while somebody waits. A host that has not got that far is one of four:
  *
  *   lagging   its daemon runs: the store says so, and the tunnel to it works, or the lease has outlived the tunnel
+ *   unknown   the same, but it cannot say what it has: the store is away from here, or takes nothing
  *   cut off   its lease has ended, but the tunnel to it works: it forwards by what it knows, and has not heard of the change
  *   down      neither: its endpoints have nothing in force any more
  *
  * Those that are down are named and not waited for: they learn what is in force when they come back.
  */
 import { WeftError } from '../../error.ts';
+import { unknownText } from '../../model/in-force.ts';
 import { compareNames } from '../../model/name-order.ts';
 import type { HostInForceReport, InForceReport } from '../../model/report.ts';
 import type { Store } from '../../store/store.ts';
@@ -34,6 +36,8 @@ export interface InForceEnvironment {
   readonly unreachableMs: (host: string) => number | undefined;
   /** Why this host does not follow the store at the moment, or has something that the store does not have yet. */
   readonly isCutOff: () => string | undefined;
+  /** While what others cannot say what they have in force, or this host cannot read it; undefined if they can. */
+  readonly whyUnknown: () => string | undefined;
   /** For how long this host has been registered in the store without a break, in milliseconds. */
   readonly registeredMs: () => number;
   /** Does something later; returns how to cancel that. */
@@ -148,7 +152,7 @@ export class InForce {
     }: { readonly name: string; readonly isLive: boolean; readonly goneSinceMs?: number | undefined },
     wanted: number,
   ): HostInForceReport {
-    const { host, isCutOff, isReachable, registeredMs, unreachableMs } = this.#environment;
+    const { host, isCutOff, isReachable, registeredMs, unreachableMs, whyUnknown } = this.#environment;
     if (name === host) {
       const state = this.#latest >= wanted ? 'in force' : 'lagging';
       return { host: name, state, revision: this.#revision, behind: Math.max(0, wanted - this.#latest) };
@@ -161,7 +165,10 @@ export class InForce {
     const silentMs = Math.min(unreachableMs(name) ?? 0, registeredMs());
     const outlives = isCutOff() === undefined && silentMs > LONGEST_LEASE_MS;
     if (isLive && (isReachable(name) !== false || outlives)) {
-      return { host: name, state: (revision ?? 0) >= wanted ? 'in force' : 'lagging', ...known };
+      if ((revision ?? 0) >= wanted) return { host: name, state: 'in force', ...known };
+      const why = whyUnknown();
+      if (why === undefined) return { host: name, state: 'lagging', ...known };
+      return { host: name, state: 'unknown', why, ...(revision !== undefined && { revision }) };
     }
     if (isLive) return { host: name, state: 'down', isLive, ...known };
     return { host: name, state: isReachable(name) ? 'cut off' : 'down', ...known, ...since };
@@ -175,8 +182,10 @@ function missingText({ hosts }: InForceReport): string | undefined {
       .filter((one) => one.state === state)
       .map(({ host, since }) => `host "${host}"${since ? ` since ${since}` : ''}`);
   const [lagging, cutOff, down] = [named('lagging'), named('cut off'), named('down')];
-  if (lagging.length === 0 && cutOff.length === 0) return undefined;
+  const unknown = unknownText(hosts);
+  if (lagging.length === 0 && cutOff.length === 0 && unknown === undefined) return undefined;
   return [
+    ...(unknown === undefined ? [] : [unknown]),
     ...(lagging.length > 0 ? [`${lagging.join(', ')} lags behind`] : []),
     ...(cutOff.length > 0 ? [`cut off from the store: ${cutOff.join(', ')}`] : []),
     ...(down.length > 0 ? [`down, and not waited for: ${down.join(', ')}`] : []),

@@ -97,6 +97,7 @@ export class Membership {
       isReachable: environment.isReachable,
       unreachableMs: environment.unreachableMs,
       isCutOff: () => this.#whyCutOff(),
+      whyUnknown: () => this.#whyUnknown(),
       registeredMs: () => this.#presence?.registeredMs ?? 0,
       after,
     });
@@ -279,6 +280,14 @@ export class Membership {
         : 'the store does not have yet what this host wrote while it was away';
     }
     return `this host itself is cut off from the store: ${(isReachable ? whyNot : why) ?? 'it does not answer'}`;
+  }
+
+  #whyUnknown(): string | undefined {
+    const { shared, mustWait } = this.#environment;
+    const { isReachable, takesNothing } = shared?.store.health() ?? { isReachable: true };
+    if (!isReachable) return 'the store is away';
+    if (mustWait() !== undefined) return 'this host does not use the store';
+    return takesNothing === undefined ? undefined : 'the store takes nothing';
   }
 
   #lookLater(): void {
