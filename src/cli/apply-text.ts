@@ -5,10 +5,26 @@ import type { ApplyReport } from '../model/report.ts';
 import { judgementText, talkText } from './talk-text.ts';
 
 export function applyText(report: ApplyReport): string {
-  const { kind, name, namespace, action, dryRun, waiting, pending, swept = [], sweptMore = 0 } = report;
+  const {
+    kind,
+    name,
+    namespace,
+    action,
+    dryRun,
+    waiting,
+    pending,
+    with: goes = [],
+    swept = [],
+    sweptMore = 0,
+  } = report;
   const why = waiting === undefined ? '' : `, waiting: ${waiting}`;
   const unknown = pending === undefined ? '' : `, pending: ${pending}`;
-  return `${kind.toLowerCase()}/${idOf({ name, namespace })} ${action}${dryRun ? ' (dry run)' : ''}${why}${unknown}\n${swept.map(sweptText).join('')}${moreText(sweptMore)}`;
+  return `${kind.toLowerCase()}/${idOf({ name, namespace })} ${action}${dryRun ? ' (dry run)' : ''}${why}${unknown}\n${withText(goes)}${swept.map(sweptText).join('')}${moreText(sweptMore)}`;
+}
+
+/** What was deleted with a host. */
+function withText(goes: readonly string[]): string {
+  return goes.length === 0 ? '' : `  with it: ${goes.join(', ')}\n`;
 }
 
 /** Connections that have been ended, or would be if staged policies were in force. */

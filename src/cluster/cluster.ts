@@ -14,6 +14,7 @@ import { WeftError } from '../error.ts';
 import { hostKind } from '../model/kinds/host.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
+import { someOf } from '../model/name.ts';
 import type { AcceptReport, ApplyReport } from '../model/report.ts';
 import { DEFAULT_NAMESPACE, idOf, nameOf, weightOf, type Resource, type ResourceName } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
@@ -357,6 +358,7 @@ export class Cluster {
     refuseInUse(kind, name, this.#all(), this.refused);
     if (!takesBack) await this.#environment.check(removalOf(kind.kind, name));
     let isPending = false;
+    const goes = reconciler.goesWith?.(name) ?? [];
     if (!dryRun) {
       const key = keyOf(kind, name);
       const isMarked = feed.report() !== null && isReferredTo(kind) && reconciler.find(name) !== undefined;
@@ -365,10 +367,10 @@ export class Cluster {
         joined({ expect: [expected], delete: [key] }, reconciler.planRemoval?.(name) ?? {}, takesBack ?? {}),
       );
       isPending = made < 0;
-      logger.info({ kind: kind.kind, name }, 'deleted');
+      logger.info({ kind: kind.kind, name, ...(goes.length > 0 && { with: someOf(goes) }) }, 'deleted');
     }
     const report = { kind: kind.kind, ...nameIn(kind, name), action: 'deleted', dryRun } as const;
-    return { ...report, ...(isPending && { pending: PENDING_REMOVAL }) };
+    return { ...report, ...(goes.length > 0 && { with: goes }), ...(isPending && { pending: PENDING_REMOVAL }) };
   }
 
   /**

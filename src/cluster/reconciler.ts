@@ -104,6 +104,8 @@ export interface Reconciler {
   refuseRemoval?(name: string): void;
   /** What else a transaction that removes it expects, writes and deletes. */
   planRemoval?(name: string): Transaction;
+  /** What an operator would not expect to go with it, in words: what others have declared. */
+  goesWith?(name: string): string[];
 
   /** Called once, before anything is put into force: reads what this host has kept. */
   load?(): Promise<void>;

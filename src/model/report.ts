@@ -506,6 +506,8 @@ export const applyReport = z.object({
   swept: z.array(policyEventReport).optional(),
   /** How many connections more were ended; `weft policy log` may name them. */
   sweptMore: z.number().optional(),
+  /** What is deleted with a host: its endpoints, its blocks of addresses, and what it has claimed. */
+  with: z.array(z.string()).optional(),
   /** When it is taken back, unless it is confirmed. */
   unconfirmedUntil: z.string().optional(),
 });

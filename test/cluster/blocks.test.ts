@@ -137,7 +137,20 @@ t.test('a host that does not answer gives nothing away, until it is removed', as
     'the question is withdrawn',
   );
   t.equal(await attach(b, 'b1'), '10.0.0.16', 'others can be had');
-  await b.cluster.delete(hostKind, { name: 'a' });
+  const goes = {
+    kind: 'Host',
+    name: 'a',
+    with: ['endpoint "a1"', 'endpoint "a2"', 'address block 10.0.0.0 of network "blue"'],
+  };
+  const claims = [
+    'claim of host id 61000000000000000000000000000000',
+    'claim of underlay 192.0.2.2',
+    'claim of MAC bits 000002',
+  ];
+  for (const dryRun of [true, false]) {
+    const report = await b.cluster.delete(hostKind, { name: 'a' }, { dryRun });
+    t.match({ ...report, with: new Set(report.with) }, { ...goes, dryRun, with: new Set([...claims, ...goes.with]) });
+  }
   t.match(Object.keys(await blocksIn(shared)), ['blocks/blue/4-10.0.0.16']);
   await settled(b);
   t.equal(await attach(b, 'b2', '10.0.0.9'), '10.0.0.9');

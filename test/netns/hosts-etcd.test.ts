@@ -221,9 +221,11 @@ s.sendto(struct.pack('!II', 0x08000000, VNI << 8) + frame, ('192.0.2.1', 4789))
         stderr: /host "c" runs since .*`weft down` there first/,
       });
       await c.stop();
-      await until(async () => (await a.attempt('delete', 'host', 'c')).code === 0, {
+      let deleted = '';
+      await until(async () => (deleted = (await a.attempt('delete', 'host', 'c')).stdout) !== '', {
         what: 'it does not run any more',
       });
+      t.match(deleted, /^host\/c deleted\n  with it: endpoint "app", .*address block \S+ of network "blue".*\n$/);
       t.notMatch(await cluster.etcd.ctl(['get', '--prefix', 'weft/']), /"host":"c"/);
       t.notMatch(await a.run('endpoints'), /app/);
       t.same((await a.status()).peers, ['192.0.2.2']);

@@ -1,6 +1,7 @@
 /** What becomes of the changes that the watch of the shared store reports. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Change, Entry, WatchEvent } from '../../store/store.ts';
+import { tellDeletedHost } from './deleted-host.ts';
 import type { SharedState } from './shared-state.ts';
 import { FORMAT_KEY, readFormat } from './store-identity.ts';
 
@@ -10,11 +11,17 @@ export type ReportedChanges = Extract<WatchEvent, { kind: 'changes' }>;
 const MASS_SHARE = 1 / 3;
 const MASS_LEAST = 16;
 
-/** Notes in the state what comes of them. @param isOwn they were made for this host @returns what is to be put into force */
+/**
+ * Notes in the state what comes of them.
+ * @param isOwn they were made for this host @param host the name of this one @param onLost told what this host has lost
+ * @returns what is to be put into force
+ */
 export function judgeEvent(
   state: SharedState,
   { revision, changes }: ReportedChanges,
   isOwn: boolean,
+  host: string,
+  onLost: (why: string) => void,
 ): readonly Change[] {
   const { known, held, pending, strange } = state;
   const news = changes.filter(({ key, entry }) => {
@@ -29,7 +36,9 @@ export function judgeEvent(
   const isKept = ({ key, entry }: Change): boolean => isHeld && !entry && known.has(key) && !known.get(key)!.isLeased;
   const taken = news.filter((change) => !isKept(change));
   for (const change of news) if (isKept(change)) state.hold(change.key, undefined);
+  const gone = isOwn ? [] : taken.flatMap(({ key, entry }) => (!entry && state.isOwn(key) ? [key] : []));
   for (const change of taken) state.take(change);
+  tellDeletedHost(state, host, gone, onLost);
   return taken;
 }
 

@@ -2,6 +2,7 @@
 import type { Change, Entry, Listing } from '../../store/store.ts';
 import { eachInTurns } from '../../turns.ts';
 import { clashesOf, clashText } from './clashes.ts';
+import { tellDeletedHost } from './deleted-host.ts';
 import { judge } from './judgement.ts';
 import { ownerOf } from './known-records.ts';
 import { nameOfKey } from '../keys.ts';
@@ -43,6 +44,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
   // cluster that this host joins.
   const unstored = isSameHistory ? state.pending.all() : [...state.own(), ...state.pending.all()];
   const clashes = await clashesOf(host, unstored, listing.entries, restoredAt);
+  const gone: string[] = [];
   const deleted: Change[] = [];
   const put: Change[] = [];
   const change = (key: string, entry: Entry | undefined): void => {
@@ -89,6 +91,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
         });
       }
       case 'take':
+        if (!entry && known?.value !== undefined) gone.push(key);
         state.take({ key, entry });
         change(key, entry);
         return undefined;
@@ -101,6 +104,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
     return key === FORMAT_KEY || isSettled(key, entry) ? undefined : settle(key, entry);
   });
   await eachUnlisted(state, listing, (key) => (isSettled(key, undefined) ? undefined : settle(key, undefined)));
+  tellDeletedHost(state, host, gone, onLost);
   return { changes: [...deleted, ...put], write, lost };
 }
 

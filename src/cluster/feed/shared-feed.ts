@@ -479,9 +479,9 @@ export class SharedFeed implements Feed {
       this.#following.loseEvents();
       return undefined;
     }
-    const { revision } = event;
+    const [{ revision }, { host, logger }] = [event, this.#environment];
     const isOwn = this.#made.reported(revision);
-    const changes = judgeEvent(this.#state, event, isOwn);
+    const changes = judgeEvent(this.#state, event, isOwn, host, (why) => logger.warn({}, why));
     this.#reached(revision);
     this.#isOwnGiven ||= isOwn;
     return { revision, changes, madeAt: revision };

@@ -18,7 +18,7 @@ import { hostMacOf } from '../../table/topology.ts';
 import { joined, type Expectation, type Transaction } from '../../store/store.ts';
 import { Declarations } from '../declarations.ts';
 import { LEASE_MS } from './presence.ts';
-import { keyOf } from '../keys.ts';
+import { keyOf, nameOfKey } from '../keys.ts';
 import type { Declared, Draft, Planned, Stored } from '../reconciler.ts';
 import type { RefusedRecords } from '../refused-records.ts';
 import { claimKeys, claimsIn, leasedKeys, type HostClaims } from './registration.ts';
@@ -194,9 +194,14 @@ export class Hosts extends Declarations<HostResource> {
     return joined({ expect: [this.#environment.stillGone(name)], delete: leasedKeys(name) }, this.#removal(name));
   }
 
+  /** What goes with it, and is no presence: that ends by itself. */
+  goesWith(name: string): string[] {
+    return (this.#removal(name).delete ?? []).map(nameOfKey);
+  }
+
   #removal(name: string): Transaction {
     if (!this.#isOfStore(name)) return {};
-    return joined({ delete: claimKeys(this.#claimsOf(name) ?? {}) }, this.#environment.belongingsOf(name));
+    return joined(this.#environment.belongingsOf(name), { delete: claimKeys(this.#claimsOf(name) ?? {}) });
   }
 
   /** True for a host that has registered itself, be it with a record that is not accepted. */
