@@ -69,7 +69,9 @@ export function openFeed(
     store: shared,
     host,
     logger,
-  }: Pick<DaemonConfig, 'state' | 'store' | 'host'> & Pick<SharedFeedEnvironment, 'logger'>,
+    descriptors,
+  }: Pick<DaemonConfig, 'state' | 'store' | 'host'> &
+    Pick<SharedFeedEnvironment, 'logger'> & { readonly descriptors?: Pick<SharedFeedEnvironment, 'isContinued'> },
   {
     store,
     own,
@@ -86,5 +88,6 @@ export function openFeed(
     whyBarred: () => membership().whyBarred,
     isDecided: () => membership().isDecided,
     copyFile: join(state, 'copy'),
+    isContinued: descriptors?.isContinued ?? false,
   });
 }

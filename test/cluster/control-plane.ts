@@ -89,6 +89,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
         place: { endpoints: ['192.0.2.100:2379'], prefix: 'weft/' },
         ...{ own, host, after },
         id: Buffer.from(host).toString('hex').padEnd(32, '0'),
+        isContinued: false,
         copyFile: join(directory, 'copy'),
         whyBarred: () => membership.whyBarred,
         isDecided: () => membership.isDecided,

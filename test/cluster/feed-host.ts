@@ -28,10 +28,19 @@ export class FeedHost {
   readonly log: string[] = [];
   /** Set when everything there was at the start is in force. */
   isStarted = false;
+  /** For how long it would have waited for the store at the start. */
+  firstWaitMs: number | undefined;
   readonly #own: Store;
   readonly #timers = new Set<() => void>();
 
-  private constructor(name: string, idOf: string, directory: string, own: Store, link: Switchable, place: StorePlace) {
+  private constructor(
+    name: string,
+    { idOf, isContinued }: { readonly idOf: string; readonly isContinued: boolean },
+    directory: string,
+    own: Store,
+    link: Switchable,
+    place: StorePlace,
+  ) {
     this.name = name;
     this.directory = directory;
     this.link = link;
@@ -48,11 +57,13 @@ export class FeedHost {
       host: name,
       id: Buffer.from(idOf).toString('hex').padEnd(32, '0'),
       copyFile: join(directory, 'copy'),
+      isContinued,
       whyBarred: () => this.barred,
       isDecided: () => this.isDecided,
       newId: () => `cluster-${name}${ids++ === 0 ? '' : `-${ids}`}`,
       // Ticks come from the test; the first answer and reports of the watch are never late.
       after: (delayMs, work) => {
+        this.firstWaitMs ??= delayMs;
         this.#timers.add(work);
         const immediate = delayMs === 0 ? setImmediate(work) : undefined;
         return () => {
@@ -69,7 +80,16 @@ export class FeedHost {
   static async start(
     name: string,
     shared: Store,
-    { known, isAway = false, wrap = (own) => own, history = '', slow, idOf = name, place = PLACE }: StartOptions = {},
+    {
+      known,
+      isAway = false,
+      wrap = (own) => own,
+      history = '',
+      slow,
+      idOf = name,
+      isContinued = false,
+      place = PLACE,
+    }: StartOptions = {},
   ): Promise<FeedHost> {
     const directory = known ?? mkdtempSync(join(tmpdir(), `weft-feed-${process.pid}-`));
     const own = await openEmbeddedStore({
@@ -83,7 +103,7 @@ export class FeedHost {
     link.history = history;
     if (isAway) link.away();
     if (slow) link.beforeList = () => slow;
-    const host = new FeedHost(name, idOf, directory, wrap(own), link, place);
+    const host = new FeedHost(name, { idOf, isContinued }, directory, wrap(own), link, place);
     try {
       const starting = host.serial.run(() => host.feed.start(() => void host.settle()));
       if (slow) {
@@ -192,6 +212,8 @@ export interface StartOptions {
   /** The name of the host whose id it has. */
   readonly idOf?: string;
   readonly isAway?: boolean;
+  /** It follows another daemon, which has handed over. */
+  readonly isContinued?: boolean;
   readonly wrap?: (own: Store) => Store;
   readonly history?: string;
   /** Where the store is. */

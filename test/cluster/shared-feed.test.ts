@@ -228,6 +228,31 @@ t.test('a store that is slow when a host starts', async (t) => {
   t.same(Object.keys(again.values()), [WEB, DEFAULT, BLUE]);
 });
 
+t.test('a store that is silent when another daemon goes on', async (t) => {
+  const { start, a } = await twoHosts(t);
+  t.equal(a.firstWaitMs, 1000);
+  const before = a.values();
+  const goesOn = async (known: string) => {
+    let answer = (): void => {};
+    const slow = new Promise<void>((resolve) => (answer = resolve));
+    const next = await start('a', { known, isContinued: true, slow });
+    return { next, answer };
+  };
+  const { next, answer } = await goesOn(a.directory);
+  t.same(next.values(), before, 'its copy is what has been in force until just now');
+  t.equal(next.firstWaitMs, 100);
+  answer();
+  await next.until(() => next.report.revision > 0 && next.isStarted, 'what the store says');
+  t.same(next.values(), before);
+  await next.stop();
+  rmSync(join(a.directory, 'copy'));
+  const { next: last, answer: answerAtLast } = await goesOn(a.directory);
+  t.equal(last.firstWaitMs, 1000, 'without one, nothing but the store knows what was');
+  answerAtLast();
+  await last.until(() => last.isStarted, 'what the store says');
+  t.same(last.values(), before);
+});
+
 t.test('an answer that is lost', async (t) => {
   const { shared, a, b } = await twoHosts(t);
   const app = endpointOf('a', '10.0.0.3');

@@ -57,6 +57,8 @@ export interface SharedFeedEnvironment {
   /** Of this host, hexadecimal. */
   readonly id: string;
   readonly copyFile: string;
+  /** Another daemon of this host has followed the store until just now, and nobody forwards before this one has begun. */
+  readonly isContinued: boolean;
   /** Why this host must not write to the store although it answers; undefined if it may. */
   readonly whyBarred: () => string | undefined;
   /** Whether that has been decided once: until then, what this host wrote while the store was away waits. */
@@ -70,8 +72,8 @@ export interface SharedFeedEnvironment {
   readonly logger: Readonly<Record<'info' | 'warn' | 'error', (details: object, message: string) => void>>;
 }
 
-/** How long a start waits for the store before it takes the copy. */
-const FIRST_ANSWER_MS = 1000;
+/** How long a start waits for the store before it takes the copy; also if that is what has been in force until just now. */
+const FIRST_ANSWER_MS = { usual: 1000, continued: 100 };
 /** How long a writer waits for the watch to report what the store has made. */
 const REPORTED_MS = 1000;
 /** How often `tick` is called. */
@@ -174,14 +176,12 @@ export class SharedFeed implements Feed {
 
   /** @throws WeftError also if the state of this host is that of one with another name, and would be in force */
   async start(onNews: () => void): Promise<void> {
-    const { store, own, host, id, copyFile, after, logger } = this.#environment;
+    const { store, own, host, id, copyFile, isContinued, after, logger } = this.#environment;
     this.#state = await SharedState.open({ own, host, copyFile, onWarning: (message) => logger.warn({}, message) });
     let isLate = false;
-    const late = new Promise<void>((resolve) => {
-      this.#stopTicks = after(FIRST_ANSWER_MS, () => {
-        isLate = true;
-        resolve();
-      });
+    const late = new Promise<boolean>((resolve) => {
+      const { usual, continued } = FIRST_ANSWER_MS;
+      this.#stopTicks = after(isContinued && this.#state.copied ? continued : usual, () => resolve((isLate = true)));
     });
     this.#stopHealth = store.onHealth(() => this.#onHealth());
     void this.#following.read();
@@ -198,7 +198,7 @@ export class SharedFeed implements Feed {
   }
 
   /** Whoever begins the store, or is the first to see that it was restored, lists it twice. @param isEnough ends it before */
-  async #takeAllRead(late?: Promise<void>, isEnough = (): boolean => false): Promise<void> {
+  async #takeAllRead(late?: Promise<unknown>, isEnough = (): boolean => false): Promise<void> {
     while (this.#following.reading && !isEnough()) {
       await Promise.race([this.#following.reading, ...(late ? [late] : [])]);
       const news = await this.#takeListing();

@@ -120,14 +120,16 @@ export class Presence {
   }
 
   /**
-   * Tries once, and goes on with it from then on. Returns before that is decided if the store does not answer soon.
+   * Tries once, and goes on with it from then on. Returns before that is decided if the store does not answer soon. Whoever has
+   * begun to follow the store has waited for it: if it has not answered by now, this does not wait once more.
    * @throws WeftError if this host shares with another what it must not
    */
   async start(): Promise<void> {
     let cancel = (): void => {};
     const late = new Promise<void>((resolve) => (cancel = this.#environment.after(FIRST_ANSWER_MS, resolve)));
     this.#isStarting = true;
-    await Promise.race([this.#keep(), late]);
+    const kept = this.#keep();
+    if (this.#environment.store.health().isReachable) await Promise.race([kept, late]);
     this.#isStarting = false;
     cancel();
     if (this.#report.state === 'refused') throw new WeftError('conflict', this.#report.why!);
