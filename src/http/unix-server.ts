@@ -139,6 +139,8 @@ export async function openUnixServer(socketPath: string, options: UnixServerOpti
   return {
     async serve(load) {
       const [fetch, { getRequestListener }] = await Promise.all([load(), import('@hono/node-server')]);
+      // Whoever has served until now does not any more.
+      holdRequests();
       setListener(getRequestListener(fetch, { overrideGlobalObjects: false, hostname: 'localhost' }));
       isServing = true;
       connections?.release();

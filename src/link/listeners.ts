@@ -1,5 +1,6 @@
 /** Which ports programs of this host listen on, in the network namespace that this process is in (proc_net(5)). */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { formatIp, isIp4, parseIp, sameBytes } from '../flow/types.ts';
 
 export interface ListenQuestion {
@@ -45,14 +46,17 @@ export function findListeners(questions: readonly ListenQuestion[]): (string | u
   });
 }
 
-/** The ports that programs of this host have at 127.0.0.1 for themselves: `8080/tcp`. */
-export function loopbackPorts(): ReadonlySet<string> {
+/** The ports that programs of this host have at 127.0.0.1 for themselves: `8080/tcp`. Other things go on while the kernel lists them. */
+export async function loopbackPorts(): Promise<ReadonlySet<string>> {
   const loopback = parseIp('127.0.0.1');
-  const of = (protocol: 'TCP' | 'UDP'): string[] =>
-    sockets(protocol, 4).flatMap(({ address, port }) =>
-      sameBytes(address, loopback) ? `${port}/${protocol.toLowerCase()}` : [],
-    );
-  return new Set([...of('TCP'), ...of('UDP')]);
+  const of = async (protocol: 'TCP' | 'UDP'): Promise<string[]> => {
+    const name = protocol.toLowerCase();
+    // A socket of IPv6 may be bound to ::ffff:127.0.0.1.
+    const files = await Promise.all([name, `${name}6`].map((file) => readFile(pathOf(file), 'utf8').catch(() => '')));
+    const all = files.flatMap((text) => listening(text, LISTENING[protocol]));
+    return all.filter(({ address }) => sameBytes(address, loopback)).map(({ port }) => `${port}/${name}`);
+  };
+  return new Set((await Promise.all([of('TCP'), of('UDP')])).flat());
 }
 
 interface Socket {
@@ -72,17 +76,25 @@ function sockets(protocol: 'TCP' | 'UDP', family: 4 | 6): Socket[] {
 function read(file: string, state: string): Socket[] {
   let text: string;
   try {
-    text = readFileSync(`/proc/net/${file}`, 'utf8');
+    text = readFileSync(pathOf(file), 'utf8');
   } catch {
     return []; // a kernel without IPv6
   }
-  return [...text.matchAll(/^\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) \S+ ([0-9A-F]{2}) \S+ \S+ \S+ +\d+ +\d+ (\d+)/gm)]
-    .filter(([, , , found]) => found === state)
-    .map(([, address = '', port = '', , inode = '']) => ({
-      address: addressOf(address),
-      port: Number.parseInt(port, 16),
-      inode,
-    }));
+  return listening(text, state);
+}
+
+const pathOf = (file: string): string => `/proc/net/${file}`;
+
+/** Of many sockets, few listen: only their lines are looked at more closely. */
+function listening(text: string, state: string): Socket[] {
+  return text.split('\n').flatMap((line) => {
+    const found = line.includes(` ${state} `)
+      ? /^\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) \S+ ([0-9A-F]{2}) \S+ \S+ \S+ +\d+ +\d+ (\d+)/.exec(line)
+      : null;
+    if (found?.[3] !== state) return [];
+    const [, address = '', port = '', , inode = ''] = found;
+    return { address: addressOf(address), port: Number.parseInt(port, 16), inode };
+  });
 }
 
 /** The inodes of the sockets of all `RESERVING`, but for those that another program has, too. */

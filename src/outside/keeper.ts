@@ -52,6 +52,9 @@ export class OutsideKeeper {
   readonly #kept: KeptRules;
   #outside: OutsideLink | undefined;
   #hasStarted = false;
+  /** The ports that programs of the host had at 127.0.0.1 when that was looked at, and for which published ones that was. */
+  #ofPrograms: ReadonlySet<string> = new Set();
+  #lookedFor = '';
   /** Why it is not open, or could not be kept as it should be. */
   #failure: string | undefined;
 
@@ -157,6 +160,7 @@ export class OutsideKeeper {
   async #change(isWanted: boolean): Promise<void> {
     if (!isWanted) return this.close();
     const { forwarding, portNo, allowHost, vxlanPort, left, warn } = this.#options;
+    if (portsText(this.#options.entries()) !== this.#lookedFor) await this.#look();
     const entries = this.#entries();
     const link = {
       portNo,
@@ -187,13 +191,20 @@ export class OutsideKeeper {
     });
   }
 
-  /** At 127.0.0.1, a program of the host that listens there comes first. */
   #entries(): Entries {
     const { ports, addresses } = this.#options.entries();
-    const own = ports.length > 0 ? loopbackPorts() : new Set<string>();
     const isAtLoopback = (port: PublishedPort): boolean =>
-      port.family === 4 && port.hostIp === undefined && !own.has(portText(port));
+      mayBeAtLoopback(port) && !this.#ofPrograms.has(portText(port));
     return { addresses, ports: ports.map((port) => ({ ...port, isAtLoopback: isAtLoopback(port) })) };
+  }
+
+  /**
+   * At 127.0.0.1, a program of the host that listens there comes first. With tens of thousands of sockets that takes a while, so it
+   * is not done for each change.
+   */
+  async #look(): Promise<void> {
+    this.#lookedFor = portsText(this.#options.entries());
+    this.#ofPrograms = this.#lookedFor === '' ? new Set() : await loopbackPorts();
   }
 
   async #mend(): Promise<void> {
@@ -204,6 +215,7 @@ export class OutsideKeeper {
       await this.#change(true);
     }
     // Programs of the host begin to listen, and end.
+    await this.#look();
     await this.#outside?.update(this.#entries());
     const mended = (await this.#outside?.renew()) ?? [];
     if (mended.length > 0) this.#options.warn('the outside was restored: another program had changed it', { mended });
@@ -218,4 +230,12 @@ export class OutsideKeeper {
     });
     if (isRemoved) this.#options.warn('removed an outside that a crash had left behind: nothing needs one', {});
   }
+}
+
+function mayBeAtLoopback({ family, hostIp }: PublishedPort): boolean {
+  return family === 4 && hostIp === undefined;
+}
+
+function portsText({ ports }: Entries): string {
+  return ports.filter(mayBeAtLoopback).map(portText).join();
 }

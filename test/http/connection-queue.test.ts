@@ -209,8 +209,8 @@ t.test('one that hands over waits no longer than it may, and goes on if it is to
   t.equal(waiting.length, 1);
   answer();
   t.equal(await first, 200);
-  await server.serve(() => Promise.resolve(() => new Response('yes')));
-  t.equal(await second, 200);
+  await server.serve(() => Promise.resolve(() => new Response('yes', { status: 201 })));
+  t.equal(await second, 201, 'by who serves now');
   await server.close(AbortSignal.timeout(1000));
 });
 

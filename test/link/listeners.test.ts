@@ -75,7 +75,7 @@ t.test('a socket by which podman reserves a port is no listener', async (t) => {
 t.test('ports at 127.0.0.1 are of programs that listen there and nowhere else', async (t) => {
   const [own, any, other] = [await listen(t, '127.0.0.1'), await listen(t, '0.0.0.0'), await listen(t, '127.0.0.2')];
   const udp = await bind(t, 'udp4', '127.0.0.1');
-  const found = loopbackPorts();
+  const found = await loopbackPorts();
   t.ok(found.has(`${own}/tcp`) && found.has(`${udp}/udp`));
   t.notOk(found.has(`${any}/tcp`) || found.has(`${other}/tcp`));
 });
