@@ -38,6 +38,8 @@ export class ResolvConfs {
   /** What each file says, as it was written; undefined: it could not be, and that was told. */
   readonly #written = new Map<string, string | undefined>();
   readonly #changed = new Set<string>();
+  /** True if the directory of all of them was not there before. */
+  #hasMadeRoot = false;
   #isClosed = false;
 
   constructor(environment: ResolvConfsEnvironment) {
@@ -68,6 +70,7 @@ export class ResolvConfs {
         this.#warn('the resolv.conf of a namespace cannot be removed, and leads to nobody', place, error);
       }
     }
+    if (this.#hasMadeRoot) removeEmpty(this.#root);
   }
 
   #warn(message: string, netns: string, error: unknown): void {
@@ -106,8 +109,9 @@ export class ResolvConfs {
     }
     const text = resolvConf(first.endpoint, first.network);
     if (this.#written.get(place) === text || isOfOthers(path)) return;
-    mkdirSync(directory, { recursive: true });
-    for (const made of [this.#root, directory]) chmodSync(made, 0o755);
+    const made = mkdirSync(directory, { recursive: true });
+    this.#hasMadeRoot ||= made === this.#root;
+    for (const one of [this.#root, directory]) chmodSync(one, 0o755);
     writeFileSync(`${path}.weft`, text);
     chmodSync(`${path}.weft`, 0o644);
     renameSync(`${path}.weft`, path);
@@ -144,6 +148,10 @@ function resolvConf({ resource, addresses }: Endpoint, { name, pools }: Network)
 function removeOwn(directory: string, path: string, text?: string): void {
   if (!isOwn(path) || (text !== undefined && readFileSync(path, 'utf8') !== text)) return;
   rmSync(path);
+  removeEmpty(directory);
+}
+
+function removeEmpty(directory: string): void {
   try {
     rmdirSync(directory);
   } catch {

@@ -50,6 +50,7 @@ const packages = {
   'bind9-dnsutils': 'dig',
   'busybox-static': 'busybox',
   'musl-tools': 'musl-gcc',
+  debootstrap: 'debootstrap',
   clang: 'clang++',
   'libclang-rt-14-dev': '/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux',
 };
@@ -96,6 +97,11 @@ const steps = {
 const purposes = {
   build: { packages: building, steps: ['node_modules', 'addon', 'typescript'] },
   package: { packages: [...building, 'binutils'], steps: ['node_modules', 'addon', 'typescript', 'prebuilds'] },
+  // A Debian of its own, into which the package is installed.
+  'test-package': {
+    packages: [...building, 'binutils', 'debootstrap'],
+    steps: ['node_modules', 'addon', 'typescript', 'prebuilds'],
+  },
   test: {
     packages: [...building, ...traffic, ...paths, ...resolvers, ...etcd, 'docker.io', 'podman'],
     steps: ['node_modules', 'addon', 'typescript'],

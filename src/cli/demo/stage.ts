@@ -21,6 +21,7 @@ import {
   closeSync,
   readFileSync,
   readdirSync,
+  rmdirSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -35,6 +36,8 @@ import type { Host, Plan } from './plan.ts';
 export const directory = '/run/weft-demo';
 const prefix = 'weft-demo-';
 const NAMESPACES = '/run/netns';
+/** What `ip netns exec` puts in the place of files in /etc, by namespace. */
+const SETTINGS = '/etc/netns';
 const ownerFile = join(directory, 'demo.pid');
 const READY_MS = 60_000;
 const STOP_MS = 20_000;
@@ -67,6 +70,9 @@ export function socketOf({ name }: Pick<Host, 'name'>): string {
 /** How this executable was started, to start it again. */
 export const weft: readonly string[] = [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
 
+/** Whether the directory of all settings stays: it was there before, or that is not known. */
+let hadSettings = true;
+
 /** Claims the stage: removes what a killed demonstration has left. @throws WeftError while another runs or is kept */
 export async function claim(): Promise<'clean' | 'cleaned'> {
   const owner = existsSync(ownerFile) ? Number(readFileSync(ownerFile, 'utf8')) : 0;
@@ -81,6 +87,7 @@ export async function claim(): Promise<'clean' | 'cleaned'> {
   }
   const left = existsSync(directory) || namespaces().length > 0;
   if (left) await clear();
+  hadSettings = existsSync(SETTINGS);
   mkdirSync(directory, { mode: 0o700 });
   writeFileSync(ownerFile, String(process.pid));
   return left ? 'cleaned' : 'clean';
@@ -203,12 +210,13 @@ export async function clear(): Promise<void> {
     await run(['ip', 'netns', 'del', name]);
     rmSync(settingsOf(name), { recursive: true, force: true });
   }
+  if (!hadSettings && existsSync(SETTINGS) && readdirSync(SETTINGS).length === 0) rmdirSync(SETTINGS);
   rmSync(directory, { recursive: true, force: true });
 }
 
-/** What `ip netns exec` puts in the place of files in /etc. Daemons leave it there for the next ones. */
+/** Daemons leave it there for the next ones. */
 function settingsOf(namespace: string): string {
-  return join('/etc/netns', namespace);
+  return join(SETTINGS, namespace);
 }
 
 /** The commands that remove what was kept, for people: each is a line. */
