@@ -21,8 +21,7 @@ import { eachInTurns, nextTurn } from '../turns.ts';
 import { Deletions } from './deletions.ts';
 import type { Feed, News } from './feed/feed.ts';
 import { Followers } from './followers.ts';
-import { resourceAt } from './keys.ts';
-import { LIVE } from './membership/live-hosts.ts';
+import { LIVE, resourceAt } from './keys.ts';
 import type { Reconciler, Stored, Unread } from './reconciler.ts';
 import { MOST_NAMED, RefusedRecords } from './refused-records.ts';
 import type { Register } from './register.ts';
@@ -121,7 +120,9 @@ export class Enforcement {
     this.#note(hasGoneBack, { ...news, changes: concern });
     // What this host has stored itself is known before the watch has come so far: what was told of then is not all.
     const wasBehind = this.#told < this.#latest && revision > this.#told;
-    if (keys || hasGoneBack || concern.length > 0 || wasBehind) {
+    // What was missed before it was read anew, others have had in force, and may ask for.
+    const isDue = keys !== undefined || news.listed !== undefined || news.isOfState || concern.length > 0;
+    if (isDue || hasGoneBack || wasBehind) {
       this.#told = revision;
       this.#environment.onInForce?.(revision, this.#latest);
     }
@@ -129,7 +130,7 @@ export class Enforcement {
   }
 
   #note(hasGoneBack: boolean, news: News): void {
-    this.#latest = Math.max(hasGoneBack ? 0 : this.#latest, latestOf(news));
+    this.#latest = news.listed?.latest ?? Math.max(hasGoneBack ? 0 : this.#latest, latestOf(news));
     for (const { key, entry } of news.changes) {
       if ((entry?.revision ?? 0) < 0) this.#unstored.add(key);
       else this.#unstored.delete(key);
@@ -286,8 +287,8 @@ function recordOf(value: unknown): { readonly resource?: unknown } {
  * When the last of the changes was made. Whoever reads everything does not learn when something was deleted, and the others
  * have had in force for long what is there: the revision of what was read may be one that they never have to do with.
  */
-function latestOf({ changes, revision, madeAt, keys }: News): number {
-  if (changes.length === 0) return 0;
+function latestOf({ changes, revision, madeAt, isOfState = false, keys }: News): number {
+  if (changes.length === 0 && !isOfState) return 0;
   // Of a store that went back, this host may know changes that it has lost.
   const isThere = (one: number): boolean => !keys || one <= revision;
   const made = changes.map(({ entry }) => entry?.revision ?? 0).filter(isThere);

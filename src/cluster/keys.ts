@@ -5,6 +5,9 @@ import type { KindDefinition } from '../model/kinds/kind.ts';
 import { idOf, nameOf } from '../model/resource.ts';
 import { blockOfKey } from './addresses/block.ts';
 
+/** Where hosts say that they run. */
+export const LIVE = 'live/';
+
 export function keyOf({ plural, isNamespaced }: KindDefinition, name: string): string {
   if (!isNamespaced) return `${plural}/${name}`;
   const { namespace, name: own } = nameOf(name);
@@ -28,7 +31,7 @@ const RECORDS: readonly (readonly [beginning: string, nameOf: (rest: string) => 
   ['host-claims/underlay/', (address) => `claim of underlay ${address}`],
   ['host-claims/mac/', (bits) => `claim of MAC bits ${bits}`],
   ['keys/probe', () => 'key of the probes'],
-  ['live/', (host) => `presence of host "${host}"`],
+  [LIVE, (host) => `presence of host "${host}"`],
   ['node-ports/', (port) => `claim of node port ${port}`],
   ['unconfirmed/of/', (key) => `unconfirmed change of ${nameOfKey(key)}`],
   ['unconfirmed/change', () => 'unconfirmed change'],

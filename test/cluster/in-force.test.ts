@@ -253,6 +253,14 @@ t.test('which change of the state is the last one', async (t) => {
     { revision: 100, changes: [], told: [100, 0] },
     { revision: 101, madeAt: 101, changes: [entry('blocks/z', 101)], told: [101, 101] },
     { revision: 90, keys, changes: [entry('blocks/y', 907), entry('blocks/z', 80)], told: [90, 80] },
+    // What this host has written is in force by then, and others have it from there.
+    { revision: 110, madeAt: 110, isOfState: true, changes: [], told: [110, 110] },
+    { revision: 111, madeAt: 111, isOfState: false, changes: [] },
+    // What was missed has left nothing to do.
+    { revision: 120, listed: {}, changes: [], told: [120, 110] },
+    // Another history, whose revisions go on beyond the one before, or went back without any change.
+    { revision: 130, listed: { latest: 60 }, changes: [entry('blocks/y', 60)], told: [130, 60] },
+    { revision: 70, listed: { latest: 60 }, changes: [], told: [70, 60] },
   ];
   const left = [...news];
   const told: (readonly [number, number])[] = [];

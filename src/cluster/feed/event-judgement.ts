@@ -1,6 +1,7 @@
 /** What becomes of the changes that the watch of the shared store reports. */
 import { isDeepStrictEqual } from 'node:util';
-import type { Change, Entry, WatchEvent } from '../../store/store.ts';
+import type { Change, Entry, Listing, WatchEvent } from '../../store/store.ts';
+import { LIVE } from '../keys.ts';
 import { tellDeletedHost } from './deleted-host.ts';
 import type { SharedState } from './shared-state.ts';
 import { FORMAT_KEY, readFormat } from './store-identity.ts';
@@ -40,6 +41,20 @@ export function judgeEvent(
   for (const change of taken) state.take(change);
   tellDeletedHost(state, host, gone, onLost);
   return taken;
+}
+
+/** Whether there is more than signs of life: then other hosts have something to put into force, even if this one has not. */
+export function isOfState({ changes }: ReportedChanges): boolean {
+  return changes.some(({ key }) => isStateKey(key));
+}
+
+/** When the last change was made of what was read, as far as that shows. */
+export function latestIn({ entries }: Listing): number {
+  return entries.reduce((latest, { key, revision }) => (isStateKey(key) ? Math.max(latest, revision) : latest), 0);
+}
+
+function isStateKey(key: string): boolean {
+  return key !== FORMAT_KEY && !key.startsWith(LIVE);
 }
 
 /** True if the store has another format from then on than the one that is followed. */

@@ -21,6 +21,10 @@ export interface News {
   readonly changes: readonly Change[];
   /** The revision that made the changes, where the changes do not say it themselves, as deletions do not. */
   readonly madeAt?: number;
+  /** Something of the state was made then besides signs of life, although all of it may be in force here already, as what this host wrote. */
+  readonly isOfState?: boolean;
+  /** Present if the store was read anew: `latest` is when the last change of what it has was made, if its history is not the one before. */
+  readonly listed?: { readonly latest?: number };
   /** Present if everything was read: all keys that there are. Whatever else was in force is among the changes. */
   readonly keys?: Keys;
   /** What is in force at the same revision may be among the changes. Otherwise it is another one, of another history. */

@@ -1,5 +1,5 @@
-/** What a cluster that knows nothing yet gets from what is known of a shared store. */
-import type { Change, Entry } from '../../store/store.ts';
+/** What the cluster gets of a shared store that was read, and what one gets that knows nothing yet. */
+import type { Change, Entry, Listing } from '../../store/store.ts';
 import type { News } from './feed.ts';
 import type { SharedState } from './shared-state.ts';
 
@@ -20,4 +20,19 @@ export function firstNews(state: SharedState, changes: readonly Change[]): News 
   const ordered = [...entries.filter((entry) => !isNews(entry)), ...entries.filter(isNews)];
   const all = ordered.map((entry) => ({ key: entry.key, entry }));
   return { revision, changes: all, keys: copied.entries, before };
+}
+
+/**
+ * All that was read of a store that was known before.
+ * @param made what this host had made when revisions began anew, and nobody has put into force yet
+ */
+export function listedNews(
+  { known }: SharedState,
+  { revision }: Listing,
+  changes: readonly Change[],
+  made: readonly Change[],
+): News {
+  const read = new Set(changes.map(({ key }) => key));
+  const all = [...made.filter(({ key }) => !read.has(key)), ...changes];
+  return { revision, changes: all, ...(all.length > 0 && { keys: known }) };
 }

@@ -31,8 +31,8 @@ import { placeName } from '../../model/store-config.ts';
 import type { Change, Entry, Store, Transaction } from '../../store/store.ts';
 import { FeedMonitor } from './feed-monitor.ts';
 import type { Feed, News } from './feed.ts';
-import { firstNews } from './first-news.ts';
-import { judgeEvent, leadsAway } from './event-judgement.ts';
+import { firstNews, listedNews } from './first-news.ts';
+import { isOfState, judgeEvent, latestIn, leadsAway } from './event-judgement.ts';
 import { compareListing } from './listing-comparison.ts';
 import { lossesBy } from './losses.ts';
 import { keysOf, MadeWrites } from './made-writes.ts';
@@ -397,13 +397,14 @@ export class SharedFeed implements Feed {
 
   async #judgeListing(listed: Listed): Promise<Judged | { readonly revision: number; readonly news: News }> {
     const { listing } = listed;
-    const { host, logger, wallClock } = this.#environment;
+    const { host, logger, place, wallClock } = this.#environment;
     const state = this.#state;
     const identified = await this.#identify(listed);
     if (identified === 'again' || 'why' in identified) return identified;
     const { epoch, signs } = identified;
     const isJoining = this.#accepting === 'cluster' || state.isJoining;
-    if (listing.known.length > 0 && (signs.length > 0 || isJoining || !state.knownKey)) return 'again';
+    const isOther = signs.length > 0 || isJoining;
+    if (listing.known.length > 0 && (isOther || !state.knownKey)) return 'again';
     const before = state.strange;
     if (signs.length > 0) logger.error({ signs }, 'the store is not what it was: what it has lost or reverted is held');
     const strange =
@@ -424,14 +425,10 @@ export class SharedFeed implements Feed {
     state.commit({ id: state.id!, epoch, history, revision, ...(strange && { strange }) });
     await state.settlePending(lost).catch((error: unknown) => this.#tellFailure(error, CANNOT_NOTE));
     this.#reached(revision);
-    await state
-      .followAt(this.#environment.place)
-      .catch((error: unknown) => this.#tellFailure(error, CANNOT_NOTE_PLACE));
+    await state.followAt(place).catch((error: unknown) => this.#tellFailure(error, CANNOT_NOTE_PLACE));
     this.#accepting = undefined;
-    if (!this.#isGiven) return { revision, news: this.#first(changes) };
-    const read = new Set(changes.map(({ key }) => key));
-    const all = [...made.filter(({ key }) => !read.has(key)), ...changes];
-    return { revision, news: { revision, changes: all, ...(all.length > 0 && { keys: state.known }) } };
+    const news = this.#isGiven ? listedNews(state, listing, changes, made) : this.#first(changes);
+    return { revision, news: { ...news, listed: isOther ? { latest: latestIn(listing) } : {} } };
   }
 
   /** Revisions begin anew. @returns what this host has made before, and nobody has put into force yet */
@@ -484,7 +481,7 @@ export class SharedFeed implements Feed {
     const changes = judgeEvent(this.#state, event, isOwn, host, (why) => logger.warn({}, why));
     this.#reached(revision);
     this.#isOwnGiven ||= isOwn;
-    return { revision, changes, madeAt: revision };
+    return { revision, changes, madeAt: revision, isOfState: isOfState(event) };
   }
 
   async #takeAudited(): Promise<void> {
@@ -558,17 +555,19 @@ export class SharedFeed implements Feed {
 
   #noteMade(transaction: Transaction, revision: number): void {
     this.#made.add(revision, transaction);
+    const keys = keysOf(transaction);
     // What deletes a record that the store has lost changes nothing there, and is never reported.
-    if (keysOf(transaction).some((key) => this.#state.held.has(key))) this.#giveMade(revision);
+    const isNoChange = !transaction.put?.length && keys.every((key) => this.#state.storedAt(key) === 0);
+    if (keys.some((key) => this.#state.held.has(key))) this.#giveMade(revision, isNoChange);
   }
 
-  #giveMade(revision: number): void {
+  #giveMade(revision: number, isNoChange = false): void {
     const news = this.#made.give(revision).filter(({ key }) => this.#isNewest(key, revision));
     if (news.length === 0) return;
     for (const change of news) this.#state.take(change);
     this.#isOwnGiven = true;
     this.#reached(0);
-    this.#give(news, revision);
+    this.#give(news, isNoChange ? undefined : revision);
   }
 
   /** Nothing later is known of a record than what was made for this host at that revision. */

@@ -6,9 +6,9 @@
 import { compareNames } from '../../model/name-order.ts';
 import { liveRecord, type LiveRecord } from '../../model/records.ts';
 import type { Change, Entry, Expectation } from '../../store/store.ts';
+import { LIVE } from '../keys.ts';
 import type { Keys, Register } from '../register.ts';
 
-export const LIVE = 'live/';
 /** Clocks of hosts may differ by this much before it is told. Nothing depends on them. */
 const MOST_SKEW_MS = 60_000;
 /** A record may have been written so long ago: it is written anew each minute (`presence.ts`). */

@@ -141,9 +141,9 @@ export class Presence {
     this.#publish();
   }
 
-  /** It was looked what all hosts have published: somebody may have deleted what this one has. */
+  /** It was looked what all hosts have published: somebody may have deleted what this one has, or a restore has put an older one there. */
   seen(published: number | undefined): void {
-    if (published !== undefined || this.#publishing) return;
+    if (published === this.#published || this.#publishing) return;
     this.#published = 0;
     this.#publish();
   }

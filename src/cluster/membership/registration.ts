@@ -27,7 +27,8 @@ import {
   type ProcessIdentity,
 } from '../../model/records.ts';
 import type { Entry, Put, Store } from '../../store/store.ts';
-import { LIVE, liveRecordOf } from './live-hosts.ts';
+import { LIVE } from '../keys.ts';
+import { liveRecordOf } from './live-hosts.ts';
 
 export const UNHEALTHY = 'unhealthy/';
 

@@ -10,7 +10,7 @@ import type { Allotment } from '../addresses/allotment.ts';
 import type { Endpoints } from '../endpoints.ts';
 import { keyOf } from '../keys.ts';
 import type { Hosts } from '../membership/hosts.ts';
-import { LIVE } from '../membership/live-hosts.ts';
+import { LIVE } from '../keys.ts';
 import type { Networks } from '../networks.ts';
 import type { Register } from '../register.ts';
 import type { ProposedChange } from '../proposed-change.ts';
