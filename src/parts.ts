@@ -320,12 +320,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     onRemoved: (name, why) => endpoints.suspend(endpoints.in(name), why),
   });
   const endpoints: Endpoints = new Endpoints({
-    store,
-    own,
-    forwarding,
-    networks,
-    hosts,
-    watcher,
+    ...{ store, own, forwarding, networks, hosts, watcher },
     exchange: exchangeWithNetns,
     refused: () => cluster.refused,
     hostName: options.host,
@@ -346,6 +341,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       docker.endpointChanged(before, after);
     },
     onAddressesClaimed: (endpoint) => policies.enforcement.addressesClaimed(endpoint),
+    onMovedAway: (endpoint, host) => logger.info({ endpoint, host }, 'endpoint has moved to another host'),
     onNamespaceGone: foundations.onNamespaceGone,
     warn,
   });

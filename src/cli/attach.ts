@@ -142,6 +142,8 @@ ingress=none), --no-trust, --no-wildcard.`,
       const report = await namingOptions({ ...optionOf, ...texts }, () => clientOf(command).attach(request));
       await print(globals(command).output, report, () => endpointTable([report]));
       await waitIfAsked(options, command, [{ ...report, kind: 'Endpoint' }]);
+      if (report.takenFrom !== undefined)
+        note(`endpoint "${idOf(report)}": it was on host "${report.takenFrom}", which does not run: it is taken over`);
       if (report.wasNowhere) note(`endpoint "${idOf(report)}": no host had it: it is attached as a new one`);
       if (report.state === 'waiting') {
         const why = report.problems?.join('; ') ?? 'its interface cannot be opened';

@@ -42,7 +42,8 @@ export async function attach(
     const failure = endpoints.failure(name);
     if (failure && before?.state === 'detached') throw failure;
     const report = endpoints.report(endpoints.get(name));
-    return options.move && !before ? { ...report, wasNowhere: true } : report;
+    if (options.move) return before ? report : { ...report, wasNowhere: true };
+    return before?.host === undefined ? report : { ...report, takenFrom: before.host };
   };
   // On one machine, its interface may be in the way until its old host has let go.
   const mayBeInTheWay = (): boolean => options.move === true && endpoints.find(name)?.state === 'waiting';

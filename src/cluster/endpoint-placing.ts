@@ -113,14 +113,20 @@ export class EndpointPlacing {
     this.#announce(this.#parts.index.local(here).filter(({ state }) => state === 'attached'));
   }
 
-  /** It cannot be in force now. @param netns where its interface will be */
+  /** It cannot be in force now, and that is told. @param netns where its interface will be */
   wait(endpoint: Endpoint, why: WeftError, netns?: NetnsRef): void {
-    const isNews = this.#parts.failures.get(endpoint.name)?.message !== why.message;
-    if (isNews) {
-      const subject = `endpoint "${endpoint.name}": `;
-      const error = why.message.startsWith(subject) ? why.message.slice(subject.length) : why.message;
-      this.#environment.warn('endpoint waits', { endpoint: endpoint.name, error });
-    }
+    if (this.#parts.failures.get(endpoint.name)?.message !== why.message) this.tellWaiting(endpoint.name, why);
+    this.waitUntold(endpoint, why, netns);
+  }
+
+  tellWaiting(endpoint: string, { message }: WeftError): void {
+    const subject = `endpoint "${endpoint}": `;
+    const error = message.startsWith(subject) ? message.slice(subject.length) : message;
+    this.#environment.warn('endpoint waits', { endpoint, error });
+  }
+
+  /** It cannot be in force now, as far as is known so far. */
+  waitUntold(endpoint: Endpoint, why: WeftError, netns?: NetnsRef): void {
     this.#parts.failures.set(endpoint.name, why);
     if (netns && isLocal(endpoint)) this.#parts.attachments.wait(endpoint, netns, why.message);
     this.#parts.index.set({ ...endpoint, state: 'waiting' });

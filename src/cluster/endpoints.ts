@@ -79,6 +79,8 @@ export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly onEndpointChange: (before: Endpoint | undefined, after: Endpoint | undefined) => void;
   /** Called when the pools have given an endpoint addresses that it did not have. */
   readonly onAddressesClaimed: (endpoint: Endpoint) => void;
+  /** Called with an endpoint that is another host's from now on. */
+  readonly onMovedAway: (endpoint: string, host: string) => void;
 }
 
 /** How many endpoints are entered in the index in one turn; takes about a millisecond. */
@@ -99,6 +101,8 @@ export class Endpoints implements Reconciler {
   readonly #unread = new Set<string>();
   /** Those that are being deleted by whoever asked this host to. */
   readonly #deletedHere = new Set<string>();
+  /** Those that wait since this change, which nobody was told yet. */
+  readonly #suspended = new Set<string>();
   readonly #placing: EndpointPlacing;
   readonly #mending: EndpointMending;
   /** Of those whose interfaces container engines carry into containers. */
@@ -289,6 +293,7 @@ export class Endpoints implements Reconciler {
       const fresh: Endpoint = { name, resource, revision, addresses, mac, host, state };
       const isOther = before && (!isSameIdentity(before, fresh) || (await isElsewhere(before, resource)));
       this.#deletedHere.delete(name);
+      if (before && isHere(before) && host !== undefined) this.#environment.onMovedAway(name, host);
       if (isOther && isHere(before)) await this.#remove([name]);
       else if (isOther) this.#forget(before, fresh.addresses);
       const known = this.#index.find(name);
@@ -382,12 +387,21 @@ export class Endpoints implements Reconciler {
     await this.#placing.place(byName(there).map(({ name }) => name));
   }
 
-  /** What they need is gone, and may come back: they wait. */
+  /** What they need is gone, and may come back: they wait, unless what follows of the same change says something else of them. */
   async suspend(endpoints: Iterable<Endpoint>, why: WeftError): Promise<void> {
     for (const endpoint of byName(endpoints)) {
       await this.#placing.close(endpoint, { keep: true });
-      this.#placing.wait(endpoint, why);
+      this.#placing.waitUntold(endpoint, why);
+      this.#suspended.add(endpoint.name);
     }
+  }
+
+  settle(): void {
+    for (const name of this.#suspended) {
+      const [endpoint, why] = [this.#index.find(name), this.#failures.get(name)];
+      if (why && endpoint && isHere(endpoint) && endpoint.state === 'waiting') this.#placing.tellWaiting(name, why);
+    }
+    this.#suspended.clear();
   }
 
   /**

@@ -4,6 +4,7 @@
  * addresses are text.
  */
 import * as z from 'zod';
+import { heldRecordReport } from './held.ts';
 import { diffReport, flowClassesReport, policyTestReport } from './policy-report.ts';
 import { judgementReport, policyEventReport, talkReport } from './talk-report.ts';
 import { changeType, choiceReport, refusedReport, serviceEventReport, serviceReport } from './service-report.ts';
@@ -36,6 +37,8 @@ export const endpointReport = z.object({
   held: z.boolean().optional(),
   /** True in the answer to a move if no host had it, so that it is a new one. */
   wasNowhere: z.boolean().optional(),
+  /** The host that had it, in the answer to an attach without `--move`: that host does not run. */
+  takenFrom: z.string().optional(),
   /** What is wrong with its interface, and how to solve it. */
   problems: z.array(z.string()).optional(),
   trust: z.boolean(),
@@ -109,19 +112,6 @@ export const refusedRecordReport = z.object({
   /** Of a namespaced kind. */
   namespace: z.string().optional(),
   why: z.string(),
-});
-
-/** Where a shared store has lost or reverted what is in force here. */
-export const heldRecordReport = z.object({
-  /** Such as `network "blue"`. */
-  name: z.string(),
-  /**
-   * What the store says: it has none, has another one, or has one again. Of an endpoint that this host brings along to another
-   * cluster, also that it waits there.
-   */
-  change: z.enum(['deleted', 'changed', 'returned', 'waiting']),
-  /** Why, of what this host cannot bring along, or what waits. */
-  why: z.string().optional(),
 });
 
 /** A store that several hosts share, as this host sees it. */
@@ -579,7 +569,6 @@ export type InForceReport = z.output<typeof inForceReport>;
 export type StatusReport = z.infer<typeof statusReport>;
 export type HookReport = z.infer<typeof hookReport>;
 export type RefusedRecordReport = z.infer<typeof refusedRecordReport>;
-export type HeldRecordReport = z.infer<typeof heldRecordReport>;
 export type SharedStoreReport = z.infer<typeof sharedStoreReport>;
 export type AcceptReport = z.infer<typeof acceptReport>;
 export type ClashReport = z.infer<typeof clashReport>;

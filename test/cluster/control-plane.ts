@@ -242,6 +242,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
       serving.enforcement.endpointChanged(before, after);
     },
     onAddressesClaimed: (endpoint) => policies.enforcement.addressesClaimed(endpoint),
+    onMovedAway: (endpoint, host) => warnings.push(`${endpoint} has moved to ${host}`),
     onNamespaceGone: () => {},
     warn: (message) => warnings.push(message),
   });

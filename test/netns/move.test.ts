@@ -73,6 +73,8 @@ for (const datapath of datapathKinds) {
         stderr: 'weft: flow: in_port: endpoint "app" is on host "c": trace it there\n',
       });
       t.same((await app.links()).filter((link) => link.includes('eth')).length, 1, 'one interface');
+      t.match(b.log(), '"endpoint":"app","host":"c","msg":"endpoint has moved to another host"');
+      t.notMatch(b.log(), '"msg":"endpoint waits"', 'what is planned is no warning');
     });
 
     await t.test('what an owner sends that does not know of the move is refused', async (t) => {
@@ -101,9 +103,14 @@ for (const datapath of datapathKinds) {
 
     await t.test('from a host that does not run it moves without being told to', async (t) => {
       await b.stop();
-      await until(async () => (await c.attempt('attach', 'app', '--network', 'blue', '--netns', app.name)).code === 0, {
-        what: 'b does not run any more',
-      });
+      let told = '';
+      const take = async (): Promise<boolean> => {
+        const { code, stderr } = await c.attempt('attach', 'app', '--network', 'blue', '--netns', app.name);
+        told = stderr;
+        return code === 0;
+      };
+      await until(take, { what: 'b does not run any more' });
+      t.match(told, 'endpoint "app": it was on host "b", which does not run: it is taken over');
       t.match(await c.client.endpoints(), [
         { name: 'app', state: 'attached', host: 'c', addresses: before.addresses },
         {},

@@ -3,7 +3,7 @@
  * brings its own endpoints along. Those that cannot be in force there are told, too: one whose address, MAC or name another host
  * has there is given up, and one whose addresses do not fit its network there waits.
  */
-import type { HeldRecordReport } from '../../model/report.ts';
+import type { HeldRecordReport } from '../../model/held.ts';
 import type { Entry, Listing } from '../../store/store.ts';
 import { eachInTurns } from '../../turns.ts';
 import { nameOfKey, resourceAt } from '../keys.ts';

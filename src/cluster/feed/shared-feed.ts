@@ -26,7 +26,7 @@
  */
 import { WeftError } from '../../error.ts';
 import type { KindDefinition } from '../../model/kinds/kind.ts';
-import type { AcceptReport, HeldRecordReport, SharedStoreReport } from '../../model/report.ts';
+import type { AcceptReport, SharedStoreReport } from '../../model/report.ts';
 import { placeName } from '../../model/store-config.ts';
 import type { Change, Entry, Store, Transaction } from '../../store/store.ts';
 import { FeedMonitor } from './feed-monitor.ts';
@@ -116,7 +116,7 @@ export class SharedFeed implements Feed {
   #ticksToAudit: number = AUDIT_TICKS[0];
   #refusal: WeftError | undefined;
   /** What is lost here if this host joins, or has just joined, the cluster of the store. */
-  #losses: readonly HeldRecordReport[] = [];
+  #losses: Readonly<AcceptReport['accepted']> = [];
   /** What is accepted at the moment: that the store is that of another cluster, or that it is elsewhere and has nothing. */
   #accepting: 'cluster' | 'place' | undefined;
   /** What fails at the moment, and why. */

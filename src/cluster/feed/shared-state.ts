@@ -6,7 +6,8 @@
  */
 import { WeftError } from '../../error.ts';
 import type { KindDefinition } from '../../model/kinds/kind.ts';
-import type { HeldRecordReport, SharedStoreReport } from '../../model/report.ts';
+import type { HeldRecordReport } from '../../model/held.ts';
+import type { SharedStoreReport } from '../../model/report.ts';
 import { placeName } from '../../model/store-config.ts';
 import type { Change, Entry, KnownKey, Store } from '../../store/store.ts';
 import { inTurns } from '../../turns.ts';
