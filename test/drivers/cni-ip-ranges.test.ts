@@ -28,8 +28,16 @@ t.test('nobody is asked for an address while this host has one in the ranges', a
   // The other one does not look whether it needs them.
   await settled(b);
   const network = b.networks.get('blue');
+  const [pool] = network.pools;
+  let looked = 0;
+  const ownerOf = pool!.ownerOf.bind(pool);
+  pool!.ownerOf = (address) => {
+    looked++;
+    return ownerOf(address);
+  };
   const given = (start: string, end: string) => addressesFrom(from(start, end), { network, endpoint: 'b1', asked: [] });
   t.same(given('10.0.0.0', '10.0.255.255'), ['10.0.5.16'], 'the first one that is of no block');
+  t.ok(looked < 1024 + 2 * 16, `blocks of others are stepped over: ${looked} addresses of ${16 * (BLOCKS + 1)}`);
   t.throws(
     () => given('10.0.0.0', '10.0.1.0'),
     { message: /10\.0\.0\.3 is of a block of host "a"/ },

@@ -109,6 +109,12 @@ export class BlockPool implements Pool {
     return host !== undefined && host !== hostName && (claimed.get(address)?.host ?? hostName) === hostName;
   }
 
+  othersBlock(address: bigint): AddressRange | undefined {
+    const holding = this.#known(address);
+    const mayBeOurs = holding?.content.host === undefined || holding.concernsThisHost;
+    return mayBeOurs ? undefined : blockAt(this.#subnet, address);
+  }
+
   check(owner: string, requested: string, isCarried = false): void {
     refuseReserved(owner, requested, this.network, this.#subnet);
     const value = addressValue(requested);

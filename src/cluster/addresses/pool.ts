@@ -26,6 +26,8 @@ export interface Pool {
   ownerOf(address: bigint): string | undefined;
   /** True for an address of another host's block, which `check` would have asked for it. */
   isOthers?(address: bigint): boolean;
+  /** The block of an address, if it is another host's and this one has no address in it. */
+  othersBlock?(address: bigint): AddressRange | undefined;
   /**
    * Checks that a new endpoint of this host could have this address.
    * @param isCarried a container engine carries its interface: it need not wait for what such an endpoint of this host had

@@ -110,6 +110,12 @@ function firstFree(
   };
   for (const { first, last, pool } of set) {
     for (let value = first; value <= last && refused < MOST_REFUSED; value++) {
+      // As many of others' are known as will be tried.
+      const block = others.length < MOST_REFUSED ? undefined : pool.othersBlock?.(value);
+      if (block) {
+        value = block.last;
+        continue;
+      }
       if (taken.has(value) || pool.ownerOf(value) !== undefined) continue;
       // Better one for which nobody has to be asked.
       if (!pool.isOthers?.(value)) {
