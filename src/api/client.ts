@@ -79,6 +79,11 @@ export class Client {
     this.#transport = typeof to === 'string' ? new SocketTransport(to) : to;
   }
 
+  /** True if its switch, which is in this process, is closed. */
+  get isClosed(): boolean {
+    return this.#transport.isClosed ?? false;
+  }
+
   /** The build of the daemon that has answered: null for one that does not say, undefined before the first answer. */
   get daemonBuild(): string | null | undefined {
     return this.#daemonBuild;

@@ -16,8 +16,12 @@ export class LocalTransport implements Transport {
     this.#answer = routes(target, onInternal).fetch;
   }
 
+  get isClosed(): boolean {
+    return this.#target.isStopping();
+  }
+
   async send({ method, path, headers = {}, body, signal }: ApiRequest): Promise<ApiResponse> {
-    if (this.#target.isStopping()) throw this.gone();
+    if (this.isClosed) throw this.gone();
     signal?.throwIfAborted();
     const fields = Object.entries(headers).map(([name, value]): [string, string] => [name, String(value)]);
     const request = new Request(`http://weft${path}`, { method, headers: fields, ...(body && { body }) });

@@ -24,6 +24,8 @@ export interface ApiResponse extends Readable {
 export interface Transport {
   /** Resolves when the response has begun. @throws WeftError('unreachable') */
   send(request: ApiRequest): Promise<ApiResponse>;
+  /** True if nothing will be answered any more. */
+  readonly isClosed?: boolean;
   /** What to say of a response that did not come to its end. */
   gone(cause?: unknown): WeftError;
 }

@@ -190,9 +190,12 @@ export function refuseOtherIdentity(known: Endpoint, resource: EndpointResource)
   };
   if (spec.network !== was.network) differs('network', was.network, spec.network);
   const isMoved = spec.host !== undefined ? spec.host !== known.host : was.host !== undefined;
-  if (isCarried(resource) !== isCarried(known.resource)) {
-    const [is, given] = isCarried(known.resource) ? ['set', 'missing'] : ['missing', 'set'];
-    differs(`annotation ${DOCKER}`, is, given);
+  for (const annotation of [DOCKER, HELD]) {
+    const [had, has] = [known.resource, resource].map(
+      ({ metadata }) => metadata.annotations?.[annotation] !== undefined,
+    );
+    if (had && !has) differs(`annotation ${annotation}`, 'set', 'missing');
+    if (!had && has) differs(`annotation ${annotation}`, 'missing', 'set');
   }
   if (isMoved) differs('host', known.host ?? 'this one', spec.host ?? 'this one');
   if (spec.mac !== undefined && spec.mac !== known.mac) differs('mac', known.mac, spec.mac);

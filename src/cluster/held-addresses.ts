@@ -48,7 +48,7 @@ export function hold(
 
 /**
  * Runs `attach` when those are gone that hold its name or addresses of it for it. Call within `change`.
- * @throws what `attach` throws; they are there again then
+ * @throws what `attach` throws; they are there again then, or it says which are not
  */
 export async function withoutHolders(
   { cluster, endpoints, networks }: HeldAddressesEnvironment,
@@ -63,12 +63,18 @@ export async function withoutHolders(
   const holders = [...names]
     .flatMap((name) => endpoints.find(name) ?? [])
     .filter((one) => isHere(one) && isHolder(one.resource));
-  for (const { name } of holders) await cluster.deleteNow(endpointKind, nameOf(name));
   try {
+    for (const { name } of holders) await cluster.deleteNow(endpointKind, nameOf(name));
     await attach();
   } catch (error) {
-    for (const one of holders) await cluster.applyOrTakeBack(holderAgain(one)).catch(() => {});
-    throw error;
+    const lost: string[] = [];
+    for (const one of holders.filter(({ name }) => !endpoints.find(name))) {
+      await cluster.applyOrTakeBack(holderAgain(one)).catch((why: unknown) => {
+        lost.push(`${one.addresses.join(', ')}: held no more, since ${(why as Error).message}`);
+      });
+    }
+    if (lost.length === 0 || !(error instanceof WeftError)) throw error;
+    throw new WeftError(error.code, `${error.message}; ${lost.join('; ')}`, { cause: error });
   }
 }
 

@@ -3,6 +3,7 @@ import type { Client } from '../api/client.ts';
 import type { AttachRequest } from '../api/target.ts';
 import { WeftError } from '../error.ts';
 import type { EndpointReport, NetworkReport } from '../model/report.ts';
+import { dispose } from './disposal.ts';
 import { EndpointHandle } from './endpoint-handle.ts';
 
 /** Where a container is, and what its endpoint is to have: as for `weft attach`, and `ip` may be one address. */
@@ -13,6 +14,10 @@ export interface AttachToNetwork extends Omit<AttachRequest, 'network' | 'hold' 
 export class NetworkHandle {
   readonly name: string;
   readonly #client: Client;
+  /** What `allocateIp` has given. */
+  readonly #allocated = new Set<string>();
+  /** Another one may have its name then. */
+  #isRemoved = false;
 
   /** Use `createNetwork` or `network` of a switch or a client. */
   constructor(client: Client, name: string) {
@@ -33,6 +38,7 @@ export class NetworkHandle {
    */
   async allocateIp(): Promise<string> {
     const { addresses } = await this.#client.attach({ network: this.name, hold: true });
+    this.#allocated.add(addresses[0]!);
     return addresses[0]!;
   }
 
@@ -58,12 +64,20 @@ export class NetworkHandle {
   }
 
   /** @throws WeftError('conflict') while it has endpoints */
-  remove(): Promise<void> {
-    return this.#client.removeNetwork(this.name);
+  async remove(): Promise<void> {
+    await this.#client.removeNetwork(this.name);
+    this.#isRemoved = true;
   }
 
-  /** Removes it, at the end of `await using`. Endpoints that are declared after it with `await using` are gone by then. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.remove();
+  /**
+   * Removes it, at the end of `await using`, with the addresses that are still held of those that `allocateIp` of this handle has given.
+   * Endpoints that are declared after it with `await using` are gone by then.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isRemoved) return;
+    await dispose(this.#client, async () => {
+      for (const ip of this.#allocated) await this.releaseIp(ip);
+      await this.remove();
+    });
   }
 }

@@ -3,6 +3,7 @@ import t from 'tap';
 import { Client } from '../../src/api/client.ts';
 import { LocalTransport } from '../../src/api/local.ts';
 import { WeftError } from '../../src/error.ts';
+import { NetworkHandle } from '../../src/library/network-handle.ts';
 import { endpoint, fakeSwitch, flow, untilFollowers } from './fake-switch.ts';
 
 function local() {
@@ -50,4 +51,5 @@ t.test('a switch that is closed answers nothing', async (t) => {
   const { client, life } = local();
   life.isStopping = true;
   await t.rejects(client.status(), new WeftError('unreachable', 'this switch is closed'));
+  await t.resolves(new NetworkHandle(client, 'blue')[Symbol.asyncDispose](), 'it has ended what handles stand for');
 });

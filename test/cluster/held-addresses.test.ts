@@ -63,6 +63,36 @@ t.test('it is held again if the endpoint for which it was cannot be attached', a
   t.same(await allocate(), [ip], 'and one that is released can be held again');
 });
 
+t.test('if it cannot be held again, the error says so', async (t) => {
+  const { cluster, allocate, ask } = await open(t);
+  await cluster.apply([blue]);
+  const [ip] = await allocate();
+  const apply = cluster.applyOrTakeBack.bind(cluster);
+  cluster.applyOrTakeBack = async (resource, ...more) => {
+    if (resource.metadata.annotations?.['weft.dev/held'] !== undefined) throw new WeftError('system', 'disk full');
+    await apply(resource, ...more);
+  };
+  await t.rejects(ask({ name: 'web', netns, ip: [ip!] }), {
+    code: 'system',
+    message: new RegExp(`; ${ip}: held no more, since disk full$`),
+  });
+});
+
+t.test('an endpoint does not become one that holds an address, nor the other way', async (t) => {
+  const { cluster, allocate, endpoints } = await open(t);
+  await cluster.apply([blue]);
+  const [ip] = await allocate();
+  const name = holderOf(endpoints, ip!)!;
+  const spec = { network: 'blue', netns: '/run/netns/none' };
+  await t.rejects(
+    cluster.apply([manifest('Endpoint', name, spec)]),
+    new WeftError(
+      'conflict',
+      `endpoint "${name}" exists with annotation weft.dev/held set, not missing: detach it first`,
+    ),
+  );
+});
+
 t.test('it is held after a restart', async (t) => {
   const first = await open(t);
   await first.cluster.apply([blue]);

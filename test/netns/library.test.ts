@@ -65,6 +65,35 @@ t.test('a client of a daemon does what its command line does', { skip: needsRoot
   await network.releaseIp(other);
   t.same(await names(), ['shop']);
 
+  await network.allocateIp();
+  const failing = async (): Promise<void> => {
+    await using green = await client.createNetwork('green', { subnets: ['10.45.0.0/24'] });
+    const free = await green.allocateIp();
+    await green.attach({ netns: 'none', name: 'none', ip: free });
+  };
+  await t.rejects(
+    failing(),
+    { code: 'not_found', message: /^network namespace "none" does not exist/ },
+    'what has failed is what is told',
+  );
+  await t.rejects(
+    client.network('green').report(),
+    { code: 'not_found' },
+    'and the held address has not kept the network',
+  );
+  {
+    await using port = await network.attach({ netns: web.name, name: 'web' });
+    await port.detach();
+    await network.attach({ netns: web.name, name: 'web' });
+  }
+  t.same(await names(), ['held', 'shop', 'web'], 'one that is detached already is not detached again');
+  await client.driver.detach('web');
+  {
+    await using port = await network.attach({ netns: web.name, name: 'web' });
+    await client.driver.detach(port.name);
+  }
+  for (const { addresses, held } of await network.endpoints()) if (held) await network.releaseIp(addresses[0]!);
+
   const events = client.policies.follow();
   t.same((await events.next()).value, { kind: 'open' });
   const next = events.next();
