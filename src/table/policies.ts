@@ -155,6 +155,25 @@ export class Policies implements PolicyLookup {
     }
   }
 
+  /**
+   * Puts a policy into force in place of another one that selects the same workloads, for all of them at once. Their other policies stay.
+   * @returns false: nothing is done (`RuleSets.replace`). Then each of its workloads is set.
+   */
+  replacePolicy(before: Policy, after: Policy): boolean {
+    const changed = this.#ruleSets.replace(before, after);
+    if (!changed) return false;
+    if (changed.size === 0) return true;
+    for (const direction of policyDirections) {
+      for (const [endpoint, { object, shared }] of this.#inForce[direction]) {
+        if (!changed.has(shared)) continue;
+        this.#changes.changed(object);
+        if (direction === 'ingress') this.#changes.changed(ingressPoliciesObject);
+        this.#subjects.add(endpoint);
+      }
+    }
+    return true;
+  }
+
   #ingressChanged(hadAny: boolean): void {
     this.#changes.changed(ingressPoliciesObject);
     if (this.selectsAny('ingress') !== hadAny) this.#changes.changed(anyIngressPoliciesObject);

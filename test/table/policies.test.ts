@@ -12,6 +12,7 @@ import {
   Policies,
   policyObject,
 } from '../../src/table/policies.ts';
+import type { Policy } from '../../src/table/policy/policy.ts';
 import { podAt } from '../support/policy/oracle.ts';
 import {
   NETWORK,
@@ -103,6 +104,89 @@ t.test('24 and 26: a policy is replaced at once, only what it says is noted, and
   t.ok(changes.isEmpty);
   t.same(tables.takeConcerned().subjects, new Set(['shop/web']));
   t.notOk(tables.hasConcerned);
+  t.end();
+});
+
+const bothWays = (rules: readonly object[]): NetworkPolicy =>
+  policy({ podSelector: {}, policyTypes: ['Ingress', 'Egress'], ingress: [...rules], egress: [...rules] });
+
+/** How one policy is put in place of another one. */
+const ways: Readonly<Record<string, (tables: Policies, before: Policy, after: Policy) => void>> = {
+  'for all at once': (tables, before, after) => t.ok(tables.replacePolicy(before, after)),
+  'for each': (tables, _, after) => {
+    const world = worldOf([]);
+    for (const one of pods.filter((pod) => pod.namespace === 'shop')) {
+      const subject = { identity: identityOf(world, one), policies: [after], onDeny: 'drop' } as const;
+      tables.setSubject(endpointName(one), subject);
+    }
+  },
+};
+
+for (const [first, put] of Object.entries(ways)) {
+  for (const [second, putAgain] of Object.entries(ways)) {
+    t.test(`what is opened ${first} is closed again ${second}, in the direction in which it was opened`, (t) => {
+      const changes = new Changes();
+      const tables = new Policies(changes);
+      // Another object each time, as a record that is read again.
+      const closed = (): Policy => policyOf(bothWays([]));
+      const denied = closed();
+      const said = (direction: 'ingress' | 'egress'): string =>
+        tables.setOf('shop/web', direction)!.judge(tables.peerAt(parseIp('10.0.3.2'), NETWORK), TCP, 80).verdict;
+      const told = () => ({
+        changed: changes.drain().changed.filter((object) => object.endsWith('shop/web')),
+        isConcerned: tables.takeConcerned().subjects.has('shop/web'),
+      });
+      ways['for each']!(tables, denied, denied);
+      told();
+      for (const direction of ['ingress', 'egress'] as const) {
+        const other = direction === 'ingress' ? 'egress' : 'ingress';
+        const before = direction === 'ingress' ? denied : closed();
+        const opened = policyOf({
+          ...bothWays([]),
+          spec: { ...bothWays([]).spec, [direction]: [{}] },
+        });
+        put(tables, before, opened);
+        t.same([said(direction), said(other)], ['allow', 'deny']);
+        t.same(told(), { changed: [policyObject('shop/web', direction)], isConcerned: true });
+        putAgain(tables, opened, closed());
+        t.same([said(direction), said(other)], ['deny', 'deny']);
+        t.same(told(), { changed: [policyObject('shop/web', direction)], isConcerned: true }, 'and it is told');
+        const both = policyOf(bothWays([{}]));
+        put(tables, closed(), both);
+        t.same([said(direction), said(other)], ['allow', 'allow'], 'both directions say the same');
+        told();
+        putAgain(tables, both, closed());
+        t.same([said(direction), said(other)], ['deny', 'deny']);
+        const changed = [policyObject('shop/web', 'egress'), policyObject('shop/web', 'ingress')];
+        t.same({ ...told(), changed: changed.sort() }, { changed, isConcerned: true });
+      }
+      t.end();
+    });
+  }
+}
+
+t.test('a policy that would be at another place, or about another direction, is not replaced for all at once', (t) => {
+  const tables = tablesOf([bothWays([])]);
+  const one = policyOf(bothWays([]));
+  const others: Record<string, Policy> = {
+    'another name': policyOf({ ...bothWays([{}]), metadata: { name: 'q', namespace: 'shop' } }),
+    'one direction': policyOf(policy({ podSelector: {}, ingress: [{}] })),
+    'an answer of its own': { ...policyOf(bothWays([{}])), onDeny: 'reject' },
+    'ports with names': policyOf(bothWays([{ ports: [{ port: 'http' }] }])),
+    'another priority': { ...policyOf(bothWays([{}])), priority: 1 },
+  };
+  for (const [what, other] of Object.entries(others)) t.notOk(tables.replacePolicy(one, other), what);
+  t.equal(verdictOf(tables, packetOf('ops/probe > shop/web tcp 80')), 'deny', 'and nothing is done');
+  t.end();
+});
+
+t.test('ties follow a policy that is replaced for all at once', (t) => {
+  const rule = (action: 'Accept' | 'Deny') => [{ action, from: [{ namespaces: {} }] }];
+  const [a, b] = [clusterPolicy({ ingress: rule('Accept') }, 'a'), clusterPolicy({ ingress: rule('Accept') }, 'b')];
+  const tables = tablesOf([a, b]);
+  t.same(tables.ties(), []);
+  t.ok(tables.replacePolicy(policyOf(b), policyOf(clusterPolicy({ ingress: rule('Deny') }, 'b'))));
+  t.equal(tables.ties().length, 1, 'they contradict each other now');
   t.end();
 });
 

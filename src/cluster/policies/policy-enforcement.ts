@@ -13,6 +13,7 @@
  * Nothing is kept here of the endpoints of other hosts: whose an address is, the pools of the networks know, and who that is
  * follows from its resource.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { formatIp, formatMac, linkLocalOf, parseIp, parseMac, sameBytes } from '../../flow/types.ts';
 import { addressValue } from '../../model/address.ts';
 import type { NamespaceResource } from '../../model/kinds/namespace.ts';
@@ -34,7 +35,10 @@ import { ProposedPolicies } from './proposed-policies.ts';
 import type { SelectingPolicy } from './policy-value.ts';
 
 export interface PolicyEnforcementEnvironment {
-  readonly tables: Pick<Policies, 'setSubject' | 'workloadsChanged' | 'namespaceChanged' | 'ties' | 'asksIdentities'>;
+  readonly tables: Pick<
+    Policies,
+    'setSubject' | 'replacePolicy' | 'workloadsChanged' | 'namespaceChanged' | 'ties' | 'asksIdentities'
+  >;
   /** Decides again what depends on what has changed in the tables. */
   readonly enforce: () => void;
   readonly endpoints: () => Pick<Endpoints, 'find' | 'values' | 'withMac'>;
@@ -44,6 +48,8 @@ export interface PolicyEnforcementEnvironment {
 
 /** How many endpoints are looked at in one turn of the event loop. */
 const TURN_ENDPOINTS = 1024;
+/** How many policies of one change are each replaced in all rule sets. If it has more, each endpoint that they select is looked at instead. */
+const MOST_REPLACED = 16;
 
 export class PolicyEnforcement {
   readonly #environment: PolicyEnforcementEnvironment;
@@ -52,7 +58,7 @@ export class PolicyEnforcement {
   /** The endpoints of this host, and what policies see of them. */
   readonly #here = new Map<string, Identity>();
   /** Those of them that a policy selects. */
-  readonly #inForce = new Map<string, PolicySubject>();
+  readonly #inForce = new Map<string, Subject>();
   /** What the namespaces say of themselves that are declared. */
   readonly #namespaces = new Map<string, NamespaceResource['metadata']>();
   /** Policies that have come, changed or gone, by id. */
@@ -103,6 +109,13 @@ export class PolicyEnforcement {
     const namespaces = new Set(this.#changedNamespaces);
     const selectors = this.#takeChanged();
     for (const namespace of namespaces) this.#takeNamespace(namespace);
+    if (namespaces.size > 0 || !selectors.isEmpty) this.#followConcerned(namespaces, selectors);
+    for (const name of namespaces) this.#environment.tables.namespaceChanged(name, this.#namespaces.get(name)?.labels);
+    this.#environment.enforce();
+  }
+
+  /** Gives those endpoints their policies anew that are in these namespaces, or that one of these selects. */
+  #followConcerned(namespaces: ReadonlySet<string>, selectors: SelectorIndex<SelectingPolicy>): void {
     for (const [name, { namespace }] of this.#here) {
       const endpoint = namespaces.has(namespace) ? this.#environment.endpoints().find(name) : undefined;
       if (endpoint) this.#here.set(name, this.#identities.of(endpoint));
@@ -116,19 +129,30 @@ export class PolicyEnforcement {
       }
       if (isConcerned) this.#follow(name);
     }
-    for (const name of namespaces) this.#environment.tables.namespaceChanged(name, this.#namespaces.get(name)?.labels);
-    this.#environment.enforce();
   }
 
-  /** @returns those that have changed, as they are and as they were */
+  /** @returns those that have changed, as they are and as they were, unless they have been replaced for all whom they select */
   #takeChanged(): SelectorIndex<SelectingPolicy> {
     const selectors = new SelectorIndex<SelectingPolicy>();
+    const areFew = this.#changed.size <= MOST_REPLACED;
     for (const [id, after] of this.#changed) {
       const before = this.#policies.set(id, after);
+      if (areFew && before && after && this.#replace(before, after)) continue;
       for (const one of [before, after]) if (one) selectors.add(one);
     }
     this.#changed.clear();
     return selectors;
+  }
+
+  /** Puts a policy into force in place of one that selects the same. @returns false: that is done for each endpoint */
+  #replace(before: SelectingPolicy, after: SelectingPolicy): boolean {
+    if (!isDeepStrictEqual(before.selector, after.selector)) return false;
+    if (!this.#environment.tables.replacePolicy(before.policy, after.policy)) return false;
+    for (const { policies } of this.#inForce.values()) {
+      const at = policies.indexOf(before.policy);
+      if (at >= 0) policies[at] = after.policy;
+    }
+    return true;
   }
 
   #takeNamespace(name: string): void {
@@ -213,12 +237,15 @@ export class PolicyEnforcement {
   }
 
   /** Undefined if nothing selects it. */
-  #subjectOf(identity: Identity): PolicySubject | undefined {
+  #subjectOf(identity: Identity): Subject | undefined {
     const policies = this.#policies.selecting(identity);
     if (policies.length === 0) return undefined;
     return { identity, policies, onDeny: onDenyOf(this.#namespaces.get(identity.namespace)) };
   }
 }
+
+/** What the tables have. Policies are replaced in it, too. */
+type Subject = PolicySubject & { readonly policies: Policy[] };
 
 function onDenyOf(namespace: NamespaceResource['metadata'] | undefined): OnDeny {
   return readPolicyAnnotations(namespace?.annotations).onDeny ?? 'drop';

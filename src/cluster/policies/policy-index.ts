@@ -28,7 +28,7 @@ export class PolicyIndex {
     return before;
   }
 
-  selecting(identity: Identity): readonly Policy[] {
+  selecting(identity: Identity): Policy[] {
     if (this.size === 0) return [];
     return this.#bySelector.matching(identity).map(({ policy }) => policy);
   }

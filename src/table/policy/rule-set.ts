@@ -412,11 +412,12 @@ const UNDECIDED = 'undecided';
 const tiers: readonly PolicyTier[] = ['admin', 'network', 'baseline'];
 
 /** Those that say something about the direction, in the order in which they are asked. */
-export function policiesInOrder(policies: readonly Policy[], direction: PolicyDirection): readonly Policy[] {
+export function policiesInOrder(policies: readonly Policy[], direction: PolicyDirection): Policy[] {
   return policies.filter((policy) => counts(policy, direction)).sort(compareOrder);
 }
 
-function counts(policy: Policy, direction: PolicyDirection): boolean {
+/** True if it says something about the direction. */
+export function counts(policy: Policy, direction: PolicyDirection): boolean {
   const rules = policy[direction];
   return policy.tier === 'network' ? rules !== undefined : (rules?.length ?? 0) > 0;
 }

@@ -17,6 +17,10 @@ export class SelectorIndex<T extends { readonly selector: WorkloadSelector }> {
   /** In the order in which they came. */
   readonly #listed = new Map<string, Set<T>>();
 
+  get isEmpty(): boolean {
+    return this.#listed.size === 0;
+  }
+
   add(item: T): void {
     for (const place of listedAt(item)) {
       const there = this.#listed.get(place);

@@ -171,7 +171,7 @@ function protocolOf({ tcp, udp, sctp, destinationNamedPort }: ClusterProtocol): 
   };
 }
 
-function selectorOf({ matchLabels = {}, matchExpressions = [] }: LabelSelector): TableSelector {
+export function selectorOf({ matchLabels = {}, matchExpressions = [] }: LabelSelector): TableSelector {
   const operators = { In: 'in', NotIn: 'notin', Exists: 'exists', DoesNotExist: 'missing' } as const;
   return [
     ...Object.entries(matchLabels).map(([key, value]) => ({ key, operator: 'in' as const, values: [value] })),
