@@ -30,6 +30,8 @@ export interface PinnedBackend extends L4End {
   readonly pin: number;
   /** The id of the service; undefined until one has claimed it. */
   service: string | undefined;
+  /** The id of the port at work that has it (`balanced-port.ts`); undefined until one has. */
+  portId: number | undefined;
   /** How many are open on this host. */
   readonly connections: number;
   /** When they end; undefined if they may stay. */
@@ -63,6 +65,7 @@ class Pinned implements PinnedBackend {
   readonly address: Uint8Array;
   readonly l4Port: number;
   service: string | undefined;
+  portId: number | undefined;
   endsAtMs: number | undefined;
   isOut = false;
   replies: RepliesIn | undefined;

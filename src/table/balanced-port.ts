@@ -192,7 +192,7 @@ export class BalancedPorts {
     for (const { pinned } of known.balanced) for (const one of [...pinned.values()].flat()) this.#backends.remove(one);
   }
 
-  pinnedOf({ service, port, pinned }: BalancedPort, at: BackendIndex): PinnedBackend {
+  pinnedOf({ id: portId, service, port, pinned }: BalancedPort, at: BackendIndex): PinnedBackend {
     const backend = service.backends[at]!;
     const id = backendId(port, backend, at);
     const there = pinned.get(id)?.find((one) => this.#backends.has(one));
@@ -201,6 +201,7 @@ export class BalancedPorts {
     this.#backends.setPorts(one, there ? joinedPorts([...there.ports, ...ports]) : ports);
     if (there) return there;
     pinned.set(id, [one]);
+    one.portId = portId;
     this.#place(one, backend);
     return one;
   }
@@ -266,8 +267,9 @@ function endOf({ endsAtMs }: PinnedBackend): number | undefined {
   return endsAtMs === undefined || endsAtMs === -Infinity ? undefined : endsAtMs;
 }
 
-function put({ pinned }: BalancedPort, id: string, one: PinnedBackend): void {
+function put({ id: portId, pinned }: BalancedPort, id: string, one: PinnedBackend): void {
   pinned.set(id, [...(pinned.get(id) ?? []), one]);
+  one.portId = portId;
 }
 
 /** The port of the changed service that has the number of this one, or else any of its range. */

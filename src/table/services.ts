@@ -458,13 +458,16 @@ export class Services {
     return this.#scopes.surroundings(id, from);
   }
 
-  /** True if there is a client for whom nobody else is ready than this backend, which terminates; of one that is out, if nobody is. */
-  #isNeeded({ service: id, address, isOut }: PinnedBackend): boolean {
+  /**
+   * True if there is a client for whom nobody else is ready than this backend, which terminates; of one that is out, if nobody is for those
+   * who ask for the port that its connections have come by.
+   */
+  #isNeeded({ service: id, portId, address, isOut }: PinnedBackend): boolean {
     const known = id === undefined ? undefined : this.#services.get(id);
     if (!known) return false;
     if (isOut) {
-      const udp = known.balanced.filter(({ port }) => port.protocol === IP_UDP);
-      return !udp.some((balanced) => this.#scopes.isServed(balanced, isIp4(address)));
+      const balanced = known.balanced.find((one) => one.id === portId);
+      return !balanced || !this.#scopes.isServed(balanced, isIp4(address));
     }
     const isLedTo = (subset: string): boolean => this.isLedTo(known.service.id, subset);
     return known.balanced.some((balanced) => this.#scopes.isNeeded(balanced, address, isLedTo));

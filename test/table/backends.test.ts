@@ -231,6 +231,15 @@ t.test(
   async (t) => {
     const cases: Readonly<Record<string, readonly [given: Partial<Service>, other: Partial<Backend>]>> = {
       'another port': [{ ports: [servicePort(2, { protocol: IP_UDP, targets: [8080, 0] }), servicePort(2)] }, {}],
+      'another port of UDP': [
+        {
+          ports: [
+            servicePort(2, { protocol: IP_UDP, targets: [8080, 0] }),
+            servicePort(2, { protocol: IP_UDP, l4Port: 81, lastL4Port: 81 }),
+          ],
+        },
+        {},
+      ],
       'another family': [{}, { address: parseIp('fd00::1') }],
       'another network': [{}, { vni: 200 as Vni }],
       'another host': [{ internalPolicy: 'local' }, { host: 'there' }],
@@ -241,9 +250,11 @@ t.test(
       services.set(udp({ host: 'here' }, given, other), 0);
       const { pin } = open(services, 0, asksUdp(0))!;
       // Who asks another port gets it.
-      if (given.ports) open(services, 1, tuple(1));
+      for (const { protocol, l4Port } of given.ports?.slice(1) ?? []) {
+        open(services, 1, tuple(1, { protocol, destinationPort: l4Port }));
+      }
       services.set(udp({ host: 'here', ...OUT }, given, other), 0);
-      t.same(services.ended(1e9), new Set(), what);
+      t.notOk(services.ended(1e9).has(pin), what);
       services.set(udp(OUT), 0);
       t.ok(services.ended(0).has(pin), `${what}: and now it has`);
     }

@@ -271,7 +271,7 @@ t.test(
         target: 80,
         pinned: {
           ...{ pin: at + 1, service: 'a', address: one.address, l4Port: 80, connections: 0 },
-          ...{ endsAtMs: undefined, isOut: false, replies: undefined, ports: [] },
+          ...{ portId: undefined, endsAtMs: undefined, isOut: false, replies: undefined, ports: [] },
         },
       }));
       const value = service({ backends: backends(count) });
