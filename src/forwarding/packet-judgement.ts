@@ -2,7 +2,7 @@
  * What policies say of a packet that begins a connection, wherever its ends are: those that are in force, or others. It is said
  * by what judges connections that are open (`pipeline/open-connections.ts`), so both say the same.
  */
-import { INTERNAL, OUTSIDE, type Place } from '../flow/connection.ts';
+import { INTERNAL, OUTSIDE, type ConnectionTuples, type Place } from '../flow/connection.ts';
 import { sameBytes, type Vni } from '../flow/types.ts';
 import {
   judgeConnection,
@@ -45,6 +45,11 @@ export function judgePacket({ from, to, protocol, l4Port }: PolicyPacket, tables
   };
   const places = [from.vni ?? OUTSIDE, placeOf(to, protocol, l4Port, tables)] as const;
   return summaryOf(judgeConnection({ kind: 'tracked', places, protocol, original: tuple, translated: tuple }, tables));
+}
+
+/** True if policies deny a connection, of either end, whichever hosts these are on. */
+export function deniesConnection(connection: ConnectionTuples, tables: JudgingTables): boolean {
+  return judgeConnection(connection, tables).judged.some(({ judgement }) => judgement.verdict === 'deny');
 }
 
 /** Where packets to that end go: where weft's own sockets listen at a gateway, it is one of them that is meant. */

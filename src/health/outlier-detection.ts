@@ -9,7 +9,8 @@
  *                      ├─ nothing has come for two seconds     ─► it has failed, if it is TCP
  *                      └─ it is over before that               ─► nothing is known
  *
- * Failures of a single client count only where nobody else comes (`witnesses.ts`).
+ * Failures of a single client count only where nobody else comes (`witnesses.ts`), and none of one that policies deny: the host of the
+ * backend may answer that by a reset in its name.
  *
  * It stands between the table of connections and the services, and watches those of services that ask for it. A service has
  * a pool from its first connection on, so that most of many services cost nothing.
@@ -20,6 +21,7 @@ import {
   SEEN_RST,
   SEEN_SYN,
   type ConnectionRecords,
+  type ConnectionTuples,
   type ProtocolTuple,
 } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
@@ -41,7 +43,7 @@ const MOST_LOOKED = 4096;
 const TCP = 6;
 
 export interface OutlierDetectionOptions {
-  readonly records: Pick<ConnectionRecords, 'protocol' | 'state' | 'seen'>;
+  readonly records: Pick<ConnectionRecords, 'protocol' | 'state' | 'seen' | 'read'>;
   readonly services: Services;
   /** All addresses of the workload with this address in this network, including this one. */
   readonly addressesWith: (vni: Vni, ip: Uint8Array) => readonly Uint8Array[];
@@ -87,6 +89,8 @@ interface WatchedConnection {
 type Told = 'opened' | 'closed' | 'recovered' | 'passOver' | 'reopened' | 'tableFor' | 'claimed';
 
 export class OutlierDetection implements Pick<Services, Told> {
+  /** True if policies deny a connection, on whichever host they do. Whoever knows all of them sets it. */
+  isDenied: (connection: ConnectionTuples) => boolean = () => false;
   readonly #options: OutlierDetectionOptions;
   readonly #watched = new Map<string, WatchedService>();
   /** Those with ejected backends. */
@@ -241,7 +245,8 @@ export class OutlierDetection implements Pick<Services, Told> {
       if (of.pool.state(backend)?.ejectedUntilMs === undefined) of.witnesses.forget(backend);
       return of.pool.worked(backend);
     }
-    const { clock, wallClock } = this.#options;
+    const { clock, wallClock, records } = this.#options;
+    if (this.isDenied(records.read(slot))) return;
     const now = clock();
     const { failures: most, intervalMs } = of.settings;
     if (outcome === 'reset') of.witnesses.refused(backend, client);

@@ -3,7 +3,8 @@
  * silently (a wrong checksum, a SYN with FIN, an option that it does not expect). So what happens to the connections of one
  * client says something about the client, too.
  *
- * A reset is the word of the backend itself, which nobody else can give, so it always counts. For everything else:
+ * A reset is the word of the backend itself, which nobody else can give (but its host, for policies that deny the client: such failures do not come here), so it always counts. For
+ * everything else:
  *
  *   1. If another client has come to the service in the last interval, failures of one client count only together with those of
  *      another one, since the backend last answered anybody. Until then they are held.

@@ -5,13 +5,19 @@
  *   client ── weft ─┬─ one, two, three     service web: TCP 80 → 8080, UDP 53
  */
 import t from 'tap';
+import type { Endpoint } from '../../src/cluster/endpoint.ts';
+import type { Endpoints } from '../../src/cluster/endpoints.ts';
+import type { Networks } from '../../src/cluster/networks.ts';
+import { policyParts } from '../../src/cluster/policies/parts.ts';
 import { parseIp } from '../../src/flow/types.ts';
+import { createSimulation, type SimulatedHost } from '../../src/simulation.ts';
 import type { Backend, OutlierSettings, Service } from '../../src/table/service.ts';
 import { buildIcmpError } from '../../src/wire/icmp-error.ts';
 import { IP_ICMP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { ACK, backendLab, datapaths, gateway, macOf, RST, SYN, VNI } from '../support/backend-lab.ts';
 import * as frames from '../support/frames.ts';
 import { parsePacket, type Packet } from '../support/packets.ts';
+import { policyOf } from '../support/policy/tables.ts';
 import { backend, service, servicePort } from '../support/services.ts';
 
 const settings: OutlierSettings = {
@@ -27,6 +33,37 @@ const settings: OutlierSettings = {
  * own port, or from that of another container.
  */
 type Manner = 'answers' | 'resets' | 'silent' | 'unreachable' | 'too big' | 'slandered';
+
+/** The policies of a host, as the cluster hands them over. @param isHere by the last number of their addresses */
+function policiesOf({ forwarding }: SimulatedHost, isHere: (last: number) => boolean) {
+  const endpoints = new Map(
+    [2, 3, 4, 5, 6].map((last) => {
+      const name = `e${last}`;
+      const resource = { metadata: { name, namespace: 'default', labels: {} }, spec: { network: 'blue' } };
+      const at = { addresses: [`10.0.0.${last}`], mac: macOf(last), host: isHere(last) ? undefined : 'elsewhere' };
+      return [name, { name, resource, ...at } as unknown as Endpoint];
+    }),
+  );
+  const pool = { contains: () => true, ownerOf: (address: bigint) => `e${address & 255n}` };
+  const { enforcement } = policyParts({
+    forwarding,
+    networks: () => ({ at: () => ({ pools: [pool] }) }) as unknown as Networks,
+    endpoints: () =>
+      ({ find: (name: string) => endpoints.get(name), values: () => endpoints.values() }) as unknown as Endpoints,
+  });
+  for (const endpoint of endpoints.values()) enforcement.endpointChanged(undefined, endpoint);
+  return {
+    /** Backends admit these, and answer all others with a reset. */
+    put: (cidrs: readonly string[]): void => {
+      const spec = { podSelector: {}, ingress: cidrs.map((cidr) => ({ from: [{ ipBlock: { cidr } }] })) };
+      const annotations = { 'weft.dev/on-deny': 'reject' };
+      const metadata = { name: 'one', namespace: 'default', annotations };
+      const policy = policyOf({ kind: 'NetworkPolicy', metadata, spec });
+      enforcement.policyChanged('NetworkPolicy', 'one', { selector: { namespaces: 'default', pods: [] }, policy });
+      enforcement.settle();
+    },
+  };
+}
 
 for (const [kind, open] of Object.entries(datapaths)) {
   function lab(given: Partial<Service> = {}) {
@@ -220,6 +257,59 @@ for (const [kind, open] of Object.entries(datapaths)) {
     t.match(fault(4), /^3 connections refused/);
     for (let i = 0; i < 3; i++) connect('tcp', 6);
     t.match(fault(4), /^3 connections refused/, 'and stays so');
+    net.close();
+  });
+
+  t.test(`${kind}: whom policies of another host deny ejects nobody; whom they admit is believed`, async (t) => {
+    const net = createSimulation({ open, sharesStore: true });
+    const [a, b] = [net.host('a', '192.0.2.1'), net.host('b', '192.0.2.2')];
+    for (const host of [a, b]) host.createNetwork('blue', VNI, { subnets: ['10.0.0.0/24'] });
+    const attach = (host: SimulatedHost, last: number) =>
+      host.attach({ name: `e${last}`, network: 'blue', mac: macOf(last), addresses: [`10.0.0.${last}`] });
+    const clients = { 2: attach(a, 2), 6: attach(a, 6) };
+    const ports = new Map([3, 4, 5].map((last) => [last, attach(b, last)]));
+    const policies = [
+      policiesOf(a, (last) => last === 2 || last === 6),
+      policiesOf(b, (last) => last >= 3 && last <= 5),
+    ];
+    const backends = [3, 4, 5].map((last) =>
+      backend(`10.0.0.${last}`, { vni: VNI, host: 'b', endpoint: `default/e${last}` }),
+    );
+    const outlier = { ...settings, mostEjectedPercent: 100 };
+    const web = service({ backends, balancing: 'round-robin', outlier, ports: [servicePort(3)] });
+    a.forwarding.setService(web);
+    let sourcePort = 20_000;
+    /** @returns whether a reset came back */
+    const connect = (from: 2 | 6, flags = SYN | ACK): boolean => {
+      const src = `10.0.0.${from}`;
+      const ends = { srcMac: macOf(from), dstMac: gateway, src, dst: '10.96.0.1', ip4: { ttl: 64 } };
+      sourcePort++;
+      clients[from].send(frames.tcp(ends, { sourcePort, destinationPort: 80, sequence: 5, flags: SYN }));
+      for (const [last, port] of ports) {
+        const back = { srcMac: macOf(last), dstMac: macOf(from), src: `10.0.0.${last}`, dst: src };
+        const answer = { sourcePort: 8080, destinationPort: sourcePort, sequence: 77, acknowledgment: 6, flags };
+        if (port.received.splice(0).length > 0) port.send(frames.tcp(back, answer));
+      }
+      return clients[from].received.splice(0).some((frame) => (parsePacket(frame).flags & RST) !== 0);
+    };
+    const ejections = (): number => a.forwarding.outliers.statistics.ejections;
+    for (const each of policies) each.put(['10.0.0.6/32']);
+    t.ok(connect(2), 'the other host answers in the name of the backend');
+    for (let i = 0; i < 60; i++) {
+      connect(2);
+      if (i % 5 === 4) net.advance(50);
+    }
+    net.advance(50);
+    t.equal(ejections(), 0);
+    t.notOk(connect(6));
+    for (let i = 0; i < 9; i++) connect(6, RST | ACK);
+    net.advance(50);
+    t.equal(ejections(), 3, 'those who refuse one that may come, whoever else comes');
+    net.advance(30_000);
+    for (const each of policies) each.put(['10.0.0.6/32', '10.0.0.2/32']);
+    for (let i = 0; i < 9; i++) connect(2, RST | ACK);
+    net.advance(50);
+    t.equal(ejections(), 6, 'and now the other one may');
     net.close();
   });
 

@@ -1,6 +1,6 @@
 /** The parts that put policies into force, and how they are connected. */
 import type { Forwarding } from '../../forwarding.ts';
-import { judgePacket } from '../../forwarding/packet-judgement.ts';
+import { deniesConnection, judgePacket } from '../../forwarding/packet-judgement.ts';
 import type { ClusterNetworkPolicyResource } from '../../model/kinds/cluster-network-policy.ts';
 import type { NetworkPolicyResource } from '../../model/kinds/network-policy.ts';
 import type { PolicyTestResource } from '../../model/kinds/policy-test.ts';
@@ -25,13 +25,14 @@ export interface PolicyParts {
 }
 
 export interface PolicyPartsEnvironment {
-  readonly forwarding: Pick<Forwarding, 'tables' | 'controller'>;
+  readonly forwarding: Pick<Forwarding, 'tables' | 'controller' | 'outliers'>;
   readonly networks: () => Networks;
   readonly endpoints: () => Endpoints;
 }
 
 export function policyParts({ forwarding, networks, endpoints }: PolicyPartsEnvironment): PolicyParts {
-  const { tables, controller } = forwarding;
+  const { tables, controller, outliers } = forwarding;
+  const { topology } = tables;
   const namespaces = new Namespaces((name) => enforcement.namespaceChanged(name));
   const enforcement: PolicyEnforcement = new PolicyEnforcement({
     tables: tables.policies,
@@ -40,6 +41,7 @@ export function policyParts({ forwarding, networks, endpoints }: PolicyPartsEnvi
     ...{ networks, endpoints },
   });
   tables.policies.workloadsFrom((address, vni) => enforcement.workloadAt(address, vni));
+  outliers.isDenied = (connection) => deniesConnection(connection, { policies: enforcement.everywhere(), topology });
   const of = (kind: Policy['name']['kind']) => ({
     onChange: (name: string, after: SelectingPolicy | undefined) => enforcement.policyChanged(kind, name, after),
   });
@@ -47,7 +49,7 @@ export function policyParts({ forwarding, networks, endpoints }: PolicyPartsEnvi
   const tests = new PolicyTests({
     stored: () => policyTests.all(),
     propose: (change) => enforcement.propose(change),
-    judge: (packet, policies) => judgePacket(packet, { policies, topology: tables.topology }),
+    judge: (packet, policies) => judgePacket(packet, { policies, topology }),
     isVip: (address) => tables.services.isVip(address),
   });
   return {

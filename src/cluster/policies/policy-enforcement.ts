@@ -26,7 +26,7 @@ import { eachInTurns } from '../../turns.ts';
 import { isHere, type Endpoint } from '../endpoint.ts';
 import type { Endpoints } from '../endpoints.ts';
 import type { Networks } from '../networks.ts';
-import type { ProposedChange } from '../proposed-change.ts';
+import { noChange, type ProposedChange } from '../proposed-change.ts';
 import { prefixOf } from '../routing.ts';
 import { doubtsAbout } from './doubts.ts';
 import { Identities } from './identities.ts';
@@ -64,6 +64,7 @@ export class PolicyEnforcement {
   /** Policies that have come, changed or gone, by id. */
   readonly #changed = new Map<string, SelectingPolicy | undefined>();
   readonly #changedNamespaces = new Set<string>();
+  #everywhere: ProposedPolicies | undefined;
 
   constructor(environment: PolicyEnforcementEnvironment) {
     this.#environment = environment;
@@ -85,6 +86,7 @@ export class PolicyEnforcement {
     const { name } = (after ?? before)!;
     const isSame = before?.resource === after?.resource && before?.host === after?.host;
     if (!isSame) {
+      this.#everywhere = undefined;
       if (after && isHere(after)) this.#here.set(name, this.#identities.of(after));
       else this.#here.delete(name);
       this.#follow(name);
@@ -106,6 +108,7 @@ export class PolicyEnforcement {
   /** Puts into force whatever has changed of policies and namespaces. */
   settle(): void {
     if (this.#changed.size === 0 && this.#changedNamespaces.size === 0) return;
+    this.#everywhere = undefined;
     const namespaces = new Set(this.#changedNamespaces);
     const selectors = this.#takeChanged();
     for (const namespace of namespaces) this.#takeNamespace(namespace);
@@ -183,6 +186,11 @@ export class PolicyEnforcement {
     const name = this.#ownerOf(address, vni);
     const endpoint = name === undefined ? undefined : this.#environment.endpoints().find(name);
     return endpoint && { endpoint: endpoint.name, identity: this.#identities.of(endpoint) };
+  }
+
+  /** What is in force for the endpoints of all hosts. */
+  everywhere(): ProposedPolicies {
+    return (this.#everywhere ??= this.propose(noChange));
   }
 
   /** What would be in force with a change. Nothing of it is. */
