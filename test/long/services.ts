@@ -159,6 +159,8 @@ async function run(t: Test): Promise<void> {
   assert.equal(tables.services.size, SERVICES + (LARGE > 0 ? 1 : 0));
   assert.equal(tables.services.get(`default/${web(SERVICES - 1)}`)?.backends.length ?? BACKENDS, BACKENDS);
   tell('loaded', [loaded]);
+  // In the background, while everything is in force. The first change would be in force only behind that.
+  tell('the copy of the state has all of it', [await costOf(() => plane.feed.kept())]);
 
   const times = async (what: string, work: (n: number) => Promise<unknown>): Promise<void> => {
     const costs: Cost[] = [];

@@ -46,7 +46,7 @@ export class CopyBatch {
 
   /** In the order in which they have to be written. */
   *lines(): Iterable<string> {
-    for (const key of this.#lines.keys()) yield* this.#lines.before(key).reverse();
+    for (const key of this.#lines.keysOfSeveral()) yield* this.#lines.before(key).reverse();
     for (const key of this.#lines.keys()) yield this.#lines.last(key)!;
   }
 
@@ -54,10 +54,7 @@ export class CopyBatch {
   refused(): string[] {
     const refused: string[] = [];
     for (const one of this.#refused) refused.push(JSON.stringify(one));
-    for (const key of this.#lines.keys()) {
-      const revision = this.#lines.refused(key);
-      if (revision !== undefined) refused.push(JSON.stringify([key, revision]));
-    }
+    for (const key of this.#lines.keysOfRefused()) refused.push(JSON.stringify([key, this.#lines.refused(key)]));
     return refused;
   }
 }

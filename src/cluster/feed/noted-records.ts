@@ -19,6 +19,10 @@ interface Noted<T> {
 
 export class NotedRecords<T> {
   readonly #last = new Map<string, Noted<T>>();
+  /** The keys of those that are not the only one: usually none of very many. */
+  readonly #several = new Set<string>();
+  /** The keys of those whose last one is refused. */
+  readonly #refused = new Set<string>();
   #marks = 0;
   /** How many marks were in front of the last one that says that everything before it is judged. */
   #judged = -1;
@@ -38,10 +42,15 @@ export class NotedRecords<T> {
     let before = last;
     while (before?.isRefused) before = before.before;
     this.#last.set(key, { value, revision, marks: this.#marks, isRefused: false, isAccepted: false, before });
+    this.#refused.delete(key);
+    if (before) this.#several.add(key);
+    else this.#several.delete(key);
   }
 
   delete(key: string): void {
     this.#last.delete(key);
+    this.#several.delete(key);
+    this.#refused.delete(key);
   }
 
   /** @param revision of the record, which may not be the last one any more */
@@ -51,6 +60,7 @@ export class NotedRecords<T> {
     if (!noted) return;
     noted.isRefused = true;
     noted.isAccepted = false;
+    if (noted === this.#last.get(key)) this.#refused.add(key);
   }
 
   /** @param isJudged whether everything that was noted by now is judged: what is not refused is accepted */
@@ -61,6 +71,16 @@ export class NotedRecords<T> {
 
   keys(): Iterable<string> {
     return this.#last.keys();
+  }
+
+  /** Those of which there may be some in front of the last one. */
+  keysOfSeveral(): Iterable<string> {
+    return this.#several;
+  }
+
+  /** Those whose last one is refused. */
+  keysOfRefused(): Iterable<string> {
+    return this.#refused;
   }
 
   has(key: string): boolean {
