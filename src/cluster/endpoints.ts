@@ -45,6 +45,7 @@ import {
 import { endpointReport, shownEndpoint } from './endpoint-report.ts';
 import { goneAddresses } from './gone-addresses.ts';
 import type { Hosts } from './membership/hosts.ts';
+import { keyOf } from './keys.ts';
 import { LocalRecords } from './local-records.ts';
 import type { PortProtocol } from '../model/publish.ts';
 import { publishedBy, type PublishedEndpointPort } from './publishing.ts';
@@ -99,6 +100,8 @@ export class Endpoints implements Reconciler {
   readonly #failures = new Map<string, WeftError>();
   /** The names of those whose records this host does not accept, and of which nothing is in force. */
   readonly #unread = new Set<string>();
+  /** Those that had neither an interface nor a declaration when that was looked at last, but a record of where they would be. */
+  #unfounded: ReadonlySet<string> = new Set();
   /** Those that are being deleted by whoever asked this host to. */
   readonly #deletedHere = new Set<string>();
   /** Those that wait since this change, which nobody was told yet. */
@@ -415,6 +418,7 @@ export class Endpoints implements Reconciler {
     const opened = tried.filter((name) => this.#index.find(name)?.state === 'attached');
     if (opened.length > 0) await this.#mending.mend(opened);
     await this.#mending.mendSome();
+    await this.#dropUnfounded();
     return opened.length > 0;
   }
 
@@ -483,6 +487,28 @@ export class Endpoints implements Reconciler {
     if (names.length === 0) return;
     const message = 'endpoints that were attached here are not declared here any more: their interfaces are removed';
     this.#environment.warn(message, { endpoints: someOf(names) });
+  }
+
+  /**
+   * What is left of attaches that never came about, as their answers were lost: the store has none of them. It is asked at the second
+   * look, since they may have been on their way.
+   */
+  async #dropUnfounded(): Promise<void> {
+    const { store, refused } = this.#environment;
+    const unfounded = this.#records
+      .names()
+      .filter((name) => this.#records.find(name)!.ifindex === undefined && !this.#index.find(name))
+      .filter((name) => refused().revision(endpointKind, name) === undefined);
+    const dropped = new Map<string, undefined>();
+    for (const name of unfounded.filter((one) => this.#unfounded.has(one))) {
+      const isNowhere = await store.get(keyOf(endpointKind, name)).then(
+        (entry) => entry === undefined,
+        () => false,
+      );
+      if (isNowhere) dropped.set(name, undefined);
+    }
+    this.#unfounded = new Set(unfounded);
+    if (dropped.size > 0) await this.#records.trySave(dropped);
   }
 
   /** Whoever has the name of this host now has not got its interfaces: those stay. */

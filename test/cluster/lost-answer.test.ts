@@ -1,7 +1,7 @@
 /** An endpoint that the store has although the answer was lost, and whoever attached it was told of a failure. */
 import t, { type Test } from 'tap';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
-import type { Store } from '../../src/store/store.ts';
+import { unansweredError, type Store } from '../../src/store/store.ts';
 import { openLab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
@@ -49,6 +49,29 @@ t.test('it is not attached to what has the number of its namespace by now', { sk
   cookie = 2n;
   link.back();
   await until(isReleased(host, store), { what: 'nobody has it' });
+});
+
+t.test('nothing is left of one that was never stored', { skip: needsRoot }, async (t) => {
+  const inside = await openLab(t).namespace('c');
+  const store = await openStore(t);
+  const link = new Switchable(store);
+  const host = await openControlPlane(t, undefined, { host: 'left', shared: link });
+  await host.cluster.apply([manifest('Network', 'blue', { subnets: ['10.0.0.0/24'] })]);
+  link.beforeCall = async (call) => {
+    if (call !== 'transact') return;
+    link.beforeCall = async () => {};
+    link.away();
+    throw unansweredError('the connection was reset');
+  };
+  const web = manifest('Endpoint', 'web', { network: 'blue', netns: inside.path });
+  await t.rejects(host.cluster.applyOrTakeBack(web), { code: 'unreachable' });
+  const record = () => host.endpoints.kept(['web']).get('web');
+  const renew = () => host.cluster.serial.run(() => host.endpoints.renew());
+  for (let n = 0; n < 3; n++) await renew();
+  t.ok(record(), 'the store may have it');
+  link.back();
+  await until(() => host.feed.report()!.reachable, { what: 'the store to be back' });
+  await until(async () => (await renew(), record() === undefined), { what: 'it to be forgotten' });
 });
 
 t.test('it is attached if its container is there', { skip: needsRoot }, async (t) => {
