@@ -42,7 +42,7 @@ await t.test('etcd falls silent, and nobody has noticed it: the daemon goes on',
     stderr:
       /^weft: the store cannot be reached \(.+\): what it has of this host cannot be removed, so nothing was; `weft down` stops weft and keeps it\n$/,
   });
-  t.match(await weft.status(), { forwarding: true, endpoints: 2, registration: { state: 'registered' } });
+  t.match(await weft.status(), { forwarding: true, endpoints: 2 });
   await ping(web, addresses[0]!);
   cluster.etcd.members[0]!.resume();
   t.match(await weft.attempt('down', '--purge'), { code: 0, stdout: 'weft has stopped, its ports are removed\n' });
