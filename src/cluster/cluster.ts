@@ -22,7 +22,7 @@ import { isUnanswered, joined, type Entry, type Transaction } from '../store/sto
 import { inTurns } from '../turns.ts';
 import { Confirmation } from './confirmation.ts';
 import { marked, unmarked } from './deletions.ts';
-import { FileDraft } from './draft.ts';
+import { FileDraft, recordAnew } from './draft.ts';
 import { isHere, type Endpoint } from './endpoint.ts';
 import { Enforcement, type EnforcementEnvironment } from './enforcement.ts';
 import type { Followers } from './followers.ts';
@@ -382,7 +382,9 @@ export class Cluster {
     const key = keyOf(kind, name);
     if (this.#deleting.get(key)) this.#enforcement.deletions.refuseKept(kind, name);
     const stored = await this.#stored(key);
-    const value = marked(stored?.value, hostName);
+    // What the store has lost is there as a whole, if it stays after all.
+    const { resource } = this.#environment.reconcilers.get(kind.kind)!.get(name);
+    const value = marked(stored?.value ?? (await recordAnew(this.#draft(), resource)), hostName);
     const markedAt = await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
     if (this.#deleting.has(key)) this.#deleting.set(key, true);
     refuseInUse(kind, name, this.#all(), this.refused);

@@ -222,6 +222,17 @@ export class FileDraft implements Draft, ProposedChange {
   }
 }
 
+/** What the store gets of a resource that is declared here and that it has lost. @param draft which is undone */
+export async function recordAnew(draft: FileDraft, resource: Resource): Promise<unknown> {
+  const key = keyOf(kindOf(resource), idOf(resource.metadata));
+  try {
+    await draft.apply(resource);
+    return draft.transaction().put!.find((one) => one.key === key)?.value;
+  } finally {
+    draft.undo();
+  }
+}
+
 async function keepNow({ store, transaction, stored }: Keeping): Promise<void> {
   stored(await store.transact(transaction));
 }

@@ -2,6 +2,7 @@
 import t, { type Test } from 'tap';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { namespaceKind } from '../../src/model/kinds/namespace.ts';
+import { WeftError } from '../../src/error.ts';
 import { networkKind } from '../../src/model/kinds/network.ts';
 import { until } from '../support/process.ts';
 import { Random } from '../support/random.ts';
@@ -152,4 +153,39 @@ t.test('what another host applies again while it is deleted stays', async (t) =>
   t.strictSame((await store.get('networks/blue'))?.value, value);
   await a.cluster.delete(networkKind, { name: 'blue' });
   t.equal(await store.get('networks/blue'), undefined, 'until it is deleted once more');
+});
+
+t.test('what the store has lost is there as a whole if it cannot be deleted after all', async (t) => {
+  const shared = await openStore(t);
+  const [toA, toB] = [new Switchable(shared), new Switchable(shared)];
+  const a = await openControlPlane(t, undefined, { host: 'a', shared: toA });
+  const b = await openControlPlane(t, undefined, { host: 'b', shared: toB });
+  const { entries } = await shared.list('');
+  await a.cluster.apply([blue]);
+  await until(() => b.networks.find('blue'), { what: 'b to know it' });
+  const { value } = (await shared.get('networks/blue'))!;
+  const old = await openStore(t);
+  await old.transact({ put: entries.map(({ key, value: before }) => ({ key, value: before })) });
+  for (const link of [toA, toB]) link.away();
+  for (const link of [toA, toB]) link.back(old);
+  const isHeld = ({ feed }: Pick<typeof a, 'feed'>) =>
+    feed.report()!.held.some(({ name }) => name === 'network "blue"');
+  for (const host of [a, b]) await until(() => isHeld(host), { what: 'it to be held' });
+
+  let writes = 0;
+  toA.beforeCall = async (call) => {
+    if (call === 'transact' && ++writes === 2) throw new WeftError('system', 'not now');
+  };
+  await t.rejects(a.cluster.delete(networkKind, { name: 'blue' }), { message: 'not now' });
+  t.same((await old.get('networks/blue'))?.value, value, 'as it was');
+  for (const host of [a, b]) {
+    const { cluster, networks } = host;
+    await until(() => cluster.serial.run(async () => (await cluster.enforce(), !isHeld(host))), {
+      what: 'it to be in force as the store has it',
+    });
+    t.equal(networks.find('blue')?.vni, (value as { vni: number }).vni);
+    t.same(cluster.refused.report(), []);
+  }
+  await a.cluster.delete(networkKind, { name: 'blue' });
+  await until(() => !b.networks.find('blue'), { what: 'its end on both' });
 });
