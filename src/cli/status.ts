@@ -175,7 +175,7 @@ function endpointsText({ endpoints, endpointProblems }: StatusReport): string {
 }
 
 function refusedTexts({ refusedRecords, refusedRecordCount }: StatusReport): string[] {
-  const named = refusedRecords.map((refused) => `${refusedRecordText(refused)}: ${REFUSED_HINT}`);
+  const named = refusedRecords.map((refused) => `${refusedRecordText(refused)}: ${refused.hint ?? REFUSED_HINT}`);
   return [...named, ...moreRefusedText(refusedRecordCount, named.length)];
 }
 

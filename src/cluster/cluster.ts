@@ -477,7 +477,7 @@ export class Cluster {
       const report = await this.#environment.feed.accept();
       await this.#enforcement.follow();
       await this.#keepDefaultNamespace();
-      return report;
+      return { ...report, accepted: this.refused.explained(report.accepted) };
     });
   }
 

@@ -5,12 +5,13 @@
  */
 import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
+import type { HeldRecordReport } from '../model/held.ts';
 import type { RefusedRecordReport } from '../model/report.ts';
-import { isPolicyKind } from '../model/refused-record.ts';
+import { CLASH_HINT, isPolicyKind, REFUSED_HINT } from '../model/refused-record.ts';
 import { nameOf } from '../model/resource.ts';
 import type { Change, Entry, Expectation } from '../store/store.ts';
 import { networkOf, ownerOf } from './feed/known-records.ts';
-import { keyOf } from './keys.ts';
+import { keyOf, nameOfKey } from './keys.ts';
 import type { Declared } from './reconciler.ts';
 
 interface Refused {
@@ -26,6 +27,9 @@ interface Refused {
 
 /** How many are named, in reports and in the log. Of the others it is said how many they are. */
 export const MOST_NAMED = 64;
+
+const isNetworkClash = ({ kind, isClash }: Refused): boolean => isClash && kind.kind === 'Network';
+const waitText = (one: Refused): string => `waits: ${one.why}: ${isNetworkClash(one) ? CLASH_HINT : REFUSED_HINT}`;
 
 /** What may be closed as long as it is refused: it is named first. */
 const isPolicy = ({ kind }: Refused): boolean => isPolicyKind(kind.kind);
@@ -101,7 +105,14 @@ export class RefusedRecords {
     const refused = this.#refused.get(keyOf(kind, name));
     if (!refused) return undefined;
     const which = `${kind.kind.toLowerCase()} "${name}"`;
-    return new WeftError('invalid', `${which} waits: ${refused.why}: apply it again, or delete it`);
+    return new WeftError('invalid', `${which} ${waitText(refused)}`);
+  }
+
+  /** Says of each that is refused that it waits, and why. */
+  explained(records: readonly HeldRecordReport[]): HeldRecordReport[] {
+    if (this.#refused.size === 0) return [...records];
+    const reasons = new Map([...this.#refused].map(([key, refused]) => [nameOfKey(key), waitText(refused)]));
+    return records.map((one) => (reasons.has(one.name) ? { ...one, why: `it ${reasons.get(one.name)}` } : one));
   }
 
   /** How many there are. */
@@ -113,10 +124,11 @@ export class RefusedRecords {
   report(): RefusedRecordReport[] {
     const all = [...this.#refused.values()];
     const first = all.length <= MOST_NAMED ? all : [...all.filter(isPolicy), ...all.filter((one) => !isPolicy(one))];
-    return first.slice(0, MOST_NAMED).map(({ kind, name, why }) => {
+    return first.slice(0, MOST_NAMED).map((one) => {
+      const { kind, name, why } = one;
       const own = nameOf(name);
       const namespace = kind.isNamespaced ? { namespace: own.namespace } : {};
-      return { kind: kind.kind, name: own.name, ...namespace, why };
+      return { kind: kind.kind, name: own.name, ...namespace, why, ...(isNetworkClash(one) && { hint: CLASH_HINT }) };
     });
   }
 }

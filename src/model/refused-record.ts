@@ -4,6 +4,9 @@ import type { RefusedRecordReport } from './report.ts';
 
 /** What to do about one. */
 export const REFUSED_HINT = 'apply it again, or delete it';
+/** About a network whose VNI or subnet another one has: as it is, it can never be accepted beside that. */
+export const CLASH_HINT =
+  'apply it again with another VNI (left out, weft chooses one) or subnet, or delete one of the two';
 
 /** What cannot be read of a policy is closed, and may close all of its namespace. */
 export function isPolicyKind(kind: string): boolean {

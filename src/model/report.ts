@@ -112,6 +112,8 @@ export const refusedRecordReport = z.object({
   /** Of a namespaced kind. */
   namespace: z.string().optional(),
   why: z.string(),
+  /** What to do about it, unless applying it again or deleting it would help. */
+  hint: z.string().optional(),
 });
 
 /** A store that several hosts share, as this host sees it. */

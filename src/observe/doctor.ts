@@ -468,9 +468,12 @@ function tooLargeText(networks: readonly string[], mostBytes: number): string {
 }
 
 function checkRecords({ refusedRecords, refusedRecordCount }: DoctorEnvironment): CheckReport[] {
-  const check = (detail: string): CheckReport => ({ check: 'record', result: 'warning', detail, hint: REFUSED_HINT });
+  const check = (detail: string, hint = REFUSED_HINT): CheckReport => ({
+    ...{ check: 'record', result: 'warning', detail, hint },
+  });
   const more = moreRefusedText(refusedRecordCount, refusedRecords.length);
-  return [...refusedRecords.map(refusedRecordText), ...more].map(check);
+  const named = refusedRecords.map((refused) => check(refusedRecordText(refused), refused.hint));
+  return [...named, ...more.map((detail) => check(detail))];
 }
 
 function checkHook({ name, file, state, why, onError, failures, quarantines }: HookReport): CheckReport {

@@ -2,10 +2,11 @@
 import t, { type Test } from 'tap';
 import { Holding } from '../../src/cluster/addresses/holding.ts';
 import { addressValue } from '../../src/model/address.ts';
+import { networkKind } from '../../src/model/kinds/network.ts';
 import type { Store } from '../../src/store/store.ts';
 import { Switchable } from '../support/switchable.ts';
 import { attach, blocksIn, blue, openHost, settled, type Plane } from './block-hosts.ts';
-import { openStore } from './control-plane.ts';
+import { manifest, openStore } from './control-plane.ts';
 
 t.setTimeout(120_000);
 
@@ -61,6 +62,26 @@ t.test('a host that starts after the store was lost does not take back what anot
   }
   t.equal(refusal(a, 'a1'), undefined);
   t.match((await blocksIn(other))[FIRST], { host: 'a', claimed: { '10.0.0.3': { host: 'c' } } });
+});
+
+t.test('what waits, as another network has its VNI by now, is not told as if it were back', async (t) => {
+  const shared = await openStore(t);
+  let a = await openHost(t, shared, 'a');
+  const network = (name: string, subnet: string) => manifest('Network', name, { subnets: [subnet], vni: 5 });
+  await a.cluster.apply([network('green', '10.1.0.0/24')]);
+  const other = await anew(t, shared);
+  await a.cluster.delete(networkKind, { name: 'green' });
+  await a.cluster.apply([network('violet', '10.2.0.0/24')]);
+  await a.close();
+  a = await openHost(t, other, 'a', a.directory);
+  const held = a.feed.report()!.held.filter(({ name }) => name.startsWith('network'));
+  t.same(held, [
+    { name: 'network "green"', change: 'returned' },
+    { name: 'network "violet"', change: 'deleted' },
+  ]);
+  await a.cluster.apply([network('violet', '10.2.0.0/24')]);
+  const why = /^it waits: VNI 5 is taken by network "violet": apply it again with another VNI /;
+  t.match((await a.cluster.acceptStore()).accepted, [{ name: 'network "green"', change: 'returned', why }]);
 });
 
 const block = (): Holding => new Holding({ key: FIRST, network: 'blue', first: addressValue('10.0.0.0') }, 'c');

@@ -121,6 +121,18 @@ t.test('a network that clashes does not take the place of another', async (t) =>
     { kind: 'Network', name: 'red', why: 'VNI 100 is taken by network "blue"' },
     { kind: 'Network', name: 'wide', why: 'subnet 10.0.0.0/16 overlaps 10.0.0.0/24 of network "blue"' },
   ]);
+  const hint = 'apply it again with another VNI (left out, weft chooses one) or subnet, or delete one of the two';
+  for (const refused of cluster.refused.report()) t.equal(refused.hint, hint);
+  const accepted = [
+    { name: 'network "red"', change: 'returned' },
+    { name: 'network "blue"', change: 'changed' },
+  ] as const;
+  const why = `it waits: VNI 100 is taken by network "blue": ${hint}`;
+  t.same(
+    cluster.refused.explained(accepted),
+    [{ ...accepted[0], why }, accepted[1]],
+    'so it is told when it is accepted',
+  );
   t.equal(networks.size, 1);
   t.equal(forwarding.tables.topology.networkNamed('blue')?.vni, 100);
   await write({ 'networks/faulty': { resource: {} } });
@@ -128,6 +140,10 @@ t.test('a network that clashes does not take the place of another', async (t) =>
   t.same(triedAgain('Network'), ['networks/red', 'networks/wide'], 'what is faulty is not tried again');
   t.same(triedAgain('Endpoint'), [], 'nor is anything when others have changed');
   await write({ 'networks/faulty': undefined });
+  const { vni: _, ...anyVni } = red.spec as { readonly vni: number };
+  await cluster.apply([{ ...red, spec: anyVni }]);
+  t.match(cluster.refused.report(), [{ name: 'wide' }], 'without its VNI, it gets another one');
+  await write({ 'networks/red': { resource: red, vni: 100, mtu: 1450 } });
   await cluster.delete(networkKind, { name: 'blue' });
   t.same(cluster.refused.report(), [], 'without it they are accepted');
   t.equal(networks.size, 2);
