@@ -46,8 +46,9 @@ async function statusText(report: StatusReport): Promise<string> {
     ...rows(() => report.clashes.map(({ detail }) => ['Clash', paint('yellow', detail)] as const)),
     ...row('Store', () => storeText(report)),
     ...rows(() => {
-      const { held = [], losses = [], pending = [], lost = [], takesNothing } = report.sharedStore ?? {};
+      const { held = [], losses = [], pending = [], lost = [], copyDamage, takesNothing } = report.sharedStore ?? {};
       const told: (readonly [string, Cell])[] = [];
+      if (copyDamage !== undefined) told.push(['Copy', paint('yellow', copyDamage)]);
       if (losses.length > 0)
         told.push(['Would go', paint('yellow', `${heldText(losses)}, with \`weft doctor --accept-store\``)]);
       if (held.length > 0) told.push(['Held', paint('yellow', `${heldText(held)}: \`weft doctor\` says why`)]);

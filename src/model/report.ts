@@ -141,6 +141,8 @@ export const sharedStoreReport = z.object({
   pending: z.array(z.string()),
   /** Why resources that this host wrote while the store was away were given up. */
   lost: z.array(z.string()),
+  /** Set if this host's copy of the state was damaged when the daemon started: what that was, and what was done. */
+  copyDamage: z.string().optional(),
   /** What shows that the store is not what it was. */
   signs: z.array(z.string()),
   /** What stays in force until `weft doctor --accept-store`, or until it is applied again. */

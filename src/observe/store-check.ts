@@ -4,8 +4,12 @@ import type { CheckReport, SharedStoreReport } from '../model/report.ts';
 
 /** @param waitsFor why nothing is known of the cluster yet; undefined if that is not so */
 export function checkStore(store: SharedStoreReport, waitsFor: string | undefined): CheckReport[] {
-  const { signs, held, lost, audit } = store;
+  const { copyDamage, signs, held, lost, audit } = store;
   const checks: CheckReport[] = [reached(store, waitsFor === undefined)];
+  if (copyDamage !== undefined) {
+    const hint = 'if that happens again, see the disk that has it: the end of a process alone damages nothing';
+    checks.push({ check: 'copy', result: 'warning', detail: copyDamage, hint });
+  }
   if (held.length > 0) {
     checks.push({
       check: 'held',

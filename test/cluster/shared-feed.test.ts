@@ -1,8 +1,9 @@
 /** What is in force on hosts that share a store, whatever happens to the store. */
-import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { checkStore } from '../../src/observe/store-check.ts';
 import type { Store } from '../../src/store/store.ts';
 import { Hooked } from '../support/switch.ts';
 import { openStore } from './control-plane.ts';
@@ -536,4 +537,27 @@ t.test('what was listed is judged before all of it is listed again', async (t) =
   await busy;
   await a.until(() => a.inForce.has('networks/red'), 'red');
   t.equal(a.link.lists, lists + 1);
+});
+
+t.test('that the copy was damaged at the start is told, and what was done', async (t) => {
+  const { start, b } = await twoHosts(t);
+  await b.stop();
+  const file = join(b.directory, 'copy');
+  const bytes = readFileSync(file);
+  const at = bytes.lastIndexOf('\n', bytes.length - 2) + 1;
+  bytes[at + 12]! ^= 1;
+  writeFileSync(file, bytes);
+  let host = await start('b', { known: b.directory, isAway: true });
+  host.passTime();
+  const what = `${file} is damaged at byte ${at}, when weft started`;
+  t.match(host.report.copyDamage, new RegExp(`^${what}: (what is in front of that counts|what this host knew)`));
+  host.link.back();
+  await host.until(() => host.feed.report().copyDamage!.endsWith('has come from the store'), 'what was missing');
+  t.match(checkStore(host.report, undefined), [
+    { check: 'store' },
+    { check: 'copy', result: 'warning', detail: `${what}: what was missing has come from the store` },
+  ]);
+  await host.stop();
+  host = await start('b', { known: b.directory });
+  t.equal(host.report.copyDamage, undefined, 'it is whole again');
 });

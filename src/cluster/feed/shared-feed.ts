@@ -427,6 +427,7 @@ export class SharedFeed implements Feed {
     this.#reached(revision);
     await state.followAt(place).catch((error: unknown) => this.#tellFailure(error, CANNOT_NOTE_PLACE));
     this.#accepting = undefined;
+    state.isCompared = true;
     const news = this.#isGiven ? listedNews(state, listing, changes, made) : this.#first(changes);
     return { revision, news: { ...news, listed: isOther ? { latest: latestIn(listing) } : {} } };
   }

@@ -15,7 +15,7 @@ import { keyOf, nameOfKey } from '../keys.ts';
 import { refuseForeignCopy, refuseForeignWrites } from './host-name.ts';
 import { digestOf, isOwnedBy, type KnownRecord } from './known-records.ts';
 import { PendingWrites } from './pending-writes.ts';
-import { StateCopy } from './state-copy.ts';
+import { StateCopy, type Copied } from './state-copy.ts';
 import type { StoreMark, Strangeness } from './store-identity.ts';
 import { notePlace, placeBefore, type StorePlace } from './store-place.ts';
 
@@ -59,6 +59,10 @@ export class SharedState {
   #refused: ReadonlySet<string> = new Set();
   /** Something is noted that the copy does not have yet. */
   #isToKeep = false;
+  /** What was wrong with the copy at the start. */
+  #damage: Copied<StoreMark>['damage'];
+  /** The store has been compared with it since the start. */
+  isCompared = false;
   /** How often a record has ceased to be in force. */
   removals = 0;
   #changes = 0;
@@ -81,8 +85,9 @@ export class SharedState {
     const pending = new PendingWrites(own);
     await pending.load();
     refuseForeignWrites(host, pending.all());
-    const { copy, mark, entries, before, refused } = await StateCopy.open<StoreMark>(copyFile, onWarning);
+    const { copy, mark, entries, before, refused, damage } = await StateCopy.open<StoreMark>(copyFile, onWarning);
     const state = new SharedState(host, own, pending, copy);
+    state.#damage = damage;
     const id = (await own.get(CLUSTER_KEY))?.value as string | undefined;
     state.id = id;
     state.place = id === undefined ? undefined : await placeBefore(own);
@@ -357,8 +362,11 @@ export class SharedState {
     );
   }
 
-  report(): Pick<SharedStoreReport, 'pending' | 'lost' | 'signs' | 'held'> {
+  report(): Pick<SharedStoreReport, 'pending' | 'lost' | 'copyDamage' | 'signs' | 'held'> {
+    const { what, left } = this.#damage ?? {};
+    const done = this.isCompared ? 'what was missing has come from the store' : left;
     return {
+      ...(what !== undefined && { copyDamage: `${what}, when weft started: ${done}` }),
       pending: this.pending.all().map(({ key, value }) => `${nameOfKey(key)}${value ? '' : ' (deleted)'}`),
       lost: [...this.#lost.values()],
       signs: [...(this.strange?.signs ?? [])],

@@ -46,6 +46,8 @@ export interface Copied<Mark> {
   readonly before: ReadonlyMap<string, readonly Entry[]>;
   /** The keys of those that are refused. */
   readonly refused: ReadonlySet<string>;
+  /** What is wrong with it, and what is left; undefined if it is whole. */
+  readonly damage?: { readonly what: string; readonly left: string };
 }
 
 /** What was committed, and is not written yet. */
@@ -113,7 +115,8 @@ export class StateCopy<Mark> {
       const copy = new StateCopy<Mark>(path, onWarning, opened, found);
       await opened.truncate(lengthBytes);
       if (lengthBytes === 0) await copy.#append([encodeRecord(HEADER)]);
-      return { copy, mark, entries, before, refused };
+      const told = damage === undefined ? {} : { damage: { what: `${path} ${damage}`, left: whatIsLeft(mark) } };
+      return { copy, mark, entries, before, refused, ...told };
     } catch (error) {
       const why = `${path} cannot be used: ${(error as Error).message}`;
       throw new WeftError('system', why, { cause: error });
@@ -341,7 +344,7 @@ function noteMark(noted: NotedRecords<unknown>, line: unknown): void {
 }
 
 /** What a copy says, and what is wrong with it. */
-interface Read<Mark> extends Omit<Copied<Mark>, 'copy'> {
+interface Read<Mark> extends Omit<Copied<Mark>, 'copy' | 'damage'> {
   readonly lengthBytes: number;
   readonly damage?: string;
 }
