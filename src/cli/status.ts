@@ -1,6 +1,7 @@
 /** `weft status`: exits 0 only when the daemon forwards. */
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
+import { takenBackText } from '../model/confirmation-text.ts';
 import { heldText } from '../model/held.ts';
 import { unknownText } from '../model/in-force.ts';
 import { someOf } from '../model/name.ts';
@@ -230,9 +231,7 @@ function confirmationRows({ waiting, takenBack }: StatusReport['confirmation']):
   const told: (readonly [string, string])[] = [];
   if (waiting) {
     const what = `a change of ${someOf(waiting.resources)}, made on host ${waiting.host}`;
-    const then = waiting.isTakenBack
-      ? 'is being taken back'
-      : `is taken back at ${waiting.until}: \`weft confirm\` keeps it`;
+    const then = waiting.isTakenBack ? 'is being taken back' : `${takenBackText(waiting)}: \`weft confirm\` keeps it`;
     told.push(['Unconfirmed', `${what}, ${then}`]);
   }
   if (takenBack) {

@@ -90,6 +90,8 @@ export class Confirmation implements Register {
   #last = '';
   /** The revision of the record for which the time runs; 0 if it runs for none. */
   #armedFor = 0;
+  /** When that time is over. */
+  #dueMs = 0;
   #cancel = (): void => {};
   /** Why it could not be taken back the last time. */
   #toldWhy: string | undefined;
@@ -108,12 +110,20 @@ export class Confirmation implements Register {
         ? {
             host: waiting.host,
             until: untilOf(waiting),
+            ...this.#byOthers(waiting),
             resources: [...this.#replaced.keys()].map(nameOfKey),
             isTakenBack: waiting.takingBack !== undefined,
           }
         : null,
       takenBack: this.#takenBack,
     };
+  }
+
+  #byOthers({ host, at, forMs, takingBack }: Waiting): { readonly byOthersAt?: string } {
+    const { hostName, wallClock } = this.#environment;
+    const isOver = wallClock() > Date.parse(at) + forMs;
+    if (host === hostName || !isOver || takingBack !== undefined) return {};
+    return { byOthersAt: new Date(this.#dueMs).toISOString() };
   }
 
   close(): void {
@@ -172,6 +182,7 @@ export class Confirmation implements Register {
   #wait(delayMs: number): void {
     if (this.#isClosed) return;
     this.#cancel();
+    this.#dueMs = this.#environment.wallClock() + delayMs;
     this.#cancel = this.#environment.after(delayMs, () => void this.#takeBack());
   }
 

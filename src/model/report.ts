@@ -242,6 +242,8 @@ export const confirmationReport = z.object({
       host: z.string(),
       /** When it is taken back. */
       until: z.string(),
+      /** When this host takes it back, if that time is over, and the host that made it has not done that. */
+      byOthersAt: z.string().optional(),
       resources: z.array(z.string()),
       /** True from when its time is over: it cannot be confirmed any more. */
       isTakenBack: z.boolean(),

@@ -9,6 +9,7 @@ import { requireTun } from '../link/tun.ts';
 import type { OutsideState } from '../outside/state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
 import { someOf } from '../model/name.ts';
+import { takenBackText } from '../model/confirmation-text.ts';
 import { moreRefusedText, REFUSED_HINT, refusedRecordText } from '../model/refused-record.ts';
 import { portText } from '../model/publish.ts';
 import type {
@@ -242,11 +243,11 @@ function checkConfirmation({ confirmation: { waiting, takenBack } }: DoctorEnvir
           ),
         ];
   if (!waiting) return left;
-  const { host, until, resources, isTakenBack } = waiting;
+  const { host, resources, isTakenBack } = waiting;
   const what = `a change of ${someOf(resources)}, made on host "${host}",`;
   if (isTakenBack)
     return [...left, warning(`${what} is being taken back`, 'if that does not end, see the log of weft up')];
-  return [...left, warning(`${what} is taken back at ${until}`, '`weft confirm` keeps it')];
+  return [...left, warning(`${what} ${takenBackText(waiting)}`, '`weft confirm` keeps it')];
 }
 
 /** What is wrong was repaired already, but whatever made it so may do it again. */

@@ -5,6 +5,7 @@
 import t from 'tap';
 import { Confirmation } from '../../src/cluster/confirmation.ts';
 import { WeftError } from '../../src/error.ts';
+import { takenBackText } from '../../src/model/confirmation-text.ts';
 import { findKind, kinds } from '../../src/model/kinds/registry.ts';
 import type { Resource } from '../../src/model/resource.ts';
 import { until } from '../support/process.ts';
@@ -274,6 +275,31 @@ t.test('whoever is told again of a change does not count from then', (t) => {
   t.equal(confirmation.report().waiting, null);
   see(12);
   t.same(waits, [FOR_MS + GRACE_MS, GRACE_MS, FOR_MS + GRACE_MS], 'the next one has its own time');
+  confirmation.close();
+  t.end();
+});
+
+t.test('a host says when it takes a change back, if the host that made it has not done that in time', (t) => {
+  const time = new Time();
+  const confirmation = new Confirmation({
+    ...{ hostName: 'b', ...time.options },
+  } as unknown as ConstructorParameters<typeof Confirmation>[0]);
+  const key = 'unconfirmed/change';
+  const change = { host: 'a', at: new Date(START_MS).toISOString(), forMs: FOR_MS };
+  time.nowMs += 10;
+  confirmation.see([{ key, entry: { key, revision: 7, value: change } }]);
+  const waiting = () => confirmation.report().waiting!;
+  const until = new Date(START_MS + FOR_MS).toISOString();
+  t.equal(takenBackText(waiting()), `is taken back at ${until}`);
+  time.nowMs = START_MS + FOR_MS + 1;
+  const byOthersAt = new Date(START_MS + 10 + FOR_MS + GRACE_MS).toISOString();
+  t.match(waiting(), { until, byOthersAt });
+  t.equal(
+    takenBackText(waiting()),
+    `was to be taken back at ${until}, which host "a" has not done: another host takes it back at ${byOthersAt}`,
+  );
+  confirmation.see([{ key, entry: { key, revision: 8, value: { ...change, takingBack: 7 } } }]);
+  t.match(waiting(), { isTakenBack: true, byOthersAt: undefined });
   confirmation.close();
   t.end();
 });
