@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { within } from '../../src/store/within.ts';
 import { Membership, type MembershipEnvironment } from '../../src/cluster/membership/membership.ts';
 import { LEASE_MS } from '../../src/cluster/membership/presence.ts';
-import type { WeftError } from '../../src/error.ts';
+import { WeftError } from '../../src/error.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import type { Store } from '../../src/store/store.ts';
 import { Hooked } from '../support/switch.ts';
@@ -340,6 +340,22 @@ t.test('a host that starts while the store is away registers when it is back', a
   t.same(membership.report, { state: 'registered' });
   t.ok(membership.isDecided);
   t.ok(await store.get('live/left'));
+});
+
+t.test('a host that was registered when the store went away says so', async (t) => {
+  const { daemon, own, time, shared } = await lab(t);
+  const { membership } = await daemon('left', '192.0.2.1', 'aa01', await own());
+  const { health, keepAlive } = shared;
+  const away = new WeftError('unreachable', 'etcd cannot be reached: no answer');
+  Object.assign(shared, { health: () => ({ isReachable: false }), keepAlive: () => Promise.reject(away) });
+  await time.pass(LEASE_MS);
+  t.same(membership.report, {
+    state: 'waiting',
+    why: `registered until the store went away, and again when it is back: ${away.message}`,
+  });
+  Object.assign(shared, { health, keepAlive });
+  await time.pass(2000);
+  t.same(membership.report, { state: 'registered' });
 });
 
 t.test('what a host has under its lease comes back when the lease has ended', async (t) => {

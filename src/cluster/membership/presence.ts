@@ -254,7 +254,10 @@ export class Presence {
       this.#forgetLease();
       if (lease !== undefined) await this.#environment.store.revoke(lease).catch(() => {});
     }
-    this.#tell({ state: error instanceof HostClash ? 'refused' : 'waiting', why: error.message });
+    if (error instanceof HostClash) return this.#tell({ state: 'refused', why: error.message });
+    const isKept = this.#registeredAs !== undefined && !this.#environment.store.health().isReachable;
+    const before = isKept ? 'registered until the store went away, and again when it is back: ' : '';
+    this.#tell({ state: 'waiting', why: `${before}${error.message}` });
   }
 
   #forgetLease(): void {
