@@ -23,7 +23,7 @@ export function up(program: Command): void {
     examples: [
       'weft up',
       'weft up --underlay 192.0.2.1 --peer 192.0.2.2',
-      'weft up --underlay 192.0.2.1 --store etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379',
+      'weft up --underlay 192.0.2.1 --store etcd://192.0.2.100:2379,192.0.2.101:2379,192.0.2.102:2379',
       'weft up --config /etc/weft.yaml',
       'weft up --config /etc/weft.yaml --takeover',
       'weft --socket /run/weft/a.sock up --host a --state /var/lib/weft-a --config a.yaml',
