@@ -270,7 +270,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     state: options.state,
     underlay: () => underlay.addressText,
     mtu: () => underlay.mtu(),
-    mustWait: () => feed.report()?.refused,
+    mustWait: () => feed.mustWait(),
     isStored: () => cluster.isStored,
     isReachable,
     unreachableMs: (name) => peers.downMs(underlayOf(name)),
@@ -361,7 +361,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const resolvConfs = new ResolvConfs({ networks, endpoints, later, warn });
 
   const probeKey = isShared
-    ? new ProbeKey({ store, mustWait: () => feed.report()?.refused, random: foundations.randomKey })
+    ? new ProbeKey({ store, mustWait: () => feed.mustWait(), random: foundations.randomKey })
     : undefined;
   const peers: Peers = new Peers({
     forwarding,
@@ -440,7 +440,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       ...foundations,
       ...{ store: foundations.questions, host: options.host },
       others: () => membership.others(),
-      mustWait: () => feed.report()?.refused,
+      mustWait: () => feed.mustWait(),
       answer: (question) => telling.whatIf.answer(question),
     });
   const telling = policyTelling({

@@ -21,7 +21,7 @@ import { validate } from '../model/validate.ts';
 import { isUnanswered, joined, type Entry, type Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import { Confirmation } from './confirmation.ts';
-import { marked, unmarked } from './deletions.ts';
+import { marked, unmarked, unreadError } from './deletions.ts';
 import { FileDraft, recordAnew } from './draft.ts';
 import { isHere, type Endpoint } from './endpoint.ts';
 import { Enforcement, type EnforcementEnvironment } from './enforcement.ts';
@@ -387,6 +387,7 @@ export class Cluster {
     const value = marked(stored?.value ?? (await recordAnew(this.#draft(), resource)), hostName);
     const markedAt = await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
     if (this.#deleting.has(key)) this.#deleting.set(key, true);
+    if (!this.#environment.feed.isToldOf(markedAt)) throw unreadError(kind, name);
     refuseInUse(kind, name, this.#all(), this.refused);
     return markedAt;
   }

@@ -3,8 +3,8 @@
  *
  *   1. the record is marked: whoever plans to refer to it is refused from then on, and a plan from before the mark fails,
  *      since it expects the record as it was
- *   2. when the mark is in force here, so is everything that refers to the resource. If there is something, the mark is taken
- *      off, and the deletion refused
+ *   2. when the watch has reported the mark, everything that refers to the resource is in force here. If there is something, or
+ *      if the watch is late, the mark is taken off, and the deletion refused
  *   3. the record is deleted, if it still is as it was marked
  *
  * So of a host that deletes a network and one that attaches an endpoint to it, one is refused. A host that ends in between
@@ -53,6 +53,13 @@ export class Deletions {
     const which = `${kind.kind.toLowerCase()} "${name}"`;
     throw new WeftError('conflict', `${which} is being deleted by host "${host}": apply it again to keep it`);
   }
+}
+
+/** What others have done before the mark is not known here yet, and may refer to the resource. */
+export function unreadError(kind: KindDefinition, name: string): WeftError {
+  const which = `${kind.kind.toLowerCase()} "${name}"`;
+  const why = 'what other hosts have changed is still being read';
+  return new WeftError('unreachable', `${which} cannot be deleted now: ${why}: try again`);
 }
 
 /** The record with the mark of a host. */

@@ -99,6 +99,8 @@ export interface StoreHealth {
   readonly isReachable: boolean;
   /** Since when that is so, in milliseconds since the epoch. Undefined for a store that is always reachable. */
   readonly since?: number;
+  /** Names the history of the store that answers, as a listing does. Undefined if it is not reachable, and for one that is always the same. */
+  readonly history?: string;
   /** One line that says why it is not reachable, and leaves that itself to its reader. */
   readonly why?: string;
   /** It has no space: why it took nothing that was written of late, although it answers. Deletions it may take all the same. */

@@ -147,7 +147,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     state: directory,
     underlay: () => underlay,
     mtu: async () => 1500,
-    mustWait: () => feed.report()?.refused,
+    mustWait: () => feed.mustWait(),
     isStored: () => cluster.isStored,
     isReachable: () => undefined,
     unreachableMs: () => undefined,

@@ -15,6 +15,9 @@ import {
   type WatchEvent,
 } from '../../src/store/store.ts';
 
+/** The name of the history of each embedded store. */
+const HISTORY = 'embedded';
+
 interface Watching {
   readonly prefix: string;
   readonly listener: (event: WatchEvent) => void;
@@ -89,8 +92,12 @@ export class Switchable implements Store {
   health(): StoreHealth {
     const since = Date.UTC(2026, 0, 1) + this.#since;
     if (this.#isReachable) {
-      const { takesNothing = this.takesNothing } = this.#store.health();
-      return { isReachable: true, ...(takesNothing !== undefined && { takesNothing }) };
+      const { takesNothing = this.takesNothing, history = HISTORY } = this.#store.health();
+      return {
+        isReachable: true,
+        history: history + this.history,
+        ...(takesNothing !== undefined && { takesNothing }),
+      };
     }
     return { isReachable: false, since, why: 'connection refused' };
   }

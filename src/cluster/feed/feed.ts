@@ -49,6 +49,11 @@ export interface Feed {
   /** Resolves when `next` has returned what was written at that revision, or will. */
   caughtUp(revision: number): Promise<void>;
 
+  /** True if `next` has returned all that was written up to that revision, by whomever, or will. */
+  isToldOf(revision: number): boolean;
+  /** Why a shared store must not be used although it may answer; undefined if it may, and if there is none. */
+  mustWait(): string | undefined;
+
   /** Resolves when all that `next` has returned by now survives the end of this daemon, wherever it starts from then. */
   kept(): Promise<void>;
 

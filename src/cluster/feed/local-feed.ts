@@ -49,6 +49,12 @@ export class LocalFeed implements Feed {
     while (this.#told < revision) await new Promise<void>((resolve) => this.#onTold.add(resolve));
   }
 
+  isToldOf(revision: number): boolean {
+    return this.#told >= revision;
+  }
+
+  mustWait(): undefined {}
+
   /** The store has everything that it says. */
   async kept(): Promise<void> {}
 

@@ -46,11 +46,17 @@ export class MadeWrites {
     return newest;
   }
 
-  /** The store has another history, or went back: nothing is reported any more. @returns what nobody knows yet */
-  restart(): { readonly revision: number; readonly changes: readonly Change[] }[] {
-    const left = [...this.#made.keys()].map((revision) => ({ revision, changes: this.give(revision) }));
+  /**
+   * The store has another history, or went back: nothing is reported any more.
+   * @param isNewest whether nothing later is known of a record than what was made at a revision @returns what nobody knows yet
+   */
+  restart(isNewest: (key: string, revision: number) => boolean): Change[] {
+    const left = new Map<string, Change>();
+    for (const revision of this.#made.keys()) {
+      for (const change of this.give(revision)) if (isNewest(change.key, revision)) left.set(change.key, change);
+    }
     this.#made.clear();
-    return left;
+    return [...left.values()];
   }
 
   /** The watch has reported everything up to there. @returns true if the last of it was made for this host */

@@ -26,6 +26,7 @@
  */
 import { WeftError } from '../../error.ts';
 import type { KindDefinition } from '../../model/kinds/kind.ts';
+import { someOf } from '../../model/name.ts';
 import type { AcceptReport, SharedStoreReport } from '../../model/report.ts';
 import { placeName } from '../../model/store-config.ts';
 import type { Change, Entry, Store, Transaction } from '../../store/store.ts';
@@ -43,6 +44,7 @@ import { StoreAudit } from './store-audit.ts';
 import { StoreBehindFeed } from './store-behind-feed.ts';
 import { FORMAT_KEY } from './store-identity.ts';
 import { StoreFollowing, type Judged, type Listed } from './store-following.ts';
+import { StoreUse } from './store-use.ts';
 import { StoreIdentification, type Identified } from './store-identification.ts';
 import type { StorePlace } from './store-place.ts';
 
@@ -82,8 +84,6 @@ const TICK_MS = 1000;
 const AUDIT_TICKS = [240, 360] as const;
 /** How many ticks pass until a store that is refused, or that refuses, is tried again. */
 const RETRY_TICKS = 5;
-/** How many records a message names. */
-const MOST_NAMED = 5;
 const CANNOT_READ = 'the store cannot be read';
 const CANNOT_WRITE = 'the store cannot be written';
 const CANNOT_NOTE_PLACE = 'where the store is followed cannot be noted';
@@ -114,7 +114,7 @@ export class SharedFeed implements Feed {
   #stopTicks = (): void => {};
   #ticks = 0;
   #ticksToAudit: number = AUDIT_TICKS[0];
-  #refusal: WeftError | undefined;
+  readonly #use: StoreUse;
   /** What is lost here if this host joins, or has just joined, the cluster of the store. */
   #losses: Readonly<AcceptReport['accepted']> = [];
   /** What is accepted at the moment: that the store is that of another cluster, or that it is elsewhere and has nothing. */
@@ -142,7 +142,7 @@ export class SharedFeed implements Feed {
     this.#writer = new SharedWriter({
       ...{ store, state, host },
       waitsFor: () => this.waitsFor(),
-      refusal: () => this.#refusal ?? this.#barred,
+      refusal: () => this.#use.whyNotWritten,
       isBehind: () => this.#ownWrites.isDue,
       onKept: (changes) => this.#give(changes),
       onMade: (transaction, revision) => this.#noteMade(transaction, revision),
@@ -151,7 +151,7 @@ export class SharedFeed implements Feed {
     this.#following = new StoreFollowing({
       store,
       least: () => this.#made.newest,
-      knownKey: () => (this.#accepting || this.#refusal ? undefined : this.#state.knownKey),
+      knownKey: () => (this.#accepting || this.#use.refusal ? undefined : this.#state.knownKey),
       onNews: () => {
         if (!this.#isClosed) this.#onNews();
       },
@@ -171,6 +171,7 @@ export class SharedFeed implements Feed {
       made: () => this.#made.newestPut,
       isStored: ({ key, revision }) => this.#state.storedAt(key) === revision,
     });
+    this.#use = new StoreUse({ ...environment, state });
     this.store = new StoreBehindFeed(store, this);
   }
 
@@ -209,7 +210,7 @@ export class SharedFeed implements Feed {
   waitsFor(): WeftError | undefined {
     if (this.#isGiven) return undefined;
     const why =
-      this.#refusal ??
+      this.#use.refusal ??
       unreachable(this.#environment.store) ??
       new WeftError('unreachable', this.#failures.get(CANNOT_WRITE) ?? 'the store has not answered yet');
     return new WeftError(why.code, `${why.message}: weft goes on when it can be used`, { cause: why });
@@ -257,6 +258,14 @@ export class SharedFeed implements Feed {
     }
   }
 
+  isToldOf(revision: number): boolean {
+    return this.#following.isWatching && this.#following.told >= revision;
+  }
+
+  mustWait(): string | undefined {
+    return this.#use.whyNot?.message;
+  }
+
   kept(): Promise<void> {
     return this.#state.kept();
   }
@@ -267,7 +276,7 @@ export class SharedFeed implements Feed {
 
   async ask(): Promise<void> {
     const { store } = this.#environment;
-    const why = this.#refusal ?? unreachable(store);
+    const why = this.#use.whyNot ?? unreachable(store);
     if (why) throw why;
     await store.get(FORMAT_KEY).catch((error: unknown) => {
       throw unreachable(store) ?? error;
@@ -278,7 +287,7 @@ export class SharedFeed implements Feed {
     const { pending, known, held } = this.#state;
     const record = known.get(key);
     const own = record?.value && { key, value: record.value, revision: record.revision };
-    const why = this.#refusal ?? unreachable(this.#environment.store);
+    const why = this.#use.whyNot ?? unreachable(this.#environment.store);
     if (own && why) return own;
     if (pending.has(key) || (own && held.has(key))) return own;
     if (why) throw why;
@@ -304,7 +313,7 @@ export class SharedFeed implements Feed {
     const { store, logger } = this.#environment;
     const why = unreachable(store);
     if (why) throw why;
-    if (this.#refusal) return this.#acceptOther();
+    if (this.#use.refusal) return this.#acceptOther();
     const { held, lost } = this.#state.report();
     this.#state.forgetLost();
     const told = { accepted: held, ...(lost.length > 0 && { lost }) };
@@ -327,7 +336,7 @@ export class SharedFeed implements Feed {
       ...(why !== undefined && { why }),
       ...(since !== undefined && { since: new Date(since).toISOString() }),
       revision: this.#state?.mark?.revision ?? 0,
-      ...(this.#refusal && { refused: this.#refusal.message, losses: [...this.#losses] }),
+      ...(this.#use.refusal && { refused: this.#use.refusal.message, losses: [...this.#losses] }),
       ...(takesNothing !== undefined && { takesNothing }),
       ...(this.#monitor.notFollowed && { notFollowed: this.#monitor.notFollowed }),
       ...(this.#state?.report() ?? { pending: [], lost: [], signs: [], held: [] }),
@@ -348,9 +357,9 @@ export class SharedFeed implements Feed {
     const { store, wallClock } = this.#environment;
     const isRetry = ++this.#ticks % RETRY_TICKS === 0;
     if (isRetry) this.#state.tick();
-    const isDue = store.health().isReachable && (isRetry || !this.#refusal);
+    const isDue = store.health().isReachable && (isRetry || !this.#use.refusal);
     // A store that is away, or that must not be followed, is told otherwise.
-    const isExpected = isDue && this.#refusal === undefined;
+    const isExpected = isDue && this.#use.refusal === undefined;
     const advice = this.#monitor.tick(isExpected ? this.#following.why : undefined, this.#following.isWatching);
     this.#following.tick(isDue);
     if (!store.health().isReachable) return;
@@ -435,12 +444,9 @@ export class SharedFeed implements Feed {
   /** Revisions begin anew. @returns what this host has made before, and nobody has put into force yet */
   #restart(): Change[] {
     this.#restarts++;
-    const made = new Map<string, Change>();
-    for (const { revision, changes } of this.#made.restart()) {
-      for (const change of changes) if (this.#isNewest(change.key, revision)) made.set(change.key, change);
-    }
-    for (const change of made.values()) this.#state.take(change);
-    return [...made.values()];
+    const made = this.#made.restart((key, revision) => this.#isNewest(key, revision));
+    for (const change of made) this.#state.take(change);
+    return made;
   }
 
   async #identify({ listing, least }: Listed): Promise<Identified | 'again' | { readonly why: string }> {
@@ -451,7 +457,7 @@ export class SharedFeed implements Feed {
         least,
         this.#accepting !== undefined,
       );
-      this.#refusal = undefined;
+      this.#use.refusal = undefined;
       this.#failures.delete(CANNOT_WRITE);
       return identified ?? 'again';
     } catch (error) {
@@ -460,8 +466,8 @@ export class SharedFeed implements Feed {
         this.#tellFailure(error, CANNOT_WRITE);
         return { why: message };
       }
-      if (this.#refusal?.message !== message) this.#environment.logger.error({}, message);
-      this.#refusal = error;
+      if (this.#use.refusal?.message !== message) this.#environment.logger.error({}, message);
+      this.#use.refusal = error;
       const { isOther } = this.#identification;
       this.#losses = isOther ? await lossesBy(this.#environment.host, this.#state, listing) : [];
       return { why: message };
@@ -494,11 +500,7 @@ export class SharedFeed implements Feed {
     if (listing) await this.#audit.compare(this.#state, listing, this.#made.newerThan(listing.revision));
     const lost = this.#audit.judge(this.#state, mark.revision);
     if (lost.length === 0) return;
-    const named = lost.slice(0, MOST_NAMED);
-    this.#environment.logger.error(
-      { records: lost.length, named },
-      'the store did not report changes: they are mended',
-    );
+    this.#environment.logger.error({ records: someOf(lost) }, 'the store did not report changes: they are mended');
     this.#following.lose();
   }
 
@@ -507,7 +509,7 @@ export class SharedFeed implements Feed {
     if (!this.#ownWrites.isDue || !this.#isGiven || !this.#following.isWatching) return false;
     const { store, isDecided } = this.#environment;
     this.#waitsForDecision = !isDecided();
-    if (this.#waitsForDecision || this.#barred || unreachable(store)) return false;
+    if (this.#waitsForDecision || this.#use.whyNotWritten || unreachable(store)) return false;
     try {
       await this.#ownWrites.run();
       this.#failures.delete(NOT_STORED);
@@ -527,7 +529,7 @@ export class SharedFeed implements Feed {
     void this.#following.read();
     await this.#takeAllRead();
     this.#accepting = undefined;
-    if (this.#refusal) throw this.#refusal;
+    if (this.#use.refusal) throw this.#use.refusal;
     if (!this.#following.isWatching)
       throw unreachable(store) ?? new WeftError('unreachable', 'the store does not answer: try again');
     const { id: cluster, held } = this.#state;
@@ -579,11 +581,6 @@ export class SharedFeed implements Feed {
   /** Everything up to this revision is in force. */
   #reached(revision: number): void {
     this.#state.reached(revision, this.#state.held.size === 0 && !this.#ownWrites.isDue);
-  }
-
-  get #barred(): WeftError | undefined {
-    const why = this.#environment.whyBarred();
-    return why === undefined ? undefined : new WeftError('state', why);
   }
 
   get #restoredAt(): number | undefined {

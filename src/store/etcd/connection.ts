@@ -242,7 +242,7 @@ export class Connection {
       this.#options.onWarning(`${this.name}: ${session.endpoint} belongs to another cluster than before: ${ids}`);
     }
     this.#history = session.history;
-    this.#setHealth({ isReachable: true, since: this.#options.wallClock() });
+    this.#setHealth({ isReachable: true, since: this.#options.wallClock(), history: session.history });
     this.#wake();
     for (const listener of [...this.#onSession]) listener(session);
   }
@@ -268,7 +268,8 @@ export class Connection {
 
   #setHealth(health: StoreHealth): void {
     const before = this.#health;
-    this.#health = before.isReachable && health.isReachable ? before : health;
+    const isSame = before.isReachable && health.isReachable && before.history === health.history;
+    this.#health = isSame ? before : health;
     if (before.isReachable === health.isReachable && before.why === health.why) return;
     for (const listener of [...this.#onHealth]) listener(this.#health);
   }

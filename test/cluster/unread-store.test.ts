@@ -1,0 +1,131 @@
+/**
+ * A host that starts from its copy, and reads a shared store that takes long: until it has judged what that says, it is not known
+ * whose store it is, nor what other hosts have done. So nothing is written there, and nobody loses anything.
+ */
+import t, { type Test } from 'tap';
+import { networkKind } from '../../src/model/kinds/network.ts';
+import type { Store } from '../../src/store/store.ts';
+import { within } from '../../src/store/within.ts';
+import { until } from '../support/process.ts';
+import { Switchable } from '../support/switchable.ts';
+import { attach, blue, endpoint, type Plane } from './block-hosts.ts';
+import { manifest, openControlPlane, openStore } from './control-plane.ts';
+
+const UNDERLAYS: Readonly<Record<string, string>> = { a: '192.0.2.1', b: '192.0.2.2' };
+
+/** What the store says is listed when `answer` is called. */
+async function open(t: Test, store: Store, host: string, known?: string, isSlow = false) {
+  const link = new Switchable(within(store, 'state/'));
+  let answer = (): void => {};
+  const answered = new Promise<void>((resolve) => (answer = resolve));
+  link.beforeList = () => (isSlow ? answered : Promise.resolve());
+  const plane = await openControlPlane(t, known, {
+    host,
+    shared: link,
+    applied: within(store, 'applied/'),
+    underlay: UNDERLAYS[host]!,
+    // What is late is late soon.
+    after: (delayMs, work) => {
+      const timer = setTimeout(work, delayMs / 20);
+      return () => clearTimeout(timer);
+    },
+  });
+  return { ...plane, link, answer };
+}
+
+const follows = (plane: Plane): Promise<unknown> => plane.cluster.serial.run(() => plane.cluster.enforce());
+const keysOf = async (store: Store): Promise<string[]> => (await store.list('')).entries.map(({ key }) => key);
+const red = manifest('Network', 'red', { subnets: ['10.1.0.0/24'] });
+const deny = manifest('NetworkPolicy', 'deny', { podSelector: {}, policyTypes: ['Ingress'], ingress: [] });
+
+t.test('it takes nothing from other hosts', async (t) => {
+  const store = await openStore(t);
+  const a = await open(t, store, 'a');
+  const b = await open(t, store, 'b');
+  await a.cluster.apply([blue('10.0.0.0/24'), red]);
+  await attach(a, 'a0');
+  await follows(b);
+  await attach(b, 'b0');
+  await follows(a);
+  await b.close();
+  await until(async () => (await follows(a), a.membership.whyAlive('b') === undefined), { what: 'b is down' });
+  await a.close();
+
+  const again = await open(t, store, 'b', b.directory);
+  await again.cluster.apply([endpoint('b1', { network: 'red' })]);
+  const late = await open(t, store, 'a', a.directory, true);
+  t.ok(late.networks.find('blue'), 'its copy is in force');
+  await t.rejects(late.cluster.apply([endpoint('b0', {})]), {
+    code: 'unreachable',
+    message: 'the store is being read: endpoint "b0" cannot be changed meanwhile',
+  });
+  await t.rejects(late.cluster.delete(networkKind, { name: 'red' }), {
+    code: 'unreachable',
+    message: 'the store is being read: network "red" cannot be changed meanwhile',
+  });
+  t.match(late.membership.report, { state: 'waiting', why: 'the store is being read' });
+  await attach(late, 'a1');
+  t.equal(late.endpoints.get('a1').addresses.length, 1, 'its own endpoints it may attach');
+  late.answer();
+  await until(() => late.membership.report?.state === 'registered', { what: 'its registration' });
+  await until(async () => (await follows(late), late.cluster.isStored), { what: 'its endpoint to be stored' });
+  await t.rejects(late.cluster.apply([endpoint('b0', {})]), { code: 'conflict', message: /is on host "b"/ });
+  await t.rejects(late.cluster.delete(networkKind, { name: 'red' }), { code: 'conflict', message: /endpoints \(b1\)/ });
+});
+
+t.test('it writes nothing to the store of another cluster', async (t) => {
+  const [own, other] = [await openStore(t), await openStore(t)];
+  const [a, b] = [await open(t, own, 'a'), await open(t, other, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await b.cluster.apply([blue('10.0.0.0/24')]);
+  await a.close();
+  const before = await keysOf(other);
+  const lost = await open(t, other, 'a', a.directory, true);
+  await t.rejects(lost.cluster.apply([deny]), { code: 'unreachable', message: /^the store is being read: / });
+  lost.answer();
+  await until(async () => (await follows(lost), lost.feed.report()?.refused !== undefined), { what: 'the refusal' });
+  await t.rejects(lost.cluster.apply([deny]), { message: /^the store is that of another cluster/ });
+  await until(() => /^the store is that of another cluster/.test(lost.membership.report?.why ?? ''), {
+    what: 'its registration says that it waits for another store',
+  });
+  t.same(
+    (await keysOf(other)).filter((key) => !before.includes(key)),
+    [],
+  );
+});
+
+t.test('nor does a host that runs, whose connection leads to another store', async (t) => {
+  const [own, other] = [await openStore(t), await openStore(t)];
+  const [a, b] = [await open(t, own, 'a'), await open(t, other, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await b.cluster.apply([blue('10.0.0.0/24')]);
+  const before = await keysOf(other);
+  let answer = (): void => {};
+  const answered = new Promise<void>((resolve) => (answer = resolve));
+  a.link.beforeList = () => answered;
+  a.link.away();
+  a.link.back(within(other, 'state/'), '-2');
+  await t.rejects(a.cluster.apply([deny]), { code: 'unreachable', message: /^the store is being read: / });
+  answer();
+  await until(async () => (await follows(a), a.feed.report()?.refused !== undefined), { what: 'the refusal' });
+  t.same(
+    (await keysOf(other)).filter((key) => !before.includes(key)),
+    [],
+  );
+});
+
+t.test('a network is not deleted while the watch is behind', async (t) => {
+  const store = await openStore(t);
+  const [a, b] = [await open(t, store, 'a'), await open(t, store, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await follows(b);
+  a.link.isLost = () => true;
+  await attach(b, 'b1');
+  await t.rejects(a.cluster.delete(networkKind, { name: 'blue' }), {
+    code: 'unreachable',
+    message: 'network "blue" cannot be deleted now: what other hosts have changed is still being read: try again',
+  });
+  a.link.isLost = () => false;
+  await until(async () => (await follows(b), b.cluster.get(networkKind).length === 1), { what: 'the network' });
+  await attach(b, 'b2');
+});
