@@ -307,11 +307,17 @@ export class EndpointPlan {
     if (facts instanceof WeftError) throw facts;
     // One that moves here within this machine leaves its interface behind: it is removed when its host lets go.
     const isLeft = (mac: string): boolean => known !== undefined && !isHere(known) && mac === known.mac;
-    const isThere = facts!.links.some(({ ifname, mac }) => ifname === spec.interface && !isLeft(mac));
-    if (isThere || this.#isPlanned(netns)) {
-      const wayOut = known
+    const there = facts!.links.find(({ ifname, mac }) => ifname === spec.interface && !isLeft(mac));
+    if (there || this.#isPlanned(netns)) {
+      const remove = `\`nsenter --net=${netns.path} ip link del ${spec.interface}\``;
+      const otherwise = known
         ? 'the name of its interface cannot change, so remove that one first'
         : 'choose another with --ifname';
+      // Of an interface that weft has, or that its holder keeps, a queue is open.
+      const isLeftOver = there?.queues === 0;
+      const wayOut = isLeftOver
+        ? `it is a TAP that no program has open, as a host leaves them whose state was lost: ${remove}`
+        : otherwise;
       throw new WeftError(
         'conflict',
         `endpoint "${this.#name}": interface "${spec.interface}" exists in ${netns.path} already: ${wayOut}`,

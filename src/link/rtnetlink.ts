@@ -62,7 +62,7 @@ export interface LinkFacts {
   readonly hasMaster: boolean;
   /** Undefined if it has no IPv6: the kernel has none, or the MTU is too small. */
   readonly ip6: { readonly isDisabled: boolean; readonly isEui64: boolean } | undefined;
-  /** For a TAP: the number of open queues. */
+  /** For a TAP that can have several: the number of open queues. */
   readonly queues: number | undefined;
 }
 
@@ -238,7 +238,11 @@ function readLink(body: DataView): LinkFacts {
       isDisabled: conf.getInt32(4 * DISABLE_IPV6, isLittle) !== 0,
       isEui64: ip6.get(IFLA_INET6.addrGenMode)?.getUint8(0) === ADDR_GEN_MODE_EUI64,
     },
-    queues: isTap ? numberOf(tun.get(IFLA_TUN.numQueues)) + numberOf(tun.get(IFLA_TUN.numDisabledQueues)) : undefined,
+    // The kernel does not say it of others.
+    queues:
+      isTap && tun.has(IFLA_TUN.numQueues)
+        ? numberOf(tun.get(IFLA_TUN.numQueues)) + numberOf(tun.get(IFLA_TUN.numDisabledQueues))
+        : undefined,
   };
 }
 

@@ -51,6 +51,16 @@ function wrongs(free: Namespace, web: Namespace, directory: string): Wrong[] {
       says: ['eth0', '--ifname'],
     },
     {
+      what: 'an interface that a host has left behind',
+      words: ['attach', 'x', ...there, '--ifname', 'eth8'],
+      says: ['eth8', 'no program has open', new RegExp(`nsenter --net=\\S*/${free.name} ip link del eth8`)],
+    },
+    {
+      what: 'an interface of which nobody knows whether it is open',
+      words: ['attach', 'x', ...there, '--ifname', 'eth9'],
+      says: ['eth9', '--ifname'],
+    },
+    {
       what: 'an interface name that is too long',
       words: ['attach', 'x', ...there, '--ifname', 'a-very-long-name'],
       says: [/15/],
@@ -230,6 +240,8 @@ await t.test('of commands', async (t) => {
   await weft.createNetwork('tiny --subnet 10.46.0.0/30');
   await weft.attach(await lab.namespace('only'), { network: 'tiny' });
   const free = await lab.namespace('free');
+  await free.run(['ip', 'tuntap', 'add', 'dev', 'eth8', 'mode', 'tap', 'multi_queue']);
+  await free.run(['ip', 'tuntap', 'add', 'dev', 'eth9', 'mode', 'tap']);
   const everything = async (): Promise<unknown> => ({
     networks: await weft.client.networks(),
     endpoints: await weft.client.endpoints(),
