@@ -146,3 +146,28 @@ t.test('of the addresses of one name, not always the same is taken', async (t) =
   t.teardown(() => store.close());
   await until(() => store.health().isReachable, { what: 'another member' });
 });
+
+t.test('a name whose servers are silent is looked up once, however many attempts there are', async (t) => {
+  let [lookups, attempts] = [0, 0];
+  let answer: (addresses: readonly object[]) => void = () => {};
+  const { lookup } = dns;
+  t.teardown(() => Object.assign(dns, { lookup }));
+  const silent = new Promise<readonly object[]>((resolve) => (answer = resolve));
+  Object.assign(dns, { lookup: () => (lookups++, silent) });
+  const { etcd } = await falseMember(t, {});
+  const store = openStoreOf(etcd, {
+    endpoints: ['etcd.example:2379'],
+    limits: { connectMs: 50 },
+    after: (delayMs, work) => {
+      if (delayMs === 50) attempts++;
+      const timeout = setTimeout(work, Math.min(delayMs, 50));
+      return () => clearTimeout(timeout);
+    },
+  });
+  t.teardown(() => store.close());
+  await until(() => attempts >= 5, { what: 'five attempts' });
+  t.equal(lookups, 1);
+  t.match(store.health(), { isReachable: false, why: 'etcd.example:2379: its name cannot be resolved' });
+  answer([{ address: '127.0.0.1', family: 4 }]);
+  await until(() => lookups > 1, { what: 'what comes after an answer' });
+});

@@ -9,6 +9,8 @@
  * again (a transaction), the error says so. Credentials are read from their files for each session, so that they can be
  * renewed.
  */
+import { promises as dns } from 'node:dns';
+import { isIP } from 'node:net';
 import { status } from '@grpc/grpc-js';
 import { WeftError } from '../../error.ts';
 import { unansweredError, type StoreHealth } from '../store.ts';
@@ -54,6 +56,8 @@ export class Connection {
   /** It has been away for as long as a call may take: calls fail at once. */
   #isLongAway = false;
   #cancelLongAway = (): void => {};
+  /** Names that are being looked up. */
+  readonly #lookups = new Map<string, Promise<boolean>>();
   /** What each member said last. */
   readonly #whys = new Map<string, string>();
   #history: string | undefined;
@@ -205,8 +209,32 @@ export class Connection {
     }
   }
 
-  #open(endpoint: string): Promise<Session> {
-    return Session.open({ ...this.#options, endpoint, credentials: this.#options.credentials(hostOf(endpoint)) });
+  async #open(endpoint: string): Promise<Session> {
+    const host = hostOf(endpoint);
+    if (isIP(host) === 0) await this.#lookedUp(host);
+    return Session.open({ ...this.#options, endpoint, credentials: this.#options.credentials(host) });
+  }
+
+  /**
+   * Looks a name up before a channel does: once at a time, however many attempts there are. Where name servers are silent, one takes
+   * 20 s, and cannot be called off. @throws Failure if there is no answer for as long as a member may take
+   */
+  async #lookedUp(host: string): Promise<void> {
+    const { after, limits } = this.#options;
+    const lookup =
+      this.#lookups.get(host) ??
+      dns.lookup(host).then(
+        () => true,
+        // gRPC tells why, when it has tried, too.
+        () => true,
+      );
+    this.#lookups.set(host, lookup);
+    void lookup.then(() => this.#lookups.delete(host));
+    let cancel = (): void => {};
+    const late = new Promise<boolean>((resolve) => (cancel = after(limits.connectMs, () => resolve(false))));
+    const isDone = await Promise.race([lookup, late]);
+    cancel();
+    if (!isDone) throw new Failure(status.UNAVAILABLE, 'Name resolution failed: no answer of name servers');
   }
 
   /** Tells of a member that belongs to another cluster, before this host ever comes to it. Never throws. */
