@@ -156,13 +156,9 @@ export class Cluster {
    * Runs a change within `serial`, on everything that the feed has so far. If another writer has changed what it was
    * planned on, it runs again: what two hosts do at once is refused only if it does not go together.
    */
-  change<T>(work: () => Promise<T>): Promise<T> {
-    return planned(() =>
-      this.serial.run(async () => {
-        await this.enforce();
-        return work();
-      }),
-    );
+  async change<T>(work: () => Promise<T>): Promise<T> {
+    await this.#environment.feed.readable();
+    return planned(() => this.serial.run(() => this.enforce().then(work)));
   }
 
   /** Adds until when resources are to be confirmed: those of this change, if that waits, and those that a change made that waits. */

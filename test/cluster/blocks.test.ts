@@ -160,12 +160,23 @@ t.test('a store that takes no changes is why a host cannot be asked for an addre
   const shared = await openStore(t);
   const link = new Switchable(shared);
   const a = await open(t, shared, 'a');
-  const b = await open(t, link, 'b', undefined, { after });
+  let noteTried = (): void => {};
+  const isTried = new Promise<void>((resolve) => (noteTried = resolve));
+  // What is late is so when the question was tried.
+  const b = await open(t, link, 'b', undefined, {
+    after: (delayMs, work) => {
+      let isCancelled = false;
+      void isTried.then(() => after(delayMs, () => isCancelled || work()));
+      return () => (isCancelled = true);
+    },
+  });
   await a.cluster.apply([blue('10.0.0.0/24')]);
   await attach(a, 'a1');
   await settled(a, b);
   link.beforeCall = async (call) => {
-    if (call === 'transact') throw new WeftError('unreachable', 'etcd: it has no leader: most members are away');
+    if (call !== 'transact') return;
+    noteTried();
+    throw new WeftError('unreachable', 'etcd: it has no leader: most members are away');
   };
   await t.rejects(attach(b, 'b1', '10.0.0.9'), {
     code: 'unreachable',

@@ -94,6 +94,16 @@ t.test('it writes nothing to the store of another cluster', async (t) => {
   );
 });
 
+t.test('a change waits for what the store says', async (t) => {
+  const store = await openStore(t);
+  const a = await open(t, store, 'a');
+  await a.close();
+  const late = await open(t, store, 'a', a.directory, true);
+  const applied = late.cluster.apply([blue('10.0.0.0/24')]);
+  late.answer();
+  t.match(await applied, [{ action: 'created' }]);
+});
+
 t.test('nor does a host that runs, whose connection leads to another store', async (t) => {
   const [own, other] = [await openStore(t), await openStore(t)];
   const [a, b] = [await open(t, own, 'a'), await open(t, other, 'b')];

@@ -51,6 +51,10 @@ export interface Feed {
 
   /** True if `next` has returned all that was written up to that revision, by whomever, or will. */
   isToldOf(revision: number): boolean;
+  /**
+   * Waits, but not for long, until what a shared store says is judged, if it answers. Not within `serial`, in which that is judged.
+   */
+  readable(): Promise<void>;
   /** Why a shared store must not be used although it may answer; undefined if it may, and if there is none. */
   mustWait(): string | undefined;
 

@@ -53,6 +53,8 @@ export class LocalFeed implements Feed {
     return this.#told >= revision;
   }
 
+  async readable(): Promise<void> {}
+
   mustWait(): undefined {}
 
   /** The store has everything that it says. */

@@ -44,6 +44,7 @@ import { StoreAudit } from './store-audit.ts';
 import { StoreBehindFeed } from './store-behind-feed.ts';
 import { FORMAT_KEY } from './store-identity.ts';
 import { StoreFollowing, type Judged, type Listed } from './store-following.ts';
+import { Told } from './told.ts';
 import { StoreUse } from './store-use.ts';
 import { StoreIdentification, type Identified } from './store-identification.ts';
 import type { StorePlace } from './store-place.ts';
@@ -78,6 +79,8 @@ export interface SharedFeedEnvironment {
 const FIRST_ANSWER_MS = { usual: 1000, continued: 100 };
 /** How long a writer waits for the watch to report what the store has made. */
 const REPORTED_MS = 1000;
+/** How long a change waits for what the store says to be judged. */
+const READ_MS = 2000;
 /** How often `tick` is called. */
 const TICK_MS = 1000;
 /** How many ticks pass between two audits: from the first to the second number. */
@@ -109,7 +112,7 @@ export class SharedFeed implements Feed {
   readonly #ownNews: News[] = [];
   /** Something was given out that was written here: whoever did is told when it is in force, and then it must survive this daemon. */
   #isOwnGiven = false;
-  readonly #onTold = new Set<() => void>();
+  readonly #told: Told;
   #stopHealth = (): void => {};
   #stopTicks = (): void => {};
   #ticks = 0;
@@ -156,7 +159,7 @@ export class SharedFeed implements Feed {
         if (!this.#isClosed) this.#onNews();
       },
       onTold: () => {
-        for (const done of this.#onTold) done();
+        this.#told.tell();
       },
       onRead: () => void this.#failures.delete(CANNOT_READ),
       onUnread: (error) => this.#tellFailure(error, CANNOT_READ),
@@ -171,6 +174,7 @@ export class SharedFeed implements Feed {
       made: () => this.#made.newestPut,
       isStored: ({ key, revision }) => this.#state.storedAt(key) === revision,
     });
+    this.#told = new Told(environment.after);
     this.#use = new StoreUse({ ...environment, state });
     this.store = new StoreBehindFeed(store, this);
   }
@@ -236,26 +240,19 @@ export class SharedFeed implements Feed {
   }
 
   async caughtUp(revision: number): Promise<void> {
-    const { after, store } = this.#environment;
+    const { store } = this.#environment;
     const restarts = this.#restarts;
     while (this.#following.told < revision && !this.#made.isGiven(revision) && this.#restarts === restarts) {
       const isOwn = this.#made.isAwaited(revision);
       const isSilent = !store.health().isReachable;
       if (isOwn && (isSilent || !this.#following.isWatching)) return this.#giveMade(revision);
       if (isSilent) return;
-      await new Promise<void>((resolve) => {
-        const done = (): void => {
-          this.#onTold.delete(done);
-          cancel();
-          resolve();
-        };
-        const cancel = after(REPORTED_MS, () => {
-          if (isOwn) this.#giveMade(revision);
-          done();
-        });
-        this.#onTold.add(done);
-      });
+      if (!(await this.#told.within(REPORTED_MS)) && isOwn) this.#giveMade(revision);
     }
+  }
+
+  async readable(): Promise<void> {
+    while (this.#use.isUnread) if (!(await this.#told.within(READ_MS))) return;
   }
 
   isToldOf(revision: number): boolean {
@@ -386,7 +383,7 @@ export class SharedFeed implements Feed {
   }
 
   #onHealth(): void {
-    for (const done of this.#onTold) done();
+    this.#told.tell();
     if (!this.#environment.store.health().isReachable) return;
     // What this host wrote is compared with all that the others did meanwhile.
     if (this.#ownWrites.isDue) this.#following.lose();

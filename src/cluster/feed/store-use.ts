@@ -26,7 +26,7 @@ export class StoreUse {
 
   /** Undefined if it may be used. */
   get whyNot(): WeftError | undefined {
-    return this.refusal ?? (this.#isUnread ? new WeftError('unreachable', 'the store is being read') : undefined);
+    return this.refusal ?? (this.isUnread ? new WeftError('unreachable', 'the store is being read') : undefined);
   }
 
   /** Undefined if it may be written, too. */
@@ -35,7 +35,9 @@ export class StoreUse {
     return this.whyNot ?? (barred === undefined ? undefined : new WeftError('state', barred));
   }
 
-  get #isUnread(): boolean {
+  /** It answers, and what it says is not judged yet. */
+  get isUnread(): boolean {
+    if (this.refusal) return false;
     const { store, state } = this.#environment;
     const { isCompared, mark } = state();
     const { isReachable, history = mark?.history } = store.health();
