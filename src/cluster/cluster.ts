@@ -383,7 +383,8 @@ export class Cluster {
     const value = marked(stored?.value ?? (await recordAnew(this.#draft(), resource)), hostName);
     const markedAt = await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
     if (this.#deleting.has(key)) this.#deleting.set(key, true);
-    if (!this.#environment.feed.isToldOf(markedAt)) throw unreadError(kind, name);
+    if (!(await this.#environment.feed.knows(markedAt))) throw unreadError(kind, name);
+    await this.#enforcement.follow();
     refuseInUse(kind, name, this.#all(), this.refused);
     return markedAt;
   }

@@ -14,7 +14,7 @@ export interface AttachToNetwork extends Omit<AttachRequest, 'network' | 'hold' 
 export class NetworkHandle {
   readonly name: string;
   readonly #client: Client;
-  /** What `allocateIp` has given. */
+  /** What `allocateIp` has given, and nobody has used or released: later, somebody else may hold it. */
   readonly #allocated = new Set<string>();
   /** Another one may have its name then. */
   #isRemoved = false;
@@ -44,6 +44,7 @@ export class NetworkHandle {
 
   /** Gives back an address that `allocateIp` has held. Does nothing if it is held no more. */
   async releaseIp(ip: string): Promise<void> {
+    this.#allocated.delete(ip);
     const held = (await this.endpoints()).find((one) => one.held === true && one.addresses.includes(ip));
     if (held) await this.#client.detach(held.name, { namespace: held.namespace });
   }
@@ -55,7 +56,9 @@ export class NetworkHandle {
   async attach({ ip, ...options }: AttachToNetwork): Promise<EndpointHandle> {
     const addresses = typeof ip === 'string' ? [ip] : ip;
     const request = { ...options, network: this.name, ...(addresses && { ip: addresses }) };
-    return new EndpointHandle(this.#client, await this.#client.attach(request));
+    const report = await this.#client.attach(request);
+    for (const address of report.addresses) this.#allocated.delete(address);
+    return new EndpointHandle(this.#client, report);
   }
 
   /** Those of all hosts that share the store. */

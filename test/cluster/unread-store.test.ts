@@ -13,8 +13,18 @@ import { manifest, openControlPlane, openStore } from './control-plane.ts';
 
 const UNDERLAYS: Readonly<Record<string, string>> = { a: '192.0.2.1', b: '192.0.2.2' };
 
-/** What the store says is listed when `answer` is called. */
-async function open(t: Test, store: Store, host: string, known?: string, isSlow = false) {
+/** A start waits no longer than that for the store. */
+const START_MS = 1000;
+
+interface Options {
+  readonly known?: string;
+  /** What the store says is listed when `answer` is called. */
+  readonly isSlow?: boolean;
+  /** Changes wait for the store for as long as it takes; by default, they do not wait for long. */
+  readonly isPatient?: boolean;
+}
+
+async function open(t: Test, store: Store, host: string, { known, isSlow, isPatient }: Options = {}) {
   const link = new Switchable(within(store, 'state/'));
   let answer = (): void => {};
   const answered = new Promise<void>((resolve) => (answer = resolve));
@@ -24,9 +34,8 @@ async function open(t: Test, store: Store, host: string, known?: string, isSlow 
     shared: link,
     applied: within(store, 'applied/'),
     underlay: UNDERLAYS[host]!,
-    // What is late is late soon.
     after: (delayMs, work) => {
-      const timer = setTimeout(work, delayMs / 20);
+      const timer = setTimeout(work, isPatient && delayMs > START_MS ? 60_000 : delayMs / 20);
       return () => clearTimeout(timer);
     },
   });
@@ -51,9 +60,9 @@ t.test('it takes nothing from other hosts', async (t) => {
   await until(async () => (await follows(a), a.membership.whyAlive('b') === undefined), { what: 'b is down' });
   await a.close();
 
-  const again = await open(t, store, 'b', b.directory);
+  const again = await open(t, store, 'b', { known: b.directory });
   await again.cluster.apply([endpoint('b1', { network: 'red' })]);
-  const late = await open(t, store, 'a', a.directory, true);
+  const late = await open(t, store, 'a', { known: a.directory, isSlow: true });
   t.ok(late.networks.find('blue'), 'its copy is in force');
   await t.rejects(late.cluster.apply([endpoint('b0', {})]), {
     code: 'unreachable',
@@ -80,7 +89,7 @@ t.test('it writes nothing to the store of another cluster', async (t) => {
   await b.cluster.apply([blue('10.0.0.0/24')]);
   await a.close();
   const before = await keysOf(other);
-  const lost = await open(t, other, 'a', a.directory, true);
+  const lost = await open(t, other, 'a', { known: a.directory, isSlow: true });
   await t.rejects(lost.cluster.apply([deny]), { code: 'unreachable', message: /^the store is being read: / });
   lost.answer();
   await until(async () => (await follows(lost), lost.feed.report()?.refused !== undefined), { what: 'the refusal' });
@@ -98,7 +107,7 @@ t.test('a change waits for what the store says', async (t) => {
   const store = await openStore(t);
   const a = await open(t, store, 'a');
   await a.close();
-  const late = await open(t, store, 'a', a.directory, true);
+  const late = await open(t, store, 'a', { known: a.directory, isSlow: true, isPatient: true });
   const applied = late.cluster.apply([blue('10.0.0.0/24')]);
   late.answer();
   t.match(await applied, [{ action: 'created' }]);
@@ -138,4 +147,20 @@ t.test('a network is not deleted while the watch is behind', async (t) => {
   a.link.isLost = () => false;
   await until(async () => (await follows(b), b.cluster.get(networkKind).length === 1), { what: 'the network' });
   await attach(b, 'b2');
+});
+
+t.test('it is when the watch has come so far, also what the store has lost', async (t) => {
+  const store = await openStore(t);
+  const [a, b] = [await open(t, store, 'a', { isPatient: true }), await open(t, store, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24'), red]);
+  await follows(b);
+  const late: (() => void)[] = [];
+  a.link.delay = (report) => void late.push(report);
+  let isDeleted = false;
+  const deleted = a.cluster.delete(networkKind, { name: 'blue' }).finally(() => (isDeleted = true));
+  await until(() => late.length > 0, { what: 'the report of the mark' });
+  t.notOk(isDeleted);
+  a.link.delay = undefined;
+  for (const report of late) report();
+  t.match(await deleted, { action: 'deleted' });
 });

@@ -64,8 +64,15 @@ t.test('a client of a daemon does what its command line does', { skip: needsRoot
   await network.releaseIp(other);
   await network.releaseIp(other);
   t.same(await names(), ['shop']);
+  const mistaken = async (): Promise<void> => {
+    await using again = client.network('blue');
+    const free = await again.allocateIp();
+    await again.releaseIp(free);
+    t.equal(await network.allocateIp(), free);
+  };
+  await t.rejects(mistaken(), { code: 'conflict' }, 'what somebody else holds by now is not released');
+  t.same(await names(), ['held', 'shop']);
 
-  await network.allocateIp();
   const failing = async (): Promise<void> => {
     await using green = await client.createNetwork('green', { subnets: ['10.45.0.0/24'] });
     const free = await green.allocateIp();

@@ -41,6 +41,8 @@ export class Switchable implements Store {
   losesAnswer = false;
   /** Changes for which this is true are not reported. */
   isLost: (change: Change) => boolean = () => false;
+  /** Gets what reports changes, which it may call later, in that order. */
+  delay: ((report: () => void) => void) | undefined;
   /** Runs before a listing is answered. It may return what is answered. */
   beforeList: () => Promise<Listing | void> = async () => {};
   /** What the next listing says instead. */
@@ -177,7 +179,10 @@ export class Switchable implements Store {
       }
       watching.next = event.revision + 1;
       const changes = event.changes.filter((change) => !this.isLost(change));
-      if (changes.length > 0) watching.listener({ ...event, changes });
+      const report = (): void => watching.listener({ ...event, changes });
+      if (changes.length === 0) return;
+      if (this.delay) this.delay(report);
+      else report();
     });
   }
 

@@ -49,8 +49,8 @@ export interface Feed {
   /** Resolves when `next` has returned what was written at that revision, or will. */
   caughtUp(revision: number): Promise<void>;
 
-  /** True if `next` has returned all that was written up to that revision, by whomever, or will. */
-  isToldOf(revision: number): boolean;
+  /** Waits for all that was written up to that revision, by whomever. @returns false if `next` will not have it soon */
+  knows(revision: number): Promise<boolean>;
   /**
    * Waits, but not for long, until what a shared store says is judged, if it answers. Not within `serial`, in which that is judged.
    */

@@ -49,8 +49,9 @@ export class LocalFeed implements Feed {
     while (this.#told < revision) await new Promise<void>((resolve) => this.#onTold.add(resolve));
   }
 
-  isToldOf(revision: number): boolean {
-    return this.#told >= revision;
+  async knows(revision: number): Promise<boolean> {
+    await this.caughtUp(revision);
+    return true;
   }
 
   async readable(): Promise<void> {}

@@ -79,8 +79,8 @@ export interface SharedFeedEnvironment {
 const FIRST_ANSWER_MS = { usual: 1000, continued: 100 };
 /** How long a writer waits for the watch to report what the store has made. */
 const REPORTED_MS = 1000;
-/** How long a change waits for what the store says to be judged. */
-const READ_MS = 2000;
+/** How long a change waits for what the store says, at most. */
+const READ_MS = 3000;
 /** How often `tick` is called. */
 const TICK_MS = 1000;
 /** How many ticks pass between two audits: from the first to the second number. */
@@ -255,8 +255,13 @@ export class SharedFeed implements Feed {
     while (this.#use.isUnread) if (!(await this.#told.within(READ_MS))) return;
   }
 
-  isToldOf(revision: number): boolean {
-    return this.#following.isWatching && this.#following.told >= revision;
+  async knows(revision: number): Promise<boolean> {
+    const restarts = this.#restarts;
+    while (this.#following.isWatching && this.#restarts === restarts) {
+      if (this.#following.told >= revision) return true;
+      if (!(await this.#told.within(READ_MS))) return false;
+    }
+    return false;
   }
 
   mustWait(): string | undefined {

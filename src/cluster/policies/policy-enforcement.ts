@@ -86,7 +86,7 @@ export class PolicyEnforcement {
     const { name } = (after ?? before)!;
     const isSame = before?.resource === after?.resource && before?.host === after?.host;
     if (!isSame) {
-      this.#everywhere = undefined;
+      this.#everywhere?.forget(name);
       if (after && isHere(after)) this.#here.set(name, this.#identities.of(after));
       else this.#here.delete(name);
       this.#follow(name);

@@ -14,7 +14,13 @@ import type { ClusterNetworkPolicyResource } from '../../model/kinds/cluster-net
 import { NAMESPACE_NAME, type NamespaceResource } from '../../model/kinds/namespace.ts';
 import type { NetworkPolicyResource } from '../../model/kinds/network-policy.ts';
 import { DNS_NAMESPACE, dnsIdentity, type KnownWorkload, type Peer, type PolicyLookup } from '../../table/policies.ts';
-import type { Identity, OnDeny, Policy, PolicyDirection } from '../../table/policy/policy.ts';
+import {
+  policyDirections,
+  type Identity,
+  type OnDeny,
+  type Policy,
+  type PolicyDirection,
+} from '../../table/policy/policy.ts';
 import { RuleSets } from '../../table/policy/rule-sets.ts';
 import type { Endpoint } from '../endpoint.ts';
 import type { Network } from '../network.ts';
@@ -109,6 +115,11 @@ export class ProposedPolicies implements PolicyLookup {
       this.#sets.set(key, endpoint && this.#compile(this.identityOf(endpoint), direction));
     }
     return this.#sets.get(key);
+  }
+
+  /** An endpoint that the change does not have has become another one, or is gone. */
+  forget(name: string): void {
+    for (const direction of policyDirections) this.#sets.delete(`${direction} ${name}`);
   }
 
   /** What policies see of a workload that has gone, if one like it comes again. */
