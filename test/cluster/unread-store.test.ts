@@ -22,10 +22,21 @@ interface Options {
   readonly isSlow?: boolean;
   /** Changes wait for the store for as long as it takes; by default, they do not wait for long. */
   readonly isPatient?: boolean;
+  /** The store is away until then. */
+  readonly connected?: Promise<void>;
 }
 
-async function open(t: Test, store: Store, host: string, { known, isSlow, isPatient }: Options = {}) {
+async function open(t: Test, store: Store, host: string, { known, isSlow, isPatient, connected }: Options = {}) {
   const link = new Switchable(within(store, 'state/'));
+  if (connected) {
+    // As with etcd, a call waits for the first connection.
+    link.away();
+    const grant = link.grant.bind(link);
+    link.grant = async (ttlMs) => {
+      await connected;
+      return grant(ttlMs);
+    };
+  }
   let answer = (): void => {};
   const answered = new Promise<void>((resolve) => (answer = resolve));
   link.beforeList = () => (isSlow ? answered : Promise.resolve());
@@ -97,6 +108,27 @@ t.test('it writes nothing to the store of another cluster', async (t) => {
   await until(() => /^the store is that of another cluster/.test(lost.membership.report?.why ?? ''), {
     what: 'its registration says that it waits for another store',
   });
+  t.same(
+    (await keysOf(other)).filter((key) => !before.includes(key)),
+    [],
+  );
+});
+
+t.test('nor if it has to wait for a connection first', async (t) => {
+  const [own, other] = [await openStore(t), await openStore(t)];
+  const [a, b] = [await open(t, own, 'a'), await open(t, other, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await b.cluster.apply([blue('10.0.0.0/24')]);
+  await a.close();
+  const before = await keysOf(other);
+  let connect = (): void => {};
+  const connected = new Promise<void>((resolve) => (connect = resolve));
+  const lost = await open(t, other, 'a', { known: a.directory, isSlow: true, connected });
+  lost.link.back();
+  connect();
+  await until(() => lost.membership.report?.why === 'the store is being read', { what: 'its registration waits' });
+  lost.answer();
+  await until(async () => (await follows(lost), lost.feed.report()?.refused !== undefined), { what: 'the refusal' });
   t.same(
     (await keysOf(other)).filter((key) => !before.includes(key)),
     [],

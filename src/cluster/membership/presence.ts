@@ -213,6 +213,9 @@ export class Presence {
         return this.#tell({ state: 'registered' });
       }
       this.#lease ??= await store.grant(LEASE_MS);
+      // What had to wait for a connection may have come to another store than before.
+      const whyStill = this.#environment.mustWait();
+      if (whyStill !== undefined) return this.#tell({ state: 'waiting', why: whyStill });
       await this.#register(address, this.#lease);
     } catch (error) {
       await this.#fail(error as Error);
