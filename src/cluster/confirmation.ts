@@ -17,6 +17,7 @@
  */
 import { WeftError, type ErrorCode } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
+import { endpointKind } from '../model/kinds/endpoint.ts';
 import { compareKinds } from '../model/kinds/registry.ts';
 import { parseResource } from '../model/manifest.ts';
 import { unconfirmedChange, unconfirmedOf, type UnconfirmedChange } from '../model/records.ts';
@@ -292,7 +293,7 @@ export class Confirmation implements Register {
         put: [{ key: CHANGE, value: { ...record, takingBack: made } satisfies UnconfirmedChange }],
       });
     const [restored, removed] = await this.#sorted(made, left);
-    await this.#restore(restored, left);
+    await this.#restore(restored, record.host, left);
     for (const one of removed.sort(([a], [b]) => -compareKinds(kindAt(a), kindAt(b)))) await this.#remove(one[0], left);
     const rest = [...this.#replaced.keys()].map((key) => OF + key);
     // Another host may have come to its end before.
@@ -316,16 +317,18 @@ export class Confirmation implements Register {
     return [restored, removed];
   }
 
-  async #restore(items: readonly Item[], left: Left[]): Promise<void> {
+  /** @param host the one that made the change */
+  async #restore(items: readonly Item[], host: string, left: Left[]): Promise<void> {
     if (items.length === 0) return;
+    const isOwn = host === this.#environment.hostName;
     try {
-      const resources = items.map(([, before]) => parseResource(before));
+      const resources = items.map(([, before]) => parseResource(isOwn ? before : asOn(host, before)));
       await this.#environment.apply(resources, { delete: items.map(([key]) => OF + key) });
     } catch (error) {
       const why = this.#refusalOf(error);
       const [[key]] = items as [Item];
       if (items.length === 1) note(left, key, why);
-      else for (const item of items) await this.#restore([item], left);
+      else for (const item of items) await this.#restore([item], host, left);
     }
   }
 
@@ -347,6 +350,14 @@ export class Confirmation implements Register {
 }
 
 type Item = readonly [key: string, before: object | null];
+
+/** What that host has attached stays there, whoever takes the change back. */
+function asOn(host: string, before: object | null): object | null {
+  const { kind, spec } = before as { readonly kind?: unknown; readonly spec?: Readonly<Record<string, unknown>> };
+  if (kind !== endpointKind.kind || spec === undefined || spec['host'] !== undefined) return before;
+  const { netns: _netns, pid: _pid, interface: _interface, ...rest } = spec;
+  return { ...before, spec: { ...rest, host } };
+}
 
 function note(left: Left[], key: string, why: string): void {
   left.push({ resource: nameOfKey(key), why });

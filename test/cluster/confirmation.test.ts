@@ -9,6 +9,8 @@ import { takenBackText } from '../../src/model/confirmation-text.ts';
 import { findKind, kinds } from '../../src/model/kinds/registry.ts';
 import type { Resource } from '../../src/model/resource.ts';
 import { until } from '../support/process.ts';
+import { Switchable } from '../support/switchable.ts';
+import { openHost, settled } from './block-hosts.ts';
 import { manifest, openControlPlane, openStore, type ControlPlaneOptions } from './control-plane.ts';
 
 const FOR_MS = 60_000;
@@ -386,3 +388,29 @@ t.test(
     await seen(false);
   },
 );
+
+t.test('an endpoint stays on its host if another one takes the change back', async (t) => {
+  const shared = await openStore(t);
+  const time = new Time();
+  const start = (host: string) => openHost(t, new Switchable(shared), host, undefined, time.options);
+  const [a, b] = [await start('a'), await start('b')];
+  const labelled = (app: string): Resource => {
+    const web = endpoint('web', 'blue');
+    return { ...web, metadata: { ...web.metadata, labels: { app } } };
+  };
+  await a.cluster.apply([blue, labelled('before')]);
+  await settled(a, b);
+  const { addresses, mac } = b.endpoints.get('web');
+  await a.cluster.apply([labelled('after')], { confirmMs: FOR_MS });
+  await settled(a, b);
+  t.match(b.endpoints.get('web'), { host: 'a', resource: { metadata: { labels: { app: 'after' } } } });
+  const { directory } = a;
+  await a.close();
+  time.pass(FOR_MS + GRACE_MS);
+  await until(() => b.cluster.confirmation.report().takenBack !== null, { what: 'b to take it back' });
+  t.same(b.cluster.confirmation.report().takenBack?.left, []);
+  const isAsBefore = { addresses, mac, resource: { metadata: { labels: { app: 'before' } } } };
+  t.match(b.endpoints.get('web'), { host: 'a', ...isAsBefore });
+  const again = await openHost(t, new Switchable(shared), 'a', directory, time.options);
+  t.match(again.endpoints.get('web'), { host: undefined, ...isAsBefore }, 'it is there again when its host is');
+});

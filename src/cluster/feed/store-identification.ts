@@ -72,7 +72,7 @@ export class StoreIdentification {
     }
     const { mark } = state;
     if (!format && state.place && !isAccepting) {
-      const error = emptyPlaceError(this.#place, state.place, listing.history === mark?.history);
+      const error = emptyPlaceError(this.#place, state.place);
       if (error) throw error;
     }
     const wasPutBack = format !== undefined && isPutBack(format, entry!, listing.history);

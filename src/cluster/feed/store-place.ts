@@ -22,12 +22,12 @@ export async function notePlace(own: Store, { endpoints, prefix }: StorePlace): 
 }
 
 /**
- * What is wrong with a place that has nothing of weft; undefined if nothing is.
- * @param isSameEtcd the etcd there is the one that this host has followed, by its cluster ID
+ * What is wrong with a place that has nothing of weft; undefined if nothing is. That etcd has the same cluster ID as before says
+ * nothing: all those of one member have it that were started as etcd's own documentation does.
  */
-export function emptyPlaceError(place: StorePlace, before: StorePlace, isSameEtcd: boolean): WeftError | undefined {
+export function emptyPlaceError(place: StorePlace, before: StorePlace): WeftError | undefined {
   const isSamePrefix = place.prefix === before.prefix;
-  const isSameAddress = isSameEtcd || place.endpoints.some((endpoint) => before.endpoints.includes(endpoint));
+  const isSameAddress = place.endpoints.some((endpoint) => before.endpoints.includes(endpoint));
   if (isSamePrefix && isSameAddress) return undefined;
   const wrong = isSamePrefix ? 'address' : 'prefix';
   return new WeftError(
