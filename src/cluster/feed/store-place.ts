@@ -23,7 +23,7 @@ export async function notePlace(own: Store, { endpoints, prefix }: StorePlace): 
 
 /**
  * What is wrong with a place that has nothing of weft; undefined if nothing is. That etcd has the same cluster ID as before says
- * nothing: all those of one member have it that were started as etcd's own documentation does.
+ * nothing: all those of one member have it that were started without a peer address and a cluster token of their own.
  */
 export function emptyPlaceError(place: StorePlace, before: StorePlace): WeftError | undefined {
   const isSamePrefix = place.prefix === before.prefix;
